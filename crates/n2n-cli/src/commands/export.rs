@@ -1,0 +1,160 @@
+//! `n2n export`
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use n2n::batch::Batch;
+use n2n::cpu::CpuNetwork;
+use n2n::network::Network;
+use n2n::{Error, files, models};
+
+use crate::args::{self, ExportFormat};
+use crate::rten_engine::{self, RtenModel};
+use crate::ui::Ui;
+
+/// How far two engines may be apart, relative to the largest value. Both compute in `f32`, in
+/// different orders; that makes some 1e-6.
+const TOLERANCE: f32 = 1e-4;
+
+/// Images that the ONNX file is checked with: number, height, width.
+const SIZES: [(usize, usize, usize); 2] = [(1, 64, 96), (2, 128, 128)];
+
+/// Runs the command. Nothing is written before the ONNX model has been checked.
+pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
+    let mut weights = models::load(Some(&args.model_path))?;
+    // Wrong tensors are said once, whatever is to be written.
+    let mut network = CpuNetwork::from_weights(&weights)
+        .with_context(|| args.model_path.display().to_string())?;
+    if let Some(license) = &args.license {
+        weights.metadata.insert("license".into(), license.clone());
+    }
+    if !weights.metadata.contains_key("license") {
+        ui.note("note: the model states no licence; --license states one in the files");
+    }
+
+    let onnx = args.save_dir.join("model.onnx");
+    let safetensors = args.save_dir.join("model.safetensors");
+    if args.format.contains(&ExportFormat::Onnx) {
+        let bytes = weights.encode_onnx()?;
+        if rten_engine::BUILT_IN {
+            let model = RtenModel::from_bytes(bytes.clone(), &onnx)?;
+            let difference = difference(&mut network, &model)
+                .with_context(|| format!("{} was not written", onnx.display()))?;
+            ui.result(format_args!(
+                "rten and n2n differ by at most {difference:.1e} of the largest value"
+            ))?;
+        } else {
+            ui.warn(format!(
+                "{} was not checked: this build of n2n has no rten",
+                onnx.display()
+            ));
+        }
+        files::write_atomically(&onnx, |file| {
+            file.write_all(&bytes).map_err(Error::io(&onnx))
+        })?;
+        ui.result(onnx.display())?;
+    }
+    if args.format.contains(&ExportFormat::Safetensors) {
+        weights.write(&safetensors)?;
+        ui.result(safetensors.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The largest difference between the two engines over the images of [`SIZES`], relative to the
+/// largest value; an error if it is above [`TOLERANCE`] or not a number.
+fn difference(ours: &mut dyn Network, theirs: &RtenModel) -> anyhow::Result<f32> {
+    let mut worst = 0.0_f32;
+    for (n, h, w) in SIZES {
+        let noisy = images(n, h, w, ours.architecture().n_channel);
+        let (ours, theirs) = (ours.denoise(&noisy)?, theirs.run(&noisy)?);
+        let shape = |batch: &Batch| [batch.n, batch.h, batch.w, batch.c];
+        ensure!(
+            shape(&ours) == shape(&theirs),
+            "for images of {:?} (n, h, w, c) rten gives {:?}",
+            shape(&ours),
+            shape(&theirs)
+        );
+        let largest = ours
+            .data
+            .iter()
+            .fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        for (a, b) in ours.data.iter().zip(&theirs.data) {
+            let relative = (a - b).abs() / largest;
+            ensure!(
+                relative <= TOLERANCE,
+                "for {n} of {h}x{w} rten gives {b}, n2n {a}; \
+                 expected a difference of at most {TOLERANCE:e} of {largest}"
+            );
+            worst = worst.max(relative);
+        }
+    }
+    Ok(worst)
+}
+
+/// Noise from 0 to 1, the same each time.
+fn images(n: usize, h: usize, w: usize, c: usize) -> Batch {
+    let mut state = 1_u32;
+    let value = || {
+        // Knuth's linear congruential generator; its upper bits are the better ones.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32
+    };
+    let values = std::iter::repeat_with(value).take(n * h * w * c).collect();
+    Batch::new(n, h, w, c, values)
+}
+
+#[cfg(all(test, feature = "rten"))]
+mod tests {
+    use std::path::Path;
+
+    use n2n::unet::UNet;
+
+    use super::*;
+
+    fn network(n_feature: usize, n_channel: usize, seed: u64) -> CpuNetwork {
+        CpuNetwork::initial(UNet::new(n_feature, n_channel).unwrap(), seed)
+    }
+
+    fn in_rten(network: &CpuNetwork) -> RtenModel {
+        let bytes = network.weights().encode_onnx().unwrap();
+        RtenModel::from_bytes(bytes, Path::new("model.onnx")).unwrap()
+    }
+
+    #[test]
+    fn rten_computes_the_same_network() {
+        for (n_feature, n_channel) in [(1, 3), (5, 1), (8, 2)] {
+            let mut network = network(n_feature, n_channel, 1);
+            let model = in_rten(&network);
+            let difference = difference(&mut network, &model).unwrap();
+            assert!(difference < 1e-5, "{difference} at F = {n_feature}");
+        }
+    }
+
+    #[test]
+    fn other_weights_are_found_out() {
+        let model = in_rten(&network(2, 3, 2));
+        let error = difference(&mut network(2, 3, 1), &model).unwrap_err();
+        assert!(error.to_string().contains("for 1 of 64x96"), "{error}");
+    }
+
+    #[test]
+    fn values_that_overflow_are_no_agreement() {
+        let network = network(2, 1, 1);
+        let mut weights = network.weights();
+        for tensor in weights.tensors.values_mut() {
+            tensor.data.fill(1e30);
+        }
+        let mut network = CpuNetwork::from_weights(&weights).unwrap();
+        let model = in_rten(&network);
+        assert!(difference(&mut network, &model).is_err());
+    }
+
+    #[test]
+    fn an_image_the_network_cannot_take_is_rtens_error() {
+        let model = in_rten(&network(1, 3, 1));
+        let error = model.run(&Batch::zeros(1, 33, 32, 3)).unwrap_err();
+        assert!(format!("{error:#}").contains("[1, 3, 33, 32]"), "{error:#}");
+    }
+}

@@ -1,0 +1,220 @@
+//! `n2n infer`
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use n2n::autolog::Benchmark;
+use n2n::batch::Batch;
+use n2n::cpu::{CpuNetwork, Level};
+use n2n::denoise::{Padding, padded};
+use n2n::infer::{self, Config, Denoised, Engine, Inference, REFERENCE_SIDE, Score};
+use n2n::{Error, files, models, system};
+
+use crate::args::{self, Precision};
+use crate::jobs::jobs;
+use crate::rten_engine::RtenModel;
+use crate::ui::Ui;
+
+/// Runs the command: denoises the images, prints how alike each result is to its input, and, if
+/// asked, reports memory and times.
+pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
+    refuse_what_is_missing(args)?;
+    note_what_makes_no_difference(args, ui);
+    let jobs = jobs([&args.input_file], &args.save_dir)?;
+    let config = Config {
+        images: jobs
+            .into_iter()
+            .map(|job| (job.input, job.output))
+            .collect(),
+        batch_size: args.batch_size,
+        size: (!args.keep_size).then_some((REFERENCE_SIDE, REFERENCE_SIDE)),
+        noise: args.noisetype,
+        seed: args.seed,
+    };
+    let mut model = Model::load(args)?;
+    if let Some((_, output)) = config.images.first() {
+        files::check_writable(output)?;
+    }
+    if args.enable_benchmark {
+        files::check_writable(&args.log_path)?;
+    }
+
+    let bar = ui.progress(config.images.len() as u64);
+    let mut said = Ok(());
+    let done = infer::infer(&mut model, &config, |image| {
+        if said.is_ok() {
+            said = bar.suspend(|| say_image(image, ui));
+        }
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    let done = done?;
+    said?;
+    say_means(&done.images, ui)?;
+    if args.enable_benchmark {
+        report(args, &benchmark(&config, &model, &done), ui)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nothing else is done in the place of what was asked for.
+fn refuse_what_is_missing(args: &args::Infer) -> Result<(), Error> {
+    if args.use_gpu {
+        let expected = "False: this program runs on the CPU";
+        return Err(Error::value("--use-gpu", expected, "True"));
+    }
+    if args.use_tensorrt {
+        let expected = "False: the engines are native and rten";
+        return Err(Error::value("--use-tensorrt", expected, "True"));
+    }
+    let got = match args.precision {
+        Precision::Fp32 => return Ok(()),
+        Precision::Fp16 => "fp16",
+        Precision::Int8 => "int8",
+    };
+    let expected = "fp32: this program computes in 32-bit floats";
+    Err(Error::value("--precision", expected, got))
+}
+
+fn note_what_makes_no_difference(args: &args::Infer, ui: Ui) {
+    if args.enable_mkldnn {
+        ui.note(
+            "note: --enable-mkldnn: there is no oneDNN (MKL-DNN) here; the engine's own kernels run \
+             either way, and the report says enable_mkldnn: False",
+        );
+    }
+    if !args.ir_optim {
+        ui.note(
+            "note: --ir-optim: the engine's optimisations are part of it, and the report says \
+             ir_optim: True",
+        );
+    }
+}
+
+/// A model in what runs it.
+#[allow(clippy::large_enum_variant, reason = "there is one of them")]
+enum Model {
+    Native(CpuNetwork),
+    Rten(RtenModel),
+}
+
+impl Model {
+    fn load(args: &args::Infer) -> anyhow::Result<Self> {
+        match args.engine {
+            args::Engine::Native => {
+                let weights = models::load(Some(&args.model_file))?;
+                let network = CpuNetwork::from_weights(&weights)
+                    .with_context(|| args.model_file.display().to_string())?;
+                Ok(Self::Native(network))
+            }
+            args::Engine::Rten => Ok(Self::Rten(RtenModel::load(&args.model_file)?)),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Native(_) => "native",
+            Self::Rten(_) => "rten",
+        }
+    }
+
+    /// The level of our kernels, if they run.
+    fn level(&self) -> Option<Level> {
+        match self {
+            Self::Native(network) => Some(network.level()),
+            Self::Rten(_) => None,
+        }
+    }
+}
+
+impl Engine for Model {
+    fn channels(&self) -> usize {
+        match self {
+            Self::Native(network) => network.channels(),
+            Self::Rten(model) => model.channels(),
+        }
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> n2n::Result<Batch> {
+        match self {
+            Self::Native(network) => Engine::denoise(network, noisy),
+            // Not in tiles: how far a foreign model looks is not known.
+            Self::Rten(model) => padded(noisy, Padding::Multiple, |noisy| {
+                let denoised = model.run(noisy).map_err(|error| Error::Engine {
+                    reason: format!("{error:#}"),
+                })?;
+                let shape = |batch: &Batch| [batch.n, batch.c, batch.h, batch.w];
+                let (expected, got) = (shape(noisy), shape(&denoised));
+                if expected == got {
+                    return Ok(denoised);
+                }
+                let (expected, got) = (format!("{expected:?}"), format!("{got:?}"));
+                Err(Error::value("shape of the model's output", expected, got))
+            }),
+        }
+    }
+}
+
+/// The result's place, and its scores. The reference prints the first alone, although its noisy
+/// input is what a denoised image should differ from.
+fn say_image(image: &Denoised, ui: Ui) -> anyhow::Result<()> {
+    ui.result(image.output.display())?;
+    say_scores(Some(image.against_noisy), image.against_clean, ui)
+}
+
+fn say_means(images: &[Denoised], ui: Ui) -> anyhow::Result<()> {
+    ui.result(format_args!("mean of {} images", images.len()))?;
+    let noisy = images.iter().map(|image| Some(image.against_noisy));
+    let clean = images.iter().map(|image| image.against_clean);
+    say_scores(mean(noisy), mean(clean), ui)
+}
+
+fn say_scores(noisy: Option<Score>, clean: Option<Score>, ui: Ui) -> anyhow::Result<()> {
+    for (against, score) in [("noisy input", noisy), ("clean image", clean)] {
+        if let Some(Score { psnr_db, ssim }) = score {
+            let ssim = ssim.map_or("None".into(), |ssim| format!("{ssim:?}"));
+            ui.result(format_args!(
+                "[INFER] output against {against}: psnr:{psnr_db:?} ssim:{ssim}"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// The mean of scores; none if one is missing.
+fn mean(scores: impl Iterator<Item = Option<Score>>) -> Option<Score> {
+    let scores: Vec<Score> = scores.collect::<Option<_>>()?;
+    let n = scores.len() as f64;
+    let ssims: Option<Vec<f64>> = scores.iter().map(|score| score.ssim).collect();
+    Some(Score {
+        psnr_db: scores.iter().map(|score| score.psnr_db).sum::<f64>() / n,
+        ssim: ssims.map(|ssims| ssims.iter().sum::<f64>() / n),
+    })
+}
+
+fn benchmark(config: &Config, model: &Model, done: &Inference) -> Benchmark {
+    Benchmark {
+        os_version: system::os_version(),
+        engine: model.name().into(),
+        cpu_level: model.level().map(|level| level.to_string()),
+        threads: rayon::current_num_threads(),
+        batch_size: config.batch_size,
+        input_shape: config.size.map(|(h, w)| [model.channels(), h, w]),
+        data_num: done.images.len(),
+        cpu_rss_mb: system::rss_mb(),
+        times: done.times,
+    }
+}
+
+/// Prints the report and writes it to the file. As with AutoLog the file holds the last report.
+fn report(args: &args::Infer, benchmark: &Benchmark, ui: Ui) -> anyhow::Result<()> {
+    let time = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
+    let lines = benchmark.lines(&time).join("\n");
+    ui.result(&lines)?;
+    let path = &args.log_path;
+    files::write_atomically(path, |file| {
+        writeln!(file, "{lines}").map_err(Error::io(path))
+    })?;
+    Ok(())
+}

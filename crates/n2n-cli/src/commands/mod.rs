@@ -1,0 +1,9 @@
+//! One file a command: arguments into a checked config, call the library, render the result.
+
+pub mod export;
+pub mod infer;
+pub mod info;
+pub mod predict;
+pub mod prepare;
+pub mod train;
+pub mod val;

@@ -1,0 +1,51 @@
+//! `n2n prepare`
+
+use std::process::ExitCode;
+
+use n2n::prepare::{Prepare, Prepared, prepare};
+
+use crate::args;
+use crate::ui::Ui;
+
+/// Runs the command.
+pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
+    let config = Prepare {
+        input_dir: args.input_dir.clone(),
+        save_dir: args.save_dir.clone(),
+        min_size: args.min_size,
+        max_size: args.max_size,
+    };
+    let bar = ui.progress(0);
+    let prepared = prepare(&config, |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    render(&config, &prepared?, ui)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(config: &Prepare, prepared: &Prepared, ui: Ui) -> anyhow::Result<()> {
+    for error in &prepared.unreadable {
+        ui.warn(error);
+    }
+    let (kept, total) = (prepared.kept(), prepared.total());
+    ui.result(format_args!("kept {kept} of {total} images"))?;
+    ui.result(format_args!(
+        "  {} written, {} already in {}",
+        prepared.written.len(),
+        prepared.unchanged.len(),
+        config.save_dir.display()
+    ))?;
+    ui.result(format_args!(
+        "  {} skipped: width or height outside {}..={}",
+        prepared.out_of_range.len(),
+        config.min_size,
+        config.max_size
+    ))?;
+    ui.result(format_args!("  {} unreadable", prepared.unreadable.len()))?;
+    if kept == 0 {
+        ui.warn("there is nothing to train on");
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! `n2n val`
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use n2n::cpu::CpuNetwork;
+use n2n::error::Error;
+use n2n::eval::{self, Config};
+use n2n::files;
+use n2n::network::Network;
+use n2n::report::Report;
+use n2n::unet::UNet;
+
+use crate::args;
+use crate::ui::Ui;
+
+/// Runs the command.
+pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
+    let config = Config {
+        val_dirs: args.val_dirs.clone(),
+        sets: args.sets.clone(),
+        repeats: args.repeats,
+        noise: args.noisetype,
+    };
+    if args.csv.is_some() && args.csv == args.json {
+        bail!("--csv and --json name the same file");
+    }
+    let mut network = load(args, ui)?;
+    for path in args.csv.iter().chain(&args.json) {
+        files::check_writable(path)?;
+    }
+    let bar = ui.progress(0);
+    let report = eval::evaluate(&mut network, &config, |scored| {
+        bar.set_length(scored.total as u64);
+        bar.set_position(scored.done as u64);
+        bar.set_message(scored.score.set.name());
+        Ok(())
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    render(&report, ui)?;
+    if let Some(path) = &args.csv {
+        report.write_csv(path)?;
+    }
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(args: &args::Val, ui: Ui) -> anyhow::Result<CpuNetwork> {
+    let model = args.model_path.display();
+    ui.result(format_args!("Loading pretrained model from {model}"))?;
+    let weights = n2n::models::load(Some(&args.model_path))?;
+    let network = CpuNetwork::from_weights(&weights).with_context(|| model.to_string())?;
+    check(args, network.architecture())?;
+    let loaded = weights.tensors.len();
+    ui.result(format_args!(
+        "There are {loaded}/{loaded} variables loaded into UNet."
+    ))?;
+    Ok(network)
+}
+
+/// The reference is told the sizes of the model; here they follow from the weights, and what is
+/// told must agree.
+fn check(args: &args::Val, model: UNet) -> Result<(), Error> {
+    for (flag, told, found) in [
+        ("--n-feature", args.n_feature, model.n_feature),
+        ("--n-channel", args.n_channel, model.n_channel),
+    ] {
+        if let Some(told) = told.filter(|&told| told != found) {
+            return Err(Error::value(flag, format!("{found}, the model's"), told));
+        }
+    }
+    Ok(())
+}
+
+fn render(report: &Report, ui: Ui) -> anyhow::Result<()> {
+    for score in &report.sets {
+        ui.result(score.line())?;
+        let whole = score.set.images();
+        if score.images != whole {
+            ui.warn(format!(
+                "{} has {whole} images, found {}: the score compares with no published one",
+                score.set, score.images
+            ));
+        }
+    }
+    ui.note(format!("{:.2} images/s", report.images_per_s()));
+    Ok(())
+}

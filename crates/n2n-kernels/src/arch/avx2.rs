@@ -1,0 +1,175 @@
+//! AVX2 with FMA: x86-64 processors since 2013.
+
+use std::arch::x86_64::{
+    __m256, _CMP_GT_OQ, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps,
+};
+
+use super::{Kernel, LANES, Simd, Strip, generic_strip};
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The proof, if the processor has both.
+    pub fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    /// Runs `kernel` compiled for AVX2 and FMA.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn inside<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` exists only if `detect` found both features.
+        unsafe { inside(self, kernel) }
+    }
+}
+
+// SAFETY of every block below: an `Avx2` exists only if `Avx2::detect` found both features, and
+// loads and stores go through references to eight values.
+impl Simd for Avx2 {
+    type V = __m256;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: __m256, to: &mut [f32; LANES]) {
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn where_positive(self, of: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_blendv_ps(b, a, _mm256_cmp_ps::<_CMP_GT_OQ>(of, _mm256_setzero_ps())) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: as above; a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add_strip<const M: usize, const N: usize>(
+        self,
+        sums: &mut [[__m256; N]; M],
+        strip: Strip,
+    ) {
+        match sums.as_flattened_mut().first_chunk_mut::<12>() {
+            // SAFETY: an `Avx2` exists only where `detect` found both features; the rest is the
+            // caller's promise.
+            Some(sums) if (M, N) == (4, 3) => unsafe { strip_4x3(sums, strip) },
+            // SAFETY: the caller's promise is the same.
+            _ => unsafe { generic_strip(self, sums, strip) },
+        }
+    }
+}
+
+/// The strip of four rows and three vectors: twelve accumulators, three vectors of `b` and one
+/// value of `a` need all sixteen registers. Compiled from Rust, the next value of `a` is fetched
+/// before the last use of the one before, which makes seventeen: two spills and ten moves for
+/// twelve multiply-adds. Written out, the order stands.
+///
+/// # Safety
+/// The strip is readable for four rows and three vectors, and the processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn strip_4x3(sums: &mut [__m256; 12], strip: Strip) {
+    let [
+        mut s00,
+        mut s01,
+        mut s02,
+        mut s10,
+        mut s11,
+        mut s12,
+        mut s20,
+        mut s21,
+        mut s22,
+        mut s30,
+        mut s31,
+        mut s32,
+    ] = *sums;
+    let (mut a, mut b) = (strip.a, strip.b);
+    for _ in 0..strip.count {
+        // SAFETY: reads `a` in four rows and three vectors at `b`, as the caller promised; writes
+        // registers only.
+        unsafe {
+            std::arch::asm!(
+                "vmovups {b0}, [{b}]",
+                "vmovups {b1}, [{b} + 32]",
+                "vmovups {b2}, [{b} + 64]",
+                "vbroadcastss {x}, [{a}]",
+                "vfmadd231ps {s00}, {b0}, {x}",
+                "vfmadd231ps {s01}, {b1}, {x}",
+                "vfmadd231ps {s02}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 4*{rows}]",
+                "vfmadd231ps {s10}, {b0}, {x}",
+                "vfmadd231ps {s11}, {b1}, {x}",
+                "vfmadd231ps {s12}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 8*{rows}]",
+                "vfmadd231ps {s20}, {b0}, {x}",
+                "vfmadd231ps {s21}, {b1}, {x}",
+                "vfmadd231ps {s22}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 4*{rows3}]",
+                "vfmadd231ps {s30}, {b0}, {x}",
+                "vfmadd231ps {s31}, {b1}, {x}",
+                "vfmadd231ps {s32}, {b2}, {x}",
+                a = in(reg) a,
+                b = in(reg) b,
+                rows = in(reg) strip.rows,
+                rows3 = in(reg) 3 * strip.rows,
+                x = out(ymm_reg) _,
+                b0 = out(ymm_reg) _,
+                b1 = out(ymm_reg) _,
+                b2 = out(ymm_reg) _,
+                s00 = inout(ymm_reg) s00,
+                s01 = inout(ymm_reg) s01,
+                s02 = inout(ymm_reg) s02,
+                s10 = inout(ymm_reg) s10,
+                s11 = inout(ymm_reg) s11,
+                s12 = inout(ymm_reg) s12,
+                s20 = inout(ymm_reg) s20,
+                s21 = inout(ymm_reg) s21,
+                s22 = inout(ymm_reg) s22,
+                s30 = inout(ymm_reg) s30,
+                s31 = inout(ymm_reg) s31,
+                s32 = inout(ymm_reg) s32,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        a = a.wrapping_add(strip.step_a);
+        b = b.wrapping_add(strip.step_b);
+    }
+    *sums = [s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32];
+}

@@ -1,0 +1,115 @@
+//! What a processor level offers: vectors of eight `f32` and the few operations the kernels need.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+pub mod scalar;
+
+/// Lanes of a vector at every level.
+pub const LANES: usize = 8;
+
+/// The operations of one level.
+///
+/// A value of the type is the proof that the processor has the level, so it is made only after
+/// asking the processor. Every method is inlined into the caller, which runs inside
+/// [`Level::run`](crate::Level::run) and so is compiled with the level's instructions.
+pub trait Simd: Copy + Send + Sync {
+    /// Eight `f32`.
+    type V: Copy;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// Eight values from memory of any alignment.
+    fn load(self, from: &[f32; LANES]) -> Self::V;
+    /// Eight values to memory of any alignment.
+    fn store(self, v: Self::V, to: &mut [f32; LANES]);
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c`, in one rounding where the level has it.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The greater of `a` and `b`, neither being NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` in the lanes where `of > 0`, `b` in the others.
+    fn where_positive(self, of: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for the cache line at `at`, where the level can; nothing else changes.
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        let _ = at;
+    }
+
+    /// The heart of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step] · b[k][j]` for
+    /// `M` rows of `a` and `N` vectors of `b`.
+    ///
+    /// # Safety
+    /// The strip is readable: see [`Strip`].
+    #[inline(always)]
+    unsafe fn multiply_add_strip<const M: usize, const N: usize>(
+        self,
+        sums: &mut [[Self::V; N]; M],
+        strip: Strip,
+    ) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { generic_strip(self, sums, strip) }
+    }
+}
+
+/// The operands of [`Simd::multiply_add_strip`].
+///
+/// To be readable for `M` rows and `N` vectors: `a` at `i · rows + k · step_a`, and `b` for `N`
+/// vectors at `k · step_b`, for every `i < M` and `k < count`.
+#[derive(Clone, Copy)]
+pub struct Strip {
+    /// The value of row 0 in step 0.
+    pub a: *const f32,
+    /// Floats from one row to the next.
+    pub rows: usize,
+    /// Floats from one step to the next in `a`.
+    pub step_a: usize,
+    /// The vectors of step 0.
+    pub b: *const f32,
+    /// Floats from one step to the next in `b`.
+    pub step_b: usize,
+    /// Steps.
+    pub count: usize,
+}
+
+/// [`Simd::multiply_add_strip`] in terms of the other operations.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn generic_strip<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    sums: &mut [[S::V; N]; M],
+    strip: Strip,
+) {
+    let mut total = *sums;
+    for k in 0..strip.count {
+        // SAFETY: k < count, by the caller's promise; a vector is `LANES` floats.
+        let b: &[[f32; LANES]; N] = unsafe { &*strip.b.add(k * strip.step_b).cast() };
+        let mut row = [simd.splat(0.0); N];
+        for (to, from) in row.iter_mut().zip(b) {
+            *to = simd.load(from);
+        }
+        for (i, total) in total.iter_mut().enumerate() {
+            // SAFETY: i < M and k < count, by the caller's promise.
+            let a = simd.splat(unsafe { *strip.a.add(i * strip.rows + k * strip.step_a) });
+            for (total, b) in total.iter_mut().zip(row) {
+                *total = simd.mul_add(a, b, *total);
+            }
+        }
+    }
+    *sums = total;
+}
+
+/// Work that can run at any level.
+pub trait Kernel {
+    /// What it gives.
+    type Output;
+    /// Does the work. Implementations are `#[inline(always)]`, so that the body is compiled with
+    /// the instructions of the level.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}

@@ -1,0 +1,298 @@
+//! Convolutions with a 3×3 (zero padding 1) or 1×1 kernel: forward, and the gradients of input,
+//! weight and bias.
+//!
+//! Weights are in PyTorch's order, `[out, in, k, k]`; activations are padded NHWC [`Tensor`]s. The
+//! input may be several tensors, whose channels follow one another.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+use crate::direct::{self, Place, TapConv, correlate};
+use crate::tensor::{Arena, Shape, Tensor};
+use crate::winograd::{self, Pooling};
+use crate::{Epilogue, Level, pool};
+
+/// The side of a convolution's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// 1×1.
+    One,
+    /// 3×3 with a zero padding of 1.
+    Three,
+}
+
+impl Size {
+    /// Offsets of the taps, row by row.
+    fn taps(self) -> Vec<(isize, isize)> {
+        match self {
+            Self::One => vec![(0, 0)],
+            Self::Three => (-1..=1)
+                .flat_map(|y| (-1..=1).map(move |x| (y, x)))
+                .collect(),
+        }
+    }
+
+    /// Weights of one pair of channels.
+    fn area(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Three => 9,
+        }
+    }
+}
+
+/// A convolution, forward or the gradient of one of its inputs, packed for the algorithms that its
+/// calls need.
+///
+/// 3×3 convolutions of images of whole 4×4 tiles run by Winograd's algorithm when they have
+/// channels enough to pay for its transforms; the others run directly.
+#[derive(Debug)]
+pub struct Conv {
+    size: Size,
+    channels: Vec<usize>,
+    outputs: usize,
+    bias: Vec<f32>,
+    /// The layer's weight, `[out, in, k, k]` of the layer.
+    weight: Vec<f32>,
+    /// Input channels of the layer.
+    layer_inputs: usize,
+    /// The layer's input channels whose gradient this computes; `None` for the layer itself.
+    gradient_of: Option<Range<usize>>,
+    direct: OnceLock<TapConv>,
+    winograd: OnceLock<winograd::Filter>,
+}
+
+/// Channels, in and out, from which Winograd's algorithm pays.
+const WINOGRAD_CHANNELS: usize = 16;
+
+/// Whether the convolution of this size, channels and shape runs by Winograd's algorithm.
+fn by_winograd(size: Size, inputs: usize, outputs: usize, shape: Shape) -> bool {
+    size == Size::Three && inputs.min(outputs) >= WINOGRAD_CHANNELS && winograd::fits(shape)
+}
+
+impl Conv {
+    /// The forward convolution of inputs with the given `channels` to `bias.len()` outputs.
+    ///
+    /// # Panics
+    /// If `weight` does not hold `[bias.len(), channels.sum(), k, k]` values.
+    pub fn forward(size: Size, channels: &[usize], weight: &[f32], bias: &[f32]) -> Self {
+        let (inputs, outputs) = (channels.iter().sum(), bias.len());
+        assert_eq!(
+            weight.len(),
+            outputs * inputs * size.area(),
+            "weights of the convolution"
+        );
+        Self {
+            size,
+            channels: channels.to_vec(),
+            outputs,
+            bias: bias.to_vec(),
+            weight: weight.to_vec(),
+            layer_inputs: inputs,
+            gradient_of: None,
+            direct: OnceLock::new(),
+            winograd: OnceLock::new(),
+        }
+    }
+
+    /// The convolution that takes the gradient of the output (`outputs` channels) to the gradient
+    /// of the input channels `of`, out of `inputs` channels in all.
+    ///
+    /// # Panics
+    /// If `weight` does not hold `[outputs, inputs, k, k]` values or `of` lies outside the inputs.
+    pub fn input_gradient(
+        size: Size,
+        outputs: usize,
+        inputs: usize,
+        of: Range<usize>,
+        weight: &[f32],
+    ) -> Self {
+        assert_eq!(
+            weight.len(),
+            outputs * inputs * size.area(),
+            "weights of the convolution"
+        );
+        assert!(of.end <= inputs, "input channels");
+        Self {
+            size,
+            channels: vec![outputs],
+            outputs: of.len(),
+            bias: vec![0.0; of.len()],
+            weight: weight.to_vec(),
+            layer_inputs: inputs,
+            gradient_of: Some(of),
+            direct: OnceLock::new(),
+            winograd: OnceLock::new(),
+        }
+    }
+
+    /// The weight of a tap between an input and an output channel of this convolution.
+    fn weight(&self, tap: usize, c: usize, o: usize) -> f32 {
+        let area = self.size.area();
+        match &self.gradient_of {
+            None => self.weight[(o * self.layer_inputs + c) * area + tap],
+            // The transpose of a correlation is the correlation with the kernel turned by 180°.
+            Some(of) => self.weight[(c * self.layer_inputs + of.start + o) * area + area - 1 - tap],
+        }
+    }
+
+    /// Computes `output` from `inputs`, all of one height and width.
+    ///
+    /// # Panics
+    /// If a shape does not fit.
+    pub fn run(&self, level: Level, inputs: &[&Tensor], output: &mut Tensor, epilogue: Epilogue) {
+        if self.is_by_winograd(output.shape()) {
+            self.winograd()
+                .run(level, inputs, output, epilogue, Pooling::None);
+        } else {
+            self.direct()
+                .run(level, inputs, output, Place::EVERY, epilogue);
+        }
+    }
+
+    /// Computes from `inputs` what 2×2 max-pooling with stride 2 makes of the output; what lies
+    /// between is not kept, and where the algorithm allows not even made.
+    ///
+    /// # Panics
+    /// If a shape does not fit, or the epilogue is not [`Epilogue::Store`] or
+    /// [`Epilogue::LeakyRelu`] with a slope of at least 0, which leave the greatest where it is.
+    pub fn run_pooled(
+        &self,
+        level: Level,
+        inputs: &[&Tensor],
+        output: &mut Tensor,
+        epilogue: Epilogue,
+        arena: &mut Arena,
+    ) {
+        let keeps_order = match epilogue {
+            Epilogue::Store => true,
+            Epilogue::LeakyRelu(slope) => slope >= 0.0,
+            Epilogue::Add | Epilogue::Slope(..) => false,
+        };
+        assert!(keeps_order, "epilogue");
+        let full = Shape {
+            c: self.outputs,
+            ..inputs[0].shape()
+        };
+        if self.is_by_winograd(full) {
+            self.winograd()
+                .run(level, inputs, output, epilogue, Pooling::Max);
+        } else {
+            let mut before = arena.take(full);
+            self.direct()
+                .run(level, inputs, &mut before, Place::EVERY, epilogue);
+            pool::max_pool(&before, output);
+            arena.give(before);
+        }
+    }
+
+    fn is_by_winograd(&self, output: Shape) -> bool {
+        by_winograd(self.size, self.channels.iter().sum(), self.outputs, output)
+    }
+
+    fn winograd(&self) -> &winograd::Filter {
+        once(&self.winograd, || {
+            winograd::Filter::new(&self.channels, self.outputs, &self.bias, |c, o| {
+                std::array::from_fn(|tap| self.weight(tap, c, o))
+            })
+        })
+    }
+
+    fn direct(&self) -> &TapConv {
+        once(&self.direct, || {
+            let weight = |tap, c, o| self.weight(tap, c, o);
+            let taps = self.size.taps();
+            TapConv::new(&taps, 1, &self.channels, self.outputs, &self.bias, weight)
+        })
+    }
+}
+
+/// One 1×1 convolution after another, each with what follows its sums; what lies between them is
+/// never in memory.
+///
+/// # Panics
+/// If there is no convolution, one is not 1×1 with one input tensor, an epilogue is not [`Epilogue::Store`] or
+/// [`Epilogue::LeakyRelu`], or a shape does not fit.
+pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, output: &mut Tensor) {
+    let convs: Vec<_> = convs
+        .iter()
+        .map(|(conv, epilogue)| (conv.direct(), *epilogue))
+        .collect();
+    direct::run_chain(level, &convs, input, output);
+}
+
+/// The cell's value, made when first asked for.
+///
+/// Unlike `get_or_init`, nothing is locked while it is made: packing is parallel work, and a thread
+/// that waits for it may take up other work that asks for the same cell.
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    if cell.get().is_none() {
+        // Two threads may both make it; both make the same.
+        let _ = cell.set(make());
+    }
+    cell.get().expect("set above")
+}
+
+/// The gradient of the weight, `[out, in, k, k]`, from the inputs (each with the number of channels
+/// that count) and the gradient of the output.
+///
+/// # Panics
+/// If a shape does not fit.
+pub fn weight_gradient(
+    level: Level,
+    size: Size,
+    inputs: &[(&Tensor, usize)],
+    output_gradient: &Tensor,
+    gradient: &mut [f32],
+) {
+    let total: usize = inputs.iter().map(|(_, channels)| channels).sum();
+    let area = size.area();
+    let shape = output_gradient.shape();
+    assert_eq!(gradient.len(), shape.c * total * area, "weights");
+    if by_winograd(size, total, shape.c, shape) {
+        winograd::weight_gradient(level, inputs, output_gradient, gradient);
+        return;
+    }
+    correlate(
+        level,
+        inputs,
+        &size.taps(),
+        output_gradient,
+        Place::EVERY,
+        |tap, c, o, value| {
+            gradient[(o * total + c) * area + tap] = value;
+        },
+    );
+}
+
+/// The gradient of the bias: for each channel the sum of the output's gradient over all pixels.
+///
+/// Rows are summed in f32, then together in f64, in order.
+///
+/// # Panics
+/// If `gradient` does not hold a value for each channel.
+pub fn bias_gradient(output_gradient: &Tensor, gradient: &mut [f32]) {
+    let shape = output_gradient.shape();
+    assert_eq!(gradient.len(), shape.c, "a bias for each channel");
+    let stride = shape.pixel_stride();
+    let rows: Vec<Vec<f32>> = (0..shape.n * shape.h)
+        .into_par_iter()
+        .map(|row| {
+            let mut sums = vec![0.0; stride];
+            for pixel in output_gradient
+                .row(row / shape.h, row % shape.h)
+                .chunks_exact(stride.max(1))
+            {
+                for (sum, value) in sums.iter_mut().zip(pixel) {
+                    *sum += value;
+                }
+            }
+            sums
+        })
+        .collect();
+    for (c, gradient) in gradient.iter_mut().enumerate() {
+        *gradient = rows.iter().map(|sums| f64::from(sums[c])).sum::<f64>() as f32;
+    }
+}

@@ -1,0 +1,403 @@
+//! The convolution: rows of register tiles.
+
+use rayon::prelude::*;
+
+use crate::Level;
+use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::epilogue::Epilogue;
+use crate::tensor::Tensor;
+
+use super::{MAX_TAPS, Place, TILE, WIDEST, within_border};
+
+/// A convolution packed for the register tile.
+#[derive(Debug, Clone)]
+pub(crate) struct TapConv {
+    /// Offsets (dy, dx) of the pixels read, each in -1..=1.
+    taps: Vec<(isize, isize)>,
+    /// Pixels of the input from one output pixel to the next.
+    in_stride: usize,
+    /// Channels read from each input tensor.
+    channels: Vec<usize>,
+    outputs: usize,
+    panels: Vec<Panel>,
+    /// Panel after panel: `[segment][tap][channel][vectors · LANES]`.
+    weights: Vec<f32>,
+    /// A value for each output channel, padded with zeros to whole vectors.
+    bias: Vec<f32>,
+}
+
+/// Output channels that are computed together.
+#[derive(Debug, Clone, Copy)]
+struct Panel {
+    /// The first channel.
+    begin: usize,
+    /// Vectors, 1 to `WIDEST`.
+    vectors: usize,
+    /// Where its weights begin.
+    weights: usize,
+}
+
+impl TapConv {
+    /// Packs a convolution; `weight(tap, input channel, output channel)` gives its weights, input
+    /// channels being counted through all segments.
+    ///
+    /// # Panics
+    /// If there is no tap or more than nine, or a tap lies outside -1..=1 (0..=1 for `in_stride` 2).
+    pub fn new(
+        taps: &[(isize, isize)],
+        in_stride: usize,
+        channels: &[usize],
+        outputs: usize,
+        bias: &[f32],
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        assert!((1..=MAX_TAPS).contains(&taps.len()) && (1..=2).contains(&in_stride));
+        assert!(within_border(taps, in_stride), "taps");
+        assert!(
+            bias.is_empty() || bias.len() == outputs,
+            "a bias for each output channel"
+        );
+
+        let padded = outputs.next_multiple_of(LANES);
+        let per_output = taps.len() * channels.iter().sum::<usize>();
+        let mut panels = vec![];
+        let mut weights = vec![0.0; padded * per_output];
+        let mut begin = 0;
+        while begin < padded {
+            let vectors = ((padded - begin) / LANES).min(WIDEST);
+            let panel = Panel {
+                begin,
+                vectors,
+                weights: begin * per_output,
+            };
+            let width = vectors * LANES;
+            let mut rows = weights[panel.weights..][..width * per_output].chunks_exact_mut(width);
+            let mut first = 0;
+            for &count in channels {
+                for tap in 0..taps.len() {
+                    for c in first..first + count {
+                        let row = rows.next().expect("a row for each tap and channel");
+                        for (o, to) in row.iter_mut().enumerate().take(outputs - begin) {
+                            *to = weight(tap, c, begin + o);
+                        }
+                    }
+                }
+                first += count;
+            }
+            panels.push(panel);
+            begin += width;
+        }
+        let mut padded_bias = vec![0.0; padded];
+        padded_bias[..bias.len()].copy_from_slice(bias);
+        Self {
+            taps: taps.to_vec(),
+            in_stride,
+            channels: channels.to_vec(),
+            outputs,
+            panels,
+            weights,
+            bias: padded_bias,
+        }
+    }
+
+    /// Computes the output from the inputs, whose channels follow one another.
+    ///
+    /// # Panics
+    /// If a shape does not fit: every input has the size of the convolution's grid times
+    /// `in_stride` and at least the packed channels; the output has the grid's size times
+    /// `place.stride` and the packed outputs.
+    pub fn run(
+        &self,
+        level: Level,
+        inputs: &[&Tensor],
+        output: &mut Tensor,
+        place: Place,
+        epilogue: Epilogue,
+    ) {
+        let out = output.shape();
+        assert!((1..=2).contains(&place.stride) && place.dy.max(place.dx) < place.stride);
+        assert_eq!(out.c, self.outputs, "output channels");
+        assert_eq!(
+            (out.h % place.stride, out.w % place.stride),
+            (0, 0),
+            "output size"
+        );
+        let grid = (out.h / place.stride, out.w / place.stride);
+        assert_eq!(inputs.len(), self.channels.len(), "input tensors");
+        for (input, &channels) in inputs.iter().zip(&self.channels) {
+            let shape = input.shape();
+            assert_eq!(shape.n, out.n, "batch");
+            assert_eq!(
+                (shape.h, shape.w),
+                (grid.0 * self.in_stride, grid.1 * self.in_stride)
+            );
+            assert!(shape.c >= channels, "input channels");
+        }
+        if let Epilogue::Slope(activation, _) = epilogue {
+            assert_eq!(activation.shape(), out, "shape of the activation");
+        }
+        if grid.1 == 0 {
+            return;
+        }
+        let pixel = out.pixel_stride();
+        output.rows_mut().for_each(|(n, out_y, row)| {
+            if out_y % place.stride != place.dy {
+                return;
+            }
+            let y = (out_y / place.stride * self.in_stride) as isize;
+            let sources = inputs.iter().zip(&self.channels).map(|(input, &channels)| {
+                let mut taps = [0; MAX_TAPS];
+                for (to, (dy, dx)) in taps.iter_mut().zip(&self.taps) {
+                    *to = input.offset(n, y + dy, *dx);
+                }
+                let stride = self.in_stride * input.shape().pixel_stride();
+                Source {
+                    floats: input.as_slice(),
+                    taps,
+                    stride,
+                    channels,
+                }
+            });
+            level.run(Row {
+                conv: self,
+                sources: &sources.collect::<Vec<_>>(),
+                count: grid.1,
+                epilogue,
+                begin: out.offset(n, out_y as isize, 0) + place.dx * pixel,
+                to: &mut row[place.dx * pixel..],
+                step: place.stride * pixel,
+            });
+        });
+    }
+}
+
+/// Pixels that go through a chain together: two buffers of 96 channels stay in the first-level
+/// cache.
+const CHAIN_PIXELS: usize = 48;
+
+/// One 1×1 convolution after another, some pixels at a time, so that what lies between them never
+/// leaves the cache.
+///
+/// # Panics
+/// If there is no convolution, one has more than one tap or input, or a shape does not fit.
+pub(crate) fn run_chain(
+    level: Level,
+    convs: &[(&TapConv, Epilogue)],
+    input: &Tensor,
+    output: &mut Tensor,
+) {
+    let (from, to) = (input.shape(), output.shape());
+    assert_eq!((from.n, from.h, from.w), (to.n, to.h, to.w), "size");
+    let mut channels = from.c;
+    for (conv, epilogue) in convs {
+        assert!(
+            conv.taps == [(0, 0)] && conv.in_stride == 1,
+            "a 1×1 convolution"
+        );
+        assert_eq!(conv.channels, [channels], "input channels");
+        // The others read the output's tensor, which only the last of a chain has.
+        assert!(
+            matches!(epilogue, Epilogue::Store | Epilogue::LeakyRelu(_)),
+            "epilogue"
+        );
+        channels = conv.outputs;
+    }
+    assert_eq!(to.c, channels, "output channels");
+    let (last, first) = convs.split_last().expect("a chain of at least one");
+    let widest = first
+        .iter()
+        .map(|(conv, _)| conv.bias.len())
+        .max()
+        .unwrap_or(0);
+    output.rows_mut().for_each(|(n, y, row)| {
+        let mut buffers = [
+            vec![0.0; CHAIN_PIXELS * widest],
+            vec![0.0; CHAIN_PIXELS * widest],
+        ];
+        let in_row = input.row(n, y);
+        for x in (0..from.w).step_by(CHAIN_PIXELS) {
+            let count = CHAIN_PIXELS.min(from.w - x);
+            let mut stride = from.pixel_stride();
+            let pixels = &in_row[x * stride..];
+            for (i, (conv, epilogue)) in first.iter().enumerate() {
+                let [even, odd] = &mut buffers;
+                let (before, after) = if i % 2 == 0 { (odd, even) } else { (even, odd) };
+                let floats = if i == 0 { pixels } else { before };
+                conv.run_pixels(level, floats, stride, count, after, *epilogue);
+                stride = conv.bias.len();
+            }
+            let floats = if first.is_empty() {
+                pixels
+            } else {
+                &buffers[(first.len() - 1) % 2]
+            };
+            let to = &mut row[x * to.pixel_stride()..];
+            last.0.run_pixels(level, floats, stride, count, to, last.1);
+        }
+    });
+}
+
+impl TapConv {
+    /// A one-tap convolution of `count` pixels, `stride` floats from one to the next, to pixels of
+    /// whole vectors side by side.
+    fn run_pixels(
+        &self,
+        level: Level,
+        floats: &[f32],
+        stride: usize,
+        count: usize,
+        to: &mut [f32],
+        epilogue: Epilogue,
+    ) {
+        let source = Source {
+            floats,
+            taps: [0; MAX_TAPS],
+            stride,
+            channels: self.channels[0],
+        };
+        let step = self.bias.len();
+        level.run(Row {
+            conv: self,
+            sources: &[source],
+            count,
+            epilogue,
+            begin: 0,
+            to,
+            step,
+        });
+    }
+}
+
+/// Pixels of a convolution's output, side by side on its grid.
+struct Row<'a> {
+    conv: &'a TapConv,
+    sources: &'a [Source<'a>],
+    count: usize,
+    epilogue: Epilogue<'a>,
+    /// The output from the first pixel on, and where in its tensor that is.
+    to: &'a mut [f32],
+    begin: usize,
+    /// Floats from one output pixel to the next.
+    step: usize,
+}
+
+/// One input tensor as a row of tiles reads it.
+struct Source<'a> {
+    floats: &'a [f32],
+    /// Where each tap of the first pixel begins.
+    taps: [usize; MAX_TAPS],
+    /// Floats from one grid pixel to the next.
+    stride: usize,
+    channels: usize,
+}
+
+impl Kernel for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let conv = self.conv;
+        for source in self.sources {
+            // The last value any tile of this row reads: the last tap that counts, at the last
+            // pixel, at the last channel. `tile` relies on it.
+            let taps = source.taps.iter().take(conv.taps.len());
+            let last = taps.max().expect("at least one tap")
+                + (self.count - 1) * source.stride
+                + source.channels;
+            assert!(last <= source.floats.len());
+        }
+        for panel in &conv.panels {
+            match panel.vectors {
+                3 => self.panel::<S, 3>(simd, *panel),
+                2 => self.panel::<S, 2>(simd, *panel),
+                _ => self.panel::<S, 1>(simd, *panel),
+            }
+        }
+    }
+}
+
+impl Row<'_> {
+    #[inline(always)]
+    fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, panel: Panel) {
+        let (conv, sources) = (self.conv, self.sources);
+        let values = conv.taps.len() * conv.channels.iter().sum::<usize>() * VECTORS * LANES;
+        let weights = &conv.weights[panel.weights..][..values];
+        let bias = &conv.bias[panel.begin..][..VECTORS * LANES];
+        let mut x = 0;
+        while x + TILE <= self.count {
+            // SAFETY: `run` checked the sources up to the last pixel, and x + TILE <= count.
+            let sums = unsafe {
+                tile::<S, TILE, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias)
+            };
+            self.store(simd, x, panel.begin, sums);
+            x += TILE;
+        }
+        while x < self.count {
+            // SAFETY: `run` checked the sources up to the last pixel, and x < count.
+            let sums =
+                unsafe { tile::<S, 1, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias) };
+            self.store(simd, x, panel.begin, sums);
+            x += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd, const PIXELS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        x: usize,
+        channel: usize,
+        sums: [[S::V; VECTORS]; PIXELS],
+    ) {
+        for (i, sums) in sums.into_iter().enumerate() {
+            let begin = (x + i) * self.step + channel;
+            let (to, _) = self.to[begin..][..VECTORS * LANES].as_chunks_mut::<LANES>();
+            for (v, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+                let at = self.begin + begin + v * LANES;
+                self.epilogue.store(simd, sum, to, at);
+            }
+        }
+    }
+}
+
+/// The register tile: `PIXELS` neighbouring grid pixels from `x` on, by `VECTORS · LANES` output
+/// channels.
+///
+/// # Safety
+/// For every source and each of its first `taps` taps, `floats` holds `channels` values from
+/// `tap + (x + PIXELS - 1) · stride` on.
+#[inline(always)]
+unsafe fn tile<S: Simd, const PIXELS: usize, const VECTORS: usize>(
+    simd: S,
+    sources: &[Source],
+    taps: usize,
+    x: usize,
+    weights: &[f32],
+    bias: &[f32],
+) -> [[S::V; VECTORS]; PIXELS] {
+    let (bias, _) = bias.as_chunks::<LANES>();
+    let mut first = [simd.splat(0.0); VECTORS];
+    for (to, from) in first.iter_mut().zip(bias) {
+        *to = simd.load(from);
+    }
+    let mut sums = [first; PIXELS];
+    let mut rest = weights;
+    for source in sources {
+        for tap in &source.taps[..taps] {
+            let step_b = VECTORS * LANES;
+            let (weights, after) = rest.split_at(source.channels * step_b);
+            rest = after;
+            let strip = Strip {
+                a: source.floats[tap + x * source.stride..].as_ptr(),
+                rows: source.stride,
+                step_a: 1,
+                b: weights.as_ptr(),
+                step_b,
+                count: source.channels,
+            };
+            // SAFETY: `a` by the caller's promise; `weights` holds `channels` times the vectors.
+            unsafe { simd.multiply_add_strip(&mut sums, strip) };
+        }
+    }
+    sums
+}

@@ -1,0 +1,242 @@
+//! The gradient of a convolution's weights: outer products of pixels, summed.
+
+use rayon::prelude::*;
+
+use super::{Place, TILE, WIDEST, within_border};
+use crate::Level;
+use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::tensor::Tensor;
+
+/// The gradient of a convolution's weights:
+/// `dw[tap][c][o] = Σ_p in[p + tap][c] · dy[so·p + place][o]`, where the grid of `p` is that of
+/// `dy` divided by `place.stride`.
+///
+/// `give(tap, c, o, value)` is called once for every weight, input channels counted through all
+/// inputs.
+///
+/// The sum is cut by image (into at most [`IMAGE_PARTS`] parts), taken row by row within a part and
+/// then over the parts in order, whatever the number of threads.
+pub(crate) fn correlate(
+    level: Level,
+    inputs: &[(&Tensor, usize)],
+    taps: &[(isize, isize)],
+    dy: &Tensor,
+    place: Place,
+    mut give: impl FnMut(usize, usize, usize, f32),
+) {
+    let out = dy.shape();
+    assert!((1..=2).contains(&place.stride) && place.dy.max(place.dx) < place.stride);
+    assert_eq!(
+        (out.h % place.stride, out.w % place.stride),
+        (0, 0),
+        "output size"
+    );
+    let grid = (out.h / place.stride, out.w / place.stride);
+    assert!(within_border(taps, 1), "taps");
+    for (input, channels) in inputs {
+        let shape = input.shape();
+        assert_eq!(shape.n, out.n, "batch");
+        assert_eq!((shape.h, shape.w), grid, "input size");
+        assert!(shape.c >= *channels, "input channels");
+    }
+    let parts = out.n.min(IMAGE_PARTS);
+    let vectors = out.pixel_stride() / LANES;
+    let panels = vectors.div_ceil(WIDEST);
+    let channels: usize = inputs.iter().map(|(_, channels)| channels).sum();
+    // A job is a part of the images, a panel of outputs and a tap: its sums stay in cache.
+    let mut jobs = vec![];
+    for part in 0..parts {
+        for panel in 0..panels {
+            for tap in 0..taps.len() {
+                jobs.push((part, panel, tap));
+            }
+        }
+    }
+    let width = |panel: usize| (vectors - panel * WIDEST).min(WIDEST);
+    let partial: Vec<Vec<f32>> = jobs
+        .into_par_iter()
+        .map(|(part, panel, tap)| {
+            let images = out.n * part / parts..out.n * (part + 1) / parts;
+            let mut sums = vec![0.0; channels * width(panel) * LANES];
+            level.run(Correlation {
+                inputs,
+                tap: taps[tap],
+                dy,
+                place,
+                images,
+                grid,
+                first: panel * WIDEST * LANES,
+                vectors: width(panel),
+                sums: &mut sums,
+            });
+            sums
+        })
+        .collect();
+    for panel in 0..panels {
+        let width = width(panel) * LANES;
+        for tap in 0..taps.len() {
+            for c in 0..channels {
+                for o in 0..width.min(out.c - panel * WIDEST * LANES) {
+                    let value = (0..parts)
+                        .map(|part| {
+                            partial[(part * panels + panel) * taps.len() + tap][c * width + o]
+                        })
+                        .sum();
+                    give(tap, c, panel * WIDEST * LANES + o, value);
+                }
+            }
+        }
+    }
+}
+
+/// The most parts a sum over images is cut into.
+const IMAGE_PARTS: usize = 8;
+
+/// Grid pixels whose products are summed in registers before they are added to memory: keeps the
+/// inputs of a block in cache while all its channels are gone through.
+const BLOCK_PIXELS: usize = 512;
+
+struct Correlation<'a> {
+    inputs: &'a [(&'a Tensor, usize)],
+    tap: (isize, isize),
+    dy: &'a Tensor,
+    place: Place,
+    images: std::ops::Range<usize>,
+    grid: (usize, usize),
+    /// The panel's first output channel, and its vectors.
+    first: usize,
+    vectors: usize,
+    /// `[channel][vectors · LANES]`.
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Correlation<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        match self.vectors {
+            3 => self.panel::<S, 3>(simd),
+            2 => self.panel::<S, 2>(simd),
+            _ => self.panel::<S, 1>(simd),
+        }
+    }
+}
+
+impl Correlation<'_> {
+    #[inline(always)]
+    fn panel<S: Simd, const VECTORS: usize>(self, simd: S) {
+        let (h, w) = self.grid;
+        if h == 0 || w == 0 {
+            return;
+        }
+        let rows = (BLOCK_PIXELS / w).clamp(1, h);
+        let pixel = self.dy.shape().pixel_stride();
+        for n in self.images.clone() {
+            for y in (0..h).step_by(rows) {
+                let block = rows.min(h - y);
+                let begin = |at: usize| {
+                    self.dy.offset(
+                        n,
+                        (at * self.place.stride + self.place.dy) as isize,
+                        self.place.dx as isize,
+                    ) + self.first
+                };
+                let dy = Pixels {
+                    floats: self.dy.as_slice(),
+                    begin: begin(y),
+                    row: self.place.stride * self.dy.shape().row_stride(),
+                    pixel: self.place.stride * pixel,
+                };
+                dy.check(block, w, VECTORS * LANES);
+                let mut sums = &mut *self.sums;
+                for (input, channels) in self.inputs {
+                    let at = y as isize + self.tap.0;
+                    let x = Pixels {
+                        floats: input.as_slice(),
+                        begin: input.offset(n, at, self.tap.1),
+                        row: input.shape().row_stride(),
+                        pixel: input.shape().pixel_stride(),
+                    };
+                    x.check(block, w, *channels);
+                    let (mine, rest) = sums.split_at_mut(channels * VECTORS * LANES);
+                    sums = rest;
+                    let (mine, _) = mine.as_chunks_mut::<LANES>();
+                    let (mine, _) = mine.as_chunks_mut::<VECTORS>();
+                    let (tiles, tail) = mine.as_chunks_mut::<TILE>();
+                    // SAFETY: `check` covered `block` × `w` pixels of `dy` with VECTORS · LANES
+                    // values each and of `x` with `channels` values each.
+                    unsafe {
+                        for (i, tile) in tiles.iter_mut().enumerate() {
+                            outer_product(simd, &x, i * TILE, &dy, (block, w), tile);
+                        }
+                        for (i, tile) in tail.iter_mut().enumerate() {
+                            let tile = std::array::from_mut(tile);
+                            outer_product(
+                                simd,
+                                &x,
+                                channels - channels % TILE + i,
+                                &dy,
+                                (block, w),
+                                tile,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A block of pixels of a tensor.
+struct Pixels<'a> {
+    floats: &'a [f32],
+    begin: usize,
+    /// Floats from one row to the next.
+    row: usize,
+    /// Floats from one pixel to the next.
+    pixel: usize,
+}
+
+impl Pixels<'_> {
+    /// Asserts that `h` × `w` pixels of `c` values are there.
+    fn check(&self, h: usize, w: usize, c: usize) {
+        assert!(self.begin + (h - 1) * self.row + (w - 1) * self.pixel + c <= self.floats.len());
+    }
+}
+
+/// Adds to `sums` the products of `CHANNELS` channels of `x`, from `channel` on, with the values
+/// of `dy`, over `h` × `w` pixels.
+///
+/// # Safety
+/// `h` × `w` pixels of `dy` hold `VECTORS · LANES` values each, and those of `x` hold
+/// `channel + CHANNELS`.
+#[inline(always)]
+unsafe fn outer_product<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
+    simd: S,
+    x: &Pixels,
+    channel: usize,
+    dy: &Pixels,
+    (h, w): (usize, usize),
+    sums: &mut [[[f32; LANES]; VECTORS]; CHANNELS],
+) {
+    let mut total = [[simd.splat(0.0); VECTORS]; CHANNELS];
+    for row in 0..h {
+        let strip = Strip {
+            a: x.floats[x.begin + row * x.row + channel..].as_ptr(),
+            rows: 1,
+            step_a: x.pixel,
+            b: dy.floats[dy.begin + row * dy.row..].as_ptr(),
+            step_b: dy.pixel,
+            count: w,
+        };
+        // SAFETY: by the caller's promise, CHANNELS values of `x` and VECTORS vectors of `dy` at
+        // each of the row's `w` pixels.
+        unsafe { simd.multiply_add_strip(&mut total, strip) };
+    }
+    for (sums, total) in sums.iter_mut().zip(total) {
+        for (sum, total) in sums.iter_mut().zip(total) {
+            simd.store(simd.add(simd.load(sum), total), sum);
+        }
+    }
+}

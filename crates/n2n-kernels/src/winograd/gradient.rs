@@ -1,0 +1,311 @@
+//! The gradient of the filter: with the gradients of a tile's outputs in the filter's place,
+//! `dW = Aᵀ [Σ_tiles (B x) (G dy)ᵀ] A` is again 36 products, now summed over the tiles.
+//!
+//! Tiles are gone through in blocks. First the threads share the block's tiles and take inputs and
+//! gradients to their points; then they share the 36 points, each a matrix product over the tiles,
+//! whose sums stay in cache. Every sum is taken by one thread in the order of the tiles.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use super::forward::{input_points, vector, vector_mut, vector_unchecked, vector_unchecked_mut};
+use super::{IN, OUT, POINTS, Tiles, transform};
+use crate::Level;
+use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::tensor::Tensor;
+
+/// Tiles of a block.
+const BLOCK: usize = 256;
+/// Tiles whose products are summed in registers before they are added to memory.
+const RUN: usize = 128;
+/// Tiles that one job takes to their points.
+const SHARE: usize = 16;
+/// Input channels of a register tile.
+const ROWS: usize = 4;
+/// Vectors of output channels of the widest register tile.
+const WIDEST: usize = 3;
+
+thread_local! {
+    /// Memory for a block's points, kept from call to call. It is taken out while it is used: a
+    /// thread that waits for others may take up another call's work.
+    static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// The gradient of the weights, `[out, in, 3, 3]`, from the inputs (each with the number of channels
+/// that count) and the gradient of the output.
+///
+/// # Panics
+/// If a shape does not fit, or its tiles are not whole.
+pub(crate) fn weight_gradient(
+    level: Level,
+    inputs: &[(&Tensor, usize)],
+    output_gradient: &Tensor,
+    gradient: &mut [f32],
+) {
+    let shape = output_gradient.shape();
+    let tiles = Tiles::of(shape);
+    for (input, channels) in inputs {
+        let from = input.shape();
+        assert_eq!(
+            (from.n, from.h, from.w),
+            (shape.n, shape.h, shape.w),
+            "input size"
+        );
+        assert!(from.c >= *channels, "input channels");
+    }
+    let total: usize = inputs.iter().map(|(_, channels)| channels).sum();
+    assert_eq!(gradient.len(), shape.c * total * 9, "weights");
+    let depth: usize = inputs.iter().map(|(_, c)| c.next_multiple_of(LANES)).sum();
+    let width = shape.pixel_stride();
+
+    let block = BLOCK.min(tiles.count).max(1);
+    let shares = block.div_ceil(SHARE);
+    // A share's points: `[point][tile][depth]` of the inputs, `[point][tile][width]` of the
+    // gradients.
+    let share = POINTS * SHARE * (depth + width);
+    let mut points = MEMORY.take();
+    if points.len() < shares * share {
+        points.resize(shares * share, 0.0);
+    }
+    let mut sums = vec![0.0; POINTS * depth * width];
+    for first in (0..tiles.count).step_by(block) {
+        let count = block.min(tiles.count - first);
+        points
+            .par_chunks_mut(share)
+            .take(count.div_ceil(SHARE))
+            .enumerate()
+            .for_each(|(i, to)| {
+                let first = first + i * SHARE;
+                let count = SHARE.min(count - i * SHARE);
+                level.run(Points {
+                    inputs,
+                    output_gradient,
+                    tiles,
+                    first,
+                    count,
+                    depth,
+                    to,
+                });
+            });
+        let points = &points;
+        sums.par_chunks_exact_mut(depth * width)
+            .enumerate()
+            .for_each(|(point, sums)| {
+                level.run(Products {
+                    points,
+                    share,
+                    point,
+                    count,
+                    depth,
+                    width,
+                    sums,
+                });
+            });
+    }
+    MEMORY.set(points);
+    // From the points to the taps, eight outputs at a time.
+    let taps: Vec<Vec<f32>> = (0..depth)
+        .into_par_iter()
+        .map(|row| {
+            let mut taps = vec![0.0; 9 * width];
+            level.run(Taps {
+                sums: &sums,
+                row,
+                depth,
+                width,
+                to: &mut taps,
+            });
+            taps
+        })
+        .collect();
+    let rows = inputs.iter().scan(0, |begin, (_, channels)| {
+        let rows = *begin..*begin + channels;
+        *begin += channels.next_multiple_of(LANES);
+        Some(rows)
+    });
+    let rows: Vec<usize> = rows.flatten().collect();
+    gradient
+        .par_chunks_exact_mut(9 * total)
+        .enumerate()
+        .for_each(|(o, gradient)| {
+            for (to, &row) in gradient.chunks_exact_mut(9).zip(&rows) {
+                for (tap, to) in to.iter_mut().enumerate() {
+                    *to = taps[row][tap * width + o];
+                }
+            }
+        });
+}
+
+/// Takes some tiles' inputs and gradients to their points.
+struct Points<'a> {
+    inputs: &'a [(&'a Tensor, usize)],
+    output_gradient: &'a Tensor,
+    tiles: Tiles,
+    first: usize,
+    count: usize,
+    depth: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Points<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (inputs, gradients) = self.to.split_at_mut(POINTS * SHARE * self.depth);
+        let mut row = 0;
+        for (input, channels) in self.inputs {
+            let tiles = self.first..self.first + self.count;
+            let stride = SHARE * self.depth;
+            let to = &mut inputs[row..];
+            input_points(
+                simd, input, self.tiles, tiles, *channels, to, self.depth, stride,
+            );
+            row += channels.next_multiple_of(LANES);
+        }
+        let shape = self.output_gradient.shape();
+        let (pixel, row) = (shape.pixel_stride(), shape.row_stride());
+        let floats = self.output_gradient.as_slice();
+        for i in 0..self.count {
+            let (n, y, x) = self.tiles.place(self.first + i);
+            let begin = shape.offset(n, y as isize, x as isize);
+            // The last vectors this tile reads and writes.
+            assert!(begin + (OUT - 1) * (row + pixel) + pixel <= floats.len());
+            assert!(((POINTS - 1) * SHARE + i + 1) * pixel <= gradients.len());
+            for c in (0..pixel).step_by(LANES) {
+                let mut columns = [[simd.splat(0.0); OUT]; IN];
+                for x in 0..OUT {
+                    let mut column = [simd.splat(0.0); OUT];
+                    for (y, value) in column.iter_mut().enumerate() {
+                        let at = begin + y * row + x * pixel + c;
+                        // SAFETY: asserted above.
+                        *value = simd.load(unsafe { vector_unchecked(floats, at) });
+                    }
+                    for (y, value) in transform::gradient(simd, column).into_iter().enumerate() {
+                        columns[y][x] = value;
+                    }
+                }
+                for (y, values) in columns.into_iter().enumerate() {
+                    for (x, value) in transform::gradient(simd, values).into_iter().enumerate() {
+                        let at = ((y * IN + x) * SHARE + i) * pixel + c;
+                        // SAFETY: asserted above.
+                        simd.store(value, unsafe { vector_unchecked_mut(gradients, at) });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds a block's products at one point to `sums[depth][width]`.
+struct Products<'a> {
+    points: &'a [f32],
+    share: usize,
+    point: usize,
+    count: usize,
+    depth: usize,
+    width: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        for run in (0..self.count).step_by(RUN) {
+            let run = run..(run + RUN).min(self.count);
+            for begin in (0..self.width).step_by(WIDEST * LANES) {
+                match ((self.width - begin) / LANES).min(WIDEST) {
+                    3 => self.panel::<S, 3>(simd, run.clone(), begin),
+                    2 => self.panel::<S, 2>(simd, run.clone(), begin),
+                    _ => self.panel::<S, 1>(simd, run.clone(), begin),
+                }
+            }
+        }
+    }
+}
+
+impl Products<'_> {
+    #[inline(always)]
+    fn panel<S: Simd, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        run: std::ops::Range<usize>,
+        begin: usize,
+    ) {
+        // The depth is whole vectors, hence whole register tiles.
+        for row in (0..self.depth).step_by(ROWS) {
+            let mut total = [[simd.splat(0.0); VECTORS]; ROWS];
+            for tile in run.clone().step_by(SHARE) {
+                let count = SHARE.min(run.end - tile);
+                let share = &self.points[tile / SHARE * self.share..][..self.share];
+                let (inputs, gradients) = share.split_at(POINTS * SHARE * self.depth);
+                let a = &inputs[self.point * SHARE * self.depth..][..SHARE * self.depth];
+                let b = &gradients[self.point * SHARE * self.width..][..SHARE * self.width];
+                let (a, b) = (&a[row..], &b[begin..]);
+                assert!((count - 1) * self.depth + ROWS <= a.len());
+                assert!((count - 1) * self.width + VECTORS * LANES <= b.len());
+                let strip = Strip {
+                    a: a.as_ptr(),
+                    rows: 1,
+                    step_a: self.depth,
+                    b: b.as_ptr(),
+                    step_b: self.width,
+                    count,
+                };
+                // SAFETY: the lengths asserted above are what the strip reads.
+                unsafe { simd.multiply_add_strip(&mut total, strip) };
+            }
+            for (i, total) in total.into_iter().enumerate() {
+                for (j, total) in total.into_iter().enumerate() {
+                    let at = (row + i) * self.width + begin + j * LANES;
+                    let sum = vector_mut(self.sums, at);
+                    simd.store(simd.add(simd.load(sum), total), sum);
+                }
+            }
+        }
+    }
+}
+
+/// The nine taps of one input channel with every output channel.
+struct Taps<'a> {
+    sums: &'a [f32],
+    row: usize,
+    depth: usize,
+    width: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Taps<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for o in (0..self.width).step_by(LANES) {
+            let mut columns = [[simd.splat(0.0); IN]; 3];
+            for x in 0..IN {
+                let mut column = [simd.splat(0.0); IN];
+                for (y, value) in column.iter_mut().enumerate() {
+                    let at = ((y * IN + x) * self.depth + self.row) * self.width + o;
+                    *value = simd.load(vector(self.sums, at));
+                }
+                for (y, value) in transform::output::<S, 3>(simd, column)
+                    .into_iter()
+                    .enumerate()
+                {
+                    columns[y][x] = value;
+                }
+            }
+            for (y, values) in columns.into_iter().enumerate() {
+                for (x, value) in transform::output::<S, 3>(simd, values)
+                    .into_iter()
+                    .enumerate()
+                {
+                    simd.store(value, vector_mut(self.to, (3 * y + x) * self.width + o));
+                }
+            }
+        }
+    }
+}

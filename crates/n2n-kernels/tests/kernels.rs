@@ -1,0 +1,596 @@
+//! Every kernel at every level against the f64 loops of `reference`, over sizes around the register
+//! tile and odd channel counts, and the same bits for any number of threads.
+
+use n2n_kernels::adam::{Adam, BETA1, BETA2, EPSILON};
+use n2n_kernels::conv::{self, Conv, Size};
+use n2n_kernels::pool;
+use n2n_kernels::reference;
+use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::upsample::{self, InputGradient, Upsample};
+use n2n_kernels::{Epilogue, Level};
+
+/// Heights and widths: one, around the tile of 4 pixels, several tiles and a remainder.
+const SIZES: [(usize, usize); 9] = [
+    (1, 1),
+    (1, 3),
+    (3, 1),
+    (4, 5),
+    (5, 4),
+    (7, 9),
+    (2, 14),
+    (4, 4),
+    (12, 8),
+];
+/// Input and output channels around the vectors of 8 and the panels of 24.
+const CHANNELS: [(usize, usize); 8] = [
+    (1, 1),
+    (3, 8),
+    (8, 3),
+    (4, 7),
+    (9, 24),
+    (47, 25),
+    (5, 48),
+    (13, 41),
+];
+
+/// Pseudo-random values in -1..1, the same everywhere.
+fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn tensor(shape: Shape, values: &[f32]) -> Tensor {
+    let mut tensor = Tensor::zeros(shape);
+    tensor.fill_from(values);
+    tensor
+}
+
+fn read(tensor: &Tensor) -> Vec<f32> {
+    let Shape { n, h, w, c } = tensor.shape();
+    let mut values = vec![f32::NAN; n * h * w * c];
+    tensor.copy_to(&mut values);
+    let sum: f64 = tensor.as_slice().iter().map(|v| f64::from(v.abs())).sum();
+    let inside: f64 = values.iter().map(|v| f64::from(v.abs())).sum();
+    assert!(
+        (sum - inside).abs() <= 1e-9 * inside,
+        "border and padding stay zero"
+    );
+    values
+}
+
+/// Compares with a bound that follows from the arithmetic: a sum of `terms` products of values
+/// below 1 has an error of at most `terms · ε` for each unit of its sum of magnitudes, itself at
+/// most `terms`; sums are far from their worst case, hence the root.
+fn assert_close(got: &[f32], want: &[f64], terms: usize, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let bound = 4.0
+        * f64::from(f32::EPSILON)
+        * (terms as f64 + 1.0).sqrt()
+        * (terms as f64).sqrt().max(1.0);
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let error = (f64::from(got) - want).abs();
+        assert!(
+            error <= bound,
+            "{what}, value {i}: got {got}, want {want}, bound {bound:e}"
+        );
+    }
+}
+
+fn for_every_case(test: impl Fn(Level, Shape, usize)) {
+    for level in Level::available() {
+        for (h, w) in SIZES {
+            for (c, outputs) in CHANNELS {
+                test(level, Shape { n: 2, h, w, c }, outputs);
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_match_the_definition() {
+    for (size, k) in [(Size::One, 1), (Size::Three, 3)] {
+        for_every_case(|level, shape, outputs| {
+            let what = format!("{level} {size:?} {shape:?} -> {outputs}");
+            let count = shape.n * shape.h * shape.w;
+            let (x, w, b) = (
+                values(count * shape.c, 1),
+                values(outputs * shape.c * k * k, 2),
+                values(outputs, 3),
+            );
+            let conv = Conv::forward(size, &[shape.c], &w, &b);
+            let mut y = Tensor::zeros(Shape {
+                c: outputs,
+                ..shape
+            });
+            let input = tensor(shape, &x);
+            conv.run(level, &[&input], &mut y, Epilogue::Store);
+            let want = reference::conv(&wide(&x), shape, &wide(&w), &wide(&b), k);
+            let terms = shape.c * k * k + 1;
+            assert_close(&read(&y), &want, terms, &what);
+
+            conv.run(level, &[&input], &mut y, Epilogue::LeakyRelu(0.2));
+            assert_close(&read(&y), &reference::leaky_relu(&want, 0.2), terms, &what);
+
+            conv.run(level, &[&input], &mut y, Epilogue::Store);
+            conv.run(level, &[&input], &mut y, Epilogue::Add);
+            let twice: Vec<f64> = want.iter().map(|v| 2.0 * v).collect();
+            assert_close(&read(&y), &twice, 2 * terms, &what);
+        });
+    }
+}
+
+#[test]
+fn pooling_on_the_way_is_pooling_afterwards() {
+    for_every_case(|level, shape, outputs| {
+        if shape.h < 2 || shape.w < 2 {
+            return;
+        }
+        let x = values(shape.n * shape.h * shape.w * shape.c, 1);
+        let (w, b) = (values(outputs * shape.c * 9, 2), values(outputs, 3));
+        let conv = Conv::forward(Size::Three, &[shape.c], &w, &b);
+        let (input, epilogue) = (tensor(shape, &x), Epilogue::LeakyRelu(0.2));
+        let full = Shape {
+            c: outputs,
+            ..shape
+        };
+        let mut before = Tensor::zeros(full);
+        conv.run(level, &[&input], &mut before, epilogue);
+        let mut want = Tensor::zeros(pool::pooled(full));
+        pool::max_pool(&before, &mut want);
+        let mut got = Tensor::zeros(pool::pooled(full));
+        conv.run_pooled(level, &[&input], &mut got, epilogue, &mut Arena::default());
+        // The bias is added and the slope applied after the choice instead of before: the same.
+        assert_close(&read(&got), &wide(&read(&want)), 1, "pooled");
+    });
+}
+
+#[test]
+fn a_chain_of_1x1_convolutions_is_one_after_another() {
+    for level in Level::available() {
+        for (h, w) in [(1, 1), (3, 47), (2, 48), (1, 49), (1, 101)] {
+            for channels in [&[3, 8][..], &[24, 96, 3], &[17, 9, 31, 5]] {
+                let shape = Shape {
+                    n: 2,
+                    h,
+                    w,
+                    c: channels[0],
+                };
+                let input = tensor(shape, &values(2 * h * w * channels[0], 1));
+                let convs: Vec<Conv> = channels
+                    .windows(2)
+                    .map(|pair| {
+                        let (w, b) = (values(pair[0] * pair[1], 2), values(pair[1], 3));
+                        Conv::forward(Size::One, &[pair[0]], &w, &b)
+                    })
+                    .collect();
+                let chain: Vec<_> = convs
+                    .iter()
+                    .map(|conv| (conv, Epilogue::LeakyRelu(0.2)))
+                    .collect();
+                let mut want = tensor(shape, &read(&input));
+                for ((conv, epilogue), c) in chain.iter().zip(&channels[1..]) {
+                    let mut next = Tensor::zeros(Shape { c: *c, ..shape });
+                    conv.run(level, &[&want], &mut next, *epilogue);
+                    want = next;
+                }
+                let mut got = Tensor::zeros(want.shape());
+                conv::run_chain(level, &chain, &input, &mut got);
+                assert_eq!(read(&got), read(&want), "{level} {h}x{w} {channels:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_concatenated_input_needs_no_copy() {
+    for level in Level::available() {
+        // Directly, and with whole tiles and 18 outputs by Winograd's algorithm where the inputs
+        // are enough.
+        let channels = [(8, 8), (5, 3), (24, 1), (3, 47), (13, 8)];
+        let sizes = [((5, 6), 7), ((8, 4), 18)];
+        for ((h, w), outputs, (first, second)) in sizes
+            .iter()
+            .flat_map(|(size, outputs)| channels.map(|c| (*size, *outputs, c)))
+        {
+            let shape = Shape {
+                n: 1,
+                h,
+                w,
+                c: first + second,
+            };
+            let pixels = h * w;
+            let x = values(pixels * shape.c, 1);
+            let (w, b) = (values(outputs * shape.c * 9, 2), values(outputs, 3));
+            let part = |begin: usize, c: usize| {
+                let part: Vec<f32> = x
+                    .chunks_exact(shape.c)
+                    .flat_map(|p| p[begin..begin + c].to_vec())
+                    .collect();
+                tensor(Shape { c, ..shape }, &part)
+            };
+            let (a, c) = (part(0, first), part(first, second));
+            let mut y = Tensor::zeros(Shape {
+                c: outputs,
+                ..shape
+            });
+            Conv::forward(Size::Three, &[first, second], &w, &b).run(
+                level,
+                &[&a, &c],
+                &mut y,
+                Epilogue::Store,
+            );
+            let want = reference::conv(&wide(&x), shape, &wide(&w), &wide(&b), 3);
+            assert_close(&read(&y), &want, shape.c * 9 + 1, "concatenation");
+
+            let dy = values(pixels * outputs, 4);
+            let dy = tensor(
+                Shape {
+                    c: outputs,
+                    ..shape
+                },
+                &dy,
+            );
+            let mut whole = vec![0.0; w.len()];
+            let mut parts = vec![0.0; w.len()];
+            let joined = tensor(shape, &x);
+            conv::weight_gradient(level, Size::Three, &[(&joined, shape.c)], &dy, &mut whole);
+            conv::weight_gradient(
+                level,
+                Size::Three,
+                &[(&a, first), (&c, second)],
+                &dy,
+                &mut parts,
+            );
+            assert_close(
+                &parts,
+                &wide(&whole),
+                pixels,
+                "weight gradient of a concatenation",
+            );
+        }
+    }
+}
+
+#[test]
+fn gradients_of_convolutions_match_the_definition() {
+    for (size, k) in [(Size::One, 1), (Size::Three, 3)] {
+        for_every_case(|level, shape, outputs| {
+            let what = format!("{level} {size:?} {shape:?} -> {outputs}");
+            let count = shape.n * shape.h * shape.w;
+            let out = Shape {
+                c: outputs,
+                ..shape
+            };
+            let (x, w, dy) = (
+                values(count * shape.c, 1),
+                values(outputs * shape.c * k * k, 2),
+                values(count * outputs, 3),
+            );
+            let (dx, dw, db) =
+                reference::conv_gradients(&wide(&x), shape, &wide(&w), &wide(&dy), outputs, k);
+            let (input, dy) = (tensor(shape, &x), tensor(out, &dy));
+
+            let mut got = Tensor::zeros(shape);
+            let back = Conv::input_gradient(size, outputs, shape.c, 0..shape.c, &w);
+            back.run(level, &[&dy], &mut got, Epilogue::Store);
+            assert_close(&read(&got), &dx, outputs * k * k, &what);
+
+            back.run(level, &[&dy], &mut got, Epilogue::Slope(&input, 0.2));
+            let sloped: Vec<f64> = dx
+                .iter()
+                .zip(&x)
+                .map(|(d, &x)| if x > 0.0 { *d } else { 0.2 * d })
+                .collect();
+            assert_close(&read(&got), &sloped, outputs * k * k, &what);
+
+            let mut got = vec![f32::NAN; w.len()];
+            conv::weight_gradient(level, size, &[(&input, shape.c)], &dy, &mut got);
+            assert_close(&got, &dw, count, &what);
+
+            let mut got = vec![f32::NAN; outputs];
+            conv::bias_gradient(&dy, &mut got);
+            assert_close(&got, &db, count, &what);
+        });
+    }
+}
+
+#[test]
+fn sums_over_many_tiles_match_the_definition() {
+    // More tiles than a block of the filter gradient holds, the last block and its last share
+    // partly filled; channels of several panels.
+    let shape = Shape {
+        n: 3,
+        h: 40,
+        w: 44,
+        c: 20,
+    };
+    let (count, outputs) = (3 * 40 * 44, 33);
+    let (x, w, dy) = (
+        values(count * 20, 1),
+        values(outputs * 20 * 9, 2),
+        values(count * outputs, 3),
+    );
+    let (dx, dw, _) =
+        reference::conv_gradients(&wide(&x), shape, &wide(&w), &wide(&dy), outputs, 3);
+    for level in Level::available() {
+        let (input, dy) = (
+            tensor(shape, &x),
+            tensor(
+                Shape {
+                    c: outputs,
+                    ..shape
+                },
+                &dy,
+            ),
+        );
+        let mut got = vec![f32::NAN; w.len()];
+        conv::weight_gradient(level, Size::Three, &[(&input, 20)], &dy, &mut got);
+        assert_close(&got, &dw, count, "weight gradient");
+        let mut got = Tensor::zeros(shape);
+        Conv::input_gradient(Size::Three, outputs, 20, 0..20, &w).run(
+            level,
+            &[&dy],
+            &mut got,
+            Epilogue::Store,
+        );
+        assert_close(&read(&got), &dx, outputs * 9, "input gradient");
+    }
+}
+
+#[test]
+fn the_input_gradient_of_some_channels_is_that_part_of_the_whole() {
+    // By Winograd's algorithm in the second case.
+    for (level, (w, outputs)) in Level::available()
+        .into_iter()
+        .flat_map(|level| [(level, (6, 5)), (level, (8, 17))])
+    {
+        let shape = Shape {
+            n: 1,
+            h: 4,
+            w,
+            c: 41,
+        };
+        let (weight, dy) = (values(outputs * 41 * 9, 1), values(4 * w * outputs, 2));
+        let dy = tensor(
+            Shape {
+                c: outputs,
+                ..shape
+            },
+            &dy,
+        );
+        let gradient = |of: std::ops::Range<usize>| {
+            let mut dx = Tensor::zeros(Shape {
+                c: of.len(),
+                ..shape
+            });
+            Conv::input_gradient(Size::Three, outputs, 41, of, &weight).run(
+                level,
+                &[&dy],
+                &mut dx,
+                Epilogue::Store,
+            );
+            read(&dx)
+        };
+        let whole = gradient(0..41);
+        let want: Vec<f32> = whole
+            .chunks_exact(41)
+            .flat_map(|p| p[19..].to_vec())
+            .collect();
+        assert_close(
+            &gradient(19..41),
+            &wide(&want),
+            outputs * 9,
+            "part of the gradient",
+        );
+    }
+}
+
+#[test]
+fn memory_that_held_other_values_leaves_no_trace() {
+    for level in Level::available() {
+        for (h, w) in [(1, 1), (5, 6), (4, 8)] {
+            for (c, outputs) in [(3, 9), (17, 18)] {
+                let shape = Shape { n: 2, h, w, c };
+                let (out, up) = (
+                    Shape {
+                        c: outputs,
+                        ..shape
+                    },
+                    Shape {
+                        h: 2 * h,
+                        w: 2 * w,
+                        c: outputs,
+                        n: 2,
+                    },
+                );
+                let mut dirty = Arena::default();
+                for used in [out, up] {
+                    let used = Shape {
+                        w: used.w + 1,
+                        c: used.c + 8,
+                        ..used
+                    };
+                    let nan = vec![f32::NAN; used.n * used.h * used.w * used.c];
+                    dirty.give(tensor(used, &nan));
+                }
+                let input = tensor(shape, &values(2 * h * w * c, 1));
+                let (weight, bias) = (values(outputs * c * 9, 2), values(outputs, 3));
+                let conv = Conv::forward(Size::Three, &[c], &weight, &bias);
+                let upsample = Upsample::forward(c, &weight[..outputs * c * 4], &bias);
+                let run = |arena: &mut Arena| {
+                    let (mut y, mut bigger) = (arena.take(out), arena.take(up));
+                    conv.run(level, &[&input], &mut y, Epilogue::LeakyRelu(0.2));
+                    upsample.run(level, &input, &mut bigger);
+                    (read(&y), read(&bigger))
+                };
+                assert_eq!(
+                    run(&mut dirty),
+                    run(&mut Arena::default()),
+                    "{level} {shape:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "larger than memory")]
+fn a_shape_whose_size_wraps_is_refused() {
+    Tensor::zeros(Shape {
+        n: 1,
+        h: 1,
+        w: 1 << 61,
+        c: 8,
+    });
+}
+
+#[test]
+fn transposed_convolutions_match_the_definition() {
+    for_every_case(|level, shape, outputs| {
+        let what = format!("{level} {shape:?} -> {outputs}");
+        let count = shape.n * shape.h * shape.w;
+        let (x, w, b) = (
+            values(count * shape.c, 1),
+            values(shape.c * outputs * 4, 2),
+            values(outputs, 3),
+        );
+        let input = tensor(shape, &x);
+        let out = Shape {
+            h: 2 * shape.h,
+            w: 2 * shape.w,
+            c: outputs,
+            ..shape
+        };
+        let mut y = Tensor::zeros(out);
+        Upsample::forward(shape.c, &w, &b).run(level, &input, &mut y);
+        let want = reference::upsample(&wide(&x), shape, &wide(&w), &wide(&b));
+        assert_close(&read(&y), &want, shape.c + 1, &what);
+
+        let dy = values(4 * count * outputs, 4);
+        let (dx, dw) =
+            reference::upsample_gradients(&wide(&x), shape, &wide(&w), &wide(&dy), outputs);
+        let dy = tensor(out, &dy);
+        let mut got = Tensor::zeros(shape);
+        InputGradient::new(shape.c, outputs, &w).run(level, &dy, &mut got, Epilogue::Store);
+        assert_close(&read(&got), &dx, 4 * outputs, &what);
+        let mut got = vec![f32::NAN; w.len()];
+        upsample::weight_gradient(level, &input, &dy, &mut got);
+        assert_close(&got, &dw, count, &what);
+    });
+}
+
+#[test]
+fn pooling_takes_the_greatest_and_its_gradient_goes_there() {
+    for (h, w) in [(2, 2), (4, 6), (5, 7), (3, 2)] {
+        let shape = Shape { n: 2, h, w, c: 11 };
+        // Few distinct values, so that blocks have ties and zeros.
+        let x: Vec<f32> = values(2 * h * w * 11, 1)
+            .iter()
+            .map(|v| (v * 2.0).round() / 2.0)
+            .collect();
+        let input = tensor(shape, &x);
+        let indices = reference::max_pool_indices(&wide(&x), shape);
+        let mut y = Tensor::zeros(pool::pooled(shape));
+        pool::max_pool(&input, &mut y);
+        assert_eq!(read(&y), indices.iter().map(|&i| x[i]).collect::<Vec<_>>());
+
+        let dy = values(indices.len(), 2);
+        let mut want = vec![0.0; x.len()];
+        for (&i, &dy) in indices.iter().zip(&dy) {
+            want[i] = if x[i] > 0.0 { dy } else { 0.2 * dy };
+        }
+        let mut dx = Tensor::zeros(shape);
+        pool::max_pool_gradient(&input, &tensor(y.shape(), &dy), 0.2, &mut dx);
+        assert_eq!(read(&dx), want);
+    }
+}
+
+#[test]
+fn adam_follows_the_paper() {
+    for level in Level::available() {
+        let start = values(20_000, 1);
+        let (mut got, mut adam) = (start.clone(), Adam::new(start.len()));
+        let (mut want, mut m, mut v) =
+            (wide(&start), vec![0.0; start.len()], vec![0.0; start.len()]);
+        for step in 1..=5 {
+            let gradient = values(start.len(), 10 + step);
+            adam.step(level, &mut got, &gradient, 3e-4);
+            for (i, &g) in gradient.iter().enumerate() {
+                let g = f64::from(g);
+                m[i] = BETA1 * m[i] + (1.0 - BETA1) * g;
+                v[i] = BETA2 * v[i] + (1.0 - BETA2) * g * g;
+                let m_hat = m[i] / (1.0 - BETA1.powi(step as i32));
+                let v_hat: f64 = v[i] / (1.0 - BETA2.powi(step as i32));
+                want[i] -= 3e-4 * m_hat / (v_hat.sqrt() + EPSILON);
+            }
+        }
+        assert_close(&got, &want, 1, "Adam");
+    }
+}
+
+/// Shapes that the direct algorithm and Winograd's serve; the latter in 45 tiles, so that the
+/// threads share them unevenly.
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    for level in Level::available() {
+        for (h, w) in [(13, 17), (12, 20)] {
+            let one = convolve_on_threads(1, level, h, w);
+            for threads in [2, 3, 7] {
+                assert_eq!(
+                    one,
+                    convolve_on_threads(threads, level, h, w),
+                    "{level}, {h}×{w}, {threads} threads"
+                );
+            }
+        }
+    }
+}
+
+/// Output and gradients (of input, weight and bias) of a convolution from 21 to 50 channels.
+fn convolve_on_threads(threads: usize, level: Level, h: usize, w: usize) -> [Vec<f32>; 4] {
+    let (n, inputs, outputs) = (3, 21, 50);
+    let count = n * h * w;
+    let weights = values(outputs * inputs * 9, 2);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
+    pool.install(|| {
+        let input = tensor(Shape { n, h, w, c: inputs }, &values(count * inputs, 1));
+        let mut output = Tensor::zeros(Shape {
+            n,
+            h,
+            w,
+            c: outputs,
+        });
+        let dy = tensor(output.shape(), &values(count * outputs, 4));
+        Conv::forward(Size::Three, &[inputs], &weights, &values(outputs, 3)).run(
+            level,
+            &[&input],
+            &mut output,
+            Epilogue::LeakyRelu(0.2),
+        );
+        let mut dx = Tensor::zeros(input.shape());
+        Conv::input_gradient(Size::Three, outputs, inputs, 0..inputs, &weights).run(
+            level,
+            &[&dy],
+            &mut dx,
+            Epilogue::Slope(&input, 0.2),
+        );
+        let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; outputs]);
+        conv::weight_gradient(level, Size::Three, &[(&input, inputs)], &dy, &mut dw);
+        conv::bias_gradient(&dy, &mut db);
+        [read(&output), read(&dx), dw, db]
+    })
+}

@@ -1,0 +1,592 @@
+//! The paper's evaluation: synthetic noise on the images of the test sets, each set gone through
+//! several times, all from one random stream of fixed seed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
+
+use super::mean::mean_f64;
+use super::psnr::psnr_db;
+use super::ssim::{check_size, ssim};
+use crate::batch::Batch;
+use crate::denoise::{Padding, denoise};
+use crate::error::{Error, Result};
+use crate::image::{self, Depth, Image};
+use crate::network::Network;
+use crate::noise::Noise;
+use crate::numpy::RandomState;
+use crate::report::{ImageScore, Report, SetScore};
+
+/// The seed of every evaluation.
+pub const SEED: u32 = 101;
+
+/// What to score on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The folder with the sets; see [`Set::folder`].
+    pub val_dirs: PathBuf,
+    /// The sets, in this order in one random stream.
+    pub sets: Vec<Set>,
+    /// Times each set is gone through; by default [`Set::repeats`].
+    pub repeats: Option<usize>,
+    /// The noise to add.
+    pub noise: Noise,
+}
+
+/// A test set of the paper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Set {
+    /// The 100 test images of the Berkeley segmentation data set.
+    Bsd300,
+    /// The 24 images of the Kodak photo CD.
+    Kodak,
+    /// The 14 images that super-resolution is tested on.
+    Set14,
+}
+
+impl Set {
+    /// Every set.
+    pub const ALL: [Self; 3] = [Self::Bsd300, Self::Kodak, Self::Set14];
+
+    /// Its name, in flags, folders and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bsd300 => "BSD300",
+            Self::Kodak => "Kodak",
+            Self::Set14 => "Set14",
+        }
+    }
+
+    /// Where its images lie below the folder with the sets.
+    pub fn folder(self, val_dirs: &Path) -> PathBuf {
+        match self {
+            Self::Bsd300 => val_dirs.join("BSD300").join("test"),
+            Self::Kodak | Self::Set14 => val_dirs.join(self.name()),
+        }
+    }
+
+    /// Times the paper goes through it.
+    pub fn repeats(self) -> usize {
+        match self {
+            Self::Bsd300 => 3,
+            Self::Kodak => 10,
+            Self::Set14 => 20,
+        }
+    }
+
+    /// Images of the whole set. A folder with others is scored too, but its score compares with no
+    /// published one.
+    pub fn images(self) -> usize {
+        match self {
+            Self::Bsd300 => 100,
+            Self::Kodak => 24,
+            Self::Set14 => 14,
+        }
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Set {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let named = Self::ALL.into_iter().find(|set| set.name() == text);
+        named.ok_or_else(|| Error::value("set", Self::ALL.map(Self::name).join(", "), text))
+    }
+}
+
+/// One image, scored; what [`evaluate`] tells its caller as it goes.
+#[derive(Debug)]
+pub struct Scored<'a> {
+    /// Images scored so far, this one included, over all sets and repeats.
+    pub done: usize,
+    /// Images to score, over all sets and repeats.
+    pub total: usize,
+    /// Index of the image in its set, from 0.
+    pub index: usize,
+    /// Its scores.
+    pub score: &'a ImageScore,
+    /// The image without noise.
+    pub clean: &'a Image,
+    /// The image with noise, not clipped.
+    pub noisy: &'a Image,
+    /// The network's result, not clipped.
+    pub denoised: &'a Image,
+}
+
+/// Scores a network by the paper's protocol. `on_image` is told of each image, in order; its error
+/// ends the evaluation.
+///
+/// For each set, repeat and image, in this order: the image's bytes / 255 get noise from NumPy's
+/// stream, seeded once with [`SEED`]; the noisy image is denoised whole, padded to a square; its
+/// pixels, clipped and rounded to bytes, are compared with the image's. A set's scores are the
+/// means over all its images and repeats. A set's images are all the files of its folder (hidden
+/// ones aside), in the order of their names' bytes; a file that is no image is an error.
+///
+/// A network of one channel is scored on the images' luma, rounded to bytes before the noise is
+/// added; the paper has no such score.
+///
+/// While the network denoises an image, the one before is scored and the next one prepared.
+pub fn evaluate(
+    network: &mut dyn Network,
+    config: &Config,
+    mut on_image: impl FnMut(&Scored<'_>) -> Result<()>,
+) -> Result<Report> {
+    let start = Instant::now();
+    let channels = network.architecture().n_channel;
+    if channels != 1 && channels != 3 {
+        return Err(Error::value("channels of the network", "1 or 3", channels));
+    }
+    let passes = passes(config)?;
+    let total = passes
+        .iter()
+        .map(Pass::visits)
+        .fold(0, usize::saturating_add);
+    let mut random = RandomState::new(SEED);
+    let mut visits = passes.iter().flat_map(Pass::visit_all);
+    let mut prepare = || {
+        let visit = visits.next();
+        visit
+            .map(|visit| Prepared::new(visit, channels, config.noise, &mut random))
+            .transpose()
+    };
+
+    let mut images = Vec::new();
+    let mut current = prepare()?;
+    let mut previous = None;
+    while current.is_some() || previous.is_some() {
+        let (denoised, (scored, next)) = rayon::join(
+            || {
+                current
+                    .take()
+                    .map(|image| image.denoise(network))
+                    .transpose()
+            },
+            || (previous.take().map(Restored::score).transpose(), prepare()),
+        );
+        if let Some((image, score)) = scored? {
+            images.push(score);
+            on_image(&Scored {
+                done: images.len(),
+                total,
+                index: image.visit.index,
+                score: &images[images.len() - 1],
+                clean: &image.clean,
+                noisy: &image.noisy,
+                denoised: &image.denoised,
+            })?;
+        }
+        (current, previous) = (next?, denoised?);
+    }
+
+    let mut rest = images.as_slice();
+    let mut sets = Vec::new();
+    for pass in &passes {
+        let (scores, later) = rest.split_at(pass.visits());
+        sets.push(pass.mean(scores));
+        rest = later;
+    }
+    Ok(Report {
+        noise: config.noise.to_string(),
+        seed: SEED,
+        sets,
+        elapsed_s: start.elapsed().as_secs_f64(),
+        images,
+    })
+}
+
+/// Looks into every folder and at the head of every file, as [`evaluate`] does before it scores
+/// anything: for those who will only evaluate much later.
+pub fn check(config: &Config) -> Result<()> {
+    passes(config).map(drop)
+}
+
+/// A set, and how often it is gone through.
+struct Pass {
+    set: Set,
+    paths: Vec<PathBuf>,
+    repeats: usize,
+}
+
+/// The passes over the sets. Every folder is looked into before anything is scored, and so is the
+/// head of every file: a long evaluation should not end at the last one.
+fn passes(config: &Config) -> Result<Vec<Pass>> {
+    if config.sets.is_empty() {
+        return Err(Error::value("sets to score on", "at least one", "none"));
+    }
+    let pass = |&set: &Set| {
+        let paths = list(set, &set.folder(&config.val_dirs))?;
+        for path in &paths {
+            let (width, height) = image::dimensions(path)?;
+            check_size(height, width).map_err(in_file(path))?;
+        }
+        let repeats = config.repeats.unwrap_or(set.repeats());
+        Ok(Pass {
+            set,
+            paths,
+            repeats,
+        })
+    };
+    config.sets.iter().map(pass).collect()
+}
+
+/// The files of a set's folder, hidden ones aside, in the order of their names' bytes.
+fn list(set: Set, folder: &Path) -> Result<Vec<PathBuf>> {
+    let nothing = |found: &str| Error::Nothing {
+        path: folder.to_path_buf(),
+        expected: format!("expected the images of {set} here, found {found}"),
+    };
+    if !folder.is_dir() {
+        return Err(nothing("no such folder"));
+    }
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !hidden && entry.path().is_file() {
+            paths.push(entry.path());
+        }
+    }
+    if paths.is_empty() {
+        return Err(nothing("no file"));
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+impl Pass {
+    fn visits(&self) -> usize {
+        self.repeats.saturating_mul(self.paths.len())
+    }
+
+    fn visit_all(&self) -> impl Iterator<Item = Visit<'_>> + Send {
+        (1..=self.repeats).flat_map(move |repeat| {
+            (self.paths.iter().enumerate()).map(move |(index, path)| Visit {
+                set: self.set,
+                repeat,
+                index,
+                path,
+            })
+        })
+    }
+
+    fn mean(&self, scores: &[ImageScore]) -> SetScore {
+        let mean = |value: fn(&ImageScore) -> f64| {
+            mean_f64(&scores.iter().map(value).collect::<Vec<f64>>())
+        };
+        SetScore {
+            set: self.set,
+            images: self.paths.len(),
+            repeats: self.repeats,
+            psnr_db: mean(|score| score.psnr_db),
+            ssim: mean(|score| score.ssim),
+        }
+    }
+}
+
+/// One look at one image.
+struct Visit<'a> {
+    set: Set,
+    repeat: usize,
+    index: usize,
+    path: &'a Path,
+}
+
+/// An image with its noise.
+struct Prepared<'a> {
+    visit: Visit<'a>,
+    clean: Image,
+    noisy: Batch,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(
+        visit: Visit<'a>,
+        channels: usize,
+        noise: Noise,
+        random: &mut RandomState,
+    ) -> Result<Self> {
+        let read = Image::read(visit.path)?.with_channels(channels);
+        // By way of bytes, for a deeper file or a luma holds values between them.
+        let clean = Image::from_bytes(read.height, read.width, channels, &read.to_bytes());
+        let noisy = noise.corrupt_as_numpy(&clean.data, random);
+        let noisy = Batch::new(1, clean.height, clean.width, channels, noisy);
+        Ok(Self {
+            visit,
+            clean,
+            noisy,
+        })
+    }
+
+    fn denoise(self, network: &mut dyn Network) -> Result<Restored<'a>> {
+        let denoised = denoise(network, &self.noisy, Padding::Square);
+        Ok(Restored {
+            denoised: image_of(denoised.map_err(in_file(self.visit.path))?),
+            noisy: image_of(self.noisy),
+            clean: self.clean,
+            visit: self.visit,
+        })
+    }
+}
+
+/// An image with its noise, and without it again.
+struct Restored<'a> {
+    visit: Visit<'a>,
+    clean: Image,
+    noisy: Image,
+    denoised: Image,
+}
+
+impl Restored<'_> {
+    fn score(self) -> Result<(Self, ImageScore)> {
+        let (clean, denoised) = (self.clean.to_bytes(), self.denoised.to_bytes());
+        let Image {
+            height,
+            width,
+            channels,
+            ..
+        } = self.clean;
+        let name = self.visit.path.file_name().unwrap_or_default();
+        let score = ImageScore {
+            set: self.visit.set,
+            repeat: self.visit.repeat,
+            name: name.to_string_lossy().into_owned(),
+            psnr_db: psnr_db(&clean, &denoised),
+            ssim: ssim(&clean, &denoised, height, width, channels)
+                .map_err(in_file(self.visit.path))?,
+        };
+        Ok((self, score))
+    }
+}
+
+/// The only image of a batch.
+fn image_of(batch: Batch) -> Image {
+    Image {
+        height: batch.h,
+        width: batch.w,
+        channels: batch.c,
+        data: batch.data,
+        depth: Depth::U8,
+    }
+}
+
+/// Says which file an error is about.
+fn in_file(path: &Path) -> impl FnOnce(Error) -> Error {
+    move |error| Error::Image {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fake::Fake;
+    use crate::numpy::golden::{self, f64_of};
+
+    /// A folder with the pictures of the golden protocol, under names whose byte order is not the
+    /// order they are written in.
+    fn validation() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (set, name, (h, w, c)) in [
+            (Set::Kodak, "b.png", (17, 17, 3)),
+            (Set::Kodak, "a10.png", (13, 20, 3)),
+            (Set::Kodak, "a9.png", (24, 11, 3)),
+            (Set::Set14, "B.png", (15, 12, 3)),
+        ] {
+            let path = set.folder(root.path()).join(name);
+            Image::from_bytes(h, w, c, &golden::picture(h, w, c))
+                .write(&path)
+                .unwrap();
+        }
+        root
+    }
+
+    fn config(root: &Path, noise: &str) -> Config {
+        Config {
+            val_dirs: root.to_path_buf(),
+            sets: vec![Set::Kodak, Set::Set14],
+            repeats: Some(2),
+            noise: noise.parse().unwrap(),
+        }
+    }
+
+    fn run(network: &mut Fake, config: &Config) -> Result<Report> {
+        evaluate(network, config, |_| Ok(()))
+    }
+
+    #[test]
+    fn scores_are_those_of_the_reference_evaluation() {
+        let root = validation();
+        let goldens = golden::values("protocol");
+        for noise in ["gauss25", "gauss5_50", "poisson30", "poisson5_50"] {
+            let report = run(&mut Fake::identity(3), &config(root.path(), noise)).unwrap();
+            assert_eq!((report.noise.as_str(), report.seed), (noise, 101));
+            let mut images = report.images.iter();
+            for (set, golden) in report.sets.iter().zip(golden::list(&goldens[noise])) {
+                assert_eq!(set.set.name(), golden["name"]);
+                let same_psnr = |got: f64, want: f64| {
+                    // The logarithm may be another library's.
+                    assert!(
+                        (got - want).abs() <= 4.0 * f64::EPSILON * want,
+                        "{got} is not {want}"
+                    );
+                };
+                let same_ssim = |got: f64, want: f64| {
+                    assert!((got - want).abs() < 1e-10, "{got} is not {want}");
+                };
+                let psnr = golden::list(&golden["psnr"]);
+                for (psnr, ssim) in psnr.iter().zip(golden::list(&golden["ssim"])) {
+                    let image = images.next().unwrap();
+                    same_psnr(image.psnr_db, f64_of(psnr));
+                    same_ssim(image.ssim, f64_of(ssim));
+                }
+                same_psnr(set.psnr_db, f64_of(&golden["mean_psnr"]));
+                same_ssim(set.ssim, f64_of(&golden["mean_ssim"]));
+            }
+            assert!(images.next().is_none());
+        }
+    }
+
+    #[test]
+    fn the_caller_is_told_of_every_image_in_order() {
+        let root = validation();
+        std::fs::write(Set::Kodak.folder(root.path()).join(".hidden"), "").unwrap();
+        std::fs::create_dir(Set::Kodak.folder(root.path()).join("folder")).unwrap();
+        let mut network = Fake::new(3, |_| 0.5);
+        let mut told = Vec::new();
+        let report = evaluate(&mut network, &config(root.path(), "gauss25"), |scored| {
+            assert_eq!((scored.done, scored.total), (told.len() + 1, 8));
+            assert!(scored.denoised.data.iter().all(|&x| x == 0.5));
+            assert!(scored.clean.data.iter().all(|&x| (0.0..=1.0).contains(&x)));
+            assert_eq!(scored.noisy.data.len(), scored.clean.data.len());
+            assert_ne!(scored.noisy.data, scored.clean.data);
+            let score = scored.score;
+            told.push((score.set, score.repeat, scored.index, score.name.clone()));
+            Ok(())
+        })
+        .unwrap();
+        let kodak = |repeat| {
+            ["a10.png", "a9.png", "b.png"]
+                .into_iter()
+                .enumerate()
+                .map(move |(i, name)| (Set::Kodak, repeat, i, name.to_string()))
+        };
+        let set14 = |repeat| (Set::Set14, repeat, 0, "B.png".to_string());
+        let want: Vec<_> = kodak(1)
+            .chain(kodak(2))
+            .chain([set14(1), set14(2)])
+            .collect();
+        assert_eq!(told, want);
+        assert_eq!(report.images.len(), 8);
+        assert_eq!((report.sets[0].images, report.sets[0].repeats), (3, 2));
+        // Every image padded to a square.
+        assert!(network.seen.iter().all(|&size| size == (1, 32, 32, 3)));
+    }
+
+    #[test]
+    fn without_noise_the_identity_is_perfect_in_grey_too() {
+        let root = validation();
+        let report = run(&mut Fake::identity(1), &config(root.path(), "none")).unwrap();
+        assert!(
+            report
+                .sets
+                .iter()
+                .all(|set| set.psnr_db == f64::INFINITY && set.ssim == 1.0)
+        );
+        let mut network = Fake::identity(1);
+        run(&mut network, &config(root.path(), "gauss25")).unwrap();
+        assert!(network.seen.iter().all(|&size| size == (1, 32, 32, 1)));
+    }
+
+    #[test]
+    fn the_papers_repeats_are_the_default() {
+        let root = validation();
+        let config = Config {
+            repeats: None,
+            ..config(root.path(), "none")
+        };
+        let report = run(&mut Fake::identity(3), &config).unwrap();
+        let repeats: Vec<usize> = report.sets.iter().map(|set| set.repeats).collect();
+        assert_eq!(repeats, [10, 20]);
+        assert_eq!(report.images.len(), 3 * 10 + 20);
+    }
+
+    #[test]
+    fn what_cannot_be_scored_is_named_before_anything_is() {
+        let mut network = Fake::identity(3);
+        let mut refused = |config: &Config| run(&mut network, config).unwrap_err().to_string();
+
+        let root = validation();
+        let mut config = config(root.path(), "gauss25");
+        config.sets = vec![Set::Kodak, Set::Bsd300];
+        let error = refused(&config);
+        assert!(
+            error.contains("BSD300") && error.contains("no such folder"),
+            "{error}"
+        );
+
+        let folder = Set::Bsd300.folder(root.path());
+        std::fs::create_dir_all(&folder).unwrap();
+        let error = refused(&config);
+        assert!(
+            error.contains("images of BSD300 here, found no file"),
+            "{error}"
+        );
+
+        let small = folder.join("small.png");
+        Image::from_bytes(10, 40, 3, &[0; 1200])
+            .write(&small)
+            .unwrap();
+        let error = refused(&config);
+        assert!(
+            error.contains("small.png") && error.contains("at least 11x11"),
+            "{error}"
+        );
+        std::fs::remove_file(small).unwrap();
+
+        std::fs::write(folder.join("readme.txt"), "no image").unwrap();
+        let error = refused(&config);
+        assert!(error.contains("readme.txt"), "{error}");
+
+        config.sets.clear();
+        assert!(refused(&config).contains("at least one"));
+        assert!(network.seen.is_empty(), "nothing was denoised");
+
+        config.sets = vec![Set::Kodak];
+        let error = run(&mut Fake::identity(4), &config)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("channels of the network: expected 1 or 3, got 4"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_callers_error_ends_the_evaluation() {
+        let root = validation();
+        let mut told = 0;
+        let error = evaluate(&mut Fake::identity(3), &config(root.path(), "none"), |_| {
+            told += 1;
+            Err(Error::value("patience", "some", "none"))
+        });
+        assert!(error.unwrap_err().to_string().starts_with("patience"));
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn sets_are_known_by_name() {
+        for set in Set::ALL {
+            assert_eq!(set.name().parse::<Set>().unwrap(), set);
+        }
+        let error = "BSD68".parse::<Set>().unwrap_err().to_string();
+        assert_eq!(error, "set: expected BSD300, Kodak, Set14, got BSD68");
+    }
+}

@@ -1,0 +1,617 @@
+//! Images as the rest of the library sees them, and the only place that knows file formats and
+//! integer ranges.
+//!
+//! Reading gives upright pixels in 0..1: an Exif orientation is applied, palettes and depths below
+//! 8 bits are expanded, transparency is dropped (the colours stay as they are, nothing is blended),
+//! and colour profiles are not looked at. Writing rounds as the paper's evaluation does,
+//! `uint8(clip(x·255 + 0.5, 0, 255))`, for 16 bits with 65535.
+
+mod jpeg;
+mod packed;
+mod png;
+mod resize;
+
+pub use packed::Packed;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat};
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The extensions of image files, for [`files::find`].
+pub const EXTENSIONS: [&str; 3] = ["jpeg", "jpg", "png"];
+
+/// The error for a folder in which [`files::find`] finds no image.
+pub fn none_in(folder: &Path) -> Error {
+    Error::Nothing {
+        path: folder.to_path_buf(),
+        expected: "no .jpeg, .jpg or .png file in this folder or below".into(),
+    }
+}
+
+/// The largest image that is read: height · width · channels. As `f32` it takes 2 GiB; 178
+/// megapixels in RGB.
+///
+/// A file of a few kilobytes can claim more pixels than there is memory, so the claim is checked
+/// before anything is decoded.
+pub const MAX_VALUES: u64 = 1 << 29;
+
+/// The factors of red, green and blue in grey: the luma of Rec. ITU-R BT.601, which JPEG stores and
+/// other programs convert with.
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
+/// Bits a channel of the file an image came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// 8-bit integers.
+    U8,
+    /// 16-bit integers.
+    U16,
+}
+
+/// An image: `f32` pixels in the order height, width, channel; 0..1 as read from a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Channels: 1 grey, 3 RGB.
+    pub channels: usize,
+    /// `height · width · channels` values.
+    pub data: Vec<f32>,
+    /// Depth of the file it came from, kept for writing.
+    pub depth: Depth,
+}
+
+impl Image {
+    /// Reads and decodes a file; the format is found from the content, not from the name.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut decoder = open(path)?;
+        let decoded = decoder.orientation().and_then(|orientation| {
+            let mut pixels = DynamicImage::from_decoder(decoder)?;
+            pixels.apply_orientation(orientation);
+            Ok(pixels)
+        });
+        decoded.map(Self::from).map_err(unreadable(path))
+    }
+
+    /// Writes the image, clipped to 0..1 and rounded to its depth, in the format of the extension:
+    /// `.png`, or `.jpg` and `.jpeg` (8 bits, quality 95, no chroma subsampling).
+    ///
+    /// The file is written whole or not at all.
+    ///
+    /// # Panics
+    /// If `data` does not hold `height · width · channels` values.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let encoding = Encoding::of_name(path)?;
+        files::write_atomically(path, |out| self.encode(encoding, path, out))
+    }
+
+    /// Encodes the image to `out`, the content of `path`.
+    pub(crate) fn encode(
+        &self,
+        encoding: Encoding,
+        path: &Path,
+        out: &mut impl Write,
+    ) -> Result<()> {
+        if !matches!(self.channels, 1 | 3) {
+            let got = format!("{} for {}", self.channels, path.display());
+            return Err(Error::value("channels of an image file", "1 or 3", got));
+        }
+        let encoded = match encoding {
+            Encoding::Png => png::encode(self, out),
+            Encoding::Jpeg { quality } => jpeg::encode(self, quality, out),
+        };
+        encoded.map_err(|error| match error {
+            ImageError::IoError(reason) => Error::io(path)(reason),
+            error => Error::Image {
+                path: path.to_path_buf(),
+                reason: error.to_string(),
+            },
+        })
+    }
+
+    /// The same image with `channels` channels (1 or 3): grey is copied to red, green and blue; RGB
+    /// becomes its luma, `0.299 R + 0.587 G + 0.114 B` (Rec. ITU-R BT.601).
+    ///
+    /// # Panics
+    /// If the image has, or `channels` is, neither 1 nor 3 and they differ.
+    #[must_use]
+    pub fn with_channels(self, channels: usize) -> Self {
+        let data = match (self.channels, channels) {
+            (from, to) if from == to => return self,
+            (1, 3) => self.data.iter().flat_map(|&grey| [grey; 3]).collect(),
+            (3, 1) => {
+                let luma = |rgb: &[f32; 3]| LUMA[0] * rgb[0] + LUMA[1] * rgb[1] + LUMA[2] * rgb[2];
+                self.data.as_chunks().0.iter().map(luma).collect()
+            }
+            (from, to) => panic!("{from} channels cannot become {to}: only 1 and 3 can"),
+        };
+        Self {
+            channels,
+            data,
+            ..self
+        }
+    }
+
+    /// The pixels as 8-bit integers: `uint8(clip(x·255 + 0.5, 0, 255))`, computed in `f32`. Not a
+    /// number becomes 0.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // The conversion truncates and saturates, which is the clip.
+        let round = |&x: &f32| (x * 255.0 + 0.5) as u8;
+        self.data.iter().map(round).collect()
+    }
+
+    /// An 8-bit image from its bytes, `x = byte / 255`, in the order height, width, channel.
+    ///
+    /// # Panics
+    /// If there are not `height · width · channels` bytes.
+    pub fn from_bytes(height: usize, width: usize, channels: usize, bytes: &[u8]) -> Self {
+        assert_eq!(
+            bytes.len(),
+            height * width * channels,
+            "bytes of a {height}x{width}x{channels} image"
+        );
+        Self {
+            height,
+            width,
+            channels,
+            data: bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
+            depth: Depth::U8,
+        }
+    }
+
+    /// A batch of this one image.
+    pub fn into_batch(self) -> Batch {
+        Batch::new(1, self.height, self.width, self.channels, self.data)
+    }
+
+    /// A batch of the channels, each an image of its own with one channel.
+    pub fn into_planes(self) -> Batch {
+        let Self {
+            height,
+            width,
+            channels,
+            data,
+            ..
+        } = self;
+        let planes = (0..channels).flat_map(|c| data.iter().skip(c).step_by(channels).copied());
+        Batch::new(channels, height, width, 1, planes.collect())
+    }
+
+    /// The image whose channels are the images of a batch with one channel each.
+    ///
+    /// # Panics
+    /// If the batch has more than one channel.
+    pub fn from_planes(planes: &Batch, depth: Depth) -> Self {
+        assert_eq!(planes.c, 1, "channels of a plane");
+        let (height, width, channels) = (planes.h, planes.w, planes.n);
+        let pixels = 0..height * width;
+        let data = pixels
+            .flat_map(|i| (0..channels).map(move |c| planes.image(c)[i]))
+            .collect();
+        Self {
+            height,
+            width,
+            channels,
+            data,
+            depth,
+        }
+    }
+
+    /// The pixels as 16-bit integers, rounded as in [`Image::to_bytes`].
+    fn to_words(&self) -> Vec<u16> {
+        let round = |&x: &f32| (x * 65535.0 + 0.5) as u16;
+        self.data.iter().map(round).collect()
+    }
+}
+
+impl From<DynamicImage> for Image {
+    fn from(pixels: DynamicImage) -> Self {
+        let color = pixels.color();
+        let (height, width) = (pixels.height() as usize, pixels.width() as usize);
+        let channels = if color.has_color() { 3 } else { 1 };
+        if color.bytes_per_pixel() == color.channel_count() {
+            let bytes = match channels {
+                3 => pixels.into_rgb8().into_raw(),
+                _ => pixels.into_luma8().into_raw(),
+            };
+            return Self::from_bytes(height, width, channels, &bytes);
+        }
+        let words = match channels {
+            3 => pixels.into_rgb16().into_raw(),
+            _ => pixels.into_luma16().into_raw(),
+        };
+        Self {
+            height,
+            width,
+            channels,
+            data: words.iter().map(|&x| f32::from(x) / 65535.0).collect(),
+            depth: Depth::U16,
+        }
+    }
+}
+
+/// The width and height [`Image::read`] would give, without decoding the pixels.
+pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let mut decoder = open(path)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let turned = matches!(
+        decoder.orientation().map_err(unreadable(path))?,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    );
+    Ok(if turned {
+        (height, width)
+    } else {
+        (width, height)
+    })
+}
+
+/// How the pixels of a file are stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Encoding {
+    /// At the depth of the image, lossless.
+    Png,
+    /// 8 bits, no chroma subsampling.
+    Jpeg {
+        /// 1..=100, as libjpeg counts it.
+        quality: u8,
+    },
+}
+
+impl Encoding {
+    fn of_name(path: &Path) -> Result<Self> {
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match extension.to_str() {
+            Some("png") => Ok(Self::Png),
+            Some("jpg" | "jpeg") => Ok(Self::Jpeg { quality: 95 }),
+            _ => Err(Error::Image {
+                path: path.to_path_buf(),
+                reason: "an image file is named .png, .jpg or .jpeg".into(),
+            }),
+        }
+    }
+}
+
+/// The decoder of a file, with its header read and its size checked.
+fn open(path: &Path) -> Result<Box<dyn ImageDecoder>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let mut reader = BufReader::new(file);
+    let start = reader.fill_buf().map_err(Error::io(path))?;
+    if start.is_empty() {
+        return Err(unreadable(path)("the file is empty"));
+    }
+    let decoder = match ::image::guess_format(start) {
+        Ok(ImageFormat::Png) => png::decoder(reader),
+        Ok(ImageFormat::Jpeg) => jpeg::decoder(reader),
+        Ok(other) => return Err(unreadable(path)(format!("its content is {other:?}"))),
+        Err(_) => return Err(unreadable(path)("its first bytes are of neither format")),
+    };
+    let decoder = decoder.map_err(unreadable(path))?;
+    check_size(decoder.as_ref()).map_err(unreadable(path))?;
+    Ok(decoder)
+}
+
+fn check_size(decoder: &dyn ImageDecoder) -> std::result::Result<(), String> {
+    let (width, height) = decoder.dimensions();
+    let channels = decoder.color_type().channel_count();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MAX_VALUES / u64::from(channels) {
+        return Err(format!(
+            "it claims {width}x{height} pixels of {channels} channels, more than the {MAX_VALUES} \
+             values that are accepted"
+        ));
+    }
+    Ok(())
+}
+
+fn unreadable<E: ToString>(path: &Path) -> impl FnOnce(E) -> Error {
+    move |cause| Error::Image {
+        path: path.to_path_buf(),
+        reason: format!("not a readable PNG or JPEG image: {}", cause.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A file made by `tests/golden/images/make.py`.
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/golden/images")
+            .join(name)
+    }
+
+    /// An image whose values run through the whole range of its depth.
+    fn ramp(height: usize, width: usize, channels: usize, depth: Depth) -> Image {
+        let values = height * width * channels;
+        let max = match depth {
+            Depth::U8 => 255,
+            Depth::U16 => 65535,
+        };
+        let value = |i: usize| (i * max / (values - 1)) as f32 / max as f32;
+        Image {
+            height,
+            width,
+            channels,
+            data: (0..values).map(value).collect(),
+            depth,
+        }
+    }
+
+    fn largest_difference(a: &Image, b: &Image) -> f32 {
+        assert_eq!(
+            (a.height, a.width, a.channels),
+            (b.height, b.width, b.channels)
+        );
+        let differences = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, f32::max)
+    }
+
+    /// Why a file of this name and content cannot be read.
+    fn reason(name: &str, bytes: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let error = Image::read(&path).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::Image { .. }), "{text}");
+        let (file, reason) = text
+            .split_once(": not a readable PNG or JPEG image: ")
+            .unwrap();
+        assert_eq!(Path::new(file), path);
+        reason.to_string()
+    }
+
+    #[test]
+    fn a_png_gives_back_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image.PNG");
+        for depth in [Depth::U8, Depth::U16] {
+            for channels in [1, 3] {
+                for (height, width) in [(1, 2), (37, 41), (256, 300)] {
+                    let image = ramp(height, width, channels, depth);
+                    image.write(&path).unwrap();
+                    assert_eq!(Image::read(&path).unwrap(), image);
+                    assert_eq!(dimensions(&path).unwrap(), (width, height));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_jpeg_gives_back_nearly_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, channels) in [("grey.jpg", 1), ("rgb.JPEG", 3)] {
+            let path = dir.path().join(name);
+            let image = ramp(37, 41, channels, Depth::U16);
+            image.write(&path).unwrap();
+            let read = Image::read(&path).unwrap();
+            assert_eq!(read.depth, Depth::U8);
+            assert!(largest_difference(&read, &image) < 4.0 / 255.0);
+            assert_eq!(dimensions(&path).unwrap(), (41, 37));
+        }
+    }
+
+    #[test]
+    fn palettes_bits_and_transparency_become_plain_pixels() {
+        let bytes = |name: &str| {
+            let image = Image::read(&golden(name)).unwrap();
+            assert_eq!(image.depth, Depth::U8);
+            let shape = (image.height, image.width, image.channels);
+            (shape, image.to_bytes())
+        };
+        assert_eq!(
+            bytes("palette.png"),
+            (
+                (2, 2, 3),
+                vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 128, 128, 128]
+            )
+        );
+        assert_eq!(bytes("one_bit.png"), ((1, 3, 1), vec![255, 0, 255]));
+        assert_eq!(bytes("rgba.png"), ((1, 2, 3), vec![10, 20, 30, 40, 50, 60]));
+    }
+
+    #[test]
+    fn sixteen_bits_are_read_in_full() {
+        let words = |name: &str| {
+            let image = Image::read(&golden(name)).unwrap();
+            assert_eq!(image.depth, Depth::U16);
+            let shape = (image.height, image.width, image.channels);
+            (shape, image.to_words())
+        };
+        assert_eq!(
+            words("grey16.png"),
+            ((2, 3, 1), vec![0, 1, 256, 32768, 65534, 65535])
+        );
+        assert_eq!(
+            words("rgb16.png"),
+            ((1, 2, 3), vec![1, 2, 3, 257, 258, 65535])
+        );
+    }
+
+    #[test]
+    fn a_jpeg_is_decoded_as_libjpeg_does() {
+        let ours = Image::read(&golden("photo.jpg")).unwrap();
+        let theirs = Image::read(&golden("photo_jpg_decoded.png")).unwrap();
+        // The standard lets a transform be off by one; in blue that is 1 of luma + 1.772 of chroma,
+        // and a rounding.
+        assert!(largest_difference(&ours, &theirs) < 3.5 / 255.0);
+    }
+
+    #[test]
+    fn a_picture_stored_on_its_side_is_read_upright() {
+        let upright = Image::read(&golden("photo.jpg")).unwrap();
+        let turned = Image::read(&golden("lying.jpg")).unwrap();
+        assert!(largest_difference(&turned, &upright) < 12.0 / 255.0);
+        assert_eq!(dimensions(&golden("lying.jpg")).unwrap(), (40, 24));
+    }
+
+    #[test]
+    fn the_content_decides_the_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("photo.png");
+        fs::copy(golden("photo.jpg"), &path).unwrap();
+        assert_eq!(
+            Image::read(&path).unwrap(),
+            Image::read(&golden("photo.jpg")).unwrap()
+        );
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_with_the_reason() {
+        assert_eq!(reason("empty.png", b""), "the file is empty");
+        assert_eq!(
+            reason("text.png", b"not pixels but words"),
+            "its first bytes are of neither format"
+        );
+        assert_eq!(reason("gif.png", b"GIF89a and so on"), "its content is Gif");
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image.png");
+        ramp(9, 11, 3, Depth::U16).write(&path).unwrap();
+        let png = fs::read(&path).unwrap();
+        let jpeg = fs::read(golden("photo.jpg")).unwrap();
+        for whole in [png, jpeg] {
+            // The last 12 bytes of a PNG are its empty end chunk: no pixel is missing without it.
+            for length in (0..whole.len() - 12).step_by(7) {
+                assert!(!reason("cut", &whole[..length]).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_read_or_refused_but_never_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("damaged");
+        for name in ["photo.jpg", "progressive.jpg", "palette.png", "rgb16.png"] {
+            let whole = fs::read(golden(name)).unwrap();
+            for at in 0..whole.len() {
+                for value in [0xFF, whole[at] ^ 0x01] {
+                    let mut damaged = whole.clone();
+                    damaged[at] = value;
+                    fs::write(&path, damaged).unwrap();
+                    let _ = Image::read(&path);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_of_more_pixels_than_memory_is_refused_before_decoding() {
+        let said = reason("bomb.png", &fs::read(golden("bomb.png")).unwrap());
+        assert!(said.contains("100000x100000"), "{said}");
+
+        // Height and width stand five bytes into the frame header.
+        let mut jpeg = fs::read(golden("photo.jpg")).unwrap();
+        let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]);
+        jpeg[frame.unwrap() + 5..][..4].fill(0xFF);
+        let said = reason("bomb.jpg", &jpeg);
+        assert!(said.contains("65535x65535"), "{said}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Image::read(Path::new("/nowhere/image.png")).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }));
+        assert!(error.to_string().contains("/nowhere/image.png"));
+    }
+
+    #[test]
+    fn an_unknown_extension_is_refused_with_the_choices() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["image.tif", "image"] {
+            let path = dir.path().join(name);
+            let error = ramp(2, 2, 3, Depth::U8).write(&path).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains(".png, .jpg or .jpeg"));
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = ramp(2, 2, 3, Depth::U8);
+        let two_channels = ramp(2, 2, 2, Depth::U8);
+        // Wider than a JPEG can be.
+        let too_wide = ramp(1, 70_000, 1, Depth::U8);
+        for (name, bad) in [
+            ("a.png", &two_channels),
+            ("b.jpg", &two_channels),
+            ("c.jpg", &too_wide),
+        ] {
+            let path = dir.path().join(name);
+            image.write(&path).unwrap();
+            let before = fs::read(&path).unwrap();
+            let error = bad.write(&path).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), before);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn bytes_are_rounded_half_up_and_clipped() {
+        let pixels = [
+            (0.0, 0),
+            (0.499 / 255.0, 0),
+            (0.501 / 255.0, 1),
+            (0.5, 128),
+            (1.0, 255),
+            (-0.3, 0),
+            (1.7, 255),
+            (f32::INFINITY, 255),
+            (f32::NEG_INFINITY, 0),
+            (f32::NAN, 0),
+        ];
+        let (data, expected): (Vec<f32>, Vec<u8>) = pixels.into_iter().unzip();
+        let image = Image {
+            height: 2,
+            width: 5,
+            channels: 1,
+            data,
+            depth: Depth::U16,
+        };
+        assert_eq!(image.to_bytes(), expected);
+        let words = [0, 128, 129, 32768, 65535, 0, 65535, 65535, 0, 0];
+        assert_eq!(image.to_words(), words);
+    }
+
+    #[test]
+    fn every_byte_survives_the_way_through_f32() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(Image::from_bytes(16, 16, 1, &bytes).to_bytes(), bytes);
+    }
+
+    #[test]
+    fn channels_are_copied_or_weighted() {
+        let grey = Image::from_bytes(1, 2, 1, &[7, 200]);
+        let rgb = grey.clone().with_channels(3);
+        assert_eq!(rgb.to_bytes(), [7, 7, 7, 200, 200, 200]);
+        assert_eq!(rgb.clone().with_channels(3), rgb);
+        assert_eq!(rgb.with_channels(1).to_bytes(), grey.to_bytes());
+
+        // Red, green, blue: 255 · (0.299, 0.587, 0.114).
+        let primaries = Image::from_bytes(1, 3, 3, &[255, 0, 0, 0, 255, 0, 0, 0, 255]);
+        assert_eq!(primaries.with_channels(1).to_bytes(), [76, 150, 29]);
+    }
+}

@@ -1,0 +1,163 @@
+//! An image in the integers of its file: a quarter of the memory, for keeping many of them.
+
+use super::{Depth, Image};
+use crate::denoise::reflected;
+
+/// The samples of an image, 8 or 16 bits each, in the order height, width, channel.
+///
+/// An image read from a file comes back as it was, up to the last bit of `f32`; one whose channels
+/// were converted is rounded to its depth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    height: usize,
+    width: usize,
+    channels: usize,
+    samples: Samples,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+}
+
+impl From<&Image> for Packed {
+    fn from(image: &Image) -> Self {
+        Self {
+            height: image.height,
+            width: image.width,
+            channels: image.channels,
+            samples: match image.depth {
+                Depth::U8 => Samples::U8(image.to_bytes()),
+                Depth::U16 => Samples::U16(image.to_words()),
+            },
+        }
+    }
+}
+
+impl Packed {
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Memory of the samples, in bytes.
+    pub fn bytes(&self) -> usize {
+        match &self.samples {
+            Samples::U8(samples) => samples.len(),
+            Samples::U16(samples) => 2 * samples.len(),
+        }
+    }
+
+    /// The square of `side` pixels whose top left pixel is (`top`, `left`), as `f32` in 0..1, into
+    /// `out`, which holds `side · side · channels` values.
+    ///
+    /// What lies beyond the bottom and the right is a reflection, the edge not repeated.
+    pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
+        match &self.samples {
+            Samples::U8(samples) => {
+                self.crop_from(samples, top, left, side, out, |x| f32::from(x) / 255.0);
+            }
+            Samples::U16(samples) => {
+                self.crop_from(samples, top, left, side, out, |x| f32::from(x) / 65535.0);
+            }
+        }
+    }
+
+    fn crop_from<T: Copy>(
+        &self,
+        samples: &[T],
+        top: usize,
+        left: usize,
+        side: usize,
+        out: &mut [f32],
+        unpack: impl Fn(T) -> f32,
+    ) {
+        let c = self.channels;
+        assert_eq!(out.len(), side * side * c, "a square of {side}x{side}x{c}");
+        for (y, row) in out.chunks_exact_mut(side * c).enumerate() {
+            let y = reflected(top + y, self.height);
+            let samples = &samples[y * self.width * c..][..self.width * c];
+            for (x, pixel) in row.chunks_exact_mut(c).enumerate() {
+                let x = reflected(left + x, self.width);
+                for (value, &sample) in pixel.iter_mut().zip(&samples[x * c..][..c]) {
+                    *value = unpack(sample);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(height: usize, width: usize, channels: usize, depth: Depth) -> Image {
+        let max = if depth == Depth::U8 { 255 } else { 65535 };
+        let len = height * width * channels;
+        Image {
+            height,
+            width,
+            channels,
+            data: (0..len)
+                .map(|i| (i * 7919 % (max + 1)) as f32 / max as f32)
+                .collect(),
+            depth,
+        }
+    }
+
+    #[test]
+    fn a_crop_is_the_images_own_pixels() {
+        for depth in [Depth::U8, Depth::U16] {
+            for channels in [1, 3] {
+                let image = image(9, 11, channels, depth);
+                let packed = Packed::from(&image);
+                let samples = 9 * 11 * channels;
+                let bytes = if depth == Depth::U8 { 1 } else { 2 };
+                assert_eq!(packed.bytes(), samples * bytes);
+                let mut crop = vec![0.0; 4 * 4 * channels];
+                packed.crop(5, 7, 4, &mut crop);
+                for y in 0..4 {
+                    let own = &image.data[((5 + y) * 11 + 7) * channels..][..4 * channels];
+                    assert_eq!(&crop[y * 4 * channels..][..4 * channels], own);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_image_is_reflected_as_numpy_does() {
+        // np.pad([[0, 1, 2], [3, 4, 5]], ((0, 4), (0, 3)), 'reflect')
+        let image = Image {
+            height: 2,
+            width: 3,
+            channels: 1,
+            data: (0..6).map(|i| i as f32 / 255.0).collect(),
+            depth: Depth::U8,
+        };
+        let mut crop = vec![0.0; 36];
+        Packed::from(&image).crop(0, 0, 6, &mut crop);
+        let crop: Vec<_> = crop.iter().map(|x| (x * 255.0).round() as u8).collect();
+        let even = [0, 1, 2, 1, 0, 1];
+        let odd = [3, 4, 5, 4, 3, 4];
+        assert_eq!(crop, [even, odd, even, odd, even, odd].concat());
+    }
+
+    #[test]
+    fn a_single_pixel_fills_its_crop() {
+        let packed = Packed::from(&image(1, 1, 3, Depth::U8));
+        let mut crop = vec![-1.0; 5 * 5 * 3];
+        packed.crop(0, 0, 5, &mut crop);
+        for pixel in crop.chunks(3) {
+            assert_eq!(
+                pixel,
+                [0, 7919 % 256, 2 * 7919 % 256].map(|x| x as f32 / 255.0)
+            );
+        }
+    }
+}

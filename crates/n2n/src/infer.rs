@@ -1,0 +1,470 @@
+//! Pictures through a deployed model, as the reference's inference script does it: resized, made
+//! noisy, denoised in batches, written and scored; with the time of each stage.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::batch::Batch;
+use crate::cpu::CpuNetwork;
+use crate::denoise::{denoise_in_tiles, tile_pixels};
+use crate::error::{Error, Result};
+use crate::eval::psnr::psnr_db;
+use crate::eval::ssim::{self, ssim};
+use crate::image::Image;
+use crate::network::Network;
+use crate::noise::Noise;
+
+/// The side, in pixels, that the reference resizes to.
+pub const REFERENCE_SIDE: usize = 256;
+
+/// What runs a model. Unlike a [`Network`] it cannot learn.
+pub trait Engine {
+    /// Channels of the images it takes.
+    fn channels(&self) -> usize;
+
+    /// Denoises a batch of images of any size. The result has the shape of `noisy` and is not
+    /// clipped.
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch>;
+}
+
+impl Engine for CpuNetwork {
+    fn channels(&self) -> usize {
+        self.architecture().n_channel
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        let max_pixels = tile_pixels(self.architecture());
+        denoise_in_parts(self, noisy, max_pixels)
+    }
+}
+
+/// What is denoised, and how.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Each image, and where its result goes.
+    pub images: Vec<(PathBuf, PathBuf)>,
+    /// Images a batch, at least 1.
+    pub batch_size: usize,
+    /// Height and width that every image is resized to; without, each keeps its own.
+    pub size: Option<(usize, usize)>,
+    /// Noise that is added.
+    pub noise: Noise,
+    /// Seed of the noise. An image's noise depends on its place, not on the size of the batches.
+    pub seed: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default)]
+pub struct Inference {
+    /// The images, in the order they were given.
+    pub images: Vec<Denoised>,
+    /// The time it took, in all.
+    pub times: Times,
+}
+
+/// The time of the stages. Scoring is in none of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Reading, decoding, resizing, noise.
+    pub preprocess: Duration,
+    /// The engine.
+    pub inference: Duration,
+    /// Clipping, rounding, encoding, writing.
+    pub postprocess: Duration,
+}
+
+/// An image that was denoised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Denoised {
+    /// The image.
+    pub input: PathBuf,
+    /// The result.
+    pub output: PathBuf,
+    /// The result against what the engine was given, which is what the reference prints.
+    pub against_noisy: Score,
+    /// The result against the image before noise was added; none if none was.
+    pub against_clean: Option<Score>,
+}
+
+/// How alike two images are, as 8-bit integers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// PSNR in dB; infinite if they are equal.
+    pub psnr_db: f64,
+    /// Structural similarity; none for images smaller than its window, [`ssim::WINDOW`].
+    pub ssim: Option<f64>,
+}
+
+impl Score {
+    /// Of two images of one size.
+    fn of(a: &Image, b: &Image) -> Result<Self> {
+        let (bytes, others) = (a.to_bytes(), b.to_bytes());
+        let ssim = if a.height.min(a.width) < ssim::WINDOW {
+            None
+        } else {
+            Some(ssim(&bytes, &others, a.height, a.width, a.channels)?)
+        };
+        Ok(Self {
+            psnr_db: psnr_db(&bytes, &others),
+            ssim,
+        })
+    }
+}
+
+/// Denoises the images of `config` and writes the results. `on_image` is told of each that is written.
+///
+/// Images are converted to the channels of the engine, and written with those, at the depth of
+/// their file. A batch holds consecutive images of one size; the last may be short, as may one
+/// before an image of another size. An image that cannot be read or written ends the work; so does
+/// a model whose channels are no picture's.
+///
+/// # Panics
+/// If the batch size is 0.
+pub fn infer(
+    engine: &mut dyn Engine,
+    config: &Config,
+    mut on_image: impl FnMut(&Denoised),
+) -> Result<Inference> {
+    assert!(config.batch_size > 0, "images a batch");
+    let channels = engine.channels();
+    if !matches!(channels, 1 | 3) {
+        let expected = "1 (grey) or 3 (RGB)";
+        return Err(Error::value("channels of the model", expected, channels));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+    let mut done = Inference::default();
+    let mut waiting = Vec::new();
+    for (input, output) in &config.images {
+        let picture = timed(&mut done.times.preprocess, || {
+            let mut clean = Image::read(input)?.with_channels(channels);
+            if let Some((height, width)) = config.size {
+                clean = clean.resized(height, width);
+            }
+            let noisy = config.noise.corrupt(&clean.clone().into_batch(), &mut rng);
+            Ok(Picture {
+                input: input.clone(),
+                output: output.clone(),
+                clean,
+                noisy: noisy.data,
+            })
+        })?;
+        let other_size = |first: &Picture| {
+            (first.clean.height, first.clean.width) != (picture.clean.height, picture.clean.width)
+        };
+        if waiting.first().is_some_and(other_size) {
+            run_batch(engine, config, &mut waiting, &mut done, &mut on_image)?;
+        }
+        waiting.push(picture);
+        if waiting.len() == config.batch_size {
+            run_batch(engine, config, &mut waiting, &mut done, &mut on_image)?;
+        }
+    }
+    run_batch(engine, config, &mut waiting, &mut done, &mut on_image)?;
+    Ok(done)
+}
+
+/// An image on its way.
+struct Picture {
+    input: PathBuf,
+    output: PathBuf,
+    clean: Image,
+    noisy: Vec<f32>,
+}
+
+/// Denoises, writes and scores the pictures, all of one size, and empties the list.
+fn run_batch(
+    engine: &mut dyn Engine,
+    config: &Config,
+    pictures: &mut Vec<Picture>,
+    done: &mut Inference,
+    on_image: &mut impl FnMut(&Denoised),
+) -> Result<()> {
+    let Some(first) = pictures.first() else {
+        return Ok(());
+    };
+    let (n, h, w, c) = (
+        pictures.len(),
+        first.clean.height,
+        first.clean.width,
+        first.clean.channels,
+    );
+    let noisy = timed(&mut done.times.preprocess, || {
+        let data: Vec<&[f32]> = pictures.iter().map(|picture| &picture.noisy[..]).collect();
+        Ok(Batch::new(n, h, w, c, data.concat()))
+    })?;
+    let denoised = timed(&mut done.times.inference, || engine.denoise(&noisy))?;
+    for (i, picture) in pictures.drain(..).enumerate() {
+        let like_clean = |data: Vec<f32>| Image {
+            data,
+            ..picture.clean
+        };
+        let result = timed(&mut done.times.postprocess, || {
+            let result = like_clean(denoised.image(i).to_vec());
+            result.write(&picture.output)?;
+            Ok(result)
+        })?;
+        let image = Denoised {
+            against_noisy: Score::of(&result, &like_clean(picture.noisy))?,
+            against_clean: match config.noise {
+                Noise::None => None,
+                _ => Some(Score::of(&result, &picture.clean)?),
+            },
+            input: picture.input,
+            output: picture.output,
+        };
+        on_image(&image);
+        done.images.push(image);
+    }
+    Ok(())
+}
+
+/// Denoises a batch in calls of whole images, of at most `max_pixels` pixels, so that a large batch
+/// takes no more memory than a small one; an image that alone has more is denoised in tiles.
+fn denoise_in_parts(network: &mut dyn Network, noisy: &Batch, max_pixels: usize) -> Result<Batch> {
+    let pixels = (noisy.h * noisy.w).max(1);
+    let images = (max_pixels / pixels).max(1);
+    let mut data = Vec::with_capacity(noisy.data.len());
+    for part in noisy.data.chunks(images * pixels * noisy.c) {
+        let n = part.len() / (pixels * noisy.c);
+        let part = Batch::new(n, noisy.h, noisy.w, noisy.c, part.to_vec());
+        data.extend(denoise_in_tiles(network, &part, max_pixels)?.data);
+    }
+    Ok(Batch { data, ..*noisy })
+}
+
+/// What `stage` makes; its time is added to `total`.
+fn timed<T>(total: &mut Duration, stage: impl FnOnce() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    let made = stage();
+    *total += began.elapsed();
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::image::Depth;
+    use crate::network::fake::Fake;
+
+    /// Adds 0.5 to each value, and notes the batches it saw.
+    struct Brighter {
+        channels: usize,
+        seen: Vec<Batch>,
+    }
+
+    impl Engine for Brighter {
+        fn channels(&self) -> usize {
+            self.channels
+        }
+
+        fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+            self.seen.push(noisy.clone());
+            let mut denoised = noisy.clone();
+            denoised.data.iter_mut().for_each(|x| *x += 0.5);
+            Ok(denoised)
+        }
+    }
+
+    fn brighter(channels: usize) -> Brighter {
+        Brighter {
+            channels,
+            seen: vec![],
+        }
+    }
+
+    /// Writes a grey picture for each size and asks for them to be denoised as they are, one by one.
+    fn pictures(folder: &TempDir, sizes: &[(usize, usize)]) -> Config {
+        let path = |name: String| folder.path().join(name);
+        let mut images = vec![];
+        for (i, &(height, width)) in sizes.iter().enumerate() {
+            let bytes: Vec<u8> = (0..height * width)
+                .map(|k| (10 * i + k % 60) as u8)
+                .collect();
+            let input = path(format!("{i}.png"));
+            Image::from_bytes(height, width, 1, &bytes)
+                .write(&input)
+                .unwrap();
+            images.push((input, path(format!("out/{i}.png"))));
+        }
+        Config {
+            images,
+            batch_size: 1,
+            size: None,
+            noise: Noise::None,
+            seed: 0,
+        }
+    }
+
+    fn gauss25() -> Noise {
+        "gauss25".parse().unwrap()
+    }
+
+    /// `n`, `h` and `w` of the batches.
+    fn shapes(engine: &Brighter) -> Vec<(usize, usize, usize)> {
+        engine
+            .seen
+            .iter()
+            .map(|batch| (batch.n, batch.h, batch.w))
+            .collect()
+    }
+
+    #[test]
+    fn a_batch_is_full_or_the_last_of_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = ((12, 13), (13, 12));
+        let config = Config {
+            batch_size: 2,
+            ..pictures(&folder, &[a, a, a, b, b, a])
+        };
+        let mut engine = brighter(1);
+        let mut watched = vec![];
+        let done = infer(&mut engine, &config, |image| watched.push(image.clone())).unwrap();
+        let want = [(2, 12, 13), (1, 12, 13), (2, 13, 12), (1, 12, 13)];
+        assert_eq!(shapes(&engine), want);
+        assert_eq!(done.images, watched);
+        for (image, (input, output)) in done.images.iter().zip(&config.images) {
+            assert_eq!((&image.input, &image.output), (input, output));
+            let (from, to) = (Image::read(input).unwrap(), Image::read(output).unwrap());
+            let brighter: Vec<u8> = from.to_bytes().iter().map(|byte| byte + 128).collect();
+            assert_eq!(to.to_bytes(), brighter, "{}", output.display());
+            assert_eq!(to.depth, Depth::U8);
+        }
+    }
+
+    #[test]
+    fn a_large_batch_is_denoised_in_whole_images() {
+        let (n, h, w) = (5, 64, 96);
+        let pixels = (0..n * h * w).map(|i| i as f32).collect();
+        let batch = Batch::new(n, h, w, 1, pixels);
+        for (max_images, want) in [(5, vec![5]), (2, vec![2, 2, 1]), (1, vec![1; 5])] {
+            let mut network = Fake::identity(1);
+            let max_pixels = max_images * h * w;
+            let denoised = denoise_in_parts(&mut network, &batch, max_pixels).unwrap();
+            assert_eq!(denoised, batch);
+            let seen: Vec<_> = network.seen.iter().map(|&(n, h, w, _)| (n, h, w)).collect();
+            let want: Vec<_> = want.into_iter().map(|n| (n, h, w)).collect();
+            assert_eq!(seen, want);
+        }
+    }
+
+    #[test]
+    fn images_are_resized_into_the_engines_channels() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            batch_size: 3,
+            size: Some((64, 32)),
+            ..pictures(&folder, &[(12, 13), (90, 40)])
+        };
+        let mut engine = brighter(3);
+        infer(&mut engine, &config, |_| ()).unwrap();
+        assert_eq!(shapes(&engine), [(2, 64, 32)]);
+        let written = Image::read(&config.images[1].1).unwrap();
+        let shape = (written.height, written.width, written.channels);
+        assert_eq!(shape, (64, 32, 3));
+    }
+
+    #[test]
+    fn the_noise_is_the_seeds_whatever_the_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = Config {
+            noise: gauss25(),
+            ..pictures(&folder, &[(40, 50); 3])
+        };
+        let noisy = |config: &Config| {
+            let mut engine = brighter(1);
+            infer(&mut engine, config, |_| ()).unwrap();
+            let batches: Vec<Vec<f32>> = engine.seen.into_iter().map(|batch| batch.data).collect();
+            batches.concat()
+        };
+        let all = Config {
+            batch_size: 3,
+            ..one.clone()
+        };
+        assert_eq!(noisy(&one), noisy(&all));
+        let other = Config {
+            seed: 1,
+            ..one.clone()
+        };
+        assert_ne!(noisy(&one), noisy(&other));
+
+        let clean = Config {
+            noise: Noise::None,
+            ..one.clone()
+        };
+        let (noisy, clean) = (noisy(&one), noisy(&clean));
+        let pairs = noisy.iter().zip(&clean);
+        let variance = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / 6000.0;
+        // Six thousand draws: the deviation strays by a percent.
+        assert!((255.0 * variance.sqrt() - 25.0).abs() < 1.25, "{variance}");
+    }
+
+    #[test]
+    fn each_score_is_against_what_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let clean = pictures(&folder, &[(40, 50)]);
+        let noisy = Config {
+            noise: gauss25(),
+            ..clean.clone()
+        };
+        let score = |config: &Config| {
+            let done = infer(&mut brighter(1), config, |_| ()).unwrap();
+            done.images[0].clone()
+        };
+        // Without noise and clipping every byte is 128 away.
+        let psnr_db = 20.0 * (255.0_f64 / 128.0).log10();
+        let image = score(&clean);
+        assert!((image.against_noisy.psnr_db - psnr_db).abs() < 1e-5);
+        assert!(image.against_noisy.ssim.unwrap() < 0.9);
+        assert_eq!(image.against_clean, None);
+
+        // The noise is in the result, hence not between it and the noisy input.
+        let image = score(&noisy);
+        let against_clean = image.against_clean.unwrap();
+        assert!(against_clean.psnr_db < image.against_noisy.psnr_db - 0.05);
+        assert!(against_clean.ssim.unwrap() < image.against_noisy.ssim.unwrap());
+    }
+
+    #[test]
+    fn an_image_too_small_for_ssim_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = pictures(&folder, &[(10, 40)]);
+        let done = infer(&mut brighter(1), &config, |_| ()).unwrap();
+        assert_eq!(done.images[0].against_noisy.ssim, None);
+    }
+
+    #[test]
+    fn the_stages_are_timed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = pictures(&folder, &[(40, 50)]);
+        let times = infer(&mut brighter(1), &config, |_| ()).unwrap().times;
+        for stage in [times.preprocess, times.inference, times.postprocess] {
+            assert!(stage > Duration::ZERO && stage < Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn a_model_of_other_channels_has_no_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = pictures(&folder, &[(12, 13)]);
+        let error = infer(&mut brighter(4), &config, |_| ()).unwrap_err();
+        let want = "channels of the model: expected 1 (grey) or 3 (RGB), got 4";
+        assert_eq!(error.to_string(), want);
+    }
+
+    #[test]
+    fn a_broken_image_ends_the_work_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = pictures(&folder, &[(12, 13); 3]);
+        fs::write(&config.images[1].0, "no image").unwrap();
+        let error = infer(&mut brighter(1), &config, |_| ()).unwrap_err();
+        assert!(matches!(error, Error::Image { path, .. } if path == config.images[1].0));
+        assert!(config.images[0].1.exists() && !config.images[2].1.exists());
+    }
+}

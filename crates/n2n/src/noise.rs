@@ -1,0 +1,438 @@
+//! The noise of the paper: gaussS, gaussA_B, poissonL, poissonA_B, and none.
+//!
+//! The same noise is added in two ways. Training wants it fresh and fast, from a generator of the
+//! caller's. Evaluation wants the very draws of the published scores, from NumPy's stream.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Poisson, StandardNormal};
+use rayon::prelude::*;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::numpy::RandomState;
+
+/// A kind of noise with its level; parsed from and shown in the reference's spelling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Noise {
+    /// The images are used as they are.
+    None,
+    /// `N(0, σ²)`, σ uniform in `[min, max]` per image; equal bounds for a fixed level.
+    Gauss {
+        /// Lowest σ.
+        min: NoiseLevel,
+        /// Highest σ.
+        max: NoiseLevel,
+    },
+    /// `Poisson(λ · x) / λ`, λ uniform in `[min, max]` per image; equal bounds for a fixed level.
+    Poisson {
+        /// Lowest λ.
+        min: f64,
+        /// Highest λ.
+        max: f64,
+    },
+}
+
+/// A standard deviation of noise.
+// Kept on the scale it was stated in, for 255 · (σ / 255) is not always σ.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct NoiseLevel(f64);
+
+impl NoiseLevel {
+    /// From a level on the 0..255 scale, as papers and flags state it.
+    pub fn from_8bit(sigma: f64) -> Self {
+        Self(sigma)
+    }
+
+    /// On the 0..1 scale of pixels.
+    pub fn sigma(self) -> f64 {
+        self.0 / 255.0
+    }
+}
+
+impl Noise {
+    /// Fresh noise on every image of the batch. Nothing is clipped.
+    ///
+    /// `rng` seeds a generator for each image; the images are then corrupted in parallel. A pixel
+    /// that is not a finite number above 0 becomes 0 under Poisson noise.
+    pub fn corrupt(&self, clean: &Batch, rng: &mut impl Rng) -> Batch {
+        let mut noisy = clean.clone();
+        let seeds: Vec<u64> = (0..clean.n).map(|_| rng.random()).collect();
+        noisy
+            .data
+            .par_chunks_mut(clean.image_len().max(1))
+            .zip(seeds)
+            .for_each(|(image, seed)| {
+                self.corrupt_image(image, &mut ChaCha8Rng::seed_from_u64(seed));
+            });
+        noisy
+    }
+
+    /// The noise of the paper's evaluation on one image, drawn from NumPy's stream.
+    ///
+    /// The draws and the arithmetic are those of the reference, to the bit: for a range of levels
+    /// one uniform draw comes first; normal noise is scaled and added in `f64`; the rates of
+    /// Poisson noise are products in `f32` at a fixed level, in `f64` at a drawn one. Nothing is
+    /// clipped.
+    pub fn corrupt_as_numpy(&self, clean: &[f32], random: &mut RandomState) -> Vec<f32> {
+        match *self {
+            Self::None => clean.to_vec(),
+            Self::Gauss { min, max } => {
+                let sigma = if min == max {
+                    min.sigma()
+                } else {
+                    random.uniform(min.sigma(), max.sigma())
+                };
+                let corrupt = |&x: &f32| (f64::from(x) + random.normal(0.0, 1.0) * sigma) as f32;
+                clean.iter().map(corrupt).collect()
+            }
+            Self::Poisson { min, max } if min == max => {
+                let corrupt =
+                    |&x: &f32| (random.poisson(f64::from(min as f32 * x)) as f64 / min) as f32;
+                clean.iter().map(corrupt).collect()
+            }
+            Self::Poisson { min, max } => {
+                let lam = random.uniform(min, max);
+                let corrupt = |&x: &f32| (random.poisson(lam * f64::from(x)) as f64 / lam) as f32;
+                clean.iter().map(corrupt).collect()
+            }
+        }
+    }
+
+    fn corrupt_image(&self, image: &mut [f32], rng: &mut impl Rng) {
+        match *self {
+            Self::None => {}
+            Self::Gauss { min, max } => {
+                let sigma = level(min.sigma(), max.sigma(), rng) as f32;
+                for x in image {
+                    let z: f32 = rng.sample(StandardNormal);
+                    *x += sigma * z;
+                }
+            }
+            Self::Poisson { min, max } => {
+                let lam = level(min, max, rng);
+                for x in image {
+                    let count = Poisson::new(lam * f64::from(*x)).map_or(0.0, |p| rng.sample(p));
+                    *x = (count / lam) as f32;
+                }
+            }
+        }
+    }
+}
+
+/// A level drawn for one image.
+fn level(min: f64, max: f64, rng: &mut impl Rng) -> f64 {
+    if min == max {
+        min
+    } else {
+        min + (max - min) * rng.random::<f64>()
+    }
+}
+
+impl FromStr for Noise {
+    type Err = Error;
+
+    /// Reads `none`, or `gauss` or `poisson` followed by a level or by two, `low_high`.
+    ///
+    /// Levels of Gaussian noise lie in 0 to [`MAX_LEVEL`], on the 0..255 scale; those of Poisson
+    /// noise lie above 0, up to the same.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |expected: String| Error::value("noise", expected, format!("'{text}'"));
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let (levels, poisson) = if let Some(levels) = text.strip_prefix("gauss") {
+            (levels, false)
+        } else if let Some(levels) = text.strip_prefix("poisson") {
+            (levels, true)
+        } else {
+            return Err(bad(
+                "gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters, or none"
+                    .into(),
+            ));
+        };
+        let (min, max) = levels.split_once('_').unwrap_or((levels, levels));
+        let number = |text: &str| {
+            text.parse::<f64>()
+                .ok()
+                .filter(|&level| (0.0..=MAX_LEVEL).contains(&level) && !(poisson && level == 0.0))
+        };
+        let (Some(min), Some(max)) = (number(min), number(max)) else {
+            return Err(bad(if poisson {
+                format!("poissonL or poissonA_B with numbers above 0, up to {MAX_LEVEL}")
+            } else {
+                format!("gaussS or gaussA_B with numbers from 0 to {MAX_LEVEL}")
+            }));
+        };
+        if min > max {
+            return Err(bad("the lower level first".into()));
+        }
+        Ok(if poisson {
+            Self::Poisson { min, max }
+        } else {
+            Self::Gauss {
+                min: NoiseLevel::from_8bit(min),
+                max: NoiseLevel::from_8bit(max),
+            }
+        })
+    }
+}
+
+/// The highest level [`Noise`] is parsed with: beyond it Gaussian noise leaves nothing of an image,
+/// and Poisson noise is finer than the steps of `f32`.
+pub const MAX_LEVEL: f64 = 1e6;
+
+impl fmt::Display for Noise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, min, max) = match *self {
+            Self::None => return f.write_str("none"),
+            Self::Gauss { min, max } => ("gauss", min.0, max.0),
+            Self::Poisson { min, max } => ("poisson", min, max),
+        };
+        if min == max {
+            write!(f, "{name}{min}")
+        } else {
+            write!(f, "{name}{min}_{max}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numpy::golden;
+
+    fn noise(text: &str) -> Noise {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_spelling_survives_a_round_trip() {
+        for text in [
+            "none",
+            "gauss0",
+            "gauss25",
+            "gauss12.5",
+            "gauss0.1",
+            "gauss5_50",
+            "gauss0_55.3",
+            "poisson30",
+            "poisson0.001",
+            "poisson5_50",
+            "poisson2.5_3.75",
+        ] {
+            assert_eq!(noise(text).to_string(), text);
+        }
+        assert_eq!(
+            noise("gauss25"),
+            Noise::Gauss {
+                min: NoiseLevel::from_8bit(25.0),
+                max: NoiseLevel::from_8bit(25.0),
+            }
+        );
+        assert_eq!(NoiseLevel::from_8bit(25.0).sigma(), 25.0 / 255.0);
+        assert_eq!(
+            noise("poisson5_50"),
+            Noise::Poisson {
+                min: 5.0,
+                max: 50.0
+            }
+        );
+    }
+
+    #[test]
+    fn refusals_say_what_is_expected() {
+        for (text, hint) in [
+            ("", "none"),
+            ("25", "gaussS"),
+            ("salt5", "poissonA_B"),
+            ("None", "none"),
+            ("gauss", "numbers from 0"),
+            ("gauss_50", "numbers from 0"),
+            ("gauss5_", "numbers from 0"),
+            ("gauss5_50_60", "numbers from 0"),
+            ("gauss-1", "numbers from 0"),
+            ("gaussNaN", "numbers from 0"),
+            ("gaussinf", "numbers from 0"),
+            ("gauss1e7", "1000000"),
+            ("gauss50_5", "lower level first"),
+            ("poisson0", "above 0"),
+            ("poisson0_50", "above 0"),
+            ("poisson-30", "above 0"),
+            ("poissonnan", "above 0"),
+            ("poisson50_5", "lower level first"),
+        ] {
+            let error = text.parse::<Noise>().unwrap_err().to_string();
+            assert!(error.contains(hint), "{text}: {error}");
+            assert!(error.contains(&format!("'{text}'")), "{text}: {error}");
+        }
+    }
+
+    /// Mean and variance of the noise on one image of one grey, and how far they may stray: five
+    /// standard errors, the variance's from the fourth central moment.
+    fn assert_moments(noisy: &[f32], clean: f64, variance: f64, fourth: f64) {
+        let n = noisy.len() as f64;
+        let error = |power| {
+            let sum = noisy
+                .iter()
+                .map(|&y| (f64::from(y) - clean).powi(power))
+                .sum::<f64>();
+            sum / n
+        };
+        let mean_bound = 5.0 * (variance / n).sqrt();
+        assert!(
+            error(1).abs() < mean_bound,
+            "mean {} ± {mean_bound}",
+            error(1)
+        );
+        let variance_bound = 5.0 * ((fourth - variance * variance) / n).sqrt();
+        assert!(
+            (error(2) - variance).abs() < variance_bound,
+            "variance {}, not {variance} ± {variance_bound}",
+            error(2)
+        );
+    }
+
+    #[test]
+    fn gaussian_noise_has_its_moments_and_is_not_clipped() {
+        let clean = Batch::new(1, 256, 256, 3, vec![0.9; 256 * 256 * 3]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let noisy = noise("gauss25").corrupt(&clean, &mut rng);
+        let variance = (25.0_f64 / 255.0).powi(2);
+        assert_moments(&noisy.data, 0.9, variance, 3.0 * variance * variance);
+        assert!(noisy.data.iter().any(|&y| y > 1.2));
+    }
+
+    #[test]
+    fn poisson_noise_has_its_moments_and_its_steps() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for (text, x) in [
+            ("poisson30", 0.01),
+            ("poisson30", 0.3),
+            ("poisson30", 0.9),
+            ("poisson5", 0.5),
+        ] {
+            let clean = Batch::new(1, 256, 256, 3, vec![x; 256 * 256 * 3]);
+            let noise = noise(text);
+            let Noise::Poisson { min: lam, .. } = noise else {
+                panic!("{text} is Poisson noise")
+            };
+            let noisy = noise.corrupt(&clean, &mut rng);
+            let (clean, rate) = (f64::from(x), lam * f64::from(x));
+            // Central moments of a Poisson variable: rate, and rate + 3 rate².
+            let fourth = (rate + 3.0 * rate * rate) / lam.powi(4);
+            assert_moments(&noisy.data, clean, rate / lam.powi(2), fourth);
+            assert!(
+                noisy
+                    .data
+                    .iter()
+                    .all(|&y| (f64::from(y) * lam).fract().abs() < 1e-5
+                        || (f64::from(y) * lam).fract() > 1.0 - 1e-5)
+            );
+        }
+    }
+
+    #[test]
+    fn each_image_has_its_own_level_across_the_whole_range() {
+        let clean = Batch::new(400, 24, 24, 1, vec![0.5; 400 * 24 * 24]);
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let variance = |image: &[f32]| {
+            image
+                .iter()
+                .map(|&y| (f64::from(y) - 0.5).powi(2))
+                .sum::<f64>()
+                / image.len() as f64
+        };
+        // An estimate from 576 pixels strays by a sixth or so at five standard errors.
+        let levels = |noise: Noise, rng: &mut ChaCha8Rng, level_of: &dyn Fn(f64) -> f64| {
+            let noisy = noise.corrupt(&clean, rng);
+            let mut levels: Vec<f64> = (0..400)
+                .map(|i| level_of(variance(noisy.image(i))))
+                .collect();
+            levels.sort_by(f64::total_cmp);
+            levels
+        };
+        let gauss = levels(noise("gauss5_50"), &mut rng, &|variance| {
+            variance.sqrt() * 255.0
+        });
+        // λ · x / λ² is the variance.
+        let poisson = levels(noise("poisson5_50"), &mut rng, &|variance| 0.5 / variance);
+        for levels in [gauss, poisson] {
+            assert!(
+                levels[0] > 5.0 * 0.75 && levels[0] < 7.0,
+                "lowest {}",
+                levels[0]
+            );
+            assert!(
+                levels[399] > 46.0 && levels[399] < 50.0 * 1.35,
+                "highest {}",
+                levels[399]
+            );
+            // The median of 400 uniform levels: standard error 45 / (2 √400).
+            assert!(
+                (levels[200] - 27.5).abs() < 5.0 * 45.0 / 40.0,
+                "median {}",
+                levels[200]
+            );
+        }
+    }
+
+    #[test]
+    fn none_changes_nothing_and_fresh_noise_differs() {
+        let clean = Batch::new(2, 3, 5, 3, (0..90).map(|i| i as f32 / 90.0).collect());
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        assert_eq!(Noise::None.corrupt(&clean, &mut rng), clean);
+        assert_eq!(
+            Noise::None.corrupt_as_numpy(&clean.data, &mut RandomState::new(1)),
+            clean.data
+        );
+        let gauss = noise("gauss25");
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let first = gauss.corrupt(&clean, &mut rng);
+        assert_ne!(first, gauss.corrupt(&clean, &mut rng));
+        assert_ne!(first.image(0), first.image(1));
+        let again = gauss.corrupt(&clean, &mut ChaCha8Rng::seed_from_u64(4));
+        assert_eq!(first, again, "a seed decides the noise");
+    }
+
+    #[test]
+    fn impossible_pixels_do_not_panic() {
+        let pixels = vec![
+            -1.0,
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            -0.0,
+            f32::MAX,
+        ];
+        let clean = Batch::new(1, 2, 3, 1, pixels);
+        for text in ["gauss25", "gauss5_50", "poisson30", "poisson5_50"] {
+            let noise = noise(text);
+            let noisy = noise.corrupt(&clean, &mut ChaCha8Rng::seed_from_u64(5));
+            assert_eq!(noisy.data.len(), 6);
+            let noisy = noise.corrupt_as_numpy(&clean.data, &mut RandomState::new(5));
+            assert_eq!(noisy.len(), 6);
+            if matches!(noise, Noise::Poisson { .. }) {
+                assert_eq!(noisy[..2], [0.0, 0.0]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_noise_of_the_evaluation_is_numpys_to_the_bit() {
+        let goldens = golden::values("noise");
+        for text in ["gauss25", "gauss5_50", "poisson30", "poisson5_50"] {
+            let mut random = RandomState::new(101);
+            for (i, (h, w, c)) in [(15, 3, 3), (4, 5, 1)].into_iter().enumerate() {
+                let bytes = golden::picture(h, w, c);
+                let clean: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+                let got = noise(text).corrupt_as_numpy(&clean, &mut random);
+                let want = golden::list(&goldens[text][i]).iter().map(golden::f32_of);
+                assert!(got.into_iter().eq(want), "{text}, image {i}");
+            }
+        }
+    }
+}

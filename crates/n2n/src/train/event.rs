@@ -1,0 +1,239 @@
+//! What happens during a run, for whoever watches it; and the lines of the training log, letter by
+//! letter those of the reference, for people grep and plot them.
+
+use std::path::PathBuf;
+
+use crate::error::Error;
+use crate::network::Losses;
+use crate::report::SetScore;
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// So many files of the training folder have been looked at.
+    Scanned {
+        /// Files looked at.
+        done: usize,
+        /// Files in all.
+        total: usize,
+    },
+    /// A file of the training folder cannot be used and is left out.
+    Skipped {
+        /// Which, and why.
+        error: Error,
+    },
+    /// Images are smaller than the patch and are padded by reflection.
+    Padded {
+        /// How many.
+        images: usize,
+        /// Side of the patch in pixels.
+        patchsize: usize,
+    },
+    /// There is no validation set, and the run goes on without scores.
+    Unvalidated {
+        /// The folder that was looked for.
+        folder: PathBuf,
+    },
+    /// The training images are ready.
+    Fetched {
+        /// How many.
+        samples: usize,
+    },
+    /// The run begins.
+    Began {
+        /// Patches a step.
+        batchsize: usize,
+        /// Epochs.
+        n_epoch: usize,
+        /// Iterations an epoch.
+        iterations: usize,
+    },
+    /// An epoch begins.
+    EpochBegan {
+        /// Epoch, counted from 1.
+        epoch: usize,
+        /// Its learning rate.
+        learning_rate: f64,
+    },
+    /// A step was taken.
+    Stepped(Step),
+    /// A checkpoint was written.
+    Saved {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image of the validation set was scored.
+    Scored {
+        /// Images scored, over all repeats.
+        done: usize,
+        /// Images to score, over all repeats.
+        total: usize,
+    },
+    /// The network was scored on the whole validation set.
+    Evaluated(SetScore),
+}
+
+/// A training step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Epoch, counted from 1.
+    pub epoch: usize,
+    /// Iteration within the epoch, counted from 1.
+    pub iteration: usize,
+    /// The losses before the update.
+    pub losses: Losses,
+    /// Λ of the epoch.
+    pub lambda: f64,
+    /// Time of the step: noise, neighbours, network; not the wait for the batch.
+    pub elapsed_s: f64,
+    /// Whether its turn has come to be a line of the log.
+    pub logged: bool,
+}
+
+impl Event {
+    /// The event as a line of the training log, without line end; `None` for what is not part of it.
+    pub fn line(&self) -> Option<String> {
+        Some(match self {
+            Self::Fetched { samples } => format!("fetch {samples} samples for training"),
+            Self::Began {
+                batchsize, n_epoch, ..
+            } => format!("Batchsize={batchsize}, number of epoch={n_epoch}"),
+            Self::EpochBegan {
+                epoch,
+                learning_rate,
+            } => {
+                let rate = python_float(*learning_rate);
+                format!("LearningRate of Epoch {epoch} = {rate}")
+            }
+            Self::Stepped(step) if step.logged => step.line(),
+            Self::Saved { path } => format!("Checkpoint saved to {}", path.display()),
+            Self::Evaluated(score) => score.line(),
+            _ => return None,
+        })
+    }
+}
+
+impl Step {
+    fn line(&self) -> String {
+        let Losses {
+            loss1,
+            loss2,
+            loss_full,
+        } = self.losses;
+        format!(
+            "{:04} {:05} Loss1={loss1:.6}, Lambda={}, Loss2={loss2:.6}, Loss_Full={loss_full:.6}, \
+             Time={:.4}",
+            self.epoch,
+            self.iteration,
+            python_float(self.lambda),
+            self.elapsed_s,
+        )
+    }
+}
+
+/// A number as Python's `repr` writes it: the fewest digits that give it back, always with a point
+/// or an exponent, and the exponent with its sign and two digits at least.
+fn python_float(number: f64) -> String {
+    if number.is_nan() {
+        return "nan".into();
+    }
+    // The digits, and the magnitudes from which an exponent is used, are the same in Rust.
+    let text = format!("{number:?}");
+    match text.split_once('e') {
+        None => text,
+        Some((digits, exponent)) => {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(exponent) => ('-', exponent),
+                None => ('+', exponent),
+            };
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::Set;
+
+    /// `repr` of each number in Python 3.
+    #[test]
+    fn numbers_are_written_as_python_does() {
+        for (number, expected) in [
+            (0.0003, "0.0003"),
+            (0.00015, "0.00015"),
+            (0.0001, "0.0001"),
+            (7.5e-5, "7.5e-05"),
+            (1.875e-5, "1.875e-05"),
+            (1e-4 * 1e-4, "1e-08"),
+            (1e-300, "1e-300"),
+            (2.0, "2.0"),
+            (0.3 * 2.0, "0.6"),
+            (0.02, "0.02"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (30.910_791_861_936_413, "30.910791861936413"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e22, "1.5e+22"),
+            (0.0, "0.0"),
+            (-7.5e-5, "-7.5e-05"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(python_float(number), expected);
+        }
+    }
+
+    /// Lines of the reference's own log.
+    #[test]
+    fn the_log_reads_as_the_references() {
+        let lines = [
+            Event::Fetched { samples: 44328 },
+            Event::Began {
+                batchsize: 4,
+                n_epoch: 100,
+                iterations: 11082,
+            },
+            Event::EpochBegan {
+                epoch: 1,
+                learning_rate: 3e-4,
+            },
+            Event::Stepped(Step {
+                epoch: 100,
+                iteration: 11000,
+                losses: Losses {
+                    loss1: 0.014_327,
+                    loss2: 0.019_858,
+                    loss_full: 0.034_185_9,
+                },
+                lambda: 2.0,
+                elapsed_s: 0.04751,
+                logged: true,
+            }),
+            Event::Saved {
+                path: "./results/unet/epoch_model_100.safetensors".into(),
+            },
+            Event::Evaluated(SetScore {
+                set: Set::Bsd300,
+                images: 100,
+                repeats: 3,
+                psnr_db: 30.910_791_861_936_413,
+                ssim: 0.876_626_429_580_203_2,
+            }),
+        ]
+        .map(|event| event.line().unwrap());
+        assert_eq!(
+            lines,
+            [
+                "fetch 44328 samples for training",
+                "Batchsize=4, number of epoch=100",
+                "LearningRate of Epoch 1 = 0.0003",
+                "0100 11000 Loss1=0.014327, Lambda=2.0, Loss2=0.019858, Loss_Full=0.034186, \
+                 Time=0.0475",
+                "Checkpoint saved to ./results/unet/epoch_model_100.safetensors",
+                "[EVAL] BSD300: psnr:30.910791861936413 ssim:0.8766264295802032",
+            ]
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! Named tensors, and the files that hold them.
+//!
+//! Written are safetensors, and ONNX for other engines; read are also what PyTorch and Paddle write
+//! for this network, so that published weights can be used as they are. A file is data from outside: reading it executes
+//! nothing, takes memory in proportion to its length, and ends in an error that says what is wrong.
+
+mod dtype;
+mod onnx;
+mod pdparams;
+mod pickle;
+mod pth;
+mod safetensors;
+mod state_dict;
+mod storage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+pub use dtype::DType;
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::unet::UNet;
+
+/// One tensor: its shape in PyTorch's order and its values, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// As many values as the product of the dimensions.
+    pub data: Vec<f32>,
+}
+
+/// The weights of a network, by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Weights {
+    /// The tensors.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// What is known about them: noise, training summary; free text by key. A file that was
+    /// written here also has `format_version`, `n_feature` and `n_channel`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The kinds of file that hold weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The format written here.
+    Safetensors,
+    /// The weights with the network around them, written here too.
+    Onnx,
+    /// `torch.save` since PyTorch 1.6.
+    TorchZip,
+    /// `torch.save` before it.
+    TorchStream,
+    /// `paddle.save`.
+    Paddle,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::Onnx => "ONNX",
+            Self::TorchZip => "PyTorch .pth (zip)",
+            Self::TorchStream => "PyTorch .pth (stream)",
+            Self::Paddle => "Paddle .pdparams",
+        })
+    }
+}
+
+impl Weights {
+    /// The version of the conventions in a file's metadata; files of a later one are refused.
+    pub const FORMAT_VERSION: u32 = 1;
+
+    /// Reads a file: safetensors, ONNX as it is written here, PyTorch `.pth` (zip or stream form),
+    /// Paddle `.pdparams`; the form is found from the content.
+    ///
+    /// Elements are converted to `f32`; those that are not finite are an error, as is a file
+    /// larger than the largest network. `module.` before every name is removed.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with_format(path).map(|(weights, _)| weights)
+    }
+
+    /// [`Weights::read`] that also tells the form.
+    pub fn read_with_format(path: &Path) -> Result<(Self, Format)> {
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let mut bytes = vec![];
+        let mut read_up_to = |len, bytes: &mut Vec<u8>| {
+            let limit = len - bytes.len() as u64;
+            (&mut file)
+                .take(limit)
+                .read_to_end(bytes)
+                .map_err(Error::io(path))
+        };
+        // A wrong file is refused before the whole of it is in memory.
+        read_up_to(HEAD, &mut bytes)?;
+        if Container::of(&bytes).is_some() {
+            let largest = UNet {
+                n_feature: UNet::MAX_FEATURE,
+                n_channel: UNet::MAX_CHANNEL,
+            };
+            let limit = (largest.parameters() * size_of::<f64>()) as u64;
+            read_up_to(limit + 1, &mut bytes)?;
+            if bytes.len() as u64 > limit {
+                return Err(Error::Weights {
+                    path: path.into(),
+                    reason: format!("expected at most {limit} bytes, the file is larger"),
+                });
+            }
+        }
+        Self::decode(&bytes, path)
+    }
+
+    /// What [`Weights::read`] does with the content of a file; `path` names it in errors.
+    pub fn decode(bytes: &[u8], path: &Path) -> Result<(Self, Format)> {
+        decode(bytes).map_err(|reason| Error::Weights {
+            path: path.into(),
+            reason,
+        })
+    }
+
+    /// Writes safetensors, whole or not at all.
+    ///
+    /// The tensors must be those of a network; [`Error::Mismatch`] otherwise. The same weights make
+    /// the same bytes.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        self.write_as(path, DType::F32)
+    }
+
+    /// [`Weights::write`] with elements of another type: [`DType::F16`] halves the file and keeps 11
+    /// bits of each value.
+    pub fn write_as(&self, path: &Path, dtype: DType) -> Result<()> {
+        let bytes = self.encode(dtype)?;
+        files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
+    }
+
+    /// The content of the file that [`Weights::write_as`] writes.
+    pub fn encode(&self, dtype: DType) -> Result<Vec<u8>> {
+        let unet = self.writable_as(dtype)?;
+        let mut metadata = self.metadata.clone();
+        metadata.extend(Self::facts(&unet).map(|(key, value)| (key.to_owned(), value)));
+        Ok(safetensors::write(&self.tensors, &metadata, dtype))
+    }
+
+    /// Writes ONNX, whole or not at all: the network as a graph, for any inference engine.
+    ///
+    /// Opset 17, all of it `f32`. The input `input` and the output `output` are
+    /// `[batch, C, height, width]` of any batch, height and width, the last two multiples of
+    /// [`UNet::SIZE_MULTIPLE`]. Tensors keep their names; the metadata are those of [`Weights`], with
+    /// `pixel_range` and `size_multiple`. The tensors must be those of a network;
+    /// [`Error::Mismatch`] otherwise. The same weights make the same bytes.
+    pub fn write_onnx(&self, path: &Path) -> Result<()> {
+        let bytes = self.encode_onnx()?;
+        files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
+    }
+
+    /// The content of the file that [`Weights::write_onnx`] writes.
+    pub fn encode_onnx(&self) -> Result<Vec<u8>> {
+        let unet = self.writable_as(DType::F32)?;
+        let pixel_range = match unet.n_channel {
+            1 => "0..1 grey",
+            3 => "0..1 RGB",
+            _ => "0..1",
+        };
+        let [format_version, n_feature, n_channel] = Self::facts(&unet);
+        let facts = [
+            n_feature,
+            n_channel,
+            ("pixel_range", pixel_range.to_owned()),
+            ("size_multiple", UNet::SIZE_MULTIPLE.to_string()),
+            format_version,
+        ];
+        onnx::write(self, &unet, &facts)
+    }
+
+    /// What every file says about its network.
+    fn facts(unet: &UNet) -> [(&'static str, String); 3] {
+        [
+            ("format_version", Self::FORMAT_VERSION.to_string()),
+            ("n_feature", unet.n_feature.to_string()),
+            ("n_channel", unet.n_channel.to_string()),
+        ]
+    }
+
+    /// The architecture, if every value is finite as a `dtype`.
+    fn writable_as(&self, dtype: DType) -> Result<UNet> {
+        let unet = self.architecture()?;
+        for (name, tensor) in &self.tensors {
+            let mut bytes = vec![];
+            for &value in &tensor.data {
+                bytes.clear();
+                dtype.put(value, &mut bytes);
+                if !dtype.get(&bytes, 0).is_finite() {
+                    let expected = format!("finite values in the range of {}", dtype.name());
+                    return Err(Error::value(name, expected, value));
+                }
+            }
+        }
+        Ok(unet)
+    }
+
+    /// The architecture these tensors have: F and C from the shapes, every tensor checked.
+    ///
+    /// F and C are the first two dimensions of `enc_conv0.weight`. Tensors that are wrong, missing
+    /// or too many are all listed in [`Error::Mismatch`].
+    pub fn architecture(&self) -> Result<UNet> {
+        const FIRST: &str = "enc_conv0.weight";
+        let unet = match self.tensors.get(FIRST).map(|first| first.shape.as_slice()) {
+            Some(&[n_feature, n_channel, 3, 3]) => UNet::new(n_feature, n_channel)?,
+            other => {
+                // Without F and C no other shape can be judged, but foreign names can.
+                let found = other.map_or("nothing".into(), |shape| format!("{shape:?}"));
+                let mut problems = vec![format!("{FIRST}: expected [F, C, 3, 3], found {found}")];
+                problems.extend(self.surplus(&UNet::default()));
+                return Err(Error::Mismatch { problems });
+            }
+        };
+        self.check(&unet)?;
+        Ok(unet)
+    }
+
+    /// The flat vector of all parameters in the order of [`UNet::tensors`]; every tensor checked.
+    pub fn to_parameters(&self, unet: &UNet) -> Result<Vec<f32>> {
+        self.check(unet)?;
+        let mut parameters = Vec::with_capacity(unet.parameters());
+        for spec in unet.tensors() {
+            parameters.extend_from_slice(&self.tensors[&spec.name].data);
+        }
+        Ok(parameters)
+    }
+
+    /// Named tensors from the flat vector of all parameters.
+    ///
+    /// # Panics
+    ///
+    /// When there are not [`UNet::parameters`] of them.
+    pub fn from_parameters(unet: &UNet, parameters: &[f32]) -> Self {
+        assert_eq!(
+            parameters.len(),
+            unet.parameters(),
+            "parameters of {unet:?}"
+        );
+        let tensor = |spec: crate::unet::TensorSpec| {
+            let data = parameters[spec.offset..][..spec.len()].to_vec();
+            let shape = spec.shape;
+            (spec.name, Tensor { shape, data })
+        };
+        Self {
+            tensors: unet.tensors().into_iter().map(tensor).collect(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// Whether these are the tensors of `unet`, neither more nor fewer.
+    fn check(&self, unet: &UNet) -> Result<()> {
+        let mut problems = vec![];
+        for spec in unet.tensors() {
+            let found = match self.tensors.get(&spec.name) {
+                None => "nothing".to_owned(),
+                Some(tensor) if tensor.shape != spec.shape => format!("{:?}", tensor.shape),
+                Some(tensor) if tensor.data.len() != spec.len() => {
+                    format!("{} values", tensor.data.len())
+                }
+                Some(_) => continue,
+            };
+            problems.push(format!(
+                "{}: expected {:?}, found {found}",
+                spec.name, spec.shape
+            ));
+        }
+        problems.extend(self.surplus(unet));
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Mismatch { problems })
+        }
+    }
+
+    /// A line for each tensor whose name is not one of the network's.
+    fn surplus(&self, unet: &UNet) -> Vec<String> {
+        let known: BTreeSet<_> = unet.tensors().into_iter().map(|spec| spec.name).collect();
+        self.tensors
+            .iter()
+            .filter(|(name, _)| !known.contains(*name))
+            .map(|(name, tensor)| {
+                let name = name.escape_debug();
+                format!("{name}: expected nothing, found {:?}", tensor.shape)
+            })
+            .collect()
+    }
+}
+
+/// As many bytes as tell what a file contains.
+const HEAD: u64 = 9;
+
+/// What a file looks like from outside.
+enum Container {
+    Safetensors,
+    Onnx,
+    Zip,
+    Pickle,
+}
+
+impl Container {
+    fn of(head: &[u8]) -> Option<Self> {
+        match head {
+            head if safetensors::begins(head) => Some(Self::Safetensors),
+            head if onnx::begins(head) => Some(Self::Onnx),
+            [b'P', b'K', 3, 4, ..] => Some(Self::Zip),
+            [0x80, 2..=5, ..] => Some(Self::Pickle),
+            _ => None,
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> std::result::Result<(Weights, Format), String> {
+    let bare = |tensors| Weights {
+        tensors,
+        metadata: BTreeMap::new(),
+    };
+    let (mut weights, format) = match Container::of(bytes) {
+        Some(Container::Safetensors) => (safetensors::read(bytes)?, Format::Safetensors),
+        Some(Container::Onnx) => (onnx::read(bytes)?, Format::Onnx),
+        Some(Container::Zip) => (bare(pth::read_zip(bytes)?), Format::TorchZip),
+        Some(Container::Pickle) => {
+            let first = pickle::parse(bytes)?;
+            if pth::begins_stream(&first) {
+                let tensors = pth::read_stream(&bytes[first.end..])?;
+                (bare(tensors), Format::TorchStream)
+            } else {
+                (bare(pdparams::read(&first, bytes.len())?), Format::Paddle)
+            }
+        }
+        None => {
+            let head = &bytes[..bytes.len().min(HEAD as usize)];
+            return Err(format!(
+                "expected safetensors, ONNX, PyTorch .pth or Paddle .pdparams, \
+                 found a file that begins with \"{}\"",
+                head.escape_ascii()
+            ));
+        }
+    };
+
+    check_version(&weights.metadata)?;
+    for (name, tensor) in &weights.tensors {
+        if let Some(value) = tensor.data.iter().find(|value| !value.is_finite()) {
+            return Err(format!("{name:?}: expected finite values, found {value}"));
+        }
+    }
+    // PyTorch's `DataParallel`, which the authors train with, puts this before every name.
+    let inner = |name: &String| name.strip_prefix("module.").map(str::to_owned);
+    if weights.tensors.keys().all(|name| inner(name).is_some()) {
+        weights.tensors = (weights.tensors.into_iter())
+            .filter_map(|(name, tensor)| Some((inner(&name)?, tensor)))
+            .collect();
+    }
+    Ok((weights, format))
+}
+
+fn check_version(metadata: &BTreeMap<String, String>) -> std::result::Result<(), String> {
+    match metadata.get("format_version") {
+        // Not one of ours: names and shapes will tell.
+        None => Ok(()),
+        Some(text) => match text.parse::<u32>() {
+            Ok(version) if version <= Weights::FORMAT_VERSION => Ok(()),
+            _ => Err(format!(
+                "expected format_version {} or lower, found {text:?}; \
+                 a newer release of this program may read it",
+                Weights::FORMAT_VERSION
+            )),
+        },
+    }
+}

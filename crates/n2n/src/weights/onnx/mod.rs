@@ -1,0 +1,12 @@
+//! The ONNX format: the weights together with the graph, for inference engines. Written for any of
+//! them, read back for our own.
+//!
+//! A protobuf message of operations, named tensors and free text. <https://onnx.ai/onnx/repo-docs/IR.html>
+
+mod graph;
+mod read;
+mod schema;
+mod write;
+
+pub(super) use read::{begins, read};
+pub(super) use write::write;

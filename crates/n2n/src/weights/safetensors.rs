@@ -1,0 +1,89 @@
+//! The safetensors format: what we write, and the plainest to read.
+//!
+//! A length (64 bits), a JSON header of that length with the tensors' types, shapes and places and
+//! with free text about them, then the data. <https://github.com/huggingface/safetensors>
+
+use std::collections::BTreeMap;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde_json::json;
+
+use super::storage::{Budget, Storage, row_major};
+use super::{DType, Tensor, Weights};
+
+/// Bytes of header that are read: a thousand times what the network needs.
+const MAX_HEADER: u64 = 8 << 20;
+
+/// Whether a file that begins with `head` can be one: a sensible length, then a JSON object.
+pub(super) fn begins(head: &[u8]) -> bool {
+    match head.split_first_chunk() {
+        Some((len, rest)) => u64::from_le_bytes(*len) <= MAX_HEADER && rest.first() == Some(&b'{'),
+        None => false,
+    }
+}
+
+/// Reads tensors and free text.
+pub(super) fn read(bytes: &[u8]) -> Result<Weights, String> {
+    let (header_len, header) =
+        SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    // The crate has checked that the tensors fill the rest of the file exactly, none over another.
+    let data = &bytes[size_of::<u64>() + header_len..];
+    let mut budget = Budget::new(bytes.len());
+    let mut tensors = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        let storage = Storage {
+            dtype: match info.dtype {
+                Dtype::F16 => DType::F16,
+                Dtype::BF16 => DType::BF16,
+                Dtype::F32 => DType::F32,
+                Dtype::F64 => DType::F64,
+                other => return Err(format!("{name:?}: expected floats, found {other}")),
+            },
+            bytes: &data[info.data_offsets.0..info.data_offsets.1],
+        };
+        let tensor = storage
+            .tensor(0, &info.shape, &row_major(&info.shape), &mut budget)
+            .map_err(|reason| format!("{name:?}: {reason}"))?;
+        tensors.insert(name, tensor);
+    }
+    let metadata = header.metadata().iter().flatten();
+    Ok(Weights {
+        tensors,
+        metadata: metadata.map(|(k, v)| (k.clone(), v.clone())).collect(),
+    })
+}
+
+/// The bytes of a file; the same for the same weights.
+///
+/// The header is written here because the crate keeps the free text in a `HashMap`, whose order
+/// changes from run to run.
+pub(super) fn write(
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+    dtype: DType,
+) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), json!(metadata));
+    let mut data = vec![];
+    for (name, tensor) in tensors {
+        let start = data.len();
+        for &value in &tensor.data {
+            dtype.put(value, &mut data);
+        }
+        let place = json!({
+            "dtype": dtype.name(),
+            "shape": tensor.shape,
+            "data_offsets": [start, data.len()],
+        });
+        header.insert(name.clone(), place);
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    // The data begins at a multiple of 8, as the format asks.
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    bytes.extend(data);
+    bytes
+}

@@ -1,0 +1,235 @@
+//! The network on the CPU: forward passes, and training steps with their losses, gradients and
+//! weights.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use n2n::batch::Batch;
+use n2n::cpu::CpuNetwork;
+use n2n::network::{LossFactors, Network};
+use n2n::unet::UNet;
+use n2n::weights::Weights;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use crate::generator;
+
+/// Greatest RMS of a difference, over the RMS of the tensor. float32 itself is within 2e-6 here.
+const TOLERANCE: f64 = 1e-5;
+
+#[test]
+fn a_forward_pass_gives_what_pytorch_gives() {
+    for name in [
+        "forward_f4_c3",
+        "forward_f4_c1",
+        "forward_f5_c2",
+        "forward_f7_c3",
+        "forward_f48_c3",
+    ] {
+        let fixture = Fixture::read(name);
+        let noisy = fixture.images();
+        let denoised = fixture.network().denoise(&noisy).unwrap();
+        assert_eq!(
+            (denoised.n, denoised.h, denoised.w, denoised.c),
+            (noisy.n, noisy.h, noisy.w, noisy.c)
+        );
+        assert_close(
+            &format!("{name}: output"),
+            &denoised.data,
+            &fixture.tensors["output"],
+        );
+    }
+}
+
+#[test]
+fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
+    for name in ["step", "step_factors", "step_lambda_0"] {
+        let fixture = Fixture::read(name);
+        let noisy = fixture.images();
+        let factors = LossFactors {
+            lambda1: fixture.number("lambda1"),
+            lambda2: fixture.number("lambda2"),
+            lambda: fixture.number("lambda_"),
+        };
+        let mut network = fixture.network();
+        let mut compared = 0;
+        for (k, expected) in (1..).zip(fixture.tensors["losses"].chunks(3)) {
+            let draw = generator::pairs(fixture.seed(), k, &noisy);
+            let losses = network
+                .step(&noisy, &draw, factors, fixture.number("learning_rate"))
+                .unwrap();
+            for (got, expected) in [losses.loss1, losses.loss2, losses.loss_full]
+                .iter()
+                .zip(expected)
+            {
+                assert!(
+                    (got - expected).abs() <= TOLERANCE * expected.abs(),
+                    "{name}, step {k}: expected the losses {expected:?}, got {losses:?}"
+                );
+            }
+            if k == 1 {
+                compared += fixture.compare("gradient", &network.gradients());
+            }
+            compared += fixture.compare(&format!("weights_{k}"), &network.weights());
+        }
+        assert_eq!(compared + 1, fixture.tensors.len(), "{name}: left over");
+    }
+}
+
+#[test]
+fn initial_weights_are_kaiming_normal_times_a_tenth() {
+    let text = std::fs::read_to_string(folder().join("initialization.json")).unwrap();
+    let facts: Value = serde_json::from_str(&text).unwrap();
+    let unet = UNet::new(
+        facts["n_feature"].as_u64().unwrap() as usize,
+        facts["n_channel"].as_u64().unwrap() as usize,
+    )
+    .unwrap();
+    let weights = CpuNetwork::initial(unet, 1).weights();
+    let spreads = facts["standard_deviation"].as_object().unwrap();
+    assert!(weights.tensors.keys().eq(spreads.keys()));
+
+    let (mut within_one, mut all) = (0, 0);
+    for (name, spread) in spreads {
+        let values = &weights.tensors[name].data;
+        let expected = spread.as_f64().unwrap();
+        if expected == 0.0 {
+            assert!(values.iter().all(|&v| v == 0.0), "{name} is not zero");
+            continue;
+        }
+        // Five standard errors of the mean and of the standard deviation of normal values.
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let deviation = rms(values.iter().map(|&v| f64::from(v) - mean));
+        assert!(
+            mean.abs() < 5.0 * expected / n.sqrt(),
+            "{name}: mean {mean}, standard deviation {expected}"
+        );
+        assert!(
+            (deviation / expected - 1.0).abs() < 5.0 / (2.0 * n).sqrt(),
+            "{name}: standard deviation {deviation}, expected {expected}"
+        );
+        within_one += values
+            .iter()
+            .filter(|v| f64::from(v.abs()) < expected)
+            .count();
+        all += values.len();
+    }
+    // A normal variable is within one standard deviation with probability 0.6827, a uniform one
+    // with 0.577.
+    let share = within_one as f64 / all as f64;
+    assert!((share - 0.6827).abs() < 0.003, "{share}");
+}
+
+#[test]
+fn initial_weights_follow_from_the_seed() {
+    let unet = UNet::new(2, 3).unwrap();
+    let weights = |seed| CpuNetwork::initial(unet, seed).weights();
+    assert_eq!(weights(1), weights(1));
+    assert_ne!(weights(1), weights(2));
+}
+
+/// A file of `tests/golden/network`.
+struct Fixture {
+    name: String,
+    /// What it was made from.
+    case: Value,
+    tensors: BTreeMap<String, Vec<f64>>,
+}
+
+impl Fixture {
+    fn read(name: &str) -> Self {
+        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes)
+            .unwrap()
+            .iter()
+            .map(|(name, view)| (name.to_owned(), values(view.dtype(), view.data())))
+            .collect();
+        Self {
+            name: name.to_owned(),
+            case: serde_json::from_str(&header.metadata().as_ref().unwrap()["case"]).unwrap(),
+            tensors,
+        }
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        self.case[key].as_f64().unwrap()
+    }
+
+    fn integer(&self, key: &str) -> u64 {
+        self.case[key].as_u64().unwrap()
+    }
+
+    fn seed(&self) -> u64 {
+        self.integer("seed")
+    }
+
+    fn network(&self) -> CpuNetwork {
+        let unet = UNet::new(
+            self.integer("n_feature") as usize,
+            self.integer("n_channel") as usize,
+        )
+        .unwrap();
+        CpuNetwork::from_weights(&generator::weights(self.seed(), &unet)).unwrap()
+    }
+
+    fn images(&self) -> Batch {
+        let [n, h, w, c] = ["n", "h", "w", "n_channel"].map(|key| self.integer(key) as usize);
+        generator::images(self.seed(), n, h, w, c)
+    }
+
+    /// Compares the tensors stored as `<group>/<name>` and gives their number.
+    fn compare(&self, group: &str, got: &Weights) -> usize {
+        let mut compared = 0;
+        for (key, expected) in &self.tensors {
+            if let Some(tensor) = key
+                .strip_prefix(group)
+                .and_then(|rest| rest.strip_prefix('/'))
+            {
+                assert_close(
+                    &format!("{}: {key}", self.name),
+                    &got.tensors[tensor].data,
+                    expected,
+                );
+                compared += 1;
+            }
+        }
+        compared
+    }
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/network")
+}
+
+fn values(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
+    match dtype {
+        Dtype::F32 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| f32::from_le_bytes(b).into())
+            .collect(),
+        Dtype::F64 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| f64::from_le_bytes(b))
+            .collect(),
+        other => panic!("a fixture of {other:?}"),
+    }
+}
+
+fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let difference = rms(got.iter().zip(expected).map(|(&g, e)| f64::from(g) - e));
+    let relative = difference / rms(expected.iter().copied());
+    // Not `>`: a NaN must fail.
+    assert!(relative <= TOLERANCE, "{what}: relative RMS {relative:.1e}");
+}
+
+fn rms(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len() as f64;
+    (values.map(|v| v * v).sum::<f64>() / n).sqrt()
+}
