@@ -41,6 +41,13 @@ chain mode="lite_train_lite_infer":
     bash test_tipc/prepare.sh test_tipc/configs/N2N/train_infer_rust.txt {{ mode }}
     bash test_tipc/test_train_inference_rust.sh test_tipc/configs/N2N/train_infer_rust.txt {{ mode }}
 
+# Fuzz what reads files from outside: image, safetensors, pth, pdparams, onnx
+fuzz target="image" seconds="600":
+    mkdir -p fuzz/corpus/{{ target }}
+    cp -n {{ if target == "image" { "tests/golden/images/*.*" } else { "tests/golden/weights/*.*" } }} fuzz/corpus/{{ target }}
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{ target }} -- \
+        -rss_limit_mb=1024 -timeout=20 -max_total_time={{ seconds }}
+
 # No dependency with a known vulnerability; fetches their database
 audit:
     cargo deny --locked check advisories
@@ -57,9 +64,58 @@ golden:
     {{ python }} tests/golden/numpy_eval.py
     {{ python }} tests/golden/weights.py
     {{ python }} tests/golden/images/make.py
+    {{ python }} tests/golden/images/make_formats.py
     {{ python }} docs/demo/make.py
 
 # Hold `n2n val` against PyTorch; flags for both, as --noisetype gauss25 --sets BSD300 --repeats 1
 parity model val_dirs *flags:
     cargo run --release --bin n2n -- val --model-path '{{ model }}' --val-dirs '{{ val_dirs }}' --csv target/parity.csv {{ flags }}
     {{ python }} tests/golden/eval_torch.py --model '{{ model }}' --val-dirs '{{ val_dirs }}' --against target/parity.csv {{ flags }}
+
+# What each part of the fast recipe buys, 15 minutes each; IMAGES: a folder of clean training images
+ablation images *flags: release
+    {{ python }} bench/train/compare.py recipe '{{ images }}' {{ flags }}
+
+# What noise that is added once costs
+frozen images *flags: release
+    {{ python }} bench/train/compare.py frozen '{{ images }}' {{ flags }}
+
+# What training on real camera noise gains; FOLDER: *_real* images beside their *_mean*
+polyu folder *flags: release
+    {{ python }} bench/train/compare.py polyu '{{ folder }}' {{ flags }}
+
+# 50 times SIGKILL at random moments of training
+kills images *flags: release
+    {{ python }} bench/train/endure.py kills '{{ images }}' {{ flags }}
+
+# The memory of training over 2,000 steps
+memory images *flags: release
+    {{ python }} bench/train/endure.py memory '{{ images }}' {{ flags }}
+
+[private]
+release:
+    cargo build --release
+
+# Time every layer by itself, as a table with its share of the peak; arguments as `-- dec_conv1b`
+bench-layers *arguments:
+    cargo bench --package n2n {{ arguments }}
+
+# Time n2n beside other engines: bench/peers/README.md; flags as --quick
+peers *flags: peers-python
+    bench/peers/.venv/bin/python bench/peers/run.py {{ flags }}
+
+# Make the Python of the other engines, as far as there are packages for this platform
+peers-python:
+    python3 -m venv bench/peers/.venv
+    for engine in torch mnn ncnn onnxruntime openvino; do \
+        bench/peers/.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+            --require-hashes --requirement bench/peers/requirements/$engine.txt \
+            || echo "going on without $engine" >&2; \
+    done
+
+# Pin the newest versions of the other engines; takes uv
+peers-lock:
+    cd bench/peers/requirements && for engine in torch mnn ncnn onnxruntime openvino; do \
+        uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
+            $(test $engine = torch || echo --constraint torch.txt) $engine.in --output-file $engine.txt; \
+    done

@@ -8,10 +8,15 @@ use std::str::FromStr;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use n2n::Error;
+use n2n::cpu::{Level, LevelError};
+use n2n::denoise::{Range, Tile};
 use n2n::eval::Set;
+use n2n::image::{Depth, Format, Limits, QUALITY};
 use n2n::models;
 use n2n::noise::Noise;
-use n2n::unet::INIT_SCALE;
+use n2n::train::config::{Config, Span};
+use n2n::unet::UNet;
+use serde::{Serialize, Serializer};
 
 /// Train an image denoiser from noisy images alone, and use it.
 #[derive(Debug, Parser)]
@@ -43,8 +48,24 @@ pub struct Global {
     pub quiet: bool,
 }
 
+/// The flag of commands that run the network.
+#[derive(Debug, Args)]
+pub struct Processor {
+    /// Processor level to compute with, one of those `n2n info` names [default: the fastest]
+    #[arg(long, value_name = "NAME", env = "N2N_LEVEL", value_parser = level, display_order = 800)]
+    level: Option<Level>,
+}
+
+impl Processor {
+    /// The level that was asked for, or else the fastest.
+    pub fn level(&self) -> Level {
+        self.level.unwrap_or_else(Level::detect)
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Command {
     /// Select and convert training images
     Prepare(Prepare),
@@ -55,10 +76,14 @@ pub enum Command {
     /// Denoise files and folders
     #[command(visible_alias = "denoise")]
     Predict(Predict),
+    /// Add noise to an image, to try things out
+    Corrupt(Corrupt),
     /// Write a model for other engines: ONNX and safetensors
     Export(Export),
     /// Run an exported model over pictures, with a benchmark report
     Infer(Infer),
+    /// Time the network on random pixels
+    Bench(Bench),
     /// Show the build, the CPU level and the shipped models; or the layers of a model
     Info(Info),
 }
@@ -66,7 +91,7 @@ pub enum Command {
 /// `n2n prepare`
 #[derive(Debug, Args)]
 pub struct Prepare {
-    /// Folder of images, searched recursively for .jpeg, .jpg and .png
+    /// Folder of images, searched recursively
     #[arg(long, value_name = "DIR")]
     pub input_dir: PathBuf,
     /// Folder for the converted images
@@ -82,88 +107,170 @@ pub struct Prepare {
 
 /// `n2n train`. Of a flag given twice the last counts, as in the seed: its scripts append to a command
 /// what they change in it.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
+///
+/// A flag that is not given is left to the configuration file, and then to the recipe; `help` shows
+/// the defaults that [`n2n::train::Config`] has.
+#[derive(Debug, Args, Serialize)]
+#[command(
+    args_override_self = true,
+    after_help = "A run is a folder, <save-model-path>/<log-name>. It holds the settings \
+                  (config.toml), checkpoints (latest, best and one for every snapshot), logs, tables \
+                  and a page with its curves (report.html). Ctrl-C ends a run after the step, with \
+                  exit status 130; --resume goes on with it, also after a crash, and to the same \
+                  weights as if it had never been interrupted."
+)]
 pub struct Train {
-    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
-    /// levels), or none (of images that are noisy already)
-    #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
-    pub noisetype: Noise,
-    /// Folder of training images, searched recursively
-    #[arg(long, value_name = "DIR", default_value = "./Imagenet_val")]
-    pub data_dir: PathBuf,
-    /// Folder with the validation set, in BSD300/test [default: ./validation, if it is there]
-    #[arg(long, value_name = "DIR")]
-    pub val_dirs: Option<PathBuf>,
-    /// Folder that runs are saved in
-    #[arg(long, value_name = "DIR", default_value = "./results")]
-    pub save_model_path: PathBuf,
-    /// Name of this run's folder
-    #[arg(long, value_name = "NAME", default_value = "unet_gauss25_b4e100r02")]
-    pub log_name: String,
+    /// Go on with the run in this folder; only --data-dir, --val-dirs, --keep, --checkpoint-every,
+    /// --loader-threads and --cache-mb may be given beside it
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overwrite"])]
+    #[serde(skip)]
+    pub resume: Option<PathBuf>,
+    /// Settings of a file such as a run's config.toml; flags count more
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
     /// Replace the run that the folder already holds
     #[arg(long)]
+    #[serde(skip)]
     pub overwrite: bool,
+    /// Defaults of the other settings: the paper's, or ours for minutes to hours: cosine rate, EMA,
+    /// flips and turns, larger initial weights
+    #[arg(long, value_name = "paper|fast")]
+    pub recipe: Option<String>,
+    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
+    /// levels), or none (of images that are noisy already)
+    #[arg(long, value_name = "NOISE", value_parser = named::<Noise>)]
+    pub noisetype: Option<Noise>,
+    /// Add the noise once to each image, by its path, instead of anew at every visit
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub frozen_noise: Option<bool>,
+    /// Folder of training images, searched recursively
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder with the validation set, in BSD300/test, or none [default: ./validation, if it is there]
+    #[arg(long, value_name = "DIR")]
+    pub val_dirs: Option<PathBuf>,
+    /// Training images to hold out, for a validation loss without clean images [default: 1 of 20, 32
+    /// at most, with --noisetype none; else 0]
+    #[arg(long, value_name = "N")]
+    pub holdout: Option<usize>,
+    /// Folder that runs are saved in
+    #[arg(long, value_name = "DIR")]
+    pub save_model_path: Option<PathBuf>,
+    /// Name of this run's folder
+    #[arg(long, value_name = "NAME")]
+    pub log_name: Option<String>,
     /// Channels of the first layer
-    #[arg(long, value_name = "N", default_value_t = 48, value_parser = positive)]
-    pub n_feature: usize,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub n_feature: Option<usize>,
     /// Channels of the images: 3 RGB, 1 grey
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
-    pub n_channel: usize,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub n_channel: Option<usize>,
     /// Learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 3e-4, value_parser = positive_number)]
-    pub lr: f64,
+    #[arg(long, value_name = "RATE", value_parser = positive_number)]
+    pub lr: Option<f64>,
+    /// How the learning rate falls: by --gamma after each fifth of the run, or along a cosine
+    #[arg(long, value_name = "step|cosine")]
+    pub lr_schedule: Option<String>,
+    /// Part of the run over which the rate of a cosine rises first
+    #[arg(long, value_name = "PART", value_parser = factor)]
+    pub warmup: Option<f64>,
     /// Factor of the learning rate after each fifth of the epochs
-    #[arg(long, value_name = "FACTOR", default_value_t = 0.5, value_parser = positive_number)]
-    pub gamma: f64,
+    #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
+    pub gamma: Option<f64>,
     /// Epochs
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
-    pub n_epoch: usize,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub n_epoch: Option<usize>,
+    /// Iterations an epoch [default: as many as the images make batches]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub steps_per_epoch: Option<usize>,
+    /// Train for so long instead of --n-epoch, with the schedule fitted to it: 90s, 30m, 1h 30m
+    #[arg(long, value_name = "TIME", value_parser = named::<Span>)]
+    pub time_budget: Option<Span>,
     /// Iterations between two lines of losses
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive)]
-    pub log_iters: usize,
-    /// Epochs between two checkpoints, each with its scores
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    pub n_snapshot: usize,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub log_iters: Option<usize>,
+    /// Epochs between two numbered checkpoints, each with its scores
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub n_snapshot: Option<usize>,
+    /// Numbered checkpoints to keep, the newest [default: all]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub keep: Option<usize>,
+    /// Time between two writings of the checkpoint that a run is resumed from
+    #[arg(long, value_name = "TIME", value_parser = named::<Span>)]
+    pub checkpoint_every: Option<Span>,
     /// Patches a step
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
-    pub batchsize: usize,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batchsize: Option<usize>,
     /// Side of the square patches, a multiple of 64
-    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = patch_size)]
-    pub patchsize: usize,
+    #[arg(long, value_name = "PIXELS", value_parser = patch_size)]
+    pub patchsize: Option<usize>,
     /// Factor of the reconstruction loss
     #[arg(
+        id = "Lambda1",
         long = "Lambda1",
         alias = "lambda1",
         value_name = "FACTOR",
-        default_value_t = 1.0,
         value_parser = factor
     )]
-    pub lambda1: f64,
+    #[serde(rename = "Lambda1")]
+    pub lambda1: Option<f64>,
     /// Factor of the regulariser
     #[arg(
+        id = "Lambda2",
         long = "Lambda2",
         alias = "lambda2",
         value_name = "FACTOR",
-        default_value_t = 1.0,
         value_parser = factor
     )]
-    pub lambda2: f64,
+    #[serde(rename = "Lambda2")]
+    pub lambda2: Option<f64>,
     /// Λ in the last epoch: 2 for synthetic noise, 1 for real raw noise
-    #[arg(long, value_name = "RATIO", default_value_t = 2.0, value_parser = factor)]
-    pub increase_ratio: f64,
+    #[arg(long, value_name = "RATIO", value_parser = factor)]
+    pub increase_ratio: Option<f64>,
+    /// Λ below this counts as 0, and saves its forward pass
+    #[arg(long, value_name = "RATIO", value_parser = factor)]
+    pub min_lambda: Option<f64>,
     /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 suits short runs
-    #[arg(long, value_name = "FACTOR", default_value_t = INIT_SCALE, value_parser = positive_number)]
-    pub init_scale: f64,
+    #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
+    pub init_scale: Option<f64>,
+    /// Flip and turn patches at random
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub augment: Option<bool>,
+    /// Decay of a running average of the weights, which is then scored and saved; 0 for none
+    #[arg(long, value_name = "DECAY", value_parser = factor)]
+    pub ema: Option<f64>,
     /// Seed of everything that is drawn
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
-    pub seed: u64,
+    #[arg(long, value_name = "N", value_parser = seed)]
+    #[serde(serialize_with = "as_text")]
+    pub seed: Option<u64>,
+    /// Threads that read images
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub loader_threads: Option<usize>,
+    /// Memory for decoded images in MB; others are decoded at every visit
+    #[arg(long, value_name = "MB")]
+    pub cache_mb: Option<usize>,
     /// Accepted for the reference's scripts; this program trains on the CPU
     #[arg(long, value_name = "LIST", hide = true)]
+    #[serde(skip)]
     pub gpu_devices: Option<String>,
     /// Accepted for the reference's scripts; this program always uses all its threads
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    #[serde(skip)]
     pub parallel: Option<bool>,
+    /// Where to compute.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub processor: Processor,
+}
+
+/// As text, for the numbers of a configuration file have a sign.
+#[allow(clippy::ref_option, reason = "as serde calls it")]
+fn as_text<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) => serializer.collect_str(number),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// `n2n val`
@@ -204,16 +311,22 @@ pub struct Val {
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub processor: Processor,
 }
 
 /// `n2n predict`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "An image becomes <name>_denoise.png, with its depth and channels. A folder is \
-                  searched recursively, and its images keep their place below it."
+    after_help = "A result has the format, depth, channels, size and pages of its image, and what the \
+                  file says beside its pixels. It is called <name>_denoise. A folder is searched \
+                  recursively, and its images keep their place below it. - reads standard input and \
+                  writes standard output."
 )]
+#[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Predict {
-    /// Images (.jpeg, .jpg, .png), or folders of images
+    /// Images (PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR), folders of images, patterns, or -
     #[arg(value_name = "INPUT", required_unless_present = "image_path")]
     pub inputs: Vec<PathBuf>,
     /// One more image or folder
@@ -225,6 +338,170 @@ pub struct Predict {
     /// Folder for the results
     #[arg(long, value_name = "DIR", default_value = "./output")]
     pub save_dir: PathBuf,
+    /// What follows the name of an image in that of its result
+    #[arg(long, value_name = "TEXT", default_value = "_denoise")]
+    pub suffix: String,
+    /// Put each result in the place of its image
+    #[arg(long, conflicts_with_all = ["save_dir", "suffix", "format", "skip_existing"])]
+    pub in_place: bool,
+    /// Leave out images whose result is already there
+    #[arg(long)]
+    pub skip_existing: bool,
+    /// Format of the results [default: that of the image]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ImageFormat>,
+    /// Bits of a sample: 8, 16 or 32f (floats) [default: those of the image]
+    #[arg(long, value_enum, value_name = "BITS")]
+    pub depth: Option<ImageDepth>,
+    /// Quality of a JPEG, from 1 to 100
+    #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = quality)]
+    pub quality: u8,
+    /// Which values are black and white to the network: auto, percentile or MIN,MAX
+    #[arg(
+        long,
+        value_name = "RANGE",
+        default_value = "auto",
+        allow_hyphen_values = true,
+        value_parser = named::<Range>
+    )]
+    pub range: Range,
+    /// How much of the noise is removed: 0 nothing, 1 all that the network finds
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
+    pub strength: f32,
+    /// Take the mean over eight flips and turns: better by a little, eight times the work
+    #[arg(long)]
+    pub ensemble: bool,
+    /// Also write what was removed, as <name>_residual
+    #[arg(long)]
+    pub residual: bool,
+    /// Also write the image before and after side by side, as <name>_compare
+    #[arg(long)]
+    pub compare: bool,
+    /// The clean image, or folder of clean images of the same names: put before the two, with scores
+    #[arg(long, value_name = "PATH", requires = "compare")]
+    pub reference: Option<PathBuf>,
+    /// Side of the tiles in pixels, or auto (by the memory), or none
+    #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
+    pub tile: Tile,
+    /// Memory that an image, its tiles and the network may take together
+    #[arg(long, value_name = "BYTES", default_value = "2GB", value_parser = bytes)]
+    pub max_memory: u64,
+    /// Largest number of pixels that a file may claim
+    #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]
+    pub max_pixels: u64,
+    /// How an image is padded to a size that the network takes
+    #[arg(long, value_enum, default_value_t = Pad::Multiple)]
+    pub pad: Pad,
+    /// Write a report of all images as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub processor: Processor,
+}
+
+/// A format of images, as it is called on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImageFormat {
+    /// Lossless, 8 or 16 bits
+    Png,
+    /// Lossy, 8 bits
+    #[value(alias = "jpg")]
+    Jpeg,
+    /// Lossless, any depth, many pages
+    #[value(alias = "tif")]
+    Tiff,
+    /// Lossless, 8 bits
+    Webp,
+    /// Lossless, 8 bits
+    Bmp,
+    /// Lossless, 8 or 16 bits
+    #[value(aliases = ["ppm", "pgm", "pam"])]
+    Pnm,
+    /// Floats
+    Exr,
+}
+
+impl ImageFormat {
+    /// What the library calls it.
+    pub fn get(self) -> Format {
+        match self {
+            Self::Png => Format::Png,
+            Self::Jpeg => Format::Jpeg,
+            Self::Tiff => Format::Tiff,
+            Self::Webp => Format::WebP,
+            Self::Bmp => Format::Bmp,
+            Self::Pnm => Format::Pnm,
+            Self::Exr => Format::OpenExr,
+        }
+    }
+}
+
+/// Bits of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImageDepth {
+    /// Integers of 8 bits
+    #[value(name = "8")]
+    U8,
+    /// Integers of 16 bits
+    #[value(name = "16")]
+    U16,
+    /// Floats of 32 bits
+    #[value(name = "32f", aliases = ["f32", "32"])]
+    F32,
+}
+
+impl ImageDepth {
+    /// What the library calls it.
+    pub fn get(self) -> Depth {
+        match self {
+            Self::U8 => Depth::U8,
+            Self::U16 => Depth::U16,
+            Self::F32 => Depth::F32,
+        }
+    }
+}
+
+/// How an image is padded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pad {
+    /// Each side to its next multiple of 32
+    Multiple,
+    /// To a square, as the reference does
+    Square,
+}
+
+/// `n2n corrupt`
+#[derive(Debug, Args)]
+pub struct Corrupt {
+    /// An image in any format
+    #[arg(value_name = "IMAGE")]
+    pub input: PathBuf,
+    /// Where the noisy image goes; its name decides its format
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
+    /// levels)
+    #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
+    pub noisetype: Noise,
+    /// Which values are black and white to the noise: auto, percentile or MIN,MAX
+    #[arg(
+        long,
+        value_name = "RANGE",
+        default_value = "auto",
+        allow_hyphen_values = true,
+        value_parser = named::<Range>
+    )]
+    pub range: Range,
+    /// Seed of the noise
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
+    pub seed: u64,
+    /// Bits of a sample: 8, 16 or 32f (floats, which are not clipped) [default: those of the image]
+    #[arg(long, value_enum, value_name = "BITS")]
+    pub depth: Option<ImageDepth>,
+    /// Replace the output if it is already there
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// `n2n export`. Of a flag given twice the last counts, as for `n2n train`.
@@ -248,6 +525,9 @@ pub struct Export {
     /// Licence of the weights, to be stated in the files [default: what the model states]
     #[arg(long, value_name = "SPDX", visible_alias = "licence")]
     pub license: Option<String>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub processor: Processor,
 }
 
 /// A kind of file that `n2n export` writes.
@@ -360,6 +640,9 @@ pub struct Infer {
     /// Accepted for the reference's scripts; there is no GPU to take memory of
     #[arg(long, value_name = "MB", default_value_t = 8000, hide = true)]
     pub gpu_mem: u64,
+    /// Where to compute.
+    #[command(flatten)]
+    pub processor: Processor,
 }
 
 /// What runs an exported model.
@@ -382,12 +665,62 @@ pub enum Precision {
     Int8,
 }
 
+/// `n2n bench`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Times are of whole runs, after untimed ones until they settle. GFLOP/s count two \
+                  operations for each multiply-add of the convolutions computed directly, whatever \
+                  the algorithm: of a training step, the forward pass of the full-size images, that \
+                  of the half-size neighbours, and twice the latter for the gradients."
+)]
+pub struct Bench {
+    /// What to time: denoising an image, or training steps
+    #[arg(value_enum)]
+    pub work: BenchWork,
+    /// Image that `infer` denoises: height x width, or one number for both, multiples of 32
+    #[arg(long, value_name = "PIXELS", default_value = "512x512", value_parser = size)]
+    pub size: [usize; 2],
+    /// Patches a step of `train`
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = batch_size)]
+    pub batch: usize,
+    /// Side of the square patches of `train`, a multiple of 64
+    #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = patch_size)]
+    pub patch: usize,
+    /// Timed runs
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
+    pub runs: usize,
+    /// A weight file, or the name of a shipped model [default: random weights]
+    #[arg(long, value_name = "MODEL")]
+    pub model_path: Option<PathBuf>,
+    /// Seed of the pixels, and of random weights
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
+    pub seed: u64,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub processor: Processor,
+}
+
+/// What `n2n bench` times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWork {
+    /// Denoising an image
+    Infer,
+    /// Training steps
+    Train,
+}
+
 /// `n2n info`
 #[derive(Debug, Args)]
 pub struct Info {
     /// A weight file, or the name of a shipped model
     #[arg(long, value_name = "MODEL")]
     pub model_path: Option<PathBuf>,
+    /// Where the network would compute.
+    #[command(flatten)]
+    pub processor: Processor,
 }
 
 /// The command line of this process; ends it when there is something wrong with it.
@@ -406,6 +739,21 @@ fn command() -> clap::Command {
                 .mut_args(and_snake_case)
                 .allow_negative_numbers(true)
         })
+        .mut_subcommand("train", |train| {
+            let defaults = Config::default().to_table();
+            train.mut_args(move |flag| and_default(flag, &defaults))
+        })
+}
+
+/// The flag with its default, where the settings have one to tell.
+fn and_default(flag: Arg, defaults: &toml::Table) -> Arg {
+    let default = match defaults.get(flag.get_id().as_str()) {
+        Some(toml::Value::String(text)) if text != "none" => text.clone(),
+        Some(value @ (toml::Value::Integer(_) | toml::Value::Float(_))) => value.to_string(),
+        _ => return flag,
+    };
+    let help = flag.get_help().cloned().unwrap_or_default();
+    flag.help(format!("{help} [default: {default}]"))
 }
 
 fn and_snake_case(flag: Arg) -> Arg {
@@ -451,6 +799,28 @@ fn batch_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Height and width; one image of at most these sides fits into the memory of a large machine.
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let multiple = UNet::SIZE_MULTIPLE;
+    let side = |text: &str| {
+        let side = text.parse().ok()?;
+        let fits = (multiple..=4096).contains(&side) && side.is_multiple_of(multiple);
+        fits.then_some(side)
+    };
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    match (side(height), side(width)) {
+        (Some(height), Some(width)) => Ok([height, width]),
+        _ => Err(format!(
+            "expected HEIGHTxWIDTH or one number for both, multiples of {multiple} from {multiple} \
+             to 4096"
+        )),
+    }
+}
+
+fn level(name: &str) -> Result<Level, String> {
+    name.parse().map_err(|error: LevelError| error.to_string())
+}
+
 fn seed(text: &str) -> Result<u64, String> {
     let number = text.parse();
     number.map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
@@ -480,6 +850,43 @@ fn patch_size(text: &str) -> Result<usize, String> {
     }
 }
 
+fn quality(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(number @ 1..=100) => Ok(number),
+        _ => Err("expected a whole number from 1 to 100".into()),
+    }
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(number @ 0.0..=1.0) => Ok(number),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+/// A number of bytes, with a unit if not bytes: `800MB`, `1.5GiB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number of bytes, as 800MB, 2GB or 1.5GiB".to_string();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: f64 = match text[number.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => f64::from(1 << 10),
+        "mib" => f64::from(1 << 20),
+        "gib" => f64::from(1 << 30),
+        "tib" => f64::from(1 << 30) * 1024.0,
+        _ => return Err(expected()),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * unit) as u64),
+        _ => Err(expected()),
+    }
+}
+
 fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" => Ok(true),
@@ -495,5 +902,20 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, want) in [
+            ("1000", 1000),
+            ("800MB", 800_000_000),
+            ("1.5GiB", 1_610_612_736),
+            ("2 gb", 2_000_000_000),
+        ] {
+            assert_eq!(bytes(text), Ok(want), "{text}");
+        }
+        for text in ["", "GB", "0", "-1GB", "1XB", "nan", "infGB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 }

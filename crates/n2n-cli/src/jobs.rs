@@ -1,6 +1,7 @@
-//! Which images a command denoises, and where each result goes: `<name>_denoise.png`.
+//! Which images a command denoises, and where each result goes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -10,8 +11,29 @@ use n2n::{files, image};
 pub struct Job {
     /// The image.
     pub input: PathBuf,
-    /// A PNG.
+    /// Its result.
     pub output: PathBuf,
+}
+
+/// What the result of an image is called.
+pub trait Naming {
+    /// The name for the image at a path.
+    fn name(&self, image: &Path, stem: OsString) -> OsString;
+
+    /// Whether results in a folder of images are those of a run that this one continues.
+    fn goes_on(&self) -> bool {
+        false
+    }
+}
+
+/// `<name>_denoise.png`
+pub struct AsPng;
+
+impl Naming for AsPng {
+    fn name(&self, _: &Path, mut stem: OsString) -> OsString {
+        stem.push("_denoise.png");
+        stem
+    }
 }
 
 /// The jobs of images and of folders of images, each image once, those of a folder sorted and with
@@ -21,17 +43,25 @@ pub struct Job {
 pub fn jobs<'a>(
     inputs: impl IntoIterator<Item = &'a PathBuf>,
     save_dir: &Path,
+    naming: &impl Naming,
 ) -> anyhow::Result<Vec<Job>> {
     let mut jobs = vec![];
     for input in inputs {
         if input.is_dir() {
+            let mut found = vec![];
             for image in images(input, save_dir)? {
                 let below = image.strip_prefix(input).expect("found below the folder");
-                jobs.push(Job::new(&image, below, save_dir)?);
+                found.push(Job::new(&image, below, save_dir, naming)?);
             }
+            if naming.goes_on() {
+                // Results of the run before, beside their images.
+                let results: HashSet<PathBuf> = found.iter().map(|job| real(&job.output)).collect();
+                found.retain(|job| !results.contains(&real(&job.input)));
+            }
+            jobs.append(&mut found);
         } else {
             let name = Path::new(input.file_name().unwrap_or_default());
-            jobs.push(Job::new(input, name, save_dir)?);
+            jobs.push(Job::new(input, name, save_dir, naming)?);
         }
     }
     without_losses(jobs)
@@ -39,20 +69,65 @@ pub fn jobs<'a>(
 
 impl Job {
     /// The job of an image; `below` is its place in the folder of the results.
-    fn new(input: &Path, below: &Path, save_dir: &Path) -> anyhow::Result<Self> {
+    fn new(
+        input: &Path,
+        below: &Path,
+        save_dir: &Path,
+        naming: &impl Naming,
+    ) -> anyhow::Result<Self> {
         let stem = below.file_stem().with_context(|| {
             format!(
                 "{}: expected an image or a folder of images",
                 input.display()
             )
         })?;
-        let mut name = stem.to_os_string();
-        name.push("_denoise.png");
+        let name = naming.name(input, stem.to_os_string());
         Ok(Self {
             input: input.to_path_buf(),
             output: save_dir.join(below.with_file_name(name)),
         })
     }
+}
+
+/// The files that patterns stand for, in their order: what is there under the name of a pattern is
+/// meant itself.
+pub fn expanded<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = vec![];
+    for input in inputs {
+        let pattern = input.to_str().filter(|text| text.contains(['*', '?', '[']));
+        match pattern {
+            Some(pattern) if !input.exists() => {
+                let before = found.len();
+                for path in glob::glob(pattern).with_context(|| pattern.to_string())? {
+                    found.push(path?);
+                }
+                if found.len() == before {
+                    bail!("{pattern}: no file fits this pattern");
+                }
+            }
+            _ => found.push(input.clone()),
+        }
+    }
+    Ok(found)
+}
+
+/// The images below a folder or in one, in place: each is its own result.
+pub fn in_place<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<Vec<Job>> {
+    let mut jobs: Vec<Job> = vec![];
+    for input in inputs {
+        let images = if input.is_dir() {
+            images(input, Path::new(""))?
+        } else {
+            vec![input.clone()]
+        };
+        jobs.extend(images.into_iter().map(|image| Job {
+            output: image.clone(),
+            input: image,
+        }));
+    }
+    let mut seen = HashSet::new();
+    jobs.retain(|job| seen.insert(real(&job.input)));
+    Ok(jobs)
 }
 
 /// The images of a folder, searched recursively, but for the results of an earlier run in a folder

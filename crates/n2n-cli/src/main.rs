@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod interrupt;
 mod jobs;
 mod rten_engine;
 mod ui;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = args::parse();
     let ui = ui::Ui::new(cli.global.quiet);
+    interrupt::watch();
     match run(cli, ui) {
         Ok(code) => code,
         Err(error) => {
@@ -33,8 +35,10 @@ fn run(cli: args::Cli, ui: ui::Ui) -> anyhow::Result<ExitCode> {
         args::Command::Train(args) => commands::train::run(&args, ui),
         args::Command::Val(args) => commands::val::run(&args, ui),
         args::Command::Predict(args) => commands::predict::run(&args, ui),
+        args::Command::Corrupt(args) => commands::corrupt::run(&args, ui),
         args::Command::Export(args) => commands::export::run(&args, ui),
         args::Command::Infer(args) => commands::infer::run(&args, ui),
+        args::Command::Bench(args) => commands::bench::run(&args, ui),
         args::Command::Info(args) => commands::info::run(&args, ui),
     }
 }

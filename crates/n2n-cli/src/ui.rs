@@ -5,7 +5,7 @@
 //! here does.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -25,7 +25,14 @@ impl Ui {
     /// A line that was asked for. That nobody reads it is no failure, that it is lost is one.
     #[allow(clippy::unused_self, reason = "everything is said by a voice")]
     pub fn result(self, text: impl Display) -> anyhow::Result<()> {
-        match writeln!(stdout(), "{text}") {
+        let mut out = stdout();
+        // What another program reads is left as it is.
+        let written = if out.is_terminal() {
+            writeln!(out, "{}", harmless(&text.to_string()))
+        } else {
+            writeln!(out, "{text}")
+        };
+        match written {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(error).context("standard output")
             }
@@ -53,6 +60,20 @@ impl Ui {
         say(format_args!("error: {text}"));
     }
 
+    /// Bytes that were asked for, a file of their own.
+    #[allow(clippy::unused_self, reason = "everything is said by a voice")]
+    pub fn result_bytes(self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut out = stdout().lock();
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .context("standard output")
+    }
+
+    /// Whether nobody watches: progress is then told in lines.
+    pub fn wants_lines(self) -> bool {
+        !self.quiet && !stderr().is_terminal()
+    }
+
     /// A progress bar over `length` items; hidden when quiet or when nobody watches, gone when
     /// dropped. Lines are printed within its `suspend`.
     pub fn progress(self, length: u64) -> ProgressBar {
@@ -69,5 +90,32 @@ impl Ui {
 
 fn say(text: impl Display) {
     // There is no better place to say that this failed.
-    let _ = writeln!(stderr(), "{text}");
+    let _ = writeln!(stderr(), "{}", harmless(&text.to_string()));
+}
+
+/// The text without control characters, which a file's name may hold and a terminal would obey.
+fn harmless(text: &str) -> String {
+    let escape = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut text, c| {
+            if escape(c) {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        assert_eq!(
+            harmless("a\u{1b}[2Jb\rc\n\td\u{e9}"),
+            "a\\u{1b}[2Jb\\rc\n\td\u{e9}"
+        );
+    }
 }

@@ -99,7 +99,7 @@ fn what_is_not_there_is_named() {
 fn an_empty_folder_is_an_error_that_says_what_was_looked_for() {
     let folder = workplace();
     fs::create_dir_all(folder.path().join("sets/BSD300/test")).unwrap();
-    let images = "empty: no .jpeg, .jpg or .png file in this folder or below";
+    let images = "empty: no image in this folder or below: no file named .bmp, .exr, ";
     refuse(&folder, "predict empty", 1, images);
     refuse(&folder, "train --data-dir=empty", 1, images);
     refuse(
@@ -126,9 +126,9 @@ fn a_file_where_a_folder_should_be_is_an_error() {
 #[test]
 fn what_is_no_image_is_said_to_be_none() {
     let folder = workplace();
-    let reason = "not a readable PNG or JPEG image: ";
+    let reason = "not a readable image: ";
     for (name, what) in [
-        ("words.png", "its first bytes are of neither format"),
+        ("words.png", "it does not begin as PNG, JPEG, "),
         ("nothing.png", "the file is empty"),
         ("cut.png", "unexpected end of file"),
     ] {
@@ -182,7 +182,7 @@ fn what_are_no_weights_is_said_to_be_none() {
             "nowhere",
             "nowhere: no such file, and no shipped model of that name; shipped: gauss5_50",
         ),
-        ("empty", "empty: no such file, and no shipped model"),
+        ("empty", "empty: expected a weight file, found a folder"),
     ] {
         let error = if reason.starts_with("found") {
             reason.into()

@@ -171,7 +171,7 @@ fn a_run_is_not_overwritten_unless_asked() {
         .stdout("")
         .stderr(contains("already holds a run"))
         .stderr(contains(
-            "hint: choose another --log-name, or pass --overwrite",
+            "hint: choose another --log-name, or pass --resume ./results/run or --overwrite",
         ));
     train(&folder, &["--overwrite", "--n-epoch=1"])
         .assert()
@@ -238,6 +238,216 @@ fn without_a_validation_set_training_goes_on_and_says_so() {
         .success()
         .stdout(contains("[EVAL]").not())
         .stderr(contains("no validation set in"));
+    // One that was asked for is another matter.
+    train(&folder, &["--val-dirs=validaton", "--log-name=other"])
+        .assert()
+        .code(1)
+        .stderr(contains("validaton/BSD300/test").and(contains("no such folder")));
+    assert!(!folder.path().join("results/other").exists());
+}
+
+#[test]
+fn the_settings_of_a_run_make_the_same_run_again() {
+    let folder = workplace();
+    let flags = ["--recipe=fast", "--noisetype=poisson30", "--val-dirs=none"];
+    train(&folder, &flags).assert().success();
+    let settings = "--config=results/run/config.toml";
+    Command::cargo_bin("n2n")
+        .unwrap()
+        .current_dir(&folder)
+        .args(["train", settings, "--log-name=again"])
+        .assert()
+        .success();
+    let weights = |run: &str| {
+        let path = format!("results/{run}/epoch_model_002.safetensors");
+        fs::read(folder.path().join(path)).unwrap()
+    };
+    assert!(weights("run") == weights("again"));
+    // A slip in a file is told as one in a flag is.
+    fs::write(folder.path().join("mine.toml"), "learning_rate = 1\n").unwrap();
+    train(&folder, &["--config=mine.toml", "--log-name=other"])
+        .assert()
+        .code(1)
+        .stderr(contains("learning_rate"));
+}
+
+#[test]
+fn a_run_leaves_a_page_and_curves_and_checkpoints_that_programs_read() {
+    let folder = workplace();
+    train(&folder, &["--keep=1"]).assert().success();
+    let run = folder.path().join("results/run");
+    let page = read(&folder, "results/run/report.html");
+    assert!(page.contains("<svg") && page.contains("data:image/png;base64,"));
+    assert!(page.contains("noisetype = &quot;gauss25&quot;"), "{page}");
+    // Nothing is fetched from anywhere.
+    assert!(!page.contains("http") && !page.contains(" src=\"/"));
+    let events = fs::read(run.join("events.out.tfevents.n2n")).unwrap();
+    assert!(
+        events
+            .windows(17)
+            .any(|bytes| bytes == b"validation/psnr_d")
+    );
+    let losses = read(&folder, "results/run/losses.csv");
+    let steps: Vec<_> = losses
+        .lines()
+        .skip(1)
+        .map(|row| row.split(',').next())
+        .collect();
+    assert_eq!(steps, [Some("2"), Some("4")]);
+
+    assert!(!run.join("epoch_model_001.safetensors").exists());
+    let last = Weights::read(&run.join("epoch_model_002.safetensors")).unwrap();
+    for name in ["latest", "best"] {
+        let path = run.join(format!("{name}.safetensors"));
+        let weights = Weights::read(&path).unwrap();
+        assert_eq!(weights.architecture().unwrap().n_feature, 2);
+        assert!(name == "best" || weights.tensors == last.tensors);
+    }
+}
+
+/// A run of steps without end, as a process; the checkpoint is written after each.
+#[cfg(unix)]
+fn long_run(folder: &TempDir) -> std::process::Child {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("n2n"));
+    command
+        .current_dir(folder)
+        .args([
+            "train",
+            "--data-dir=images",
+            "--log-name=run",
+            "--n-feature=2",
+        ])
+        .args(["--patchsize=64", "--batchsize=2", "--n-epoch=100000"])
+        .args(["--val-dirs=none", "--checkpoint-every=0s", "--n-snapshot=7"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let run = command.spawn().unwrap();
+    let log = folder.path().join("results/run/train.log");
+    let begun = std::time::Instant::now();
+    let has_stepped = || fs::read_to_string(&log).is_ok_and(|log| log.contains("of Epoch 3"));
+    while !has_stepped() {
+        assert!(begun.elapsed().as_secs() < 60, "the run does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    run
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_process_is_refused_and_ctrl_c_saves() {
+    let folder = workplace();
+    let run = long_run(&folder);
+    for flags in [
+        &["--overwrite", "--data-dir=images", "--log-name=run"][..],
+        &["--resume=results/run"],
+    ] {
+        Command::cargo_bin("n2n")
+            .unwrap()
+            .current_dir(&folder)
+            .arg("train")
+            .args(flags)
+            .assert()
+            .code(1)
+            .stderr(contains("another process is training in"));
+    }
+
+    let pid = run.id().to_string();
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(kill.unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("n2n train --resume ./results/run"),
+        "{stderr}"
+    );
+    let log = read(&folder, "results/run/train.log");
+    assert!(
+        log.lines()
+            .last()
+            .unwrap()
+            .starts_with("LearningRate of Epoch"),
+        "{log}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_goes_on() {
+    let folder = workplace();
+    let mut run = long_run(&folder);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let epochs = |log: &str| log.matches("LearningRate").count();
+    let before = epochs(&read(&folder, "results/run/train.log"));
+    // Its settings stay its own.
+    train(&folder, &["--resume=results/run", "--n-epoch=3"])
+        .assert()
+        .code(1)
+        .stderr(contains("cannot be changed in a run that is resumed"));
+    let text =
+        read(&folder, "results/run/config.toml").replace("100000", &(before + 2).to_string());
+    fs::write(folder.path().join("results/run/config.toml"), text).unwrap();
+    Command::cargo_bin("n2n")
+        .unwrap()
+        .current_dir(&folder)
+        .args(["train", "--resume=results/run"])
+        .assert()
+        .success()
+        .stderr(contains("goes on in epoch"));
+    let log = read(&folder, "results/run/train.log");
+    let began: Vec<_> = log
+        .lines()
+        .filter(|line| line.starts_with("LearningRate"))
+        .collect();
+    let expected = (1..=before + 2).map(|epoch| format!("LearningRate of Epoch {epoch} ="));
+    assert_eq!(began.len(), before + 2);
+    for (line, start) in began.iter().zip(expected) {
+        assert!(line.starts_with(&start), "{line}");
+    }
+}
+
+/// A limit on the length of files stands in for a full disk: a picture of the evaluation meets it.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_keeps_the_checkpoint_before_and_says_so() {
+    let folder = workplace();
+    train(&folder, &["--n-epoch=1", "--val-dirs=none"])
+        .assert()
+        .success();
+    let latest = folder.path().join("results/run/latest.safetensors");
+    // The shell counts in blocks of 512 bytes. A checkpoint fits, and little more.
+    let blocks = fs::metadata(latest).unwrap().len() / 512 + 16;
+    let large = folder.path().join("validation/BSD300/test/0.png");
+    write_image(&large, 800, 800, 0);
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {blocks}; exec {} train --data-dir=images --log-name=full \
+         --n-feature=2 --patchsize=64 --batchsize=2 --n-epoch=1 --checkpoint-every=0s",
+        assert_cmd::cargo::cargo_bin("n2n").display()
+    );
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.current_dir(&folder).args(["-c", &script]).output();
+    let output = output.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for said in [
+        "validation/BSD300_000-001_",
+        "the checkpoint of epoch 1, iteration 2 is kept: ./results/full/latest.safetensors",
+        "hint: make room, then n2n train --resume ./results/full",
+    ] {
+        assert!(stderr.contains(said), "{stderr}");
+    }
+    // With room again.
+    Command::cargo_bin("n2n")
+        .unwrap()
+        .current_dir(&folder)
+        .args(["train", "--resume=results/full"])
+        .assert()
+        .success();
+    let table = read(&folder, "results/full/validation/A_log_BSD300.csv");
+    assert_eq!(table.lines().count(), 1);
 }
 
 #[test]

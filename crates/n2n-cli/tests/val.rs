@@ -149,6 +149,8 @@ fn sets_repeats_and_files_are_the_callers() {
 
     let json = fs::read_to_string(folder.path().join("scores/all.json")).unwrap();
     assert!(json.contains(r#""noise": "poisson30""#), "{json}");
+    let level = format!(r#""cpu_level": "{}""#, n2n::cpu::Level::detect());
+    assert!(json.contains(&level), "{json}");
     let kodak = format!(r#""psnr_db": {kodak:?}"#);
     assert!(json.contains(&kodak), "{json}");
 }

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use crate::direct::{self, Place, TapConv, correlate};
-use crate::tensor::{Arena, Shape, Tensor};
-use crate::winograd::{self, Pooling};
+use crate::direct::{self, Chain, Place, TapConv, correlate};
+use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
+use crate::winograd::{self, SAME, Then};
 use crate::{Epilogue, Level, pool};
 
 /// The side of a convolution's kernel.
@@ -44,10 +44,10 @@ impl Size {
 }
 
 /// A convolution, forward or the gradient of one of its inputs, packed for the algorithms that its
-/// calls need.
+/// calls need and for the level of the first; at another level it is right, but slower.
 ///
-/// 3×3 convolutions of images of whole 4×4 tiles run by Winograd's algorithm when they have
-/// channels enough to pay for its transforms; the others run directly.
+/// 3×3 convolutions run by Winograd's algorithm when they have channels enough to pay for its
+/// transforms and more than a few pixels; the others run directly.
 #[derive(Debug)]
 pub struct Conv {
     size: Size,
@@ -61,7 +61,7 @@ pub struct Conv {
     /// The layer's input channels whose gradient this computes; `None` for the layer itself.
     gradient_of: Option<Range<usize>>,
     direct: OnceLock<TapConv>,
-    winograd: OnceLock<winograd::Filter>,
+    winograd: OnceLock<winograd::Filter<SAME>>,
 }
 
 /// Channels, in and out, from which Winograd's algorithm pays.
@@ -69,7 +69,7 @@ const WINOGRAD_CHANNELS: usize = 16;
 
 /// Whether the convolution of this size, channels and shape runs by Winograd's algorithm.
 fn by_winograd(size: Size, inputs: usize, outputs: usize, shape: Shape) -> bool {
-    size == Size::Three && inputs.min(outputs) >= WINOGRAD_CHANNELS && winograd::fits(shape)
+    size == Size::Three && inputs.min(outputs) >= WINOGRAD_CHANNELS && winograd::pays(shape)
 }
 
 impl Conv {
@@ -144,10 +144,9 @@ impl Conv {
     /// If a shape does not fit.
     pub fn run(&self, level: Level, inputs: &[&Tensor], output: &mut Tensor, epilogue: Epilogue) {
         if self.is_by_winograd(output.shape()) {
-            self.winograd()
-                .run(level, inputs, output, epilogue, Pooling::None);
+            self.run_all_tiles(level, inputs, output, epilogue, Then::Store);
         } else {
-            self.direct()
+            self.direct(level)
                 .run(level, inputs, output, Place::EVERY, epilogue);
         }
     }
@@ -169,7 +168,7 @@ impl Conv {
         let keeps_order = match epilogue {
             Epilogue::Store => true,
             Epilogue::LeakyRelu(slope) => slope >= 0.0,
-            Epilogue::Add | Epilogue::Slope(..) => false,
+            Epilogue::Add | Epilogue::AddLeakyRelu(_) | Epilogue::Slope(..) => false,
         };
         assert!(keeps_order, "epilogue");
         let full = Shape {
@@ -177,34 +176,83 @@ impl Conv {
             ..inputs[0].shape()
         };
         if self.is_by_winograd(full) {
-            self.winograd()
-                .run(level, inputs, output, epilogue, Pooling::Max);
+            self.run_all_tiles(level, inputs, output, epilogue, Then::Pool);
         } else {
             let mut before = arena.take(full);
-            self.direct()
+            self.direct(level)
                 .run(level, inputs, &mut before, Place::EVERY, epilogue);
             pool::max_pool(&before, output);
             arena.give(before);
         }
     }
 
-    fn is_by_winograd(&self, output: Shape) -> bool {
+    /// Computes some rows directly, for an output that may be a window.
+    pub(crate) fn run_rows_directly(
+        &self,
+        level: Level,
+        inputs: &[&Tensor],
+        output: &mut RowsMut,
+        rows: Range<usize>,
+        epilogue: Epilogue,
+    ) {
+        self.direct(level)
+            .run_rows(level, inputs, output, rows, Place::EVERY, epilogue);
+    }
+
+    /// Computes some rows of tiles by Winograd's algorithm, from and to tensors that may be windows.
+    pub(crate) fn run_tiles(
+        &self,
+        level: Level,
+        input: Rows,
+        output: &SharedMut,
+        rows: Range<usize>,
+        epilogue: Epilogue,
+        then: Then,
+    ) {
+        self.winograd(level)
+            .run(level, &[input], output, rows, epilogue, then);
+    }
+
+    /// Winograd's algorithm on whole images.
+    fn run_all_tiles(
+        &self,
+        level: Level,
+        inputs: &[&Tensor],
+        output: &mut Tensor,
+        epilogue: Epilogue,
+        then: Then,
+    ) {
+        let inputs: Vec<Rows> = inputs.iter().map(|input| Rows::from(*input)).collect();
+        let rows = 0..winograd::tile_rows(SAME, inputs[0].shape().h);
+        let output = &SharedMut::from(output);
+        self.winograd(level)
+            .run(level, &inputs, output, rows, epilogue, then);
+    }
+
+    /// Whether the output of this shape is computed by Winograd's algorithm.
+    pub fn is_by_winograd(&self, output: Shape) -> bool {
         by_winograd(self.size, self.channels.iter().sum(), self.outputs, output)
     }
 
-    fn winograd(&self) -> &winograd::Filter {
+    fn winograd(&self, level: Level) -> &winograd::Filter<SAME> {
         once(&self.winograd, || {
-            winograd::Filter::new(&self.channels, self.outputs, &self.bias, |c, o| {
-                std::array::from_fn(|tap| self.weight(tap, c, o))
-            })
+            winograd::Filter::new(
+                level,
+                &self.channels,
+                self.outputs,
+                &self.bias,
+                |c, _, o| std::array::from_fn(|tap| self.weight(tap, c, o)),
+            )
         })
     }
 
-    fn direct(&self) -> &TapConv {
+    fn direct(&self, level: Level) -> &TapConv {
         once(&self.direct, || {
             let weight = |tap, c, o| self.weight(tap, c, o);
             let taps = self.size.taps();
-            TapConv::new(&taps, 1, &self.channels, self.outputs, &self.bias, weight)
+            let widest = direct::widest(level, &taps);
+            let (channels, bias) = (&self.channels, &self.bias);
+            TapConv::new(widest, &taps, 1, channels, self.outputs, bias, weight)
         })
     }
 }
@@ -216,11 +264,27 @@ impl Conv {
 /// If there is no convolution, one is not 1×1 with one input tensor, an epilogue is not [`Epilogue::Store`] or
 /// [`Epilogue::LeakyRelu`], or a shape does not fit.
 pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, output: &mut Tensor) {
-    let convs: Vec<_> = convs
-        .iter()
-        .map(|(conv, epilogue)| (conv.direct(), *epilogue))
-        .collect();
-    direct::run_chain(level, &convs, input, output);
+    let chain = chain(level, convs);
+    let (from, to) = (input.shape(), output.shape());
+    assert_eq!((from.n, from.h, from.w), (to.n, to.h, to.w), "size");
+    assert_eq!(
+        (chain.inputs(), chain.outputs()),
+        (from.c, to.c),
+        "channels"
+    );
+    output.rows_mut().for_each(|(n, y, row)| {
+        chain.run(level, input.row(n, y), from.pixel_stride(), from.w, row);
+    });
+}
+
+/// The convolutions of a chain, packed.
+pub(crate) fn chain<'a>(level: Level, convs: &[(&'a Conv, Epilogue<'a>)]) -> Chain<'a> {
+    let convs = convs.iter();
+    Chain::new(
+        convs
+            .map(|(conv, after)| (conv.direct(level), *after))
+            .collect(),
+    )
 }
 
 /// The cell's value, made when first asked for.

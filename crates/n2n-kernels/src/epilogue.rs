@@ -12,6 +12,8 @@ pub enum Epilogue<'a> {
     LeakyRelu(f32),
     /// Added to what the output holds.
     Add,
+    /// Added to what the output holds, then as [`Epilogue::LeakyRelu`].
+    AddLeakyRelu(f32),
     /// Multiplied by the slope of a `LeakyReLU` whose *output* was this tensor, of the output's
     /// shape: 1 where it is positive, the given slope elsewhere.
     Slope(&'a Tensor, f32),
@@ -29,6 +31,10 @@ impl Epilogue<'_> {
             Self::Store => sum,
             Self::LeakyRelu(slope) => sloped(sum, slope),
             Self::Add => simd.add(simd.load(to), sum),
+            Self::AddLeakyRelu(slope) => {
+                let sum = simd.add(simd.load(to), sum);
+                simd.where_positive(sum, sum, simd.mul(sum, simd.splat(slope)))
+            }
             Self::Slope(activation, slope) => {
                 let of = activation.as_slice()[at..].first_chunk().expect("a vector");
                 sloped(simd.load(of), slope)

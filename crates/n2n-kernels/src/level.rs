@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::arch::Kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use crate::arch::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use crate::arch::neon::Neon;
 use crate::arch::scalar::Scalar;
+use crate::arch::{Kernel, Simd};
 
 /// A set of instructions the kernels are compiled for.
 ///
@@ -21,6 +23,8 @@ enum Kind {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
 }
@@ -49,7 +53,10 @@ impl Level {
     pub fn available() -> Vec<Self> {
         let mut levels = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
-        levels.extend(Avx2::detect().map(|avx2| Self(Kind::Avx2(avx2))));
+        {
+            levels.extend(Avx2::detect().map(|avx2| Self(Kind::Avx2(avx2))));
+            levels.extend(Avx512::detect().map(|avx512| Self(Kind::Avx512(avx512))));
+        }
         #[cfg(target_arch = "aarch64")]
         levels.extend(Neon::detect().map(|neon| Self(Kind::Neon(neon))));
         levels
@@ -61,9 +68,25 @@ impl Level {
             Kind::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(_) => "neon",
         }
+    }
+
+    /// Vectors of the widest register tile.
+    pub(crate) fn widest(self) -> usize {
+        struct Widest;
+        impl Kernel for Widest {
+            type Output = usize;
+
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::WIDEST
+            }
+        }
+        self.run(Widest)
     }
 
     /// Runs `kernel` compiled for this level.
@@ -73,6 +96,8 @@ impl Level {
             Kind::Scalar => kernel.run(Scalar),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(avx2) => avx2.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(avx512) => avx512.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(neon) => neon.run(kernel),
         }

@@ -15,13 +15,17 @@
 
 pub mod adam;
 mod arch;
+pub mod bands;
 pub mod conv;
 mod direct;
 mod epilogue;
 mod level;
+mod memory;
+pub mod peak;
 pub mod pool;
 pub mod reference;
 pub mod tensor;
+pub mod upconv;
 pub mod upsample;
 mod winograd;
 

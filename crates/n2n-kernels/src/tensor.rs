@@ -3,10 +3,12 @@
 //! arena hands the memory of one tensor to the next: page faults cost more than arithmetic.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::arch::LANES;
+use crate::arch::{LANES, Simd};
+use crate::memory::Memory;
 
 /// Pixels of zeros around every image, as a 3×3 convolution with padding 1 reads them.
 const BORDER: usize = 1;
@@ -81,14 +83,8 @@ impl Shape {
 pub struct Tensor {
     shape: Shape,
     /// At least `shape.len()` floats; more when the memory was taken over from a larger tensor.
-    memory: Vec<Line>,
+    memory: Memory,
 }
-
-/// A cache line, for its alignment.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-const LINE: usize = 16;
 
 impl Tensor {
     /// A tensor of zeros.
@@ -96,10 +92,9 @@ impl Tensor {
     /// # Panics
     /// If the shape is larger than memory.
     pub fn zeros(shape: Shape) -> Self {
-        let lines = shape.checked_len().div_ceil(LINE);
         Self {
             shape,
-            memory: vec![Line([0.0; LINE]); lines],
+            memory: Memory::zeros(shape.checked_len()),
         }
     }
 
@@ -110,12 +105,12 @@ impl Tensor {
 
     /// All floats, border and padding included.
     pub fn as_slice(&self) -> &[f32] {
-        &self.memory.as_flattened_lines()[..self.shape.len()]
+        &self.memory.as_slice()[..self.shape.len()]
     }
 
     fn as_mut_slice(&mut self) -> &mut [f32] {
         let len = self.shape.len();
-        &mut self.memory.as_flattened_lines_mut()[..len]
+        &mut self.memory.as_mut_slice()[..len]
     }
 
     /// The index of the float where pixel (`y`, `x`) of image `n` begins; the border is at -1 and at
@@ -129,21 +124,34 @@ impl Tensor {
     pub(crate) fn rows_mut(
         &mut self,
     ) -> impl ParallelIterator<Item = (usize, usize, &mut [f32])> + '_ {
+        let h = self.shape.h;
+        self.some_rows_mut(0..h)
+    }
+
+    /// [`Tensor::rows_mut`] for some rows of every image. The threads share these alone: rows that
+    /// each thread had to skip would leave some without work.
+    pub(crate) fn some_rows_mut(
+        &mut self,
+        rows: Range<usize>,
+    ) -> impl ParallelIterator<Item = (usize, usize, &mut [f32])> + '_ {
         let shape = self.shape;
+        assert!(
+            rows.start <= rows.end && rows.end <= shape.h,
+            "rows of the tensor"
+        );
         let (stride, pixel) = (shape.row_stride(), shape.pixel_stride());
+        let inside = (BORDER + rows.start) * stride..(BORDER + rows.end) * stride;
         self.as_mut_slice()
-            .par_chunks_mut(stride.max(1))
+            .par_chunks_mut((shape.rows() * stride).max(1))
             .enumerate()
-            .filter_map(move |(row, floats)| {
-                let (n, y) = (row / shape.rows(), row % shape.rows());
-                let inside = (BORDER..BORDER + shape.h).contains(&y);
-                inside.then(|| {
-                    (
-                        n,
-                        y - BORDER,
-                        &mut floats[BORDER * pixel..][..shape.w * pixel],
-                    )
-                })
+            .flat_map(move |(n, image)| {
+                image[inside.clone()]
+                    .par_chunks_mut(stride.max(1))
+                    .enumerate()
+                    .map(move |(y, floats)| {
+                        let pixels = &mut floats[BORDER * pixel..][..shape.w * pixel];
+                        (n, rows.start + y, pixels)
+                    })
             })
     }
 
@@ -200,6 +208,25 @@ impl Tensor {
             });
     }
 
+    /// Moves the rows from `from` on to the top; what they leave behind is to be written again.
+    pub(crate) fn move_up(&mut self, from: usize) {
+        let shape = self.shape;
+        let (rows, stride) = (shape.rows(), shape.row_stride());
+        for image in self.as_mut_slice().chunks_exact_mut((rows * stride).max(1)) {
+            let begin = (BORDER + from.min(shape.h)) * stride;
+            image.copy_within(begin..(BORDER + shape.h) * stride, BORDER * stride);
+        }
+    }
+
+    /// Zeroes row `y` of every image.
+    pub(crate) fn clear_row(&mut self, y: usize) {
+        let shape = self.shape;
+        let (rows, stride) = (shape.rows(), shape.row_stride());
+        for image in self.as_mut_slice().chunks_exact_mut((rows * stride).max(1)) {
+            image[(BORDER + y) * stride..][..stride].fill(0.0);
+        }
+    }
+
     /// Zeroes what kernels never write, for memory that held another tensor.
     fn clear_border(&mut self) {
         let shape = self.shape;
@@ -220,11 +247,77 @@ impl Tensor {
     }
 }
 
-/// A tensor that several threads write to, each to pixels of its own.
+/// A tensor that holds some rows of taller images: its row `y` is row `first + y` of an image.
+///
+/// Where an image is longer than memory should be, its rows go through such a window from top to
+/// bottom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    tensor: &'a Tensor,
+    first: usize,
+    h: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of images `h` high from row `first` on.
+    pub fn new(tensor: &'a Tensor, first: usize, h: usize) -> Self {
+        Self { tensor, first, h }
+    }
+
+    /// The shape of the whole images.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            h: self.h,
+            ..self.tensor.shape
+        }
+    }
+
+    /// All floats of the rows that are here.
+    pub fn as_slice(&self) -> &'a [f32] {
+        self.tensor.as_slice()
+    }
+
+    /// The float where a pixel begins; the rows here and one above and below may be asked for.
+    #[inline(always)]
+    pub fn offset(&self, n: usize, y: isize, x: isize) -> usize {
+        self.tensor.offset(n, y - self.first as isize, x)
+    }
+}
+
+impl<'a> From<&'a Tensor> for Rows<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::new(tensor, 0, tensor.shape.h)
+    }
+}
+
+/// [`Rows`] to be written.
+pub(crate) struct RowsMut<'a> {
+    pub tensor: &'a mut Tensor,
+    /// The image row of the tensor's row 0.
+    pub first: usize,
+    /// Rows of the whole images.
+    pub h: usize,
+}
+
+impl<'a> From<&'a mut Tensor> for RowsMut<'a> {
+    fn from(tensor: &'a mut Tensor) -> Self {
+        let h = tensor.shape.h;
+        Self {
+            tensor,
+            first: 0,
+            h,
+        }
+    }
+}
+
+/// A tensor that several threads write to, each to pixels of its own. Like [`Rows`], it may hold
+/// some rows of taller images.
 pub(crate) struct SharedMut<'a> {
     floats: *mut f32,
     len: usize,
-    shape: Shape,
+    held: Shape,
+    first: usize,
+    h: usize,
     tensor: PhantomData<&'a mut Tensor>,
 }
 
@@ -233,21 +326,42 @@ pub(crate) struct SharedMut<'a> {
 unsafe impl Sync for SharedMut<'_> {}
 
 impl<'a> SharedMut<'a> {
-    /// Borrows the tensor for as long as threads write to it.
-    pub fn new(tensor: &'a mut Tensor) -> Self {
-        let shape = tensor.shape;
+    fn new(tensor: &'a mut Tensor, first: usize, h: usize) -> Self {
+        let held = tensor.shape;
         let floats = tensor.as_mut_slice();
         Self {
             floats: floats.as_mut_ptr(),
             len: floats.len(),
-            shape,
+            held,
+            first,
+            h,
             tensor: PhantomData,
         }
     }
 
-    /// The tensor's shape.
+    /// The shape of the whole images.
     pub fn shape(&self) -> Shape {
-        self.shape
+        Shape {
+            h: self.h,
+            ..self.held
+        }
+    }
+
+    /// Whether the images' every row is here.
+    pub fn is_whole(&self) -> bool {
+        self.held.h == self.h
+    }
+
+    /// The float where a pixel begins; the rows here and one above and below may be asked for.
+    #[inline(always)]
+    pub fn offset(&self, n: usize, y: isize, x: isize) -> usize {
+        self.held.offset(n, y - self.first as isize, x)
+    }
+
+    /// Asks for the cache line of float `at`, to be written.
+    #[inline(always)]
+    pub fn prefetch<S: Simd>(&self, simd: S, at: usize) {
+        simd.prefetch_to_write(self.floats.wrapping_add(at));
     }
 
     /// The vector from float `at` on.
@@ -266,10 +380,26 @@ impl<'a> SharedMut<'a> {
     }
 }
 
+impl<'a> From<&'a mut RowsMut<'_>> for SharedMut<'a> {
+    fn from(rows: &'a mut RowsMut<'_>) -> Self {
+        Self::new(rows.tensor, rows.first, rows.h)
+    }
+}
+
+impl<'a> From<&'a mut Tensor> for SharedMut<'a> {
+    fn from(tensor: &'a mut Tensor) -> Self {
+        let h = tensor.shape.h;
+        Self::new(tensor, 0, h)
+    }
+}
+
+/// How many times larger than a tensor the memory may be that it takes over.
+const LARGER: usize = 8;
+
 /// Memory that is used again and again.
 #[derive(Debug, Default)]
 pub struct Arena {
-    free: Vec<Vec<Line>>,
+    free: Vec<Memory>,
 }
 
 impl Arena {
@@ -279,15 +409,16 @@ impl Arena {
     /// # Panics
     /// If the shape is larger than memory.
     pub fn take(&mut self, shape: Shape) -> Tensor {
-        let needed = shape.checked_len().div_ceil(LINE);
+        let needed = shape.checked_len();
         let fits = self
             .free
             .iter()
             .enumerate()
             .filter(|(_, memory)| memory.len() >= needed);
         match fits.min_by_key(|(_, memory)| memory.len()).map(|(i, _)| i) {
-            // Memory much larger than needed is left for the tensor that needs it.
-            Some(i) if self.free[i].len() <= 2 * needed => {
+            // Memory much larger than needed is left for the tensor that needs it. Not too soon: images of
+            // one folder differ a few times in size, and fresh memory costs more than arithmetic.
+            Some(i) if self.free[i].len() <= LARGER * needed => {
                 let mut tensor = Tensor {
                     shape,
                     memory: self.free.swap_remove(i),
@@ -307,24 +438,6 @@ impl Arena {
     /// Gives all memory back to the system; for when images of quite another size follow.
     pub fn clear(&mut self) {
         self.free.clear();
-    }
-}
-
-trait Lines {
-    fn as_flattened_lines(&self) -> &[f32];
-    fn as_flattened_lines_mut(&mut self) -> &mut [f32];
-}
-
-impl Lines for Vec<Line> {
-    fn as_flattened_lines(&self) -> &[f32] {
-        // SAFETY: a `Line` is `LINE` floats and nothing else: `repr(C)`, and its size, 64 bytes,
-        // is its alignment.
-        unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), self.len() * LINE) }
-    }
-
-    fn as_flattened_lines_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), self.len() * LINE) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! Weights are in PyTorch's order for transposed convolutions, `[in, out, 2, 2]`.
 
 use crate::Level;
-use crate::direct::{Place, TapConv, correlate};
+use crate::direct::{Place, TapConv, WIDEST, correlate};
 use crate::epilogue::Epilogue;
 use crate::tensor::Tensor;
 
@@ -28,7 +28,7 @@ impl Upsample {
             "weights of the transposed convolution"
         );
         Self(std::array::from_fn(|phase| {
-            TapConv::new(&[(0, 0)], 1, &[inputs], outputs, bias, |_, c, o| {
+            TapConv::new(WIDEST, &[(0, 0)], 1, &[inputs], outputs, bias, |_, c, o| {
                 weight[(c * outputs + o) * 4 + phase]
             })
         }))
@@ -63,6 +63,7 @@ impl InputGradient {
         );
         let taps = PHASES.map(|(dy, dx)| (dy as isize, dx as isize));
         Self(TapConv::new(
+            WIDEST,
             &taps,
             2,
             &[outputs],

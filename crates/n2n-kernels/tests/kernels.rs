@@ -2,10 +2,12 @@
 //! tile and odd channel counts, and the same bits for any number of threads.
 
 use n2n_kernels::adam::{Adam, BETA1, BETA2, EPSILON};
+use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Size};
 use n2n_kernels::pool;
 use n2n_kernels::reference;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::upconv::{self, Layers, UpConv};
 use n2n_kernels::upsample::{self, InputGradient, Upsample};
 use n2n_kernels::{Epilogue, Level};
 
@@ -122,11 +124,81 @@ fn convolutions_match_the_definition() {
             conv.run(level, &[&input], &mut y, Epilogue::LeakyRelu(0.2));
             assert_close(&read(&y), &reference::leaky_relu(&want, 0.2), terms, &what);
 
+            let twice: Vec<f64> = want.iter().map(|v| 2.0 * v).collect();
             conv.run(level, &[&input], &mut y, Epilogue::Store);
             conv.run(level, &[&input], &mut y, Epilogue::Add);
-            let twice: Vec<f64> = want.iter().map(|v| 2.0 * v).collect();
+            assert_close(&read(&y), &twice, 2 * terms, &what);
+
+            let twice = reference::leaky_relu(&twice, 0.2);
+            conv.run(level, &[&input], &mut y, Epilogue::Store);
+            conv.run(level, &[&input], &mut y, Epilogue::AddLeakyRelu(0.2));
             assert_close(&read(&y), &twice, 2 * terms, &what);
         });
+    }
+}
+
+/// Sizes up to 70, odd or even, of channel counts of real networks: a sample that is the same in every run,
+/// forward, with pooling on the way, and all gradients.
+#[test]
+fn convolutions_of_any_shape_match_the_definition() {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % limit as u64) as usize
+    };
+    let channels = [1, 3, 4, 8, 16, 47, 48, 64, 96];
+    let mut cases = 0;
+    while cases < 60 {
+        let (n, h, w) = (1 + below(3), 1 + below(70), 1 + below(70));
+        let (c, outputs) = (channels[below(9)], channels[below(9)]);
+        let size = [Size::One, Size::Three][below(2)];
+        let k = if size == Size::One { 1 } else { 3 };
+        // The definition takes its time.
+        if n * h * w * c * outputs * k * k > 4_000_000 {
+            continue;
+        }
+        cases += 1;
+        let shape = Shape { n, h, w, c };
+        let (count, full) = (
+            n * h * w,
+            Shape {
+                c: outputs,
+                ..shape
+            },
+        );
+        let (x, dy) = (values(count * c, 1), values(count * outputs, 3));
+        let (weight, bias) = (values(outputs * c * k * k, 2), values(outputs, 4));
+        let want = reference::conv(&wide(&x), shape, &wide(&weight), &wide(&bias), k);
+        let (dx, dw, db) =
+            reference::conv_gradients(&wide(&x), shape, &wide(&weight), &wide(&dy), outputs, k);
+        let leaky = reference::leaky_relu(&want, 0.2);
+        let places = reference::max_pool_indices(&leaky, full);
+        let pooled: Vec<f64> = places.iter().map(|&at| leaky[at]).collect();
+        for level in Level::available() {
+            let what = format!("{level} {size:?} {shape:?} -> {outputs}");
+            let (input, gradient) = (tensor(shape, &x), tensor(full, &dy));
+            let conv = Conv::forward(size, &[c], &weight, &bias);
+            let mut y = Tensor::zeros(full);
+            conv.run(level, &[&input], &mut y, Epilogue::Store);
+            assert_close(&read(&y), &want, c * k * k + 1, &what);
+            let mut y = Tensor::zeros(pool::pooled(full));
+            let (epilogue, arena) = (Epilogue::LeakyRelu(0.2), &mut Arena::default());
+            conv.run_pooled(level, &[&input], &mut y, epilogue, arena);
+            assert_close(&read(&y), &pooled, c * k * k + 1, &what);
+
+            let back = Conv::input_gradient(size, outputs, c, 0..c, &weight);
+            let mut got = Tensor::zeros(shape);
+            back.run(level, &[&gradient], &mut got, Epilogue::Store);
+            assert_close(&read(&got), &dx, outputs * k * k, &what);
+            let mut got = vec![f32::NAN; weight.len()];
+            conv::weight_gradient(level, size, &[(&input, c)], &gradient, &mut got);
+            assert_close(&got, &dw, count, &what);
+            let mut got = vec![f32::NAN; outputs];
+            conv::bias_gradient(&gradient, &mut got);
+            assert_close(&got, &db, count, &what);
+        }
     }
 }
 
@@ -487,6 +559,148 @@ fn transposed_convolutions_match_the_definition() {
         let mut got = vec![f32::NAN; w.len()];
         upsample::weight_gradient(level, &input, &dy, &mut got);
         assert_close(&got, &dw, count, &what);
+    });
+}
+
+#[test]
+fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
+    for level in Level::available() {
+        // One tile and less, its ends, several tiles and a remainder.
+        for (h, w) in [(1, 1), (3, 4), (4, 3), (5, 9), (2, 13)] {
+            for (inputs, mid, image, outputs) in [(1, 1, 1, 1), (2, 3, 3, 9), (17, 8, 4, 33)] {
+                let what = format!("{level} {h}x{w} {inputs} {mid} {image} {outputs}");
+                let small = Shape {
+                    n: 2,
+                    h,
+                    w,
+                    c: inputs,
+                };
+                let full = |c| Shape {
+                    n: 2,
+                    h: 2 * h,
+                    w: 2 * w,
+                    c,
+                };
+                let (x, picture) = (values(2 * h * w * inputs, 1), values(8 * h * w * image, 2));
+                let (up_weight, up_bias) = (values(inputs * mid * 4, 3), values(mid, 4));
+                let (weight, bias) = (values(outputs * (mid + image) * 9, 5), values(outputs, 6));
+                let layers = Layers {
+                    up_weight: &up_weight,
+                    up_bias: &up_bias,
+                    weight: &weight,
+                    bias: &bias,
+                    image,
+                };
+                let mut side = Tensor::zeros(Shape {
+                    c: upconv::side_channels(image),
+                    ..small
+                });
+                upconv::side(Some(&tensor(full(image), &picture)), &mut side);
+                let mut got = Tensor::zeros(full(outputs));
+                UpConv::new(level, layers).run(
+                    level,
+                    &tensor(small, &x),
+                    &side,
+                    &mut got,
+                    Epilogue::LeakyRelu(0.2),
+                );
+
+                let doubled =
+                    reference::upsample(&wide(&x), small, &wide(&up_weight), &wide(&up_bias));
+                let joined: Vec<f64> = doubled
+                    .chunks_exact(mid)
+                    .zip(picture.chunks_exact(image))
+                    .flat_map(|(up, image)| [up.to_vec(), wide(image)].concat())
+                    .collect();
+                let joined_shape = full(mid + image);
+                let want = reference::conv(&joined, joined_shape, &wide(&weight), &wide(&bias), 3);
+                let want = reference::leaky_relu(&want, 0.2);
+                // Each doubled value is a sum of `inputs` products, and nine times `mid` of them are summed.
+                let terms = 9 * (mid * (inputs + 1) + image) + 1;
+                assert_close(&read(&got), &want, terms, &what);
+            }
+        }
+    }
+}
+
+/// Heights below, at and above those of a band, and of several; the results are those of the layers one
+/// after the other, to the last bit.
+#[test]
+fn layers_in_bands_are_the_layers_whole() {
+    let (level, leaky) = (Level::detect(), Epilogue::LeakyRelu(0.2));
+    let weights = |outputs: usize, inputs: usize, area: usize, seed| {
+        let weight = values(outputs * inputs * area, seed);
+        (weight, values(outputs, seed + 1))
+    };
+    let conv = |size, outputs, inputs, area, seed| {
+        let (weight, bias) = weights(outputs, inputs, area, seed);
+        Conv::forward(size, &[inputs], &weight, &bias)
+    };
+    let (up_weight, up_bias) = (values(17 * 10 * 4, 3), values(10, 4));
+    let (weight, bias) = weights(18, 13, 9, 5);
+    let layers = Layers {
+        up_weight: &up_weight,
+        up_bias: &up_bias,
+        weight: &weight,
+        bias: &bias,
+        image: 3,
+    };
+    let first = conv(Size::Three, 18, 3, 9, 7);
+    let upconv = UpConv::new(level, layers);
+    let second = conv(Size::Three, 21, 18, 9, 9);
+    let tail = [conv(Size::One, 9, 21, 1, 11), conv(Size::One, 3, 9, 1, 13)];
+    let chain = tail.each_ref().map(|conv| (conv, leaky));
+
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(2);
+    threads.build().unwrap().install(|| {
+        for (n, h, w) in [
+            (1, 4, 6),
+            (2, 30, 6),
+            (1, 32, 900),
+            (1, 72, 514),
+            (3, 106, 600),
+        ] {
+            let shape = |c| Shape { n, h, w, c };
+            let small = |c| Shape {
+                n,
+                h: h / 2,
+                w: w / 2,
+                c,
+            };
+            let image = tensor(shape(3), &values(n * h * w * 3, 1));
+            let from = tensor(small(17), &values(n * h * w / 4 * 17, 2));
+            let mut side = Tensor::zeros(small(upconv::side_channels(3)));
+            upconv::side(Some(&image), &mut side);
+
+            let arena = &mut Arena::default();
+            let (mut got, mut want) = (Tensor::zeros(small(21)), Tensor::zeros(small(21)));
+            let mut between = Tensor::zeros(shape(18));
+            first.run(level, &[&image], &mut between, leaky);
+            second.run_pooled(level, &[&between], &mut want, leaky, arena);
+            let of = First::Conv(&first, &image);
+            let second_layer = (&second, 21, leaky);
+            bands::run(
+                level,
+                (of, 18, leaky),
+                second_layer,
+                Then::Pool,
+                &mut got,
+                arena,
+            );
+            assert_eq!(read(&got), read(&want), "pooled, {n} of {h}x{w}");
+
+            let (mut got, mut want) = (Tensor::zeros(shape(3)), Tensor::zeros(shape(3)));
+            let mut after = Tensor::zeros(shape(21));
+            upconv.run(level, &from, &side, &mut between, leaky);
+            second.run(level, &[&between], &mut after, leaky);
+            conv::run_chain(level, &chain, &after, &mut want);
+            let of = First::UpConv(&upconv, &from, &side);
+            let then = Then::Chain(&chain);
+            // Memory that held other values, as in every call but the first.
+            bands::run(level, (of, 18, leaky), second_layer, then, &mut got, arena);
+            bands::run(level, (of, 18, leaky), second_layer, then, &mut got, arena);
+            assert_eq!(read(&got), read(&want), "a chain, {n} of {h}x{w}");
+        }
     });
 }
 

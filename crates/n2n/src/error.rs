@@ -82,12 +82,52 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// A run folder is in use.
+    #[error("another process is training in {}", path.display())]
+    RunLocked {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A file of settings cannot be understood.
+    #[error("{}: {reason}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
     /// The loss or a gradient of a training step is not a finite number.
-    #[error("the loss or a gradient is not finite at epoch {epoch}, iteration {iteration}")]
+    #[error(
+        "the loss or a gradient is not finite at epoch {epoch}, iteration {iteration}, on {images}; \
+         the last good checkpoint is {}",
+        checkpoint.display()
+    )]
     NotFinite {
         /// Epoch, counted from 1.
         epoch: usize,
         /// Iteration within the epoch, counted from 1.
+        iteration: usize,
+        /// The names of the step's images.
+        images: String,
+        /// The checkpoint from before it.
+        checkpoint: PathBuf,
+    },
+    /// Work was ended on request.
+    #[error("stopped on request")]
+    Stopped,
+    /// A run cannot write to its folder.
+    #[error(
+        "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} is kept: {}",
+        checkpoint.display()
+    )]
+    Unsaved {
+        /// What the system said.
+        reason: Box<Error>,
+        /// The checkpoint that is kept.
+        checkpoint: PathBuf,
+        /// Its epoch, counted from 1.
+        epoch: usize,
+        /// Steps taken in that epoch.
         iteration: usize,
     },
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use walkdir::WalkDir;
 
@@ -26,12 +27,75 @@ pub fn write_atomically(
         let file = File::options().write(true).open(path);
         return fill(&mut file.map_err(Error::io(path))?);
     }
-    let (mut file, target) = replacement(path)?;
-    fill(file.as_file_mut())?;
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    file.persist(&target)
-        .map_err(|failed| Error::io(path)(failed.error))?;
-    Ok(())
+    let (mut unfinished, target) = replacement(path)?;
+    fill(unfinished.file().as_file_mut())?;
+    // Who may read a file that is replaced may read the new one, and nobody else.
+    if let Ok(replaced) = fs::metadata(&target) {
+        let file = unfinished.file().as_file();
+        file.set_permissions(replaced.permissions())
+            .map_err(Error::io(path))?;
+    }
+    unfinished
+        .file()
+        .as_file()
+        .sync_all()
+        .map_err(Error::io(path))?;
+    unfinished.persist(&target).map_err(Error::io(path))
+}
+
+/// Removes what [`write_atomically`] has begun and not finished, for a program that is about to end in
+/// the middle of its work. Until it ends, every other thread that begins or finishes a file waits.
+pub fn remove_unfinished() {
+    let unfinished = lock();
+    for path in unfinished.iter() {
+        // What cannot be removed is left; nobody would hear of it.
+        let _ = fs::remove_file(path);
+    }
+    std::mem::forget(unfinished);
+}
+
+/// The temporary files of this process, which a signal must not leave behind.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A temporary file that is removed unless it is made a file of its own.
+struct Unfinished(Option<tempfile::NamedTempFile>);
+
+impl Unfinished {
+    fn in_folder(folder: &Path) -> io::Result<Self> {
+        let mut unfinished = lock();
+        let file = temporary_file(folder)?;
+        unfinished.push(file.path().to_path_buf());
+        Ok(Self(Some(file)))
+    }
+
+    fn file(&mut self) -> &mut tempfile::NamedTempFile {
+        self.0.as_mut().expect("there until it is finished")
+    }
+
+    fn persist(mut self, target: &Path) -> io::Result<()> {
+        let mut unfinished = lock();
+        let Some(file) = self.0.take() else {
+            return Ok(());
+        };
+        unfinished.retain(|path| path != file.path());
+        file.persist(target)
+            .map(drop)
+            .map_err(|failed| failed.error)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take() {
+            let mut unfinished = lock();
+            unfinished.retain(|path| path != file.path());
+            drop(file);
+        }
+    }
 }
 
 /// Refuses a path that [`write_atomically`] could not write, before hours of work for what is to be
@@ -97,7 +161,7 @@ fn is_device(path: &Path) -> bool {
 }
 
 /// A temporary file in the folder of the file that `path` names or links to, and the path of that.
-fn replacement(path: &Path) -> Result<(tempfile::NamedTempFile, PathBuf)> {
+fn replacement(path: &Path) -> Result<(Unfinished, PathBuf)> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -110,7 +174,7 @@ fn replacement(path: &Path) -> Result<(tempfile::NamedTempFile, PathBuf)> {
             _ => error,
         })
     })?;
-    let file = temporary_file(folder).map_err(Error::io(path))?;
+    let file = Unfinished::in_folder(folder).map_err(Error::io(path))?;
     Ok((file, target))
 }
 

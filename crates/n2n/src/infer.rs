@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
-use crate::denoise::{denoise_in_tiles, tile_pixels};
+use crate::denoise::{Options, denoise_in_tiles};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::{self, ssim};
@@ -36,8 +36,7 @@ impl Engine for CpuNetwork {
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
-        let max_pixels = tile_pixels(self.architecture());
-        denoise_in_parts(self, noisy, max_pixels)
+        denoise_in_tiles(self, noisy, Options::default().max_bytes)
     }
 }
 
@@ -221,20 +220,6 @@ fn run_batch(
     Ok(())
 }
 
-/// Denoises a batch in calls of whole images, of at most `max_pixels` pixels, so that a large batch
-/// takes no more memory than a small one; an image that alone has more is denoised in tiles.
-fn denoise_in_parts(network: &mut dyn Network, noisy: &Batch, max_pixels: usize) -> Result<Batch> {
-    let pixels = (noisy.h * noisy.w).max(1);
-    let images = (max_pixels / pixels).max(1);
-    let mut data = Vec::with_capacity(noisy.data.len());
-    for part in noisy.data.chunks(images * pixels * noisy.c) {
-        let n = part.len() / (pixels * noisy.c);
-        let part = Batch::new(n, noisy.h, noisy.w, noisy.c, part.to_vec());
-        data.extend(denoise_in_tiles(network, &part, max_pixels)?.data);
-    }
-    Ok(Batch { data, ..*noisy })
-}
-
 /// What `stage` makes; its time is added to `total`.
 fn timed<T>(total: &mut Duration, stage: impl FnOnce() -> Result<T>) -> Result<T> {
     let began = Instant::now();
@@ -251,7 +236,6 @@ mod tests {
 
     use super::*;
     use crate::image::Depth;
-    use crate::network::fake::Fake;
 
     /// Adds 0.5 to each value, and notes the batches it saw.
     struct Brighter {
@@ -335,22 +319,6 @@ mod tests {
             let brighter: Vec<u8> = from.to_bytes().iter().map(|byte| byte + 128).collect();
             assert_eq!(to.to_bytes(), brighter, "{}", output.display());
             assert_eq!(to.depth, Depth::U8);
-        }
-    }
-
-    #[test]
-    fn a_large_batch_is_denoised_in_whole_images() {
-        let (n, h, w) = (5, 64, 96);
-        let pixels = (0..n * h * w).map(|i| i as f32).collect();
-        let batch = Batch::new(n, h, w, 1, pixels);
-        for (max_images, want) in [(5, vec![5]), (2, vec![2, 2, 1]), (1, vec![1; 5])] {
-            let mut network = Fake::identity(1);
-            let max_pixels = max_images * h * w;
-            let denoised = denoise_in_parts(&mut network, &batch, max_pixels).unwrap();
-            assert_eq!(denoised, batch);
-            let seen: Vec<_> = network.seen.iter().map(|&(n, h, w, _)| (n, h, w)).collect();
-            let want: Vec<_> = want.into_iter().map(|n| (n, h, w)).collect();
-            assert_eq!(seen, want);
         }
     }
 

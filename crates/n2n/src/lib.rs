@@ -13,6 +13,8 @@
 
 pub mod autolog;
 pub mod batch;
+pub mod bench;
+pub mod corrupt;
 pub mod cpu;
 pub mod denoise;
 pub mod error;
@@ -25,8 +27,9 @@ pub mod neighbors;
 pub mod network;
 pub mod noise;
 pub mod numpy;
+pub mod predict;
 pub mod prepare;
-pub mod report;
+mod reflect;
 pub mod system;
 pub mod train;
 pub mod unet;

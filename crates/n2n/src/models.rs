@@ -47,6 +47,10 @@ pub fn load_with_format(model: Option<&Path>) -> Result<(Weights, Format)> {
         .iter()
         .find(|shipped| Path::new(shipped.name) == model)
     {
+        None if model.is_dir() => Err(Error::Weights {
+            path: model.to_path_buf(),
+            reason: "expected a weight file, found a folder".into(),
+        }),
         Some(shipped) => {
             let (mut weights, format) = Weights::decode(shipped.bytes, model)?;
             weights.metadata.insert("license".into(), LICENSE.into());
@@ -91,6 +95,11 @@ mod tests {
         let error = load(Some(&file)).unwrap_err().to_string();
         assert!(error.contains("found a file that begins with"), "{error}");
         let error = load(Some(folder.path())).unwrap_err().to_string();
+        assert!(
+            error.contains("expected a weight file, found a folder"),
+            "{error}"
+        );
+        let error = load(Some(Path::new("nowhere"))).unwrap_err().to_string();
         assert!(
             error.contains("no such file") && error.contains("shipped: gauss5_50"),
             "{error}"

@@ -10,6 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Poisson, StandardNormal};
 use rayon::prelude::*;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -71,6 +72,33 @@ impl Noise {
         noisy
     }
 
+    /// [`Noise::corrupt`] in place and on this thread alone, for threads that have nothing else to do.
+    pub fn corrupt_in_place(&self, images: &mut Batch, rng: &mut impl Rng) {
+        let seeds: Vec<u64> = (0..images.n).map(|_| rng.random()).collect();
+        for (i, seed) in seeds.into_iter().enumerate() {
+            self.corrupt_image(images.image_mut(i), &mut ChaCha8Rng::seed_from_u64(seed));
+        }
+    }
+
+    /// The noise at one level: of a range, one drawn from it.
+    #[must_use]
+    pub fn at_one_level(self, rng: &mut impl Rng) -> Self {
+        match self {
+            Self::None => self,
+            Self::Gauss { min, max } => {
+                let sigma = NoiseLevel(level(min.0, max.0, rng));
+                Self::Gauss {
+                    min: sigma,
+                    max: sigma,
+                }
+            }
+            Self::Poisson { min, max } => {
+                let lam = level(min, max, rng);
+                Self::Poisson { min: lam, max: lam }
+            }
+        }
+    }
+
     /// The noise of the paper's evaluation on one image, drawn from NumPy's stream.
     ///
     /// The draws and the arithmetic are those of the reference, to the bit: for a range of levels
@@ -102,7 +130,8 @@ impl Noise {
         }
     }
 
-    fn corrupt_image(&self, image: &mut [f32], rng: &mut impl Rng) {
+    /// Fresh noise on the pixels of one image, all channels; a range of levels is drawn from once.
+    pub(crate) fn corrupt_image(&self, image: &mut [f32], rng: &mut impl Rng) {
         match *self {
             Self::None => {}
             Self::Gauss { min, max } => {
@@ -178,6 +207,19 @@ impl FromStr for Noise {
                 max: NoiseLevel::from_8bit(max),
             }
         })
+    }
+}
+
+impl Serialize for Noise {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Noise {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -395,6 +437,9 @@ mod tests {
         assert_ne!(first, gauss.corrupt(&clean, &mut rng));
         assert_ne!(first.image(0), first.image(1));
         let again = gauss.corrupt(&clean, &mut ChaCha8Rng::seed_from_u64(4));
+        let mut in_place = clean.clone();
+        gauss.corrupt_in_place(&mut in_place, &mut ChaCha8Rng::seed_from_u64(4));
+        assert_eq!(in_place, again);
         assert_eq!(first, again, "a seed decides the noise");
     }
 

@@ -16,10 +16,14 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::image::{self, Encoding, Image};
+use crate::image::{self, Encoding, Format, Image};
 
 /// JPEG at its best, for the training images' own noise is part of what the network learns from.
-const ENCODING: Encoding = Encoding::Jpeg { quality: 100 };
+const ENCODING: Encoding = Encoding {
+    format: Format::Jpeg,
+    depth: None,
+    quality: 100,
+};
 
 /// What to prepare, and where.
 #[derive(Debug, Clone)]

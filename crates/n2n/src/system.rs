@@ -16,15 +16,36 @@ pub fn os_version() -> String {
     }
 }
 
+/// The processor's name for itself, where the system tells it; else its architecture.
+pub fn processor() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    match name {
+        Some((_, name)) => name.trim().escape_debug().to_string(),
+        None => std::env::consts::ARCH.into(),
+    }
+}
+
 /// Resident memory of this process in MB (of 2²⁰ bytes): on Linux the most it has had, elsewhere
 /// what it has now. None where the system does not tell.
 pub fn rss_mb() -> Option<f64> {
     #[cfg(target_os = "linux")]
-    let bytes = peak_rss_bytes(&fs::read_to_string("/proc/self/status").ok()?)?;
+    return peak_rss_mb();
     #[cfg(not(target_os = "linux"))]
-    let bytes = memory_stats::memory_stats()?.physical_mem as u64;
-    Some(bytes as f64 / f64::from(1 << 20))
+    Some(memory_stats::memory_stats()?.physical_mem as f64 / MB)
 }
+
+/// The most resident memory this process has had, in MB (of 2²⁰ bytes). None but on Linux.
+pub fn peak_rss_mb() -> Option<f64> {
+    #[cfg(target_os = "linux")]
+    return Some(peak_rss_bytes(&fs::read_to_string("/proc/self/status").ok()?)? as f64 / MB);
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+const MB: f64 = (1 << 20) as f64;
 
 /// `VmHWM`, the high-water mark of resident memory, of a `/proc/…/status` (man 5 proc).
 #[cfg(target_os = "linux")]
@@ -59,6 +80,7 @@ mod tests {
         );
         assert_eq!(pretty_name("PRETTY_NAME=''\n"), None);
         assert_eq!(pretty_name("NAME=x\n"), None);
+        assert!(!processor().is_empty());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
     // Wrong tensors are said once, whatever is to be written.
     let mut network = CpuNetwork::from_weights(&weights)
         .with_context(|| args.model_path.display().to_string())?;
+    network.set_level(args.processor.level());
     if let Some(license) = &args.license {
         weights.metadata.insert("license".into(), license.clone());
     }

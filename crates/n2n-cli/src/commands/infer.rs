@@ -12,7 +12,7 @@ use n2n::infer::{self, Config, Denoised, Engine, Inference, REFERENCE_SIDE, Scor
 use n2n::{Error, files, models, system};
 
 use crate::args::{self, Precision};
-use crate::jobs::jobs;
+use crate::jobs::{AsPng, jobs};
 use crate::rten_engine::RtenModel;
 use crate::ui::Ui;
 
@@ -21,7 +21,7 @@ use crate::ui::Ui;
 pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     refuse_what_is_missing(args)?;
     note_what_makes_no_difference(args, ui);
-    let jobs = jobs([&args.input_file], &args.save_dir)?;
+    let jobs = jobs([&args.input_file], &args.save_dir, &AsPng)?;
     let config = Config {
         images: jobs
             .into_iter()
@@ -104,8 +104,9 @@ impl Model {
         match args.engine {
             args::Engine::Native => {
                 let weights = models::load(Some(&args.model_file))?;
-                let network = CpuNetwork::from_weights(&weights)
+                let mut network = CpuNetwork::from_weights(&weights)
                     .with_context(|| args.model_file.display().to_string())?;
+                network.set_level(args.processor.level());
                 Ok(Self::Native(network))
             }
             args::Engine::Rten => Ok(Self::Rten(RtenModel::load(&args.model_file)?)),

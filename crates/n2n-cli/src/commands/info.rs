@@ -15,13 +15,13 @@ use crate::ui::Ui;
 pub fn run(args: &args::Info, ui: Ui) -> anyhow::Result<ExitCode> {
     let text = match &args.model_path {
         Some(model) => describe_model(model)?,
-        None => describe_build(),
+        None => describe_build(args.processor.level()),
     };
     ui.result(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe_build() -> String {
+fn describe_build(level: Level) -> String {
     let mut text = format!("n2n {}\n", env!("CARGO_PKG_VERSION"));
     let system = format!("{} {}", std::env::consts::ARCH, std::env::consts::OS);
     entry(&mut text, "system", system);
@@ -29,7 +29,7 @@ fn describe_build() -> String {
         .iter()
         .map(|level| level.name())
         .collect();
-    entry(&mut text, "cpu level", Level::detect());
+    entry(&mut text, "cpu level", level);
     entry(&mut text, "levels", levels.join(", "));
     entry(&mut text, "threads", rayon::current_num_threads());
     entry(&mut text, "default model", models::DEFAULT);

@@ -1,5 +1,7 @@
 //! One file a command: arguments into a checked config, call the library, render the result.
 
+pub mod bench;
+pub mod corrupt;
 pub mod export;
 pub mod infer;
 pub mod info;

@@ -1,53 +1,104 @@
 //! `n2n predict`
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use indicatif::ProgressBar;
 use n2n::cpu::CpuNetwork;
-use n2n::denoise::{denoise_image, tile_pixels};
-use n2n::image::Image;
+use n2n::denoise::{Options, Padding};
+use n2n::error::Error;
+use n2n::image::{Depth, Encoding, Format, Limits, Reader};
 use n2n::network::Network;
-use n2n::{files, models};
+use n2n::predict::{self, Config, Done, Event, Input, Output};
+use n2n::{files, image, models};
 
-use crate::args;
-use crate::jobs::{Job, jobs};
+use crate::args::{self, Pad};
+use crate::jobs::{self, Job, Naming};
 use crate::ui::Ui;
 
-/// Runs the command: every input is denoised and written as `<name>_denoise.png`.
+/// Seconds between two lines of progress.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the command: every input is denoised and written under its name with a suffix.
 ///
 /// An input that cannot be read, or a result that cannot be written, is reported, and the others go
 /// on. A folder that cannot be written to at all is found out before the work.
 pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
-    let inputs = args.inputs.iter().chain(&args.image_path);
-    let jobs = jobs(inputs, &args.save_dir)?;
+    check_names(args)?;
+    let (jobs, skipped) = jobs(args)?;
     let mut network = load(&args.model_path)?;
-    if let Some(first) = jobs.first() {
-        files::check_writable(&first.output)?;
+    network.set_level(args.processor.level());
+    if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
+        files::check_writable(first)?;
     }
+    if let Some(json) = &args.json {
+        files::check_writable(json)?;
+    }
+    let mut report = Report {
+        args,
+        ui,
+        jobs: &jobs,
+        bar: ui.progress(jobs.len() as u64),
+        failed: 0,
+        lost: None,
+        entries: Vec::new(),
+        started: Instant::now(),
+        line_at: Instant::now(),
+    };
+    predict::predict(&mut network, &jobs, &config(args), |event| {
+        report.tell(event);
+    })?;
+    report.finish(skipped)
+}
 
-    let bar = ui.progress(jobs.len() as u64);
-    let mut failed = 0;
-    for job in &jobs {
-        bar.set_message(job.input.display().to_string());
-        match denoise(job, &mut network) {
-            Ok(()) => bar.suspend(|| ui.result(job.output.display()))?,
-            Err(error) => {
-                failed += 1;
-                bar.suspend(|| ui.error(format_args!("{error:#}")));
-            }
-        }
-        bar.inc(1);
+/// Refuses names that would lead elsewhere than they seem to.
+fn check_names(args: &args::Predict) -> anyhow::Result<()> {
+    if args.suffix.contains(std::path::is_separator) {
+        bail!(
+            "--suffix: expected a part of a name, found {:?}",
+            args.suffix
+        );
     }
-    bar.finish_and_clear();
-    if failed > 0 && jobs.len() > 1 {
-        ui.error(format_args!("{failed} of {} images failed", jobs.len()));
+    // As when the name of an image comes where that of the report is expected.
+    if let Some(json) = args.json.as_ref().filter(|json| image::is_supported(json)) {
+        bail!(
+            "--json: expected a name for the report, found that of an image, {}",
+            json.display()
+        );
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(())
+}
+
+fn config(args: &args::Predict) -> Config {
+    Config {
+        options: Options {
+            padding: match args.pad {
+                Pad::Multiple => Padding::Multiple,
+                Pad::Square => Padding::Square,
+            },
+            tile: args.tile,
+            max_bytes: args.max_memory,
+            strength: args.strength,
+            ensemble: args.ensemble,
+        },
+        range: args.range,
+        limits: limits(args),
+    }
+}
+
+/// Samples that have to be in memory take four bytes and what they are decoded from; more than the
+/// memory that may be used would not fit.
+fn limits(args: &args::Predict) -> Limits {
+    Limits {
+        pixels: args.max_pixels,
+        samples: Limits::default().samples.max(args.max_memory / 4),
+    }
 }
 
 fn load(model: &Path) -> anyhow::Result<CpuNetwork> {
@@ -63,10 +114,352 @@ fn load(model: &Path) -> anyhow::Result<CpuNetwork> {
     }
 }
 
-fn denoise(job: &Job, network: &mut CpuNetwork) -> anyhow::Result<()> {
-    let noisy = Image::read(&job.input)?;
-    let max_pixels = tile_pixels(network.architecture());
-    let image = denoise_image(network, noisy, max_pixels)
-        .with_context(|| job.input.display().to_string())?;
-    Ok(image.write(&job.output)?)
+/// What is to be done, and how many images are left out because their results are there.
+fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
+    let inputs: Vec<&PathBuf> = args.inputs.iter().chain(&args.image_path).collect();
+    if inputs.iter().any(|input| is_stream(input)) {
+        if inputs.len() > 1 || args.in_place || args.residual || args.compare {
+            bail!("-: standard input is denoised alone, to standard output");
+        }
+        return Ok((vec![stream(args)?], 0));
+    }
+    let inputs = jobs::expanded(inputs)?;
+    let found = if args.in_place {
+        jobs::in_place(&inputs)?
+    } else {
+        jobs::jobs(&inputs, &args.save_dir, &Named(args))?
+    };
+    let mut jobs = Vec::with_capacity(found.len());
+    let mut skipped = 0;
+    let mut outputs = HashMap::new();
+    for job in found {
+        if args.skip_existing && job.output.exists() {
+            skipped += 1;
+            continue;
+        }
+        let job = predict_job(args, job)?;
+        for output in [&job.residual, &job.compare].into_iter().flatten() {
+            if let Some(other) = outputs.insert(output.clone(), job.input.clone()) {
+                let (other, this) = (name(&other), name(&job.input));
+                bail!("{other} and {this} would both become {}", output.display());
+            }
+        }
+        jobs.push(job);
+    }
+    for job in &jobs {
+        let result = path(&job.output).and_then(|output| outputs.get(output));
+        if let Some(other) = result {
+            bail!("{}: also an output of {}", name(&job.input), name(other));
+        }
+        if let Input::File(input) = &job.input
+            && outputs.contains_key(input)
+        {
+            bail!("{}: an output would replace this input", input.display());
+        }
+    }
+    Ok((jobs, skipped))
+}
+
+fn predict_job(args: &args::Predict, Job { input, output }: Job) -> anyhow::Result<predict::Job> {
+    let beside = |kind: &str| {
+        let mut name = output.file_stem().unwrap_or_default().to_os_string();
+        let suffix = args.suffix.as_str();
+        // In the place of the suffix, when there is one.
+        if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(suffix))
+            && !args.in_place
+        {
+            name = OsString::from(stem);
+        }
+        name.push(kind);
+        if let Some(extension) = output.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        output.with_file_name(name)
+    };
+    let reference = match &args.reference {
+        Some(folder) if folder.is_dir() => input.file_name().map(|name| folder.join(name)),
+        other => other.clone(),
+    };
+    let format = match args.format {
+        Some(format) => format.get(),
+        None => format_of(&input),
+    };
+    Ok(predict::Job {
+        residual: args.residual.then(|| beside("_residual")),
+        compare: args.compare.then(|| beside("_compare")),
+        reference,
+        encoding: encoding(args, format)?,
+        input: Input::File(input),
+        output: Output::File(output),
+    })
+}
+
+fn encoding(args: &args::Predict, format: Format) -> anyhow::Result<Encoding> {
+    let depth = args.depth.map(args::ImageDepth::get);
+    if let Some(depth) = depth.filter(|depth| !format.depths().contains(depth)) {
+        bail!("--depth: {format:?} has no samples of {}", bits(depth));
+    }
+    Ok(Encoding {
+        format,
+        depth,
+        quality: args.quality,
+    })
+}
+
+fn bits(depth: Depth) -> &'static str {
+    match depth {
+        Depth::U8 => "8 bits",
+        Depth::U16 => "16 bits",
+        Depth::F32 => "32-bit floats",
+    }
+}
+
+fn is_stream(input: &Path) -> bool {
+    input == Path::new("-")
+}
+
+/// Standard input, read whole.
+fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
+    let mut bytes = Vec::new();
+    let most = args.max_memory;
+    std::io::stdin()
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .context("standard input")?;
+    if bytes.len() as u64 > most {
+        bail!("standard input: expected at most {most} bytes; raise --max-memory");
+    }
+    let format = match args.format {
+        Some(format) => format.get(),
+        None => Reader::from_bytes(Path::new("-"), bytes.as_slice(), limits(args))?.format(),
+    };
+    Ok(predict::Job {
+        input: Input::Bytes(bytes.into()),
+        output: Output::Memory,
+        residual: None,
+        compare: None,
+        reference: None,
+        encoding: encoding(args, format)?,
+    })
+}
+
+/// `<name><suffix>` and the extension of the format.
+struct Named<'a>(&'a args::Predict);
+
+impl Naming for Named<'_> {
+    fn goes_on(&self) -> bool {
+        self.0.skip_existing
+    }
+
+    fn name(&self, image: &Path, mut stem: OsString) -> OsString {
+        stem.push(&self.0.suffix);
+        stem.push(".");
+        let kept = image.extension();
+        match self.0.format.map(args::ImageFormat::get) {
+            Some(format) => stem.push(format.extensions()[0]),
+            None => match (kept, format_of(image)) {
+                (Some(kept), format) if Format::of_name(image) == Some(format) => stem.push(kept),
+                (_, format) => stem.push(format.extensions()[0]),
+            },
+        }
+        stem
+    }
+}
+
+/// The format of a file by what it begins with, whatever its name says; by its name where it cannot be
+/// read, which is said when it is its turn.
+fn format_of(image: &Path) -> Format {
+    let mut start = Vec::new();
+    let read = File::open(image).and_then(|file| file.take(16).read_to_end(&mut start));
+    read.ok()
+        .and_then(|_| Format::of_content(&start))
+        .or_else(|| Format::of_name(image))
+        .unwrap_or(Format::Png)
+}
+
+fn path(output: &Output) -> Option<&Path> {
+    match output {
+        Output::File(path) => Some(path),
+        Output::Memory => None,
+    }
+}
+
+fn name(input: &Input) -> String {
+    match input {
+        Input::File(path) => path.display().to_string(),
+        Input::Bytes(_) => "-".into(),
+    }
+}
+
+/// What is said while the jobs run, and kept for the end.
+struct Report<'a> {
+    args: &'a args::Predict,
+    ui: Ui,
+    jobs: &'a [predict::Job],
+    bar: ProgressBar,
+    failed: usize,
+    /// Why a result could not be said.
+    lost: Option<anyhow::Error>,
+    entries: Vec<serde_json::Value>,
+    started: Instant,
+    line_at: Instant,
+}
+
+impl Report<'_> {
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Progress {
+                job,
+                pages,
+                rows,
+                height,
+            } => self.progress(job, pages, rows, height),
+            Event::Ended { job, result } => {
+                let said = self.ended(job, result);
+                self.lost = self.lost.take().or(said.err());
+                self.bar.set_position(job as u64 + 1);
+            }
+        }
+    }
+
+    fn progress(&mut self, job: usize, pages: usize, rows: usize, height: usize) {
+        let name = name(&self.jobs[job].input);
+        let percent = 100 * rows / height.max(1);
+        let page = if pages > 0 {
+            format!(", page {}", pages + 1)
+        } else {
+            String::new()
+        };
+        let message = format!("{name}{page}: {percent} %");
+        self.bar.set_message(message.clone());
+        if self.ui.wants_lines() && self.line_at.elapsed() > LINE_EVERY {
+            self.line_at = Instant::now();
+            let done = job as f64 + rows as f64 / height.max(1) as f64;
+            let left = self.started.elapsed().as_secs_f64() * (self.jobs.len() as f64 / done - 1.0);
+            let ui = self.ui;
+            ui.note(format!(
+                "{job} of {} images, {message}, about {left:.0} s left",
+                self.jobs.len()
+            ));
+        }
+    }
+
+    fn ended(&mut self, at: usize, result: Result<Done, Error>) -> anyhow::Result<()> {
+        let job = &self.jobs[at];
+        let mut entry = serde_json::json!({
+            "input": name(&job.input),
+            "output": path(&job.output).map(|path| path.display().to_string()),
+        });
+        let said = match result {
+            Ok(mut done) => {
+                describe(&done, &mut entry);
+                self.bar.suspend(|| self.say(job, &mut done))
+            }
+            Err(error) => {
+                self.failed += 1;
+                entry["error"] = error.to_string().into();
+                let error = anyhow::Error::from(error);
+                self.bar.suspend(|| match path(&job.output) {
+                    None => self.ui.error(format_args!("standard input: {error:#}")),
+                    Some(_) => self.ui.error(in_context(&name(&job.input), &error)),
+                });
+                Ok(())
+            }
+        };
+        self.entries.push(entry);
+        said
+    }
+
+    fn say(&self, job: &predict::Job, done: &mut Done) -> anyhow::Result<()> {
+        match &job.output {
+            Output::Memory => self
+                .ui
+                .result_bytes(&done.bytes.take().unwrap_or_default())?,
+            Output::File(path) => self.ui.result(path.display())?,
+        }
+        for path in job.residual.iter().chain(&job.compare) {
+            self.ui.result(path.display())?;
+        }
+        if let Some([noisy, denoised]) = done.scores {
+            self.ui.result(format_args!(
+                "{}: psnr:{:.2} ssim:{:.4} noisy, psnr:{:.2} ssim:{:.4} denoised",
+                name(&job.input),
+                noisy.0,
+                noisy.1,
+                denoised.0,
+                denoised.1
+            ))?;
+        }
+        if done.depth.0 != Depth::U8 && done.range != (0.0, 1.0) {
+            let unit = if done.depth.0 == Depth::U16 {
+                65535.0
+            } else {
+                1.0
+            };
+            self.ui.note(format_args!(
+                "{}: values from {} to {} are the network's 0 to 1",
+                name(&job.input),
+                done.range.0 * unit,
+                done.range.1 * unit
+            ));
+        }
+        Ok(())
+    }
+
+    fn finish(self, skipped: usize) -> anyhow::Result<ExitCode> {
+        self.bar.finish_and_clear();
+        let (failed, all) = (self.failed, self.jobs.len());
+        if failed > 0 && all > 1 {
+            self.ui
+                .error(format_args!("{failed} of {all} images failed"));
+        }
+        if skipped > 0 {
+            self.ui.note(format_args!(
+                "{skipped} images left out: their results are there"
+            ));
+        }
+        if let Some(path) = &self.args.json {
+            let report = serde_json::json!({
+                "elapsed_s": self.started.elapsed().as_secs_f64(),
+                "images": all,
+                "failed": failed,
+                "skipped": skipped,
+                "files": self.entries,
+            });
+            files::write_atomically(path, |out| {
+                serde_json::to_writer_pretty(out, &report)
+                    .map_err(|error| Error::io(path)(error.into()))
+            })?;
+        }
+        match self.lost {
+            Some(error) => Err(error),
+            None if failed == 0 => Ok(ExitCode::SUCCESS),
+            None => Ok(ExitCode::FAILURE),
+        }
+    }
+}
+
+/// The error with the name of the image, unless it says that itself.
+fn in_context(name: &str, error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    if text.starts_with(name) {
+        text
+    } else {
+        format!("{name}: {text}")
+    }
+}
+
+/// What the report says of an image that was denoised.
+fn describe(done: &Done, entry: &mut serde_json::Value) {
+    entry["width"] = done.size.1.into();
+    entry["height"] = done.size.0.into();
+    entry["pages"] = done.pages.into();
+    entry["channels"] = done.channels.into();
+    entry["depth"] = bits(done.depth.1).into();
+    entry["seconds"] = done.elapsed_s.into();
+    if let Some([noisy, denoised]) = done.scores {
+        entry["noisy"] = serde_json::json!({"psnr_db": noisy.0, "ssim": noisy.1});
+        entry["denoised"] = serde_json::json!({"psnr_db": denoised.0, "ssim": denoised.1});
+    }
 }

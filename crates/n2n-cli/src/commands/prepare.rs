@@ -21,8 +21,13 @@ pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    render(&config, &prepared?, ui)?;
-    Ok(ExitCode::SUCCESS)
+    let prepared = prepared?;
+    render(&config, &prepared, ui)?;
+    Ok(if prepared.kept() > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn render(config: &Prepare, prepared: &Prepared, ui: Ui) -> anyhow::Result<()> {
@@ -45,7 +50,7 @@ fn render(config: &Prepare, prepared: &Prepared, ui: Ui) -> anyhow::Result<()> {
     ))?;
     ui.result(format_args!("  {} unreadable", prepared.unreadable.len()))?;
     if kept == 0 {
-        ui.warn("there is nothing to train on");
+        ui.error("there is nothing to train on");
     }
     Ok(())
 }

@@ -1,70 +1,123 @@
 //! `n2n train`
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use n2n::cpu::CpuNetwork;
 use n2n::error::Error;
-use n2n::train::{Config, Event};
-use n2n::unet::UNet;
+use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, config::Span, folder};
+use toml::Table;
 
 use crate::args;
+use crate::interrupt;
 use crate::ui::Ui;
+
+/// Settings that a resumed run may be given anew: they change none of its results.
+const RESUMABLE: [&str; 6] = [
+    "data_dir",
+    "val_dirs",
+    "keep",
+    "checkpoint_every",
+    "loader_threads",
+    "cache_mb",
+];
+
+/// Time between two lines of progress where there is no terminal for a bar.
+const PLAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.gpu_devices.is_some() || args.parallel.is_some() {
         ui.note("note: this program trains on the CPU; --gpu-devices and --parallel do nothing");
     }
-    let config = config(args);
-    config.check()?;
-    let unet = UNet::new(args.n_feature, args.n_channel)?;
-    let mut network = CpuNetwork::initial_scaled(unet, args.init_scale, args.seed);
+    let (config, start) = settings(args, ui)?;
+    let mut network = CpuNetwork::initial_scaled(config.unet()?, config.init_scale, config.seed);
+    network.set_level(args.processor.level());
+    let stop = interrupt::stop_flag(ui);
 
     let mut screen = Screen::new(ui);
-    let outcome = n2n::train::run(&config, &mut network, &mut |event| screen.show(event));
+    let outcome = n2n::train::run(&config, start, &mut network, &stop, &mut |event| {
+        screen.show(event);
+    });
     screen.bar.finish_and_clear();
+    let resume = format!("n2n train --resume {}", config.folder().display());
     match outcome {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error @ Error::RunExists { .. }) => Err(anyhow::anyhow!(
-            "{error}\nhint: choose another --log-name, or pass --overwrite"
-        )),
+        Ok(Outcome::Finished) => Ok(ExitCode::SUCCESS),
+        Ok(Outcome::Stopped) => {
+            ui.note(format!("stopped and saved; to go on: {resume}"));
+            Ok(ExitCode::from(interrupt::STATUS))
+        }
+        Err(error @ Error::RunExists { .. }) => bail!(
+            "{error}\nhint: choose another --log-name, or pass --resume {} or --overwrite",
+            config.folder().display()
+        ),
+        Err(error @ Error::Unsaved { .. }) => {
+            bail!("{error}\nhint: make room, then {resume}")
+        }
+        Err(error @ Error::NotFinite { .. }) => bail!(
+            "{error}\nhint: look at these images; a lower --lr, or a start from another --seed, may help"
+        ),
         Err(error) => Err(error.into()),
     }
 }
 
-fn config(args: &args::Train) -> Config {
-    Config {
-        noise: args.noisetype,
-        data_dir: args.data_dir.clone(),
-        val_dirs: args
-            .val_dirs
-            .clone()
-            .unwrap_or_else(|| "./validation".into()),
-        save_model_path: args.save_model_path.clone(),
-        log_name: args.log_name.clone(),
-        overwrite: args.overwrite,
-        lr: args.lr,
-        gamma: args.gamma,
-        n_epoch: args.n_epoch,
-        log_iters: args.log_iters,
-        n_snapshot: args.n_snapshot,
-        batchsize: args.batchsize,
-        patchsize: args.patchsize,
-        lambda1: args.lambda1,
-        lambda2: args.lambda2,
-        increase_ratio: args.increase_ratio,
-        init_scale: args.init_scale,
-        seed: args.seed,
-        ..Config::default()
+/// The flags over what they name: a run, a configuration file or a recipe.
+fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
+    let flags = Table::try_from(args).context("a flag's value is not Unicode")?;
+    if let Some(run) = &args.resume {
+        if let Some(flag) = flags
+            .keys()
+            .find(|name| !RESUMABLE.contains(&name.as_str()))
+        {
+            bail!(
+                "--{} cannot be changed in a run that is resumed\nhint: begin a new one with \
+                 --config {}",
+                flag.replace('_', "-"),
+                run.join("config.toml").display()
+            );
+        }
+        let settings = folder::settings_of_run(run)?;
+        return Ok((Config::resolve(&[settings, flags])?, Start::Resume));
     }
+    let mut layers = vec![];
+    if let Some(file) = &args.config {
+        layers.push(folder::read_settings(file)?);
+    }
+    layers.push(flags);
+    let mut config = Config::resolve(&layers)?;
+    if !layers.iter().any(|layer| layer.contains_key("val_dirs")) {
+        let usual = Path::new("./validation");
+        if usual.join("BSD300/test").is_dir() {
+            config.val_dirs = Some(usual.into());
+        } else {
+            ui.note("note: no validation set in ./validation/BSD300/test; training goes on without scores");
+        }
+    }
+    let start = if args.overwrite {
+        Start::Overwrite
+    } else {
+        Start::New
+    };
+    Ok((config, start))
 }
 
 /// The log on standard output, below it a progress bar: first over the files, then over the run.
 struct Screen {
     ui: Ui,
     bar: ProgressBar,
-    n_epoch: usize,
+    n_epoch: Option<usize>,
+    iterations: usize,
+    time_budget: Option<Span>,
+    /// Running mean of the time of a step.
+    step_s: Option<f64>,
+    psnr_db: Option<f64>,
+    /// When the last plain line was written, and the part of the run that had passed at the first.
+    plain: Option<Instant>,
+    began: Option<(Instant, f64)>,
 }
 
 impl Screen {
@@ -72,7 +125,13 @@ impl Screen {
         Self {
             ui,
             bar: ProgressBar::hidden(),
-            n_epoch: 0,
+            n_epoch: None,
+            iterations: 0,
+            time_budget: None,
+            step_s: None,
+            psnr_db: None,
+            plain: None,
+            began: None,
         }
     }
 
@@ -100,29 +159,98 @@ impl Screen {
                 "note: {images} images are smaller than the patches of {patchsize} pixels; \
                  they are padded by reflection"
             )),
-            Event::Unvalidated { folder } => self.ui.note(format!(
-                "note: no validation set in {}; training goes on without scores",
-                folder.display()
+            Event::HeldOut { images } => self.ui.note(format!(
+                "note: {images} images are held out of training, to validate on"
             )),
+            Event::Resumed {
+                epoch,
+                iteration,
+                other_device,
+                ..
+            } => {
+                self.ui.note(format!(
+                    "goes on in epoch {epoch}, after iteration {iteration}"
+                ));
+                if let Some(device) = other_device {
+                    self.ui.warn(format!(
+                        "the run was begun on {device}; results will differ in their last bits"
+                    ));
+                }
+            }
             Event::Began {
                 n_epoch,
                 iterations,
+                time_budget,
                 ..
             } => {
-                self.n_epoch = *n_epoch;
-                self.bar = self.ui.progress((n_epoch * iterations) as u64);
+                self.n_epoch = time_budget.is_none().then_some(*n_epoch);
+                self.iterations = *iterations;
+                self.time_budget = *time_budget;
+                let length = match time_budget {
+                    Some(budget) => budget.0.as_secs(),
+                    None => (n_epoch * iterations) as u64,
+                };
+                self.bar = self.ui.progress(length);
             }
-            Event::Stepped(step) => {
-                self.bar.set_message(format!(
-                    "epoch {}/{}, loss {:.6}",
-                    step.epoch, self.n_epoch, step.losses.loss_full
-                ));
-                self.bar.inc(1);
-            }
+            Event::Stepped(step) => self.step(step),
             Event::Scored { done, total } => {
                 self.bar.set_message(format!("scoring {done}/{total}"));
             }
+            Event::Evaluated(score) => self.psnr_db = Some(score.psnr_db),
+            Event::Collapsed(collapse) => {
+                let text = match collapse {
+                    Collapse::Identity => "the network gives back what it is given",
+                    Collapse::Constant => "the network gives the same for every pixel",
+                };
+                self.bar.suspend(|| {
+                    self.ui.warn(format!(
+                        "{text}: it has learnt nothing yet, or has collapsed"
+                    ));
+                });
+            }
             _ => {}
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let step_s = step.elapsed_s + step.waited_s;
+        let mean = self
+            .step_s
+            .map_or(step_s, |mean| 0.95 * mean + 0.05 * step_s);
+        self.step_s = Some(mean);
+        let epochs = self.n_epoch.map_or(String::new(), |all| format!("/{all}"));
+        let psnr = (self.psnr_db).map_or(String::new(), |psnr| format!(", PSNR {psnr:.2}"));
+        let text = format!(
+            "epoch {}{epochs}, {:.2} steps/s, loss {:.6}{psnr}",
+            step.epoch,
+            1.0 / mean,
+            step.losses.loss_full
+        );
+        let length = self.bar.length().unwrap_or(0) as f64;
+        let at = (step.passed * length).round() as u64;
+        let (began, at_first) = *self.began.get_or_insert_with(|| {
+            // What an earlier process did tells nothing about this one's rate.
+            self.bar.set_position(at);
+            self.bar.reset_eta();
+            (Instant::now(), step.passed)
+        });
+        if !self.ui.wants_lines() {
+            self.bar.set_message(text);
+            self.bar.set_position(at);
+        } else if self.plain.is_none_or(|last| last.elapsed() >= PLAIN_EVERY) {
+            // The first line comes with the first step, the next ones at their time.
+            self.plain = Some(Instant::now());
+            let rate = (step.passed - at_first) / began.elapsed().as_secs_f64();
+            let left = Duration::try_from_secs_f64(((1.0 - step.passed) / rate).round());
+            let eta = left.map_or("?".into(), |left| {
+                humantime::format_duration(left).to_string()
+            });
+            self.ui.note(format!(
+                "{text}, iteration {}/{}, {:.1} % done, ETA {eta}",
+                step.iteration,
+                self.iterations,
+                100.0 * step.passed
+            ));
         }
     }
 }

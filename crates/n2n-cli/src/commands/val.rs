@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use n2n::cpu::CpuNetwork;
 use n2n::error::Error;
+use n2n::eval::report::Report;
 use n2n::eval::{self, Config};
 use n2n::files;
 use n2n::network::Network;
-use n2n::report::Report;
 use n2n::unet::UNet;
 
 use crate::args;
@@ -37,7 +37,8 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
         Ok(())
     });
     bar.finish_and_clear();
-    let report = report?;
+    let mut report = report?;
+    report.cpu_level = Some(network.level().to_string());
     render(&report, ui)?;
     if let Some(path) = &args.csv {
         report.write_csv(path)?;
@@ -52,7 +53,8 @@ fn load(args: &args::Val, ui: Ui) -> anyhow::Result<CpuNetwork> {
     let model = args.model_path.display();
     ui.result(format_args!("Loading pretrained model from {model}"))?;
     let weights = n2n::models::load(Some(&args.model_path))?;
-    let network = CpuNetwork::from_weights(&weights).with_context(|| model.to_string())?;
+    let mut network = CpuNetwork::from_weights(&weights).with_context(|| model.to_string())?;
+    network.set_level(args.processor.level());
     check(args, network.architecture())?;
     let loaded = weights.tensors.len();
     ui.result(format_args!(

@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod scalar;
@@ -17,6 +19,11 @@ pub const LANES: usize = 8;
 pub trait Simd: Copy + Send + Sync {
     /// Eight `f32`.
     type V: Copy;
+
+    /// Rows of the register tile of a matrix product, 4 or 8.
+    const ROWS: usize = 4;
+    /// Its vectors, 3 or 6.
+    const WIDEST: usize = 3;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
@@ -40,6 +47,12 @@ pub trait Simd: Copy + Send + Sync {
         let _ = at;
     }
 
+    /// [`Simd::prefetch`] of a line that is about to be written.
+    #[inline(always)]
+    fn prefetch_to_write(self, at: *const f32) {
+        let _ = at;
+    }
+
     /// The heart of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step] · b[k][j]` for
     /// `M` rows of `a` and `N` vectors of `b`.
     ///
@@ -53,6 +66,25 @@ pub trait Simd: Copy + Send + Sync {
     ) {
         // SAFETY: the caller's promise is the same.
         unsafe { generic_strip(self, sums, strip) }
+    }
+
+    /// A register tile of a matrix product: the strip's sums from zero, in `M` rows of `N` vectors, each
+    /// row `stride` floats after the one before.
+    ///
+    /// # Panics
+    /// If `to` does not hold them.
+    ///
+    /// # Safety
+    /// The strip is readable: see [`Strip`].
+    #[inline(always)]
+    unsafe fn product<const M: usize, const N: usize>(
+        self,
+        strip: Strip,
+        to: &mut [f32],
+        stride: usize,
+    ) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { generic_product::<_, M, N>(self, strip, to, stride) }
     }
 }
 
@@ -103,6 +135,28 @@ unsafe fn generic_strip<S: Simd, const M: usize, const N: usize>(
         }
     }
     *sums = total;
+}
+
+/// [`Simd::product`] in terms of [`Simd::multiply_add_strip`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn generic_product<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    strip: Strip,
+    to: &mut [f32],
+    stride: usize,
+) {
+    let mut sums = [[simd.splat(0.0); N]; M];
+    // SAFETY: the caller's promise is the same.
+    unsafe { simd.multiply_add_strip(&mut sums, strip) };
+    for (i, sums) in sums.into_iter().enumerate() {
+        for (j, sum) in sums.into_iter().enumerate() {
+            let to = &mut to[i * stride + j * LANES..];
+            simd.store(sum, to.first_chunk_mut().expect("a vector"));
+        }
+    }
 }
 
 /// Work that can run at any level.

@@ -1,13 +1,15 @@
 //! The convolution: rows of register tiles.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
 use crate::epilogue::Epilogue;
-use crate::tensor::Tensor;
+use crate::tensor::{RowsMut, Shape, Tensor};
 
-use super::{MAX_TAPS, Place, TILE, WIDEST, within_border};
+use super::{MAX_TAPS, Place, TALL, TILE, within_border};
 
 /// A convolution packed for the register tile.
 #[derive(Debug, Clone)]
@@ -31,19 +33,20 @@ pub(crate) struct TapConv {
 struct Panel {
     /// The first channel.
     begin: usize,
-    /// Vectors, 1 to `WIDEST`.
+    /// Vectors: as many as the register tile has, fewer in the last panel.
     vectors: usize,
     /// Where its weights begin.
     weights: usize,
 }
 
 impl TapConv {
-    /// Packs a convolution; `weight(tap, input channel, output channel)` gives its weights, input
+    /// Packs a convolution in panels of `widest` vectors; `weight(tap, input channel, output channel)` gives its weights, input
     /// channels being counted through all segments.
     ///
     /// # Panics
     /// If there is no tap or more than nine, or a tap lies outside -1..=1 (0..=1 for `in_stride` 2).
     pub fn new(
+        widest: usize,
         taps: &[(isize, isize)],
         in_stride: usize,
         channels: &[usize],
@@ -64,7 +67,7 @@ impl TapConv {
         let mut weights = vec![0.0; padded * per_output];
         let mut begin = 0;
         while begin < padded {
-            let vectors = ((padded - begin) / LANES).min(WIDEST);
+            let vectors = ((padded - begin) / LANES).min(widest);
             let panel = Panel {
                 begin,
                 vectors,
@@ -114,7 +117,25 @@ impl TapConv {
         place: Place,
         epilogue: Epilogue,
     ) {
-        let out = output.shape();
+        let rows = 0..output.shape().h;
+        self.run_rows(level, inputs, &mut output.into(), rows, place, epilogue);
+    }
+
+    /// [`TapConv::run`] for some rows of the output, which may be held by a window.
+    pub fn run_rows(
+        &self,
+        level: Level,
+        inputs: &[&Tensor],
+        output: &mut RowsMut,
+        rows: Range<usize>,
+        place: Place,
+        epilogue: Epilogue,
+    ) {
+        let held = output.tensor.shape();
+        let out = Shape {
+            h: output.h,
+            ..held
+        };
         assert!((1..=2).contains(&place.stride) && place.dy.max(place.dx) < place.stride);
         assert_eq!(out.c, self.outputs, "output channels");
         assert_eq!(
@@ -134,113 +155,72 @@ impl TapConv {
             assert!(shape.c >= channels, "input channels");
         }
         if let Epilogue::Slope(activation, _) = epilogue {
+            assert_eq!(held, out, "whole images");
             assert_eq!(activation.shape(), out, "shape of the activation");
         }
         if grid.1 == 0 {
             return;
         }
         let pixel = out.pixel_stride();
-        output.rows_mut().for_each(|(n, out_y, row)| {
-            if out_y % place.stride != place.dy {
-                return;
-            }
-            let y = (out_y / place.stride * self.in_stride) as isize;
-            let sources = inputs.iter().zip(&self.channels).map(|(input, &channels)| {
-                let mut taps = [0; MAX_TAPS];
-                for (to, (dy, dx)) in taps.iter_mut().zip(&self.taps) {
-                    *to = input.offset(n, y + dy, *dx);
+        let first = output.first;
+        assert!(rows.start >= first, "rows of the output");
+        let rows = rows.start - first..rows.end - first;
+        output
+            .tensor
+            .some_rows_mut(rows)
+            .for_each(|(n, held_y, row)| {
+                let out_y = first + held_y;
+                if out_y % place.stride != place.dy {
+                    return;
                 }
-                let stride = self.in_stride * input.shape().pixel_stride();
-                Source {
-                    floats: input.as_slice(),
-                    taps,
-                    stride,
-                    channels,
-                }
+                let y = (out_y / place.stride * self.in_stride) as isize;
+                let sources = inputs.iter().zip(&self.channels).map(|(input, &channels)| {
+                    let mut taps = [0; MAX_TAPS];
+                    for (to, (dy, dx)) in taps.iter_mut().zip(&self.taps) {
+                        *to = input.offset(n, y + dy, *dx);
+                    }
+                    let stride = self.in_stride * input.shape().pixel_stride();
+                    Source {
+                        floats: input.as_slice(),
+                        taps,
+                        stride,
+                        channels,
+                    }
+                });
+                level.run(Row {
+                    conv: self,
+                    sources: &sources.collect::<Vec<_>>(),
+                    count: grid.1,
+                    epilogue,
+                    begin: held.offset(n, held_y as isize, 0) + place.dx * pixel,
+                    to: &mut row[place.dx * pixel..],
+                    step: place.stride * pixel,
+                });
             });
-            level.run(Row {
-                conv: self,
-                sources: &sources.collect::<Vec<_>>(),
-                count: grid.1,
-                epilogue,
-                begin: out.offset(n, out_y as isize, 0) + place.dx * pixel,
-                to: &mut row[place.dx * pixel..],
-                step: place.stride * pixel,
-            });
-        });
     }
-}
-
-/// Pixels that go through a chain together: two buffers of 96 channels stay in the first-level
-/// cache.
-const CHAIN_PIXELS: usize = 48;
-
-/// One 1×1 convolution after another, some pixels at a time, so that what lies between them never
-/// leaves the cache.
-///
-/// # Panics
-/// If there is no convolution, one has more than one tap or input, or a shape does not fit.
-pub(crate) fn run_chain(
-    level: Level,
-    convs: &[(&TapConv, Epilogue)],
-    input: &Tensor,
-    output: &mut Tensor,
-) {
-    let (from, to) = (input.shape(), output.shape());
-    assert_eq!((from.n, from.h, from.w), (to.n, to.h, to.w), "size");
-    let mut channels = from.c;
-    for (conv, epilogue) in convs {
-        assert!(
-            conv.taps == [(0, 0)] && conv.in_stride == 1,
-            "a 1×1 convolution"
-        );
-        assert_eq!(conv.channels, [channels], "input channels");
-        // The others read the output's tensor, which only the last of a chain has.
-        assert!(
-            matches!(epilogue, Epilogue::Store | Epilogue::LeakyRelu(_)),
-            "epilogue"
-        );
-        channels = conv.outputs;
-    }
-    assert_eq!(to.c, channels, "output channels");
-    let (last, first) = convs.split_last().expect("a chain of at least one");
-    let widest = first
-        .iter()
-        .map(|(conv, _)| conv.bias.len())
-        .max()
-        .unwrap_or(0);
-    output.rows_mut().for_each(|(n, y, row)| {
-        let mut buffers = [
-            vec![0.0; CHAIN_PIXELS * widest],
-            vec![0.0; CHAIN_PIXELS * widest],
-        ];
-        let in_row = input.row(n, y);
-        for x in (0..from.w).step_by(CHAIN_PIXELS) {
-            let count = CHAIN_PIXELS.min(from.w - x);
-            let mut stride = from.pixel_stride();
-            let pixels = &in_row[x * stride..];
-            for (i, (conv, epilogue)) in first.iter().enumerate() {
-                let [even, odd] = &mut buffers;
-                let (before, after) = if i % 2 == 0 { (odd, even) } else { (even, odd) };
-                let floats = if i == 0 { pixels } else { before };
-                conv.run_pixels(level, floats, stride, count, after, *epilogue);
-                stride = conv.bias.len();
-            }
-            let floats = if first.is_empty() {
-                pixels
-            } else {
-                &buffers[(first.len() - 1) % 2]
-            };
-            let to = &mut row[x * to.pixel_stride()..];
-            last.0.run_pixels(level, floats, stride, count, to, last.1);
-        }
-    });
 }
 
 impl TapConv {
+    /// Channels of an output pixel, up to whole vectors.
+    pub fn padded_outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// The channels read and given, if this is a 1×1 convolution of one tensor.
+    pub fn as_pointwise(&self) -> Option<(usize, usize)> {
+        match (
+            self.taps.as_slice(),
+            self.in_stride,
+            self.channels.as_slice(),
+        ) {
+            ([(0, 0)], 1, [channels]) => Some((*channels, self.outputs)),
+            _ => None,
+        }
+    }
+
     /// A one-tap convolution of `count` pixels, `stride` floats from one to the next, to pixels of
     /// whole vectors side by side.
-    fn run_pixels(
+    pub fn run_pixels(
         &self,
         level: Level,
         floats: &[f32],
@@ -308,6 +288,9 @@ impl Kernel for Row<'_> {
         }
         for panel in &conv.panels {
             match panel.vectors {
+                6 => self.panel::<S, 6>(simd, *panel),
+                5 => self.panel::<S, 5>(simd, *panel),
+                4 => self.panel::<S, 4>(simd, *panel),
                 3 => self.panel::<S, 3>(simd, *panel),
                 2 => self.panel::<S, 2>(simd, *panel),
                 _ => self.panel::<S, 1>(simd, *panel),
@@ -324,6 +307,27 @@ impl Row<'_> {
         let weights = &conv.weights[panel.weights..][..values];
         let bias = &conv.bias[panel.begin..][..VECTORS * LANES];
         let mut x = 0;
+        if VECTORS == 1 {
+            // Four sums would wait for one another.
+            while x + TALL <= self.count {
+                // SAFETY: `run` checked the sources up to the last pixel, and x + TALL <= count.
+                let sums = unsafe {
+                    tile::<S, TALL, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias)
+                };
+                self.store(simd, x, panel.begin, sums);
+                x += TALL;
+            }
+        }
+        if S::ROWS == 8 && VECTORS == 6 {
+            while x + 8 <= self.count {
+                // SAFETY: `run` checked the sources up to the last pixel, and x + 8 <= count.
+                let sums = unsafe {
+                    tile::<S, 8, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias)
+                };
+                self.store(simd, x, panel.begin, sums);
+                x += 8;
+            }
+        }
         while x + TILE <= self.count {
             // SAFETY: `run` checked the sources up to the last pixel, and x + TILE <= count.
             let sums = unsafe {

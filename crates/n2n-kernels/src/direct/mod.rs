@@ -12,18 +12,35 @@
 //! of weights and one broadcast pixel fill the sixteen registers of AVX2 exactly, and twelve
 //! independent sums hide the latency of the multiply-add.
 
+mod chain;
 mod forward;
 mod gradient;
 
-pub(crate) use forward::{TapConv, run_chain};
+pub(crate) use chain::Chain;
+pub(crate) use forward::TapConv;
 pub(crate) use gradient::correlate;
+
+use crate::Level;
 
 /// Pixels of a register tile forward, input channels of one for the gradient.
 const TILE: usize = 4;
-/// Vectors of output channels of the widest register tile.
-const WIDEST: usize = 3;
+/// Pixels of a register tile of one vector.
+const TALL: usize = 12;
+/// Vectors of output channels of the register tile.
+pub(crate) const WIDEST: usize = 3;
 /// The most taps of a convolution here: 3×3.
 const MAX_TAPS: usize = 9;
+
+/// Vectors of output channels of a convolution's panels: those of the level's widest register tile where
+/// one strip goes through all input channels, [`WIDEST`] where there is one a tap, for the sums of a wider
+/// tile lie in memory between strips.
+pub(crate) fn widest(level: Level, taps: &[(isize, isize)]) -> usize {
+    if taps.len() == 1 {
+        level.widest()
+    } else {
+        WIDEST
+    }
+}
 
 /// Where output pixels lie: pixel `p` of the convolution is pixel `stride · p + (dy, dx)` of the
 /// output tensor.

@@ -1,42 +1,49 @@
 //! The convolution itself, by groups of tiles small enough for the second-level cache: the inputs
-//! of a group to their points, 36 matrix products with the filter, the outputs back from their
-//! points into the output tensor.
+//! of a group to their points, a matrix product with the filter at each point, the outputs back from
+//! their points into the output tensor.
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{GAP, IN, OUT, POINTS, Pooling, Tiles, transform};
+use super::{DOUBLING, GAP, OUT, Then, Tiles, phases, tile_rows, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::direct::Chain;
 use crate::epilogue::Epilogue;
+use crate::memory::Memory;
 use crate::pool::pooled;
-use crate::tensor::{Shape, SharedMut, Tensor};
+use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
 
 /// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB.
 const GROUP: usize = 24;
-/// Tiles of a register tile.
-const ROWS: usize = 4;
-/// Vectors of output channels of the widest register tile.
-const WIDEST: usize = 3;
-/// Panels of outputs that go through the products and the output transform together.
-const PANELS: usize = 2;
+/// Groups are cut at multiples of this, the rows of the tallest register tile.
+const BLOCK: usize = 8;
+/// Vectors of outputs that go through the products and the output transform together, and of the widest
+/// panel of any level.
+const VECTORS: usize = 6;
 
 thread_local! {
     /// Memory for the points of a group's inputs and outputs; the threads of a pool live long.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Memory> = RefCell::new(Memory::zeros(0));
+    /// Memory for a group's outputs that go through a chain, and for the chain's.
+    static STRIP: RefCell<(Arena, Vec<f32>)> = RefCell::default();
 }
 
-/// A 3×3 convolution's filter at the 36 points.
+/// A convolution's filter at the points of a form: [`SAME`](super::SAME) or [`DOUBLING`].
 #[derive(Debug)]
-pub(crate) struct Filter {
+pub(crate) struct Filter<const FORM: usize> {
     /// Channels read from each input tensor.
     channels: Vec<usize>,
     outputs: usize,
     /// Input channels, each tensor's padded to whole vectors.
     depth: usize,
-    /// For each panel of outputs, `[point][depth][vectors · LANES]`.
+    /// The panels of each phase, as many for each.
     panels: Vec<Panel>,
+    /// For each panel, `[point][depth][vectors · LANES]`.
+    weights: Memory,
     /// A value for each output channel, padded with zeros to whole vectors.
     bias: Vec<f32>,
 }
@@ -45,53 +52,63 @@ pub(crate) struct Filter {
 struct Panel {
     /// The first output channel.
     begin: usize,
-    /// Vectors, 1 to `WIDEST`.
+    /// Vectors: as many as the level's register tile has, fewer in the last panel.
     vectors: usize,
-    weights: Vec<f32>,
+    /// Where its weights begin.
+    weights: usize,
 }
 
-impl Filter {
-    /// Transforms a filter; `weight(input channel, output channel)` gives its nine taps, input
-    /// channels being counted through all input tensors.
+impl<const FORM: usize> Filter<FORM> {
+    const POINTS: usize = FORM * FORM;
+
+    /// Transforms a filter; `weight(input channel, phase, output channel)` gives its taps row by row,
+    /// input channels being counted through all input tensors.
     pub fn new(
+        level: Level,
         channels: &[usize],
         outputs: usize,
         bias: &[f32],
-        weight: impl Fn(usize, usize) -> [f32; 9] + Sync,
+        weight: impl Fn(usize, usize, usize) -> [f32; 9] + Sync,
     ) -> Self {
-        let depth = channels.iter().map(|c| c.next_multiple_of(LANES)).sum();
+        let depth: usize = channels.iter().map(|c| c.next_multiple_of(LANES)).sum();
         let padded = outputs.next_multiple_of(LANES);
-        let panels = (0..padded.div_ceil(WIDEST * LANES))
-            .into_par_iter()
-            .map(|panel| {
-                let begin = panel * WIDEST * LANES;
-                let vectors = ((padded - begin) / LANES).min(WIDEST);
-                let width = vectors * LANES;
-                let mut weights = vec![0.0; POINTS * depth * width];
-                let mut taps: transform::Taps<{ WIDEST * LANES }> = [[0.0; WIDEST * LANES]; 9];
-                let (mut channel, mut row) = (0, 0);
-                for &count in channels {
-                    for c in 0..count {
-                        for o in 0..width.min(outputs - begin) {
-                            for (tap, value) in weight(channel + c, begin + o).iter().enumerate() {
-                                taps[tap][o] = f64::from(*value);
-                            }
-                        }
-                        transform::filter(&taps, |point, values| {
-                            weights[(point * depth + row + c) * width..][..width]
-                                .copy_from_slice(&values[..width]);
-                        });
-                    }
-                    channel += count;
-                    row += count.next_multiple_of(LANES);
-                }
-                Panel {
+        let per_output = Self::POINTS * depth;
+        let widest = level.widest();
+        let mut panels = vec![];
+        for phase in 0..phases(FORM) {
+            for begin in (0..padded).step_by(widest * LANES) {
+                panels.push(Panel {
                     begin,
-                    vectors,
-                    weights,
+                    vectors: ((padded - begin) / LANES).min(widest),
+                    weights: (phase * padded + begin) * per_output,
+                });
+            }
+        }
+        let pack = |mut rest: &mut [MaybeUninit<f32>]| {
+            let mut jobs = vec![];
+            for (i, panel) in panels.iter().enumerate() {
+                let width = panel.vectors * LANES;
+                let (mine, after) = rest.split_at_mut(width * per_output);
+                rest = after;
+                // A job for every row of points: there are few panels.
+                for (points, weights) in mine.chunks_exact_mut(FORM * depth * width).enumerate() {
+                    jobs.push(Pack::<FORM, _> {
+                        channels,
+                        depth,
+                        phase: i / (panels.len() / phases(FORM)),
+                        outputs: panel.begin..outputs.min(panel.begin + width),
+                        width,
+                        weight: &weight,
+                        points,
+                        weights,
+                    });
                 }
-            })
-            .collect();
+            }
+            jobs.into_par_iter().for_each(|job| level.run(job));
+        };
+        // SAFETY: the panels' parts make up the whole, the rows of points make up a panel's part, and a
+        // job writes all of its own: each point's rows of `depth` inputs, padding included.
+        let weights = unsafe { Memory::written_by(phases(FORM) * padded * per_output, pack) };
         let mut padded_bias = vec![0.0; padded];
         padded_bias[..bias.len()].copy_from_slice(bias);
         Self {
@@ -99,96 +116,185 @@ impl Filter {
             outputs,
             depth,
             panels,
+            weights,
             bias: padded_bias,
         }
     }
 
-    /// Computes the output from the inputs, whose channels follow one another. With pooling, the
-    /// output is half as high and wide as the inputs.
+    /// Computes rows of tiles of the output from the inputs, whose channels follow one another. With
+    /// pooling, the output is half as high and wide as the inputs; with a chain, it has the chain's channels.
     ///
     /// # Panics
-    /// If a shape does not fit, or its tiles are not whole.
+    /// If a shape does not fit, or rows are asked for that the inputs or the output do not hold.
     pub fn run(
         &self,
         level: Level,
-        inputs: &[&Tensor],
-        output: &mut Tensor,
+        inputs: &[Rows],
+        output: &SharedMut,
+        rows: Range<usize>,
         epilogue: Epilogue,
-        pooling: Pooling,
+        then: Then,
     ) {
         assert_eq!(inputs.len(), self.channels.len(), "input tensors");
-        let shape = Shape {
-            c: self.outputs,
-            ..inputs[0].shape()
-        };
+        let shape = inputs[0].shape();
         for (input, &channels) in inputs.iter().zip(&self.channels) {
             let Shape { n, h, w, c } = input.shape();
             assert_eq!((n, h, w), (shape.n, shape.h, shape.w), "input size");
             assert!(c >= channels, "input channels");
         }
-        let stored = if pooling == Pooling::Max {
-            pooled(shape)
-        } else {
-            shape
+        let full = Shape {
+            c: self.outputs,
+            h: if FORM == DOUBLING { 2 } else { 1 } * shape.h,
+            w: if FORM == DOUBLING { 2 } else { 1 } * shape.w,
+            ..shape
         };
+        let stored = match then {
+            Then::Store => full,
+            Then::Pool => pooled(full),
+            Then::Chain(chain) => {
+                assert_eq!(chain.inputs(), self.outputs, "channels of the chain");
+                Shape {
+                    c: chain.outputs(),
+                    ..full
+                }
+            }
+        };
+        let plain = matches!(then, Then::Store);
+        assert!(plain || FORM != DOUBLING, "pooling or a chain");
         assert_eq!(output.shape(), stored, "shape of the output");
         if let Epilogue::Slope(activation, _) = epilogue {
+            assert!(output.is_whole() && plain, "whole images");
             assert_eq!(activation.shape(), stored, "shape of the activation");
         }
-        let tiles = Tiles::of(shape);
-        // Small images are cut finer, so that every thread has work. The size of a group changes no
-        // bit: a tile's sums run over the depth alone, in one order, in a block of four or alone.
-        let share = tiles.count.div_ceil(2 * rayon::current_num_threads());
-        let group = share.next_multiple_of(ROWS).clamp(ROWS, GROUP);
-        let output = SharedMut::new(output);
-        let bias = &self.bias;
-        (0..tiles.count.div_ceil(group))
-            .into_par_iter()
-            .for_each(|i| {
-                let first = i * group;
-                let count = group.min(tiles.count - first);
+        assert!(rows.end <= tile_rows(FORM, shape.h), "rows of tiles");
+        let tiles = Tiles::rows::<FORM>(shape, rows);
+        // As many groups for each thread, and at least two. The size of a group changes no bit: a
+        // tile's sums run over the depth alone, in one order, in a block of rows or alone.
+        let blocks = tiles.count.div_ceil(BLOCK);
+        let threads = 2 * rayon::current_num_threads();
+        let groups = tiles.count.div_ceil(GROUP).next_multiple_of(threads);
+        let groups = groups.min(blocks);
+        (0..groups).into_par_iter().for_each(|i| {
+            let first = i * blocks / groups * BLOCK;
+            let end = ((i + 1) * blocks / groups * BLOCK).min(tiles.count);
+            let group = |to: Destination| {
                 SCRATCH.with_borrow_mut(|scratch| {
-                    let to = Destination {
-                        output: &output,
-                        epilogue,
-                        pooling,
-                        bias,
-                        tiles,
-                        first,
-                        count,
-                    };
                     level.run(Group {
                         filter: self,
                         inputs,
+                        tiles,
+                        first,
+                        count: end - first,
                         to,
                         scratch,
                     });
                 });
+            };
+            let to = Destination {
+                output,
+                epilogue,
+                pooling: matches!(then, Then::Pool),
+                bias: &self.bias,
+                tiles,
+                first,
+            };
+            let Then::Chain(chain) = then else {
+                return group(to);
+            };
+            STRIP.with_borrow_mut(|(arena, pixels)| {
+                let count = end - first;
+                let mut strip = arena.take(Shape {
+                    n: 1,
+                    h: OUT,
+                    w: OUT * count,
+                    c: self.outputs,
+                });
+                group(Destination {
+                    output: &SharedMut::from(&mut strip),
+                    tiles: Tiles::strip(count),
+                    first: 0,
+                    ..to
+                });
+                to.chain(level, chain, &strip, pixels);
+                arena.give(strip);
             });
+        });
+    }
+}
+
+/// A row of points of a panel's filters.
+struct Pack<'a, const FORM: usize, W> {
+    channels: &'a [usize],
+    depth: usize,
+    phase: usize,
+    outputs: Range<usize>,
+    width: usize,
+    weight: &'a W,
+    /// Which row of points.
+    points: usize,
+    /// `[point of the row][depth][width]`.
+    weights: &'a mut [MaybeUninit<f32>],
+}
+
+impl<const FORM: usize, W> Kernel for Pack<'_, FORM, W>
+where
+    W: Fn(usize, usize, usize) -> [f32; 9],
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let mut taps: transform::Taps<{ VECTORS * LANES }> = [[0.0; VECTORS * LANES]; 9];
+        let (mut channel, mut row) = (0, 0);
+        for &count in self.channels {
+            for c in 0..count.next_multiple_of(LANES) {
+                for (i, o) in self.outputs.clone().enumerate() {
+                    let values = if c < count {
+                        (self.weight)(channel + c, self.phase, o)
+                    } else {
+                        [0.0; 9]
+                    };
+                    for tap in 0..9 {
+                        taps[tap][i] = f64::from(values[tap]);
+                    }
+                }
+                let rows = transform::filter::<FORM, _>(&taps, self.points);
+                for (point, values) in rows.iter().enumerate() {
+                    let at = (point * self.depth + row + c) * self.width;
+                    for (to, value) in self.weights[at..][..self.width].iter_mut().zip(values) {
+                        to.write(*value);
+                    }
+                }
+            }
+            channel += count;
+            row += count.next_multiple_of(LANES);
+        }
     }
 }
 
 /// A group of tiles on its way through the convolution. No two groups share a tile.
-struct Group<'a> {
-    filter: &'a Filter,
-    inputs: &'a [&'a Tensor],
+struct Group<'a, const FORM: usize> {
+    filter: &'a Filter<FORM>,
+    inputs: &'a [Rows<'a>],
+    tiles: Tiles,
+    first: usize,
+    count: usize,
     to: Destination<'a>,
-    scratch: &'a mut Vec<f32>,
+    scratch: &'a mut Memory,
 }
 
-/// The tiles of a group and where their outputs go.
+/// Where the outputs of a group go: the first to the tile `first` of `tiles`, the others after it.
 #[derive(Clone, Copy)]
 struct Destination<'a> {
     output: &'a SharedMut<'a>,
     epilogue: Epilogue<'a>,
-    pooling: Pooling,
+    pooling: bool,
     bias: &'a [f32],
     tiles: Tiles,
     first: usize,
-    count: usize,
 }
 
-impl Kernel for Group<'_> {
+impl<const FORM: usize> Kernel for Group<'_, FORM> {
     type Output = ();
 
     #[inline(always)]
@@ -196,49 +302,72 @@ impl Kernel for Group<'_> {
         let Self {
             filter,
             inputs,
-            to: group,
+            tiles,
+            first,
+            count,
+            to,
             scratch,
         } = self;
-        let (count, depth) = (group.count, filter.depth);
-        let width = PANELS * WIDEST * LANES;
+        let points_count = FORM * FORM;
+        let depth = filter.depth;
+        let width = VECTORS * LANES;
         let (in_point, out_point) = (count * depth + GAP, count * width + GAP);
-        let needed = POINTS * (in_point + out_point);
+        let needed = points_count * (in_point + out_point);
         if scratch.len() < needed {
-            scratch.resize(needed, 0.0);
+            *scratch = Memory::zeros(needed);
         }
-        let (points, products) = scratch[..needed].split_at_mut(POINTS * in_point);
+        let scratch = &mut scratch.as_mut_slice()[..needed];
+        let (points, products) = scratch.split_at_mut(points_count * in_point);
 
-        let mut row = 0;
+        let (mut row, mut used) = (0, 0);
         for (input, channels) in inputs.iter().zip(&filter.channels) {
-            let tiles = group.first..group.first + count;
-            input_points(
+            input_points::<S, FORM>(
                 simd,
-                input,
-                group.tiles,
+                *input,
                 tiles,
+                first..first + count,
                 *channels,
                 &mut points[row..],
                 depth,
                 in_point,
             );
+            used = row + channels;
             row += channels.next_multiple_of(LANES);
         }
-        for panels in filter.panels.chunks(PANELS) {
-            let begin = panels[0].begin;
-            let width = panels.iter().map(|panel| panel.vectors * LANES).sum();
-            for (point, products) in products.chunks_exact_mut(out_point).enumerate() {
-                let points = &points[point * in_point..][..count * depth];
-                for panel in panels {
-                    let (weights, to) = (&panel.weights, &mut products[panel.begin - begin..]);
-                    let weights = &weights[point * depth * panel.vectors * LANES..];
-                    match panel.vectors {
-                        3 => product::<S, 3>(simd, points, depth, weights, to, width),
-                        2 => product::<S, 2>(simd, points, depth, weights, to, width),
-                        _ => product::<S, 1>(simd, points, depth, weights, to, width),
+        let per_phase = filter.panels.len() / phases(FORM);
+        for (phase, panels) in filter.panels.chunks_exact(per_phase).enumerate() {
+            for panels in panels.chunks(VECTORS / S::WIDEST) {
+                let begin = panels[0].begin;
+                let width = panels.iter().map(|panel| panel.vectors * LANES).sum();
+                for (point, products) in products.chunks_exact_mut(out_point).enumerate() {
+                    let a = TilePoints {
+                        points: &points[point * in_point..][..count * depth],
+                        depth,
+                        used,
+                    };
+                    for panel in panels {
+                        let to = &mut products[panel.begin - begin..];
+                        let size = depth * panel.vectors * LANES;
+                        let weights = &filter.weights.as_slice()[panel.weights + point * size..];
+                        let weights = &weights[..size];
+                        match panel.vectors {
+                            6 => product::<S, 6>(simd, a, weights, to, width),
+                            5 => product::<S, 5>(simd, a, weights, to, width),
+                            4 => product::<S, 4>(simd, a, weights, to, width),
+                            3 => product::<S, 3>(simd, a, weights, to, width),
+                            2 => product::<S, 2>(simd, a, weights, to, width),
+                            _ => product::<S, 1>(simd, a, weights, to, width),
+                        }
                     }
                 }
+                let points = Products {
+                    floats: products,
+                    stride: out_point,
+                    count,
+                    width,
+                };
+                to.outputs::<S, FORM>(simd, points, phase, begin);
             }
-            group.outputs(simd, products, out_point, begin, width);
         }
     }
 }
@@ -250,51 +379,65 @@ impl Kernel for Group<'_> {
     clippy::too_many_arguments,
     reason = "a loop nest cut out of its two callers"
 )]
-pub(super) fn input_points<S: Simd>(
+pub(super) fn input_points<S: Simd, const IN: usize>(
     simd: S,
-    input: &Tensor,
+    input: Rows,
     tiles: Tiles,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     channels: usize,
     to: &mut [f32],
     depth: usize,
     stride: usize,
 ) {
-    let (pixel, row) = (input.shape().pixel_stride(), input.shape().row_stride());
+    let Shape { h, w, .. } = input.shape();
+    let pixel = input.shape().pixel_stride();
     let floats = input.as_slice();
+    // Row and column of a tile's input, in the border where the tile reaches beyond it.
+    let inside = |tile: usize, i: usize, size: usize| (OUT * tile + i).min(size + 1) as isize - 1;
+    // The last vectors a tile reads and writes.
+    let padded = channels.next_multiple_of(LANES);
     for (i, tile) in range.enumerate() {
-        let (n, y, x) = tiles.place(tile);
-        let begin = input.offset(n, y as isize - 1, x as isize - 1);
+        let (n, ty, tx) = tiles.place(tile);
+        let mut rows = [0; IN];
+        let mut columns = [0; IN];
+        for k in 0..IN {
+            rows[k] = input.offset(n, inside(ty, k, h), -1);
+            columns[k] = (inside(tx, k, w) + 1) as usize * pixel;
+        }
         // The next tile's lines come while this one's are transformed: a third of the stage's time.
         let (next_n, next_y, next_x) = tiles.place((tile + 1).min(tiles.count - 1));
-        let next = input.offset(next_n, next_y as isize - 1, next_x as isize - 1);
-        // The last vectors this tile reads and writes.
-        let padded = channels.next_multiple_of(LANES);
-        let reach = (IN - 1) * (row + pixel) + padded;
-        assert!(begin + reach <= floats.len());
-        assert!((POINTS - 1) * stride + i * depth + padded <= to.len());
+        let next = if next_y == ty && next_n == n {
+            (next_x - tx) * OUT * pixel
+        } else {
+            0
+        };
+        assert!(rows[IN - 1] + columns[IN - 1] + padded <= floats.len());
+        assert!((IN * IN - 1) * stride + i * depth + padded <= to.len());
         for c in (0..channels).step_by(LANES) {
             if c % 16 == 0 {
                 for y in 0..IN {
                     for x in IN - OUT..IN {
-                        simd.prefetch(floats.as_ptr().wrapping_add(next + y * row + x * pixel + c));
+                        let at = rows[y] + columns[x] + c + next;
+                        simd.prefetch(floats.as_ptr().wrapping_add(at));
                     }
                 }
             }
-            let mut columns = [[simd.splat(0.0); IN]; IN];
+            let mut lines = [[simd.splat(0.0); IN]; IN];
             for x in 0..IN {
                 let mut column = [simd.splat(0.0); IN];
                 for (y, value) in column.iter_mut().enumerate() {
-                    let at = begin + y * row + x * pixel + c;
-                    // SAFETY: asserted above.
+                    let at = rows[y] + columns[x] + c;
+                    // SAFETY: asserted above, rows and columns being in order.
                     *value = simd.load(unsafe { vector_unchecked(floats, at) });
                 }
-                for (y, value) in transform::input(simd, column).into_iter().enumerate() {
-                    columns[y][x] = value;
+                let column = transform::input::<S, IN>(simd, column);
+                for y in 0..IN {
+                    lines[y][x] = column[y];
                 }
             }
-            for (y, values) in columns.into_iter().enumerate() {
-                for (x, value) in transform::input(simd, values).into_iter().enumerate() {
+            for (y, line) in lines.into_iter().enumerate() {
+                let line = transform::input::<S, IN>(simd, line);
+                for (x, value) in line.into_iter().enumerate() {
                     let at = (y * IN + x) * stride + i * depth + c;
                     // SAFETY: asserted above.
                     simd.store(value, unsafe { vector_unchecked_mut(to, at) });
@@ -336,85 +479,144 @@ pub(super) fn vector_mut(floats: &mut [f32], at: usize) -> &mut [f32; LANES] {
     floats[at..].first_chunk_mut().expect("a vector")
 }
 
+/// The tiles' inputs at one point, `[tile][depth]`, of which `used` channels count.
+#[derive(Clone, Copy)]
+struct TilePoints<'a> {
+    points: &'a [f32],
+    depth: usize,
+    used: usize,
+}
+
 /// One panel's products at one point: `to[tile][..] = Σ_c points[tile][c] · weights[c][..]`.
 #[inline(always)]
 fn product<S: Simd, const VECTORS: usize>(
     simd: S,
-    points: &[f32],
-    depth: usize,
+    a: TilePoints,
     weights: &[f32],
     to: &mut [f32],
     width: usize,
 ) {
-    let weights = &weights[..depth * VECTORS * LANES];
-    let blocks = points.chunks_exact(ROWS * depth);
-    let rest = blocks.remainder();
-    let whole = points.len() / (ROWS * depth);
-    for (block, points) in blocks.enumerate() {
-        rows::<S, ROWS, VECTORS>(
-            simd,
-            points,
-            depth,
-            weights,
-            &mut to[block * ROWS * width..],
-            width,
-        );
+    let tiles = a.points.len() / a.depth;
+    let mut tile = 0;
+    if S::ROWS == 8 {
+        while tile + 8 <= tiles {
+            rows::<S, 8, VECTORS>(simd, a, tile, weights, &mut to[tile * width..], width);
+            tile += 8;
+        }
     }
-    for (i, points) in rest.chunks_exact(depth).enumerate() {
-        let to = &mut to[(whole * ROWS + i) * width..];
-        rows::<S, 1, VECTORS>(simd, points, depth, weights, to, width);
+    while tile + 4 <= tiles {
+        rows::<S, 4, VECTORS>(simd, a, tile, weights, &mut to[tile * width..], width);
+        tile += 4;
+    }
+    while tile < tiles {
+        rows::<S, 1, VECTORS>(simd, a, tile, weights, &mut to[tile * width..], width);
+        tile += 1;
     }
 }
 
 #[inline(always)]
 fn rows<S: Simd, const M: usize, const VECTORS: usize>(
     simd: S,
-    points: &[f32],
-    depth: usize,
+    a: TilePoints,
+    tile: usize,
     weights: &[f32],
     to: &mut [f32],
     width: usize,
 ) {
-    assert!(points.len() == M * depth && weights.len() == depth * VECTORS * LANES);
+    let points = &a.points[tile * a.depth..][..M * a.depth];
+    assert!(a.used <= a.depth && a.used * VECTORS * LANES <= weights.len());
     let strip = Strip {
         a: points.as_ptr(),
-        rows: depth,
+        rows: a.depth,
         step_a: 1,
         b: weights.as_ptr(),
         step_b: VECTORS * LANES,
-        count: depth,
+        count: a.used,
     };
-    let mut sums = [[simd.splat(0.0); VECTORS]; M];
-    // SAFETY: the lengths asserted above are what the strip reads.
-    unsafe { simd.multiply_add_strip(&mut sums, strip) };
-    for (i, sums) in sums.into_iter().enumerate() {
-        for (j, sum) in sums.into_iter().enumerate() {
-            simd.store(sum, vector_mut(to, i * width + j * LANES));
+    // SAFETY: the lengths above are what the strip reads.
+    unsafe { simd.product::<M, VECTORS>(strip, to, width) };
+}
+
+/// The pixels of a tile's side that lie in the output: the first is pixel `begin + step · from`.
+#[derive(Clone, Copy)]
+struct Side {
+    begin: isize,
+    step: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Side {
+    /// Of the tile at `tile` in an output of `size` pixels, for a phase of 0 or 1.
+    #[inline(always)]
+    fn new<const FORM: usize>(tile: usize, phase: usize, size: usize) -> Self {
+        let step = if FORM == DOUBLING { 2 } else { 1 };
+        // A phase of 1 begins one pixel earlier, and so shares the window of phase 0.
+        let begin = (step * OUT * tile) as isize - phase as isize;
+        let from = usize::from(begin < 0);
+        let to = (size as isize - begin + step as isize - 1) as usize / step;
+        Self {
+            begin,
+            step,
+            from,
+            to: to.min(OUT),
         }
     }
 }
 
+/// A group's products: `[point][tile][width]`, where a point's begin `stride` floats after the one's
+/// before.
+#[derive(Clone, Copy)]
+struct Products<'a> {
+    floats: &'a [f32],
+    stride: usize,
+    count: usize,
+    width: usize,
+}
+
 impl Destination<'_> {
-    /// Outputs from their points, through the epilogue, for `width` channels from `begin` on.
+    /// Outputs from their points, through the epilogue, for the products' channels from `begin` on.
     #[inline(always)]
-    fn outputs<S: Simd>(
+    fn outputs<S: Simd, const IN: usize>(
         &self,
         simd: S,
-        products: &[f32],
-        stride: usize,
+        products: Products,
+        phase: usize,
         begin: usize,
-        width: usize,
     ) {
+        let Products {
+            floats: products,
+            stride,
+            count,
+            width,
+        } = products;
         let shape = self.output.shape();
         let (pixel, row) = (shape.pixel_stride(), shape.row_stride());
-        let shrink = if self.pooling == Pooling::Max { 2 } else { 1 };
-        for i in 0..self.count {
-            let (n, y, x) = self.tiles.place(self.first + i);
-            let place = shape.offset(n, (y / shrink) as isize, (x / shrink) as isize) + begin;
+        let shrink = if self.pooling { 2 } else { 1 };
+        for i in 0..count {
+            let (n, ty, tx) = self.tiles.place(self.first + i);
+            let down = Side::new::<IN>(ty, phase / 2, shrink * shape.h);
+            let across = Side::new::<IN>(tx, phase % 2, shrink * shape.w);
+            let place = self.output.offset(
+                n,
+                down.begin / shrink as isize,
+                across.begin / shrink as isize,
+            ) + begin;
+            let (row, pixel) = (down.step * row, across.step * pixel);
             // The last vector this tile reads.
-            assert!((POINTS - 1) * stride + (i + 1) * width <= products.len());
+            assert!((IN * IN - 1) * stride + (i + 1) * width <= products.len());
+            // The lines of the next tile's outputs come while this one's are transformed.
+            let next = OUT / shrink * pixel;
             for c in (0..width).step_by(LANES) {
-                let mut columns = [[simd.splat(0.0); IN]; OUT];
+                if c % 16 == 0 {
+                    for y in 0..OUT / shrink {
+                        for x in 0..OUT / shrink {
+                            self.output
+                                .prefetch(simd, place + next + y * row + x * pixel + c);
+                        }
+                    }
+                }
+                let mut lines = [[simd.splat(0.0); IN]; OUT];
                 for x in 0..IN {
                     let mut column = [simd.splat(0.0); IN];
                     for (y, value) in column.iter_mut().enumerate() {
@@ -422,28 +624,64 @@ impl Destination<'_> {
                         // SAFETY: asserted above.
                         *value = simd.load(unsafe { vector_unchecked(products, at) });
                     }
-                    let column = transform::output::<S, OUT>(simd, column);
-                    for (y, value) in column.into_iter().enumerate() {
-                        columns[y][x] = value;
+                    let column = transform::output::<S, IN, OUT>(simd, column);
+                    for y in 0..OUT {
+                        lines[y][x] = column[y];
                     }
                 }
                 let bias = simd.load(vector(self.bias, begin + c));
                 let at = |y: usize, x: usize| place + y * row + x * pixel + c;
                 let mut above = [simd.splat(0.0); OUT];
-                for (y, values) in columns.into_iter().enumerate() {
-                    let values = transform::output::<S, OUT>(simd, values);
-                    if self.pooling == Pooling::None {
-                        for x in 0..OUT {
-                            self.store(simd, simd.add(values[x], bias), at(y, x));
+                for (y, line) in lines.into_iter().enumerate() {
+                    let values = transform::output::<S, IN, OUT>(simd, line);
+                    if !self.pooling {
+                        if y >= down.from && y < down.to {
+                            for x in 0..OUT {
+                                if x >= across.from && x < across.to {
+                                    self.store(simd, simd.add(values[x], bias), at(y, x));
+                                }
+                            }
                         }
                     } else if y % 2 == 0 {
                         above = values;
-                    } else {
+                    } else if y < down.to {
                         for x in 0..OUT / 2 {
-                            let upper = simd.max(above[2 * x], above[2 * x + 1]);
-                            let lower = simd.max(values[2 * x], values[2 * x + 1]);
-                            let greatest = simd.add(simd.max(upper, lower), bias);
-                            self.store(simd, greatest, at(y / 2, x));
+                            if 2 * x + 1 < across.to {
+                                let upper = simd.max(above[2 * x], above[2 * x + 1]);
+                                let lower = simd.max(values[2 * x], values[2 * x + 1]);
+                                let greatest = simd.add(simd.max(upper, lower), bias);
+                                self.store(simd, greatest, at(y / 2, x));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the chain makes of a strip of the group's tiles.
+    fn chain(&self, level: Level, chain: &Chain, strip: &Tensor, pixels: &mut Vec<f32>) {
+        let shape = self.output.shape();
+        let (from, to) = (strip.shape(), shape.pixel_stride());
+        pixels.resize(from.w * to, 0.0);
+        for row in 0..OUT {
+            chain.run(
+                level,
+                strip.row(0, row),
+                from.pixel_stride(),
+                from.w,
+                pixels,
+            );
+            for (i, pixels) in pixels.chunks_exact(OUT * to).enumerate() {
+                let (n, ty, tx) = self.tiles.place(self.first + i);
+                let y = OUT * ty + row;
+                for (x, pixel) in (OUT * tx..shape.w).zip(pixels.chunks_exact(to)) {
+                    if y < shape.h {
+                        let at = self.output.offset(n, y as isize, x as isize);
+                        for c in (0..to).step_by(LANES) {
+                            // SAFETY: a pixel of this group's tiles, once; no other group has these tiles.
+                            let to = unsafe { self.output.vector(at + c) };
+                            to.copy_from_slice(&pixel[c..c + LANES]);
                         }
                     }
                 }

@@ -10,11 +10,15 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::forward::{input_points, vector, vector_mut, vector_unchecked, vector_unchecked_mut};
-use super::{IN, OUT, POINTS, Tiles, transform};
+use super::{OUT, SAME, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
-use crate::tensor::Tensor;
+use crate::tensor::{Rows, Tensor};
 
+/// Inputs along a tile's side.
+const IN: usize = SAME;
+/// Products of a tile.
+const POINTS: usize = IN * IN;
 /// Tiles of a block.
 const BLOCK: usize = 256;
 /// Tiles whose products are summed in registers before they are added to memory.
@@ -27,16 +31,16 @@ const ROWS: usize = 4;
 const WIDEST: usize = 3;
 
 thread_local! {
-    /// Memory for a block's points, kept from call to call. It is taken out while it is used: a
-    /// thread that waits for others may take up another call's work.
-    static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Memory for a block's points and for the sums, kept from call to call. It is taken out while it is
+    /// used: a thread that waits for others may take up another call's work.
+    static MEMORY: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
 /// The gradient of the weights, `[out, in, 3, 3]`, from the inputs (each with the number of channels
 /// that count) and the gradient of the output.
 ///
 /// # Panics
-/// If a shape does not fit, or its tiles are not whole.
+/// If a shape does not fit.
 pub(crate) fn weight_gradient(
     level: Level,
     inputs: &[(&Tensor, usize)],
@@ -44,7 +48,7 @@ pub(crate) fn weight_gradient(
     gradient: &mut [f32],
 ) {
     let shape = output_gradient.shape();
-    let tiles = Tiles::of(shape);
+    let tiles = Tiles::of::<SAME>(shape);
     for (input, channels) in inputs {
         let from = input.shape();
         assert_eq!(
@@ -64,11 +68,16 @@ pub(crate) fn weight_gradient(
     // A share's points: `[point][tile][depth]` of the inputs, `[point][tile][width]` of the
     // gradients.
     let share = POINTS * SHARE * (depth + width);
-    let mut points = MEMORY.take();
-    if points.len() < shares * share {
-        points.resize(shares * share, 0.0);
+    let [mut points, mut sums_memory] = MEMORY.take();
+    for (memory, needed) in [
+        (&mut points, shares * share),
+        (&mut sums_memory, POINTS * depth * width),
+    ] {
+        if memory.len() < needed {
+            memory.resize(needed, 0.0);
+        }
     }
-    let mut sums = vec![0.0; POINTS * depth * width];
+    let sums = &mut sums_memory[..POINTS * depth * width];
     for first in (0..tiles.count).step_by(block) {
         let count = block.min(tiles.count - first);
         points
@@ -96,6 +105,7 @@ pub(crate) fn weight_gradient(
                     points,
                     share,
                     point,
+                    begins: first == 0,
                     count,
                     depth,
                     width,
@@ -103,14 +113,14 @@ pub(crate) fn weight_gradient(
                 });
             });
     }
-    MEMORY.set(points);
+    let sums = &*sums;
     // From the points to the taps, eight outputs at a time.
     let taps: Vec<Vec<f32>> = (0..depth)
         .into_par_iter()
         .map(|row| {
             let mut taps = vec![0.0; 9 * width];
             level.run(Taps {
-                sums: &sums,
+                sums,
                 row,
                 depth,
                 width,
@@ -135,6 +145,7 @@ pub(crate) fn weight_gradient(
                 }
             }
         });
+    MEMORY.set([points, sums_memory]);
 }
 
 /// Takes some tiles' inputs and gradients to their points.
@@ -159,35 +170,53 @@ impl Kernel for Points<'_> {
             let tiles = self.first..self.first + self.count;
             let stride = SHARE * self.depth;
             let to = &mut inputs[row..];
-            input_points(
-                simd, input, self.tiles, tiles, *channels, to, self.depth, stride,
+            input_points::<S, IN>(
+                simd,
+                Rows::from(*input),
+                self.tiles,
+                tiles,
+                *channels,
+                to,
+                self.depth,
+                stride,
             );
             row += channels.next_multiple_of(LANES);
         }
         let shape = self.output_gradient.shape();
-        let (pixel, row) = (shape.pixel_stride(), shape.row_stride());
+        let pixel = shape.pixel_stride();
         let floats = self.output_gradient.as_slice();
+        // Beyond the image there is no output, hence no gradient: the border has the zero.
+        let inside = |tile: usize, i: usize, size: usize| (OUT * tile + i).min(size);
         for i in 0..self.count {
-            let (n, y, x) = self.tiles.place(self.first + i);
-            let begin = shape.offset(n, y as isize, x as isize);
+            let (n, ty, tx) = self.tiles.place(self.first + i);
+            let mut rows = [0; OUT];
+            let mut columns = [0; OUT];
+            for k in 0..OUT {
+                rows[k] = shape.offset(n, inside(ty, k, shape.h) as isize, 0);
+                columns[k] = inside(tx, k, shape.w) * pixel;
+            }
             // The last vectors this tile reads and writes.
-            assert!(begin + (OUT - 1) * (row + pixel) + pixel <= floats.len());
+            assert!(rows[OUT - 1] + columns[OUT - 1] + pixel <= floats.len());
             assert!(((POINTS - 1) * SHARE + i + 1) * pixel <= gradients.len());
             for c in (0..pixel).step_by(LANES) {
-                let mut columns = [[simd.splat(0.0); OUT]; IN];
+                let mut lines = [[simd.splat(0.0); OUT]; IN];
                 for x in 0..OUT {
                     let mut column = [simd.splat(0.0); OUT];
                     for (y, value) in column.iter_mut().enumerate() {
-                        let at = begin + y * row + x * pixel + c;
-                        // SAFETY: asserted above.
+                        let at = rows[y] + columns[x] + c;
+                        // SAFETY: asserted above, rows and columns being in order.
                         *value = simd.load(unsafe { vector_unchecked(floats, at) });
                     }
-                    for (y, value) in transform::gradient(simd, column).into_iter().enumerate() {
-                        columns[y][x] = value;
+                    let column = transform::gradient::<S, IN>(simd, column);
+                    for y in 0..IN {
+                        lines[y][x] = column[y];
                     }
                 }
-                for (y, values) in columns.into_iter().enumerate() {
-                    for (x, value) in transform::gradient(simd, values).into_iter().enumerate() {
+                for (y, values) in lines.into_iter().enumerate() {
+                    for (x, value) in transform::gradient::<S, IN>(simd, values)
+                        .into_iter()
+                        .enumerate()
+                    {
                         let at = ((y * IN + x) * SHARE + i) * pixel + c;
                         // SAFETY: asserted above.
                         simd.store(value, unsafe { vector_unchecked_mut(gradients, at) });
@@ -198,11 +227,12 @@ impl Kernel for Points<'_> {
     }
 }
 
-/// Adds a block's products at one point to `sums[depth][width]`.
+/// Adds a block's products at one point to `sums[depth][width]`, or begins them.
 struct Products<'a> {
     points: &'a [f32],
     share: usize,
     point: usize,
+    begins: bool,
     count: usize,
     depth: usize,
     width: usize,
@@ -235,6 +265,7 @@ impl Products<'_> {
         run: std::ops::Range<usize>,
         begin: usize,
     ) {
+        let begins = self.begins && run.start == 0;
         // The depth is whole vectors, hence whole register tiles.
         for row in (0..self.depth).step_by(ROWS) {
             let mut total = [[simd.splat(0.0); VECTORS]; ROWS];
@@ -262,7 +293,12 @@ impl Products<'_> {
                 for (j, total) in total.into_iter().enumerate() {
                     let at = (row + i) * self.width + begin + j * LANES;
                     let sum = vector_mut(self.sums, at);
-                    simd.store(simd.add(simd.load(sum), total), sum);
+                    let before = if begins {
+                        simd.splat(0.0)
+                    } else {
+                        simd.load(sum)
+                    };
+                    simd.store(simd.add(before, total), sum);
                 }
             }
         }
@@ -291,7 +327,7 @@ impl Kernel for Taps<'_> {
                     let at = ((y * IN + x) * self.depth + self.row) * self.width + o;
                     *value = simd.load(vector(self.sums, at));
                 }
-                for (y, value) in transform::output::<S, 3>(simd, column)
+                for (y, value) in transform::output::<S, IN, 3>(simd, column)
                     .into_iter()
                     .enumerate()
                 {
@@ -299,7 +335,7 @@ impl Kernel for Taps<'_> {
                 }
             }
             for (y, values) in columns.into_iter().enumerate() {
-                for (x, value) in transform::output::<S, 3>(simd, values)
+                for (x, value) in transform::output::<S, IN, 3>(simd, values)
                     .into_iter()
                     .enumerate()
                 {

@@ -1,78 +1,100 @@
-//! The one-dimensional transforms of F(4, 3) with the points 0, ±5/8, ±3/2 and ∞, in vectors of
-//! eight channels; a two-dimensional transform applies one to the columns, then to the rows.
+//! The one-dimensional transforms, in vectors of eight channels; a two-dimensional transform applies
+//! one to the columns, then to the rows.
+//!
+//! F(4, 3) takes the points 0, ±5/8, ±3/2 and ∞, F(4, 2) takes ±1/2, ±5/4 and ∞. The usual choices, 0,
+//! ±1, ±2, ∞ and 0, ±1, 1/2, ∞, lose twice as many bits: relative RMS errors of 1.9e-6 against 8.8e-7
+//! and of 1.2e-6 against 5.6e-7 for 96 channels, where the direct sum has 5.2e-7.
 //!
 //! Loops and arrays here are plain, without closures: a closure is compiled on its own, without the
 //! level's instructions, when the compiler chooses not to inline it.
-//!
-//! The usual points ±1, ±2 lose twice as many bits: relative RMS error 1.9e-6 against 8.8e-7 for 96
-//! channels, where the direct sum has 5.2e-7.
 
-use super::{IN, OUT};
+use super::{OUT, SAME, taps};
 use crate::arch::Simd;
 
-/// The positive finite points. In every transformed index the order is 0, A, -A, B, -B, ∞.
-const A: f32 = 0.625;
-const B: f32 = 1.5;
-/// Six inputs to six points.
-#[inline(always)]
-pub fn input<S: Simd>(s: S, d: [S::V; IN]) -> [S::V; IN] {
-    let (a, b) = (s.splat(A), s.splat(B));
-    let (minus_a, minus_b) = (s.splat(-A), s.splat(-B));
-    let (minus_aa, minus_bb) = (s.splat(-A * A), s.splat(-B * B));
-    let (product, minus_sum) = (s.splat(A * A * B * B), s.splat(-A * A - B * B));
-    let even_a = s.mul_add(minus_bb, d[2], d[4]);
-    let odd_a = s.mul_add(minus_bb, d[1], d[3]);
-    let even_b = s.mul_add(minus_aa, d[2], d[4]);
-    let odd_b = s.mul_add(minus_aa, d[1], d[3]);
-    [
-        s.mul_add(product, d[0], s.mul_add(minus_sum, d[2], d[4])),
-        s.mul_add(a, odd_a, even_a),
-        s.mul_add(minus_a, odd_a, even_a),
-        s.mul_add(b, odd_b, even_b),
-        s.mul_add(minus_b, odd_b, even_b),
-        s.mul_add(product, d[1], s.mul_add(minus_sum, d[3], d[5])),
-    ]
+/// The positive finite points of a form. In every transformed index the order is (0,) A, -A, B, -B, ∞.
+const fn points(form: usize) -> (f32, f32) {
+    if form == SAME {
+        (0.625, 1.5)
+    } else {
+        (0.5, 1.25)
+    }
 }
 
-/// Six points to `M` outputs: 4 of a convolution, or 3 of a filter's gradient.
+/// Where A stands among the points: after 0, if that is one.
+const fn first(form: usize) -> usize {
+    form - 5
+}
+
+/// Inputs to points.
 #[inline(always)]
-pub fn output<S: Simd, const M: usize>(s: S, m: [S::V; IN]) -> [S::V; M] {
+pub fn input<S: Simd, const IN: usize>(s: S, d: [S::V; IN]) -> [S::V; IN] {
+    let (a, b) = const { points(IN) };
+    let z = const { first(IN) };
+    let (minus_aa, minus_bb) = (s.splat(-a * a), s.splat(-b * b));
+    let (product, minus_sum) = (s.splat(a * a * b * b), s.splat(-a * a - b * b));
+    let even_a = s.mul_add(minus_bb, d[z + 1], d[z + 3]);
+    let odd_a = s.mul_add(minus_bb, d[z], d[z + 2]);
+    let even_b = s.mul_add(minus_aa, d[z + 1], d[z + 3]);
+    let odd_b = s.mul_add(minus_aa, d[z], d[z + 2]);
+    let mut points = d;
+    if z == 1 {
+        points[0] = s.mul_add(product, d[0], s.mul_add(minus_sum, d[2], d[4]));
+    }
+    points[z] = s.mul_add(s.splat(a), odd_a, even_a);
+    points[z + 1] = s.mul_add(s.splat(-a), odd_a, even_a);
+    points[z + 2] = s.mul_add(s.splat(b), odd_b, even_b);
+    points[z + 3] = s.mul_add(s.splat(-b), odd_b, even_b);
+    points[z + 4] = s.mul_add(product, d[z], s.mul_add(minus_sum, d[z + 2], d[z + 4]));
+    points
+}
+
+/// Points to `M` outputs: 4 of a convolution, or the taps of a filter's gradient.
+#[inline(always)]
+pub fn output<S: Simd, const IN: usize, const M: usize>(s: S, m: [S::V; IN]) -> [S::V; M] {
+    let (a, b) = const { points(IN) };
+    let z = const { first(IN) };
     let minus = s.splat(-1.0);
-    let even = [s.add(m[1], m[2]), s.add(m[3], m[4])];
-    let odd = [s.mul_add(minus, m[2], m[1]), s.mul_add(minus, m[4], m[3])];
+    let even = [s.add(m[z], m[z + 1]), s.add(m[z + 2], m[z + 3])];
+    let odd = [
+        s.mul_add(minus, m[z + 1], m[z]),
+        s.mul_add(minus, m[z + 3], m[z + 2]),
+    ];
     let mut outputs = [m[0]; M];
     for j in 0..M {
-        let [a, b] = if j % 2 == 0 { even } else { odd };
-        let first = if j == 0 {
-            s.add(m[0], a)
+        let [of_a, of_b] = if j % 2 == 0 { even } else { odd };
+        let first = if j > 0 {
+            s.mul(s.splat(power(a, j)), of_a)
+        } else if z == 1 {
+            s.add(m[0], of_a)
         } else {
-            s.mul(s.splat(power(A, j)), a)
+            of_a
         };
-        outputs[j] = s.mul_add(s.splat(power(B, j)), b, first);
+        outputs[j] = s.mul_add(s.splat(power(b, j)), of_b, first);
     }
-    outputs[M - 1] = s.add(outputs[M - 1], m[5]);
+    outputs[M - 1] = s.add(outputs[M - 1], m[IN - 1]);
     outputs
 }
 
-/// Four outputs' gradients to six points, as the filter of the filter's gradient.
+/// Four outputs' gradients to points, as the filter of the filter's gradient.
 #[inline(always)]
-pub fn gradient<S: Simd>(s: S, d: [S::V; OUT]) -> [S::V; IN] {
-    let [a, minus_a] = gradient_pair(s, d, A, B);
-    let [b, minus_b] = gradient_pair(s, d, B, A);
-    [
-        s.mul(s.splat(1.0 / (A * A * B * B)), d[0]),
-        a,
-        minus_a,
-        b,
-        minus_b,
-        d[3],
-    ]
+pub fn gradient<S: Simd, const IN: usize>(s: S, d: [S::V; OUT]) -> [S::V; IN] {
+    let (a, b) = const { points(IN) };
+    let z = const { first(IN) };
+    let mut points = [d[3]; IN];
+    if z == 1 {
+        points[0] = s.mul(s.splat(1.0 / (a * a * b * b)), d[0]);
+    }
+    [points[z], points[z + 1]] = gradient_pair(s, d, a, b, z);
+    [points[z + 2], points[z + 3]] = gradient_pair(s, d, b, a, z);
+    points
 }
 
-/// The values at `point` and at its negative, where `other` is the other positive point.
+/// The values at `point` and at its negative, where `other` is the other positive point; `zeros` is
+/// 1 if 0 is a point too.
 #[inline(always)]
-fn gradient_pair<S: Simd>(s: S, d: [S::V; OUT], point: f32, other: f32) -> [S::V; 2] {
-    let scale = 1.0 / (2.0 * point * point * (point * point - other * other));
+fn gradient_pair<S: Simd>(s: S, d: [S::V; OUT], point: f32, other: f32, zeros: usize) -> [S::V; 2] {
+    // Over the product of the distances to the other points: even in the point with 0, odd without.
+    let scale = 1.0 / (2.0 * power(point, 1 + zeros) * (point * point - other * other));
     let even = s.mul_add(
         s.splat(scale * power(point, 2)),
         d[2],
@@ -80,11 +102,17 @@ fn gradient_pair<S: Simd>(s: S, d: [S::V; OUT], point: f32, other: f32) -> [S::V
     );
     let odd = s.mul(s.splat(scale * point), d[1]);
     let odd = s.mul_add(s.splat(scale * power(point, 3)), d[3], odd);
-    [s.add(even, odd), s.mul_add(s.splat(-1.0), odd, even)]
+    let minus = s.splat(-1.0);
+    let (plus, difference) = (s.add(even, odd), s.mul_add(minus, odd, even));
+    if zeros == 1 {
+        [plus, difference]
+    } else {
+        [plus, s.mul(minus, difference)]
+    }
 }
 
 #[inline(always)]
-fn power(x: f32, n: usize) -> f32 {
+const fn power(x: f32, n: usize) -> f32 {
     match n {
         0 => 1.0,
         1 => x,
@@ -93,50 +121,55 @@ fn power(x: f32, n: usize) -> f32 {
     }
 }
 
-/// Filters side by side, each with nine taps, as `[tap][filter]`.
+/// Filters side by side, as `[tap][filter]`: nine taps, or four.
 pub type Taps<const N: usize> = [[f64; N]; 9];
 
-/// 3×3 filters at the 36 points, in f64, for filters are transformed once and used many times;
-/// `give(point, values)` is called for every point.
-pub fn filter<const N: usize>(taps: &Taps<N>, mut give: impl FnMut(usize, [f32; N])) {
-    for (i, down) in FILTER.iter().enumerate() {
-        let mut columns = [[0.0; N]; 3];
-        for (x, column) in columns.iter_mut().enumerate() {
-            for (y, factor) in down.iter().enumerate() {
-                for (to, tap) in column.iter_mut().zip(&taps[3 * y + x]) {
-                    *to += factor * tap;
-                }
-            }
-        }
-        for (j, across) in FILTER.iter().enumerate() {
-            let mut values = [0.0; N];
+/// Square filters at row `i` of the points, in f64, for filters are transformed once and used many times.
+#[inline(always)]
+pub fn filter<const IN: usize, const N: usize>(filters: &Taps<N>, i: usize) -> [[f32; N]; IN] {
+    let taps = const { taps(IN) };
+    let rows = const { filter_rows::<IN>() };
+    let mut columns = [[0.0; N]; 3];
+    for x in 0..taps {
+        for y in 0..taps {
             for n in 0..N {
-                let [a, b, c] = [columns[0][n], columns[1][n], columns[2][n]];
-                values[n] = (across[0] * a + across[1] * b + across[2] * c) as f32;
+                columns[x][n] += rows[i][y] * filters[taps * y + x][n];
             }
-            give(IN * i + j, values);
         }
     }
+    let mut points = [[0.0; N]; IN];
+    for j in 0..IN {
+        for n in 0..N {
+            let [a, b, c] = [columns[0][n], columns[1][n], columns[2][n]];
+            points[j][n] = (rows[j][0] * a + rows[j][1] * b + rows[j][2] * c) as f32;
+        }
+    }
+    points
 }
 
 /// A row for each point `p`: its powers over the product of its distances to the other finite
 /// points; the last tap alone for ∞.
-const FILTER: [[f64; 3]; IN] = {
-    let points = [0.0, A as f64, -A as f64, B as f64, -B as f64];
-    let mut rows = [[0.0, 0.0, 1.0]; IN];
-    let mut i = 0;
+const fn filter_rows<const IN: usize>() -> [[f64; 3]; IN] {
+    let (a, b) = points(IN);
+    let (a, b) = (a as f64, b as f64);
+    let (points, z) = ([0.0, a, -a, b, -b], first(IN));
+    let mut last = [0.0; 3];
+    last[taps(IN) - 1] = 1.0;
+    let mut rows = [last; IN];
+    let mut i = 1 - z;
     while i < points.len() {
         let p = points[i];
         let mut distances = 1.0;
-        let mut j = 0;
+        let mut j = 1 - z;
         while j < points.len() {
             if j != i {
                 distances *= p - points[j];
             }
             j += 1;
         }
-        rows[i] = [1.0 / distances, p / distances, p * p / distances];
+        let second = if taps(IN) == 3 { p * p } else { 0.0 };
+        rows[i + z - 1] = [1.0 / distances, p / distances, second / distances];
         i += 1;
     }
     rows
-};
+}

@@ -1,39 +1,41 @@
-//! Inference: the rows in order, each tensor given back as soon as nothing needs it. Poolings are
-//! taken on the way, and the 1×1 layers at the end run as one chain, so that the largest tensors
-//! are never made.
+//! Inference: the rows in order, each tensor given back as soon as nothing needs it, and rows taken
+//! together wherever what lies between them need not be made. The first and the last layers, at the
+//! full size of the image, run in bands; a transposed convolution is merged with the convolution after
+//! it; poolings are taken on the way; the 1×1 layers at the end run as one chain.
 
+use n2n_kernels::Epilogue;
+use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv;
+use n2n_kernels::pool;
 use n2n_kernels::tensor::{Shape, Tensor};
+use n2n_kernels::upconv;
 
-use super::{CpuNetwork, Packed, epilogue};
+use super::{CpuNetwork, epilogue};
 use crate::batch::Batch;
-use crate::unet::{Kind, Skip};
+use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
+
+/// Pixels, before the upsampling, from which merging it with the next layer pays: its filter is larger
+/// than those of the two, and is read once for every few hundred pixels.
+const MERGED_PIXELS: usize = 1 << 13;
 
 impl CpuNetwork {
     /// Denoises a batch whose size the caller has checked.
     pub(super) fn infer(&mut self, noisy: &Batch) -> Batch {
-        self.pack();
         let image = self.upload(noisy);
         let mut pools = vec![];
         let mut current = None;
         let mut i = 0;
         while i < self.layers.len() {
-            let layer = self.layers[i];
-            let skip = match layer.skip {
-                Some(Skip::Pool(_)) => pools.pop(),
-                Some(Skip::Image) | None => None,
-            };
             let main = current.as_ref().unwrap_or(&image);
-            let chained = self.layers[i..]
-                .iter()
-                .take_while(|l| l.kind == Kind::Conv1x1)
-                .count();
-            let output = match (layer.skip, &skip) {
-                _ if chained > 1 => self.run_chain(i..i + chained, main),
-                (Some(Skip::Image), _) => self.run_layer(i, &[main, &image], layer.pool),
-                (_, Some(pool)) => self.run_layer(i, &[main, pool], layer.pool),
-                _ => self.run_layer(i, &[main], layer.pool),
+            let together = self.together(i, main.shape());
+            // The pooling that one of these rows reads, the last that is kept.
+            let reads_pool = |layer: &Layer| matches!(layer.skip, Some(Skip::Pool(_)));
+            let skip = if self.layers[i..i + together].iter().any(reads_pool) {
+                pools.pop()
+            } else {
+                None
             };
+            let output = self.run_rows(i, together, main, skip.as_ref(), &image);
             // A pooling's output is kept for the decoder if the decoder reads it.
             match current.replace(output) {
                 Some(used) if i > 0 && self.layers[i - 1].pool && self.is_skipped_to(i - 1) => {
@@ -45,7 +47,7 @@ impl CpuNetwork {
             if let Some(skip) = skip {
                 self.arena.give(skip);
             }
-            i += chained.max(1);
+            i += together;
         }
         let output = current.expect("the network has layers");
         let mut denoised = Batch::zeros(noisy.n, noisy.h, noisy.w, noisy.c);
@@ -55,27 +57,147 @@ impl CpuNetwork {
         denoised
     }
 
-    /// Runs 1×1 layers one after another.
-    fn run_chain(&mut self, rows: std::ops::Range<usize>, input: &Tensor) -> Tensor {
-        let layers = &self.layers[rows.clone()];
-        let packed = &self
-            .packed
-            .as_ref()
-            .expect("packed before the layers are run")[rows];
-        let chain: Vec<_> = layers
+    /// How many rows from row `i` on, whose input has this shape, are computed together.
+    fn together(&self, i: usize, input: Shape) -> usize {
+        let chained = |from: usize| {
+            let rows = self.layers[from..].iter();
+            rows.take_while(|layer| layer.kind == Kind::Conv1x1).count()
+        };
+        let rows = &self.layers[i..];
+        match rows {
+            [first, second, ..]
+                if i == 0 && second.pool && self.in_bands(first, second, i + 1, input) =>
+            {
+                2
+            }
+            [up, first, second, ..]
+                if up.kind == Kind::Up2x2 && input.n * input.h * input.w >= MERGED_PIXELS =>
+            {
+                let tail = chained(i + 3);
+                if tail > 0 && self.in_bands(first, second, i + 2, doubled(input)) {
+                    3 + tail
+                } else {
+                    2
+                }
+            }
+            _ => chained(i).max(1),
+        }
+    }
+
+    /// Whether two 3×3 layers, the second being row `i`, can run in bands at images of this shape.
+    fn in_bands(&self, first: &Layer, second: &Layer, i: usize, image: Shape) -> bool {
+        let output = Shape {
+            c: second.outputs,
+            ..image
+        };
+        [first, second]
             .iter()
-            .zip(packed)
-            .map(|(layer, packed)| match packed {
-                Packed::Conv(conv) => (conv, epilogue(layer)),
-                Packed::Up(_) => unreachable!("a 1×1 convolution"),
-            })
-            .collect();
-        let outputs = layers[layers.len() - 1].outputs;
-        let mut output = self.arena.take(Shape {
-            c: outputs,
+            .all(|layer| layer.kind == Kind::Conv3x3)
+            && second.skip.is_none()
+            && bands::serves(self.packed.conv(&self.parameters, i), output)
+    }
+
+    /// Runs rows that [`Self::together`] counted.
+    fn run_rows(
+        &mut self,
+        i: usize,
+        count: usize,
+        input: &Tensor,
+        skip: Option<&Tensor>,
+        image: &Tensor,
+    ) -> Tensor {
+        let layers = self.layers;
+        match &layers[i..i + count] {
+            [layer] => {
+                let inputs: Vec<&Tensor> = match layer.skip {
+                    Some(Skip::Image) => vec![input, image],
+                    _ => std::iter::once(input).chain(skip).collect(),
+                };
+                self.run_layer(i, &inputs, layer.pool)
+            }
+            [up, ..] if up.kind == Kind::Up2x2 => self.run_merged(i, count, input, skip, image),
+            [first, second] if first.kind == Kind::Conv3x3 => {
+                let mut output = self.arena.take(Shape {
+                    c: second.outputs,
+                    ..pool::pooled(input.shape())
+                });
+                let conv = |i| self.packed.conv(&self.parameters, i);
+                bands::run(
+                    self.level,
+                    (First::Conv(conv(i), input), first.outputs, epilogue(first)),
+                    (conv(i + 1), second.outputs, epilogue(second)),
+                    Then::Pool,
+                    &mut output,
+                    &mut self.arena,
+                );
+                output
+            }
+            chain => {
+                let mut output = self.arena.take(Shape {
+                    c: chain[count - 1].outputs,
+                    ..input.shape()
+                });
+                let convs: Vec<_> = (i..i + count)
+                    .map(|i| (self.packed.conv(&self.parameters, i), epilogue(&layers[i])))
+                    .collect();
+                conv::run_chain(self.level, &convs, input, &mut output);
+                output
+            }
+        }
+    }
+
+    /// Runs a transposed convolution merged with the layer after it, alone or in bands with the others
+    /// up to the end.
+    fn run_merged(
+        &mut self,
+        i: usize,
+        count: usize,
+        input: &Tensor,
+        skip: Option<&Tensor>,
+        image: &Tensor,
+    ) -> Tensor {
+        let layers = self.layers;
+        let first = &layers[i + 1];
+        let image = (first.skip == Some(Skip::Image)).then_some(image);
+        let mut side = self.arena.take(Shape {
+            c: upconv::side_channels(image.map_or(0, |image| image.shape().c)),
             ..input.shape()
         });
-        conv::run_chain(self.level, &chain, input, &mut output);
+        upconv::side(image, &mut side);
+        let mut output = self.arena.take(Shape {
+            c: layers[i + count - 1].outputs,
+            ..doubled(input.shape())
+        });
+        let conv = |i| self.packed.conv(&self.parameters, i);
+        let merged = self.packed.merged(&self.parameters, i);
+        if count > 2 {
+            let second = &layers[i + 2];
+            let chain: Vec<_> = (i + 3..i + count)
+                .map(|i| (conv(i), epilogue(&layers[i])))
+                .collect();
+            bands::run(
+                self.level,
+                (
+                    First::UpConv(&merged.upconv, input, &side),
+                    first.outputs,
+                    epilogue(first),
+                ),
+                (conv(i + 2), second.outputs, epilogue(second)),
+                Then::Chain(&chain),
+                &mut output,
+                &mut self.arena,
+            );
+        } else {
+            let mut after = epilogue(first);
+            if let (Some(conv), Some(skip)) = (&merged.skip, skip) {
+                conv.run(self.level, &[skip], &mut output, Epilogue::Store);
+                after = Epilogue::AddLeakyRelu(LEAKY_SLOPE);
+            }
+            merged
+                .upconv
+                .run(self.level, input, &side, &mut output, after);
+        }
+        self.arena.give(side);
         output
     }
 
@@ -85,5 +207,14 @@ impl CpuNetwork {
         self.layers
             .iter()
             .any(|layer| layer.skip == Some(Skip::Pool(pool)))
+    }
+}
+
+/// Twice as high and wide.
+fn doubled(shape: Shape) -> Shape {
+    Shape {
+        h: 2 * shape.h,
+        w: 2 * shape.w,
+        ..shape
     }
 }

@@ -8,7 +8,8 @@ use n2n_kernels::pool;
 use n2n_kernels::tensor::Tensor;
 use n2n_kernels::upsample::{self, InputGradient};
 
-use super::{CpuNetwork, Learning, size};
+use super::packed::{input_channels, layer_range, size};
+use super::{CpuNetwork, Learning};
 use crate::batch::Batch;
 use crate::neighbors::Neighbors;
 use crate::network::{LossFactors, Losses};
@@ -33,8 +34,13 @@ impl CpuNetwork {
         learning_rate: f64,
     ) -> Losses {
         let (input, target) = neighbors.sub_sample(noisy);
-        let expected = self.infer(noisy);
-        let (expected1, expected2) = neighbors.sub_sample(&expected);
+        let (expected1, expected2) = if factors.lambda == 0.0 {
+            // Nothing of the second forward pass would be left in the loss.
+            (target.clone(), target.clone())
+        } else {
+            let expected = self.infer(noisy);
+            neighbors.sub_sample(&expected)
+        };
 
         let tape = self.forward(&input);
         let output = tape.outputs.last().expect("the network has layers");
@@ -77,7 +83,6 @@ impl CpuNetwork {
     }
 
     fn forward(&mut self, input: &Batch) -> Tape {
-        self.pack();
         let mut tape = Tape {
             image: self.upload(input),
             outputs: vec![],
@@ -121,7 +126,6 @@ impl CpuNetwork {
             Some(learning) => std::mem::take(&mut learning.gradients),
             None => vec![0.0; self.parameters.len()],
         };
-        let ranges = self.layer_ranges();
         // Gradients of the poolings' outputs, from the decoder rows that read them.
         let mut skipped: Vec<Option<Tensor>> = tape.pools.iter().map(|_| None).collect();
         // The gradient of the row's output before its activation.
@@ -129,8 +133,8 @@ impl CpuNetwork {
         for i in (0..self.layers.len()).rev() {
             let layer = self.layers[i];
             let inputs = self.inputs(&tape, i);
-            let channels = self.input_channels(&layer);
-            let (weight, bias) = ranges[i].clone();
+            let channels = input_channels(&self.unet, &layer);
+            let (weight, bias) = layer_range(&self.layers, i);
             conv::bias_gradient(&gradient, &mut gradients[bias]);
             let to = &mut gradients[weight.clone()];
             if layer.kind == Kind::Up2x2 {
@@ -216,6 +220,6 @@ impl CpuNetwork {
             &learning.gradients,
             learning_rate,
         );
-        self.packed = None;
+        self.forget_packed();
     }
 }

@@ -2,6 +2,7 @@
 
 mod infer;
 mod learn;
+mod packed;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,17 +10,16 @@ use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
 use n2n_kernels::Epilogue;
-pub use n2n_kernels::Level;
 use n2n_kernels::adam::Adam;
-use n2n_kernels::conv::{Conv, Size};
 use n2n_kernels::pool;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
-use n2n_kernels::upsample::Upsample;
+pub use n2n_kernels::{Level, LevelError};
 
+use self::packed::Packed;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{LossFactors, Losses, Network};
+use crate::network::{LossFactors, Losses, Network, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
@@ -33,20 +33,15 @@ pub struct CpuNetwork {
     level: Level,
     /// All weights and biases, laid out as [`UNet::tensors`] says.
     parameters: Vec<f32>,
-    /// The layers as the kernels take them; made from the parameters when first needed.
-    packed: Option<Vec<Packed>>,
+    /// The layers as the kernels take them, packed from the parameters as they are.
+    packed: Packed,
     arena: Arena,
     /// Pixels of the batches that the arena's memory is for.
     kept_for: usize,
     /// What training needs; made by the first step.
     learning: Option<Learning>,
-}
-
-/// A layer packed for its forward computation.
-#[allow(clippy::large_enum_variant, reason = "there are 25 of them")]
-enum Packed {
-    Conv(Conv),
-    Up(Upsample),
+    /// The running average of the parameters, once there is one.
+    average: Option<Vec<f32>>,
 }
 
 /// What training needs beside the weights.
@@ -88,15 +83,17 @@ impl CpuNetwork {
     }
 
     fn new(unet: UNet, parameters: Vec<f32>) -> Self {
+        let level = Level::detect();
         Self {
             unet,
             layers: unet.layers(),
-            level: Level::detect(),
+            level,
             parameters,
-            packed: None,
+            packed: Packed::new(unet, level),
             arena: Arena::default(),
             kept_for: 0,
             learning: None,
+            average: None,
         }
     }
 
@@ -108,6 +105,7 @@ impl CpuNetwork {
     /// Runs the kernels at another level from now on.
     pub fn set_level(&mut self, level: Level) {
         self.level = level;
+        self.forget_packed();
     }
 
     /// The gradients of the last step by tensor name; all zero before the first.
@@ -122,58 +120,16 @@ impl CpuNetwork {
         Weights::from_parameters(&self.unet, gradients)
     }
 
-    /// Weight and bias of layer `i` in a vector laid out as the parameters.
-    fn layer_ranges(&self) -> Vec<(std::ops::Range<usize>, std::ops::Range<usize>)> {
-        let mut offset = 0;
-        self.layers
-            .iter()
-            .map(|layer| {
-                let bias = offset + layer.weight_shape().iter().product::<usize>();
-                let end = bias + layer.outputs;
-                let ranges = (offset..bias, bias..end);
-                offset = end;
-                ranges
-            })
-            .collect()
-    }
-
-    /// Packs the layers if the parameters have changed since.
-    fn pack(&mut self) {
-        if self.packed.is_some() {
-            return;
-        }
-        let ranges = self.layer_ranges();
-        let pack = |(layer, (weight, bias)): (&Layer, _)| {
-            let (weight, bias): (&[f32], &[f32]) =
-                (&self.parameters[weight], &self.parameters[bias]);
-            match layer.kind {
-                Kind::Up2x2 => Packed::Up(Upsample::forward(layer.inputs, weight, bias)),
-                Kind::Conv3x3 | Kind::Conv1x1 => {
-                    let channels = self.input_channels(layer);
-                    Packed::Conv(Conv::forward(size(layer.kind), &channels, weight, bias))
-                }
-            }
-        };
-        let packed = self.layers.par_iter().zip(ranges).map(pack).collect();
-        self.packed = Some(packed);
-    }
-
-    /// Channels of the row above, then those of the skip if there is one.
-    fn input_channels(&self, layer: &Layer) -> Vec<usize> {
-        match layer.skip {
-            None => vec![layer.inputs],
-            Some(skip) => {
-                let second = self.unet.skip_channels(skip);
-                vec![layer.inputs - second, second]
-            }
-        }
+    /// Has the layers packed again; for when what they were packed from has changed.
+    fn forget_packed(&mut self) {
+        self.packed = Packed::new(self.unet, self.level);
     }
 
     /// Gives back memory that is for batches of quite another size: it would only lie beside what
     /// this size needs.
     fn keep_memory_for(&mut self, batch: &Batch) {
         let pixels = batch.n * batch.h * batch.w;
-        if pixels > self.kept_for || 2 * pixels < self.kept_for {
+        if pixels > self.kept_for || 8 * pixels < self.kept_for {
             self.arena.clear();
             self.kept_for = pixels;
         }
@@ -192,7 +148,7 @@ impl CpuNetwork {
         tensor
     }
 
-    /// Runs layer `i`, packed before, on its inputs; with `pooled`, its pooling too.
+    /// Runs row `i` on its inputs; with `pooled`, its pooling too.
     fn run_layer(&mut self, i: usize, inputs: &[&Tensor], pooled: bool) -> Tensor {
         let layer = &self.layers[i];
         let from = inputs[0].shape();
@@ -206,17 +162,17 @@ impl CpuNetwork {
         let mut output = self
             .arena
             .take(if pooled { pool::pooled(full) } else { full });
-        match &self
-            .packed
-            .as_ref()
-            .expect("packed before the layers are run")[i]
-        {
-            Packed::Up(up) => up.run(self.level, inputs[0], &mut output),
-            Packed::Conv(conv) if pooled => {
-                let arena = &mut self.arena;
-                conv.run_pooled(self.level, inputs, &mut output, epilogue(layer), arena);
-            }
-            Packed::Conv(conv) => conv.run(self.level, inputs, &mut output, epilogue(layer)),
+        if layer.kind == Kind::Up2x2 {
+            let up = self.packed.upsample(&self.parameters, i);
+            up.run(self.level, inputs[0], &mut output);
+            return output;
+        }
+        let conv = self.packed.conv(&self.parameters, i);
+        if pooled {
+            let arena = &mut self.arena;
+            conv.run_pooled(self.level, inputs, &mut output, epilogue(layer), arena);
+        } else {
+            conv.run(self.level, inputs, &mut output, epilogue(layer));
         }
         output
     }
@@ -249,15 +205,6 @@ fn epilogue(layer: &Layer) -> Epilogue<'static> {
     }
 }
 
-/// The side of a convolution's kernel.
-fn size(kind: Kind) -> Size {
-    match kind {
-        Kind::Conv3x3 => Size::Three,
-        Kind::Conv1x1 => Size::One,
-        Kind::Up2x2 => unreachable!("a transposed convolution has kernels of its own"),
-    }
-}
-
 impl Network for CpuNetwork {
     fn architecture(&self) -> UNet {
         self.unet
@@ -267,6 +214,16 @@ impl Network for CpuNetwork {
         self.check(noisy, UNet::SIZE_MULTIPLE)?;
         self.keep_memory_for(noisy);
         Ok(self.infer(noisy))
+    }
+
+    fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        // At the image's own size only the image and the result are whole, in vectors of eight; the
+        // layers of half its height and width weigh most: a kept pooling, and the input and output of
+        // a layer.
+        let per_pixel = 4 * (4 * 8 + (self.unet.n_feature + 2 * 2 * self.unet.n_feature) / 4);
+        // Weights, packed, and the bands of each thread; small images do not run in bands.
+        let fixed = 4 * 3 * self.parameters.len() + (64 << 20);
+        (h * w * per_pixel + fixed) as u64
     }
 
     fn step(
@@ -296,9 +253,71 @@ impl Network for CpuNetwork {
 
     fn set_weights(&mut self, weights: &Weights) -> Result<()> {
         self.parameters = weights.to_parameters(&self.unet)?;
-        self.packed = None;
+        self.forget_packed();
         self.learning = None;
+        self.average = None;
         Ok(())
+    }
+
+    fn state(&self) -> State {
+        let named = |values: &[f32]| Weights::from_parameters(&self.unet, values);
+        let fresh;
+        let adam = if let Some(learning) = &self.learning {
+            &learning.adam
+        } else {
+            fresh = Adam::new(self.parameters.len());
+            &fresh
+        };
+        State {
+            weights: self.weights(),
+            first: named(&adam.first),
+            second: named(&adam.second),
+            steps: adam.steps,
+            average: self.average.as_deref().map(named),
+        }
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        let flat = |weights: &Weights| weights.to_parameters(&self.unet);
+        let parameters = flat(&state.weights)?;
+        let adam = Adam {
+            first: flat(&state.first)?,
+            second: flat(&state.second)?,
+            steps: state.steps,
+        };
+        let average = state.average.as_ref().map(flat).transpose()?;
+        self.learning = Some(Learning {
+            gradients: vec![0.0; parameters.len()],
+            adam,
+        });
+        self.parameters = parameters;
+        self.average = average;
+        self.forget_packed();
+        Ok(())
+    }
+
+    fn average(&mut self, decay: f64) {
+        let Some(average) = &mut self.average else {
+            self.average = Some(self.parameters.clone());
+            return;
+        };
+        let share = (1.0 - decay) as f32;
+        average
+            .par_iter_mut()
+            .with_min_len(1 << 14)
+            .zip(&self.parameters)
+            .for_each(|(average, &parameter)| *average += share * (parameter - *average));
+    }
+
+    fn swap_average(&mut self) {
+        if let Some(average) = &mut self.average {
+            std::mem::swap(average, &mut self.parameters);
+            self.forget_packed();
+        }
+    }
+
+    fn device(&self) -> String {
+        format!("cpu {}", self.level)
     }
 }
 
@@ -310,7 +329,8 @@ mod tests {
     fn initial_weights_have_the_references_spread() {
         let unet = UNet::default();
         let network = CpuNetwork::initial(unet, 1);
-        for (layer, (weight, bias)) in unet.layers().iter().zip(network.layer_ranges()) {
+        for (i, layer) in unet.layers().iter().enumerate() {
+            let (weight, bias) = packed::layer_range(&network.layers, i);
             let weight = &network.parameters[weight];
             let n = weight.len() as f64;
             let square: f64 = weight.iter().map(|&w| f64::from(w).powi(2)).sum();
@@ -336,5 +356,120 @@ mod tests {
                 "{n} {h} {w} {c}"
             );
         }
+    }
+
+    /// A step on noise that follows from `k`.
+    fn step(network: &mut CpuNetwork, k: u64, lambda: f64) -> Losses {
+        let mut rng = ChaCha8Rng::seed_from_u64(k);
+        let mut noisy = Batch::zeros(1, 64, 64, 1);
+        noisy.data.fill_with(|| rng.random());
+        let neighbors = Neighbors::draw(&noisy, &mut rng);
+        let factors = LossFactors {
+            lambda1: 1.0,
+            lambda2: 1.0,
+            lambda,
+        };
+        network.step(&noisy, &neighbors, factors, 1e-3).unwrap()
+    }
+
+    #[test]
+    fn a_network_goes_on_from_a_state_to_the_bit() {
+        let unet = UNet::new(2, 1).unwrap();
+        let mut network = CpuNetwork::initial(unet, 1);
+        let advance = |network: &mut CpuNetwork, k| {
+            step(network, k, 0.5);
+            network.average(0.9);
+        };
+        let untrained = network.state();
+        for k in 0..3 {
+            advance(&mut network, k);
+        }
+        let state = network.state();
+        assert_eq!(state.steps, 3);
+        advance(&mut network, 3);
+        let expected = network.state();
+        assert_ne!(expected, state);
+
+        // In another network, and in one that has gone astray.
+        let mut another = CpuNetwork::initial(unet, 2);
+        for other in [&mut another, &mut network] {
+            other.set_state(&state).unwrap();
+            assert_eq!(other.state(), state);
+            advance(other, 3);
+            assert!(other.state() == expected);
+            other.set_state(&untrained).unwrap();
+            assert!(other.state() == untrained);
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_network_changes_nothing() {
+        let mut network = CpuNetwork::initial(UNet::new(2, 1).unwrap(), 1);
+        let before = network.state();
+        let mut state = before.clone();
+        state.second = CpuNetwork::initial(UNet::new(3, 1).unwrap(), 1).weights();
+        assert!(network.set_state(&state).is_err());
+        assert!(network.state() == before);
+    }
+
+    #[test]
+    fn the_average_follows_the_weights_and_can_be_used_in_their_place() {
+        let mut network = CpuNetwork::initial(UNet::new(2, 1).unwrap(), 1);
+        network.swap_average();
+        let mut expected: Option<Vec<f64>> = None;
+        for k in 0..4 {
+            step(&mut network, k, 0.5);
+            network.average(0.75);
+            let weights = network.parameters.iter().map(|&w| f64::from(w));
+            expected = Some(match expected {
+                None => weights.collect(),
+                Some(average) => std::iter::zip(average, weights)
+                    .map(|(average, w)| 0.75 * average + 0.25 * w)
+                    .collect(),
+            });
+        }
+        let raw = network.weights();
+        let denoised = network.denoise(&Batch::zeros(1, 32, 32, 1)).unwrap();
+        network.swap_average();
+        for (got, want) in network.parameters.iter().zip(expected.unwrap()) {
+            // Some roundings of f32, of weights that have moved by 1e-3 a step.
+            assert!((f64::from(*got) - want).abs() <= 1e-6 * (want.abs() + 4e-3));
+        }
+        assert_ne!(
+            network.denoise(&Batch::zeros(1, 32, 32, 1)).unwrap(),
+            denoised
+        );
+        network.swap_average();
+        assert_eq!(network.weights(), raw);
+        assert_eq!(
+            network.denoise(&Batch::zeros(1, 32, 32, 1)).unwrap(),
+            denoised
+        );
+    }
+
+    /// A regulariser whose factor λ2 is 0 leaves the same gradients as one with Λ = 0; the first is
+    /// computed with both forward passes.
+    #[test]
+    fn a_step_without_the_second_forward_is_that_of_a_regulariser_without_weight() {
+        let unet = UNet::new(2, 1).unwrap();
+        let (mut short, mut long) = (CpuNetwork::initial(unet, 1), CpuNetwork::initial(unet, 1));
+        let mut noisy = Batch::zeros(1, 64, 64, 1);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        noisy.data.fill_with(|| rng.random());
+        let neighbors = Neighbors::draw(&noisy, &mut rng);
+        let step = |network: &mut CpuNetwork, lambda2, lambda| {
+            let factors = LossFactors {
+                lambda1: 1.0,
+                lambda2,
+                lambda,
+            };
+            network.step(&noisy, &neighbors, factors, 1e-3).unwrap()
+        };
+        let without = step(&mut short, 1.0, 0.0);
+        let with = step(&mut long, 0.0, 1.0);
+        assert_eq!((without.loss1, without.loss2), (with.loss1, 0.0));
+        assert_eq!(without.loss_full, with.loss_full);
+        assert!(with.loss2 > 0.0);
+        assert!(short.state() == long.state());
     }
 }

@@ -1,13 +1,13 @@
 //! The paper's evaluation: synthetic noise on the images of the test sets, each set gone through
 //! several times, all from one random stream of fixed seed.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Instant;
 
 use super::mean::mean_f64;
 use super::psnr::psnr_db;
+use super::report::{ImageScore, Report, SetScore};
+use super::set::Set;
 use super::ssim::{check_size, ssim};
 use crate::batch::Batch;
 use crate::denoise::{Padding, denoise};
@@ -16,7 +16,6 @@ use crate::image::{self, Depth, Image};
 use crate::network::Network;
 use crate::noise::Noise;
 use crate::numpy::RandomState;
-use crate::report::{ImageScore, Report, SetScore};
 
 /// The seed of every evaluation.
 pub const SEED: u32 = 101;
@@ -32,73 +31,6 @@ pub struct Config {
     pub repeats: Option<usize>,
     /// The noise to add.
     pub noise: Noise,
-}
-
-/// A test set of the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Set {
-    /// The 100 test images of the Berkeley segmentation data set.
-    Bsd300,
-    /// The 24 images of the Kodak photo CD.
-    Kodak,
-    /// The 14 images that super-resolution is tested on.
-    Set14,
-}
-
-impl Set {
-    /// Every set.
-    pub const ALL: [Self; 3] = [Self::Bsd300, Self::Kodak, Self::Set14];
-
-    /// Its name, in flags, folders and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bsd300 => "BSD300",
-            Self::Kodak => "Kodak",
-            Self::Set14 => "Set14",
-        }
-    }
-
-    /// Where its images lie below the folder with the sets.
-    pub fn folder(self, val_dirs: &Path) -> PathBuf {
-        match self {
-            Self::Bsd300 => val_dirs.join("BSD300").join("test"),
-            Self::Kodak | Self::Set14 => val_dirs.join(self.name()),
-        }
-    }
-
-    /// Times the paper goes through it.
-    pub fn repeats(self) -> usize {
-        match self {
-            Self::Bsd300 => 3,
-            Self::Kodak => 10,
-            Self::Set14 => 20,
-        }
-    }
-
-    /// Images of the whole set. A folder with others is scored too, but its score compares with no
-    /// published one.
-    pub fn images(self) -> usize {
-        match self {
-            Self::Bsd300 => 100,
-            Self::Kodak => 24,
-            Self::Set14 => 14,
-        }
-    }
-}
-
-impl fmt::Display for Set {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Set {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let named = Self::ALL.into_iter().find(|set| set.name() == text);
-        named.ok_or_else(|| Error::value("set", Self::ALL.map(Self::name).join(", "), text))
-    }
 }
 
 /// One image, scored; what [`evaluate`] tells its caller as it goes.
@@ -195,6 +127,7 @@ pub fn evaluate(
     Ok(Report {
         noise: config.noise.to_string(),
         seed: SEED,
+        cpu_level: None,
         sets,
         elapsed_s: start.elapsed().as_secs_f64(),
         images,

@@ -1,75 +1,176 @@
 //! JPEG: lossy, grey or RGB, at 8 bits.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Write};
+use std::io::{Cursor, Read, Write};
 
-use ::image::codecs::jpeg::{JpegDecoder, JpegEncoder};
-use ::image::error::DecodingError;
-use ::image::{
-    ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageResult,
-};
+use ::image::codecs::jpeg::{JpegDecoder, JpegEncoder, PixelDensity, PixelDensityUnit};
+use ::image::{ImageDecoder, ImageEncoder};
 
-use super::{Image, MAX_VALUES};
+use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
+use super::page::Page;
+use super::reader::{Decode, Decoded, Fault, Limits, Source};
+use super::writer::{Encoded, Raster, native_bytes};
+use super::{Depth, simple};
+
+/// What is copied from file to file: markers, with the content of their segments.
+pub(super) type Segments = Vec<(u8, Vec<u8>)>;
+
+/// Exif and XMP, the colour profile, IPTC, a comment. Not APP0 and APP14, which describe the coding.
+const COPIED: [u8; 4] = [0xE1, 0xE2, 0xED, 0xFE];
 
 /// Starts to read a JPEG.
-pub(super) fn decoder(reader: BufReader<File>) -> ImageResult<Box<dyn ImageDecoder>> {
+pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let mut bytes = Vec::new();
-    reader.take(2 * MAX_VALUES).read_to_end(&mut bytes)?;
-    if !is_complete(&bytes) {
-        let reason = "the file ends before the image does";
-        let error = DecodingError::new(ImageFormat::Jpeg.into(), reason);
-        return Err(ImageError::Decoding(error));
-    }
-    Ok(Box::new(JpegDecoder::new(Cursor::new(bytes))?))
+    source.take(4 * limits.samples).read_to_end(&mut bytes)?;
+    let Some(segments) = segments(&bytes) else {
+        return Err(Fault::new("the file ends before the image does"));
+    };
+    let resolution = segments.iter().find_map(resolution);
+    let segments = segments
+        .into_iter()
+        .filter(|(marker, content)| {
+            // Multi-picture files say where in the file the other pictures lie.
+            COPIED.contains(marker) && !content.starts_with(b"MPF\0")
+        })
+        .map(|(marker, content)| (marker, content.to_vec()))
+        .collect();
+    let mut decoder = JpegDecoder::new(Cursor::new(&bytes))?;
+    let metadata = Metadata {
+        icc: decoder.icc_profile()?,
+        exif: decoder.exif_metadata()?,
+        resolution,
+        description: None,
+        native: Native::Jpeg(segments),
+    };
+    simple::decode(decoder, metadata, limits)
 }
 
-/// Writes a JPEG of `image`, which is grey or RGB; `quality` is 1..=100 as libjpeg counts it.
+/// The resolution in a JFIF header: version, unit, and two numbers follow its name.
+fn resolution((marker, content): &(u8, &[u8])) -> Option<Resolution> {
+    match (marker, content) {
+        (0xE0, [b'J', b'F', b'I', b'F', 0, _, _, unit, x0, x1, y0, y1, ..]) => Some(Resolution {
+            x: u16::from_be_bytes([*x0, *x1]).into(),
+            y: u16::from_be_bytes([*y0, *y1]).into(),
+            unit: match unit {
+                1 => ResolutionUnit::Inch,
+                2 => ResolutionUnit::Centimeter,
+                _ => ResolutionUnit::None,
+            },
+        }),
+        _ => None,
+    }
+}
+
+/// Writes the page, which is grey or RGB, as a JPEG; `quality` is 1..=100 as libjpeg counts it.
 ///
 /// Every component is stored at full resolution (4:4:4).
-pub(super) fn encode(image: &Image, quality: u8, out: impl Write) -> ImageResult<()> {
-    let color = match image.channels {
-        1 => ExtendedColorType::L8,
-        _ => ExtendedColorType::Rgb8,
+pub(super) fn write(raster: &Raster, quality: u8, out: &mut impl Write) -> Encoded<()> {
+    let page = &raster.page;
+    let mut jpeg = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, quality);
+    if let Some(resolution) = page.metadata.resolution {
+        let density = |x: f64| x.round().clamp(1.0, f64::from(u16::MAX)) as u16;
+        encoder.set_pixel_density(PixelDensity {
+            density: (density(resolution.x), density(resolution.y)),
+            unit: match resolution.unit {
+                ResolutionUnit::None => PixelDensityUnit::PixelAspectRatio,
+                ResolutionUnit::Inch => PixelDensityUnit::Inches,
+                ResolutionUnit::Centimeter => PixelDensityUnit::Centimeters,
+            },
+        });
+    }
+    encoder.write_image(
+        &native_bytes(&raster.samples, Depth::U8),
+        page.width as u32,
+        page.height as u32,
+        raster.color_type(Depth::U8),
+    )?;
+    // The start of the image and the JFIF header come first, then what the file says.
+    let header = match jpeg.get(2..6) {
+        Some([0xFF, 0xE0, high, low]) => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+        _ => 2,
     };
-    JpegEncoder::new_with_quality(out, quality).write_image(
-        &image.to_bytes(),
-        image.width as u32,
-        image.height as u32,
-        color,
-    )
+    out.write_all(&jpeg[..header])?;
+    for (marker, content) in segments_of(page) {
+        out.write_all(&[0xFF, marker])?;
+        out.write_all(&(content.len() as u16 + 2).to_be_bytes())?;
+        out.write_all(&content)?;
+    }
+    out.write_all(&jpeg[header..])?;
+    Ok(())
 }
 
-/// Whether the bytes reach the end-of-image marker (ITU-T T.81, annex B).
+/// The segments of a page: those of its file if it came from a JPEG, or made of what its file said.
+fn segments_of(page: &Page) -> Segments {
+    /// The most that a segment holds beside its length.
+    const MOST: usize = 65_533;
+    const ICC: &[u8] = b"ICC_PROFILE\0";
+    let metadata = &page.metadata;
+    let icc = metadata.icc_for(page.color);
+    if let Native::Jpeg(segments) = &metadata.native {
+        let keep = |(_, content): &&(u8, Vec<u8>)| icc.is_some() || !content.starts_with(ICC);
+        return segments.iter().filter(keep).cloned().collect();
+    }
+    let mut segments = Segments::new();
+    if let Some(exif) = metadata.exif_with(page.orientation) {
+        let content = [b"Exif\0\0".as_slice(), &exif].concat();
+        if content.len() <= MOST {
+            segments.push((0xE1, content));
+        }
+    }
+    // A profile is cut into numbered pieces (ICC.1:2022, annex B.4).
+    let pieces: Vec<_> = icc
+        .unwrap_or_default()
+        .chunks(MOST - ICC.len() - 2)
+        .collect();
+    if let Ok(count) = u8::try_from(pieces.len()) {
+        for (number, piece) in (1..).zip(pieces) {
+            segments.push((0xE2, [ICC, &[number, count], piece].concat()));
+        }
+    }
+    segments
+}
+
+/// The segments before and between the scans, of a file that reaches its end-of-image marker (ITU-T
+/// T.81, annex B).
 ///
-/// The decoder does not ask: it paints what is missing grey and calls that a success. Segments are
-/// skipped by their length, for a thumbnail in one of them has an end of its own.
-fn is_complete(bytes: &[u8]) -> bool {
+/// The decoder does not ask whether it does: it paints what is missing grey and calls that a success.
+/// Segments are skipped by their length, for a thumbnail in one of them has an end of its own.
+fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     const END_OF_IMAGE: u8 = 0xD9;
     let mut rest = bytes;
+    let mut segments = Vec::new();
     while let Some(start) = rest.iter().position(|&byte| byte == 0xFF) {
         rest = &rest[start + 1..];
         match rest {
-            [END_OF_IMAGE, ..] => return true,
+            [END_OF_IMAGE, ..] => return Some(segments),
             // A fill byte: the marker is yet to come.
             [0xFF, ..] => {}
             // 0xFF as data, and the markers that stand alone: TEM, the restarts, start of image.
             [0x00 | 0x01 | 0xD0..=0xD8, behind @ ..] => rest = behind,
-            [_, high, low, ..] => {
+            [marker, high, low, ..] => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
+                segments.push((*marker, rest.get(3..1 + length).unwrap_or_default()));
                 rest = rest.get(1 + length..).unwrap_or_default();
             }
-            _ => return false,
+            _ => return None,
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::{Encoding, Format, Image};
     use super::*;
 
     const PHOTO: &[u8] = include_bytes!("../../../../tests/golden/images/photo.jpg");
     const PROGRESSIVE: &[u8] = include_bytes!("../../../../tests/golden/images/progressive.jpg");
+
+    fn complete(bytes: &[u8]) -> bool {
+        segments(bytes).is_some()
+    }
 
     /// The content of the first segment with this marker.
     fn segment(jpeg: &[u8], marker: u8) -> &[u8] {
@@ -82,7 +183,15 @@ mod tests {
     fn chroma_is_not_subsampled_and_quality_100_hardly_quantises() {
         let bytes: Vec<u8> = (0..20 * 20 * 3).map(|i| (i * 7) as u8).collect();
         let mut jpeg = Vec::new();
-        encode(&Image::from_bytes(20, 20, 3, &bytes), 100, &mut jpeg).unwrap();
+        let encoding = Encoding {
+            quality: 100,
+            ..Encoding::new(Format::Jpeg)
+        };
+        let image = Image::from_bytes(20, 20, 3, &bytes);
+        let mut out = Cursor::new(&mut jpeg);
+        image
+            .encode(encoding, Path::new("a.jpg"), &mut out)
+            .unwrap();
 
         // Depth, height, width, number of components; then for each its id, sampling, table.
         let frame = segment(&jpeg, 0xC0);
@@ -95,10 +204,10 @@ mod tests {
     #[test]
     fn a_cut_file_is_told_from_a_whole_one() {
         for whole in [PHOTO, PROGRESSIVE] {
-            assert!(is_complete(whole));
-            assert!(is_complete(&[whole, b"behind the end"].concat()));
+            assert!(complete(whole));
+            assert!(complete(&[whole, b"behind the end"].concat()));
             for length in 0..whole.len() {
-                assert!(!is_complete(&whole[..length]), "{length} bytes");
+                assert!(!complete(&whole[..length]), "{length} bytes");
             }
         }
     }
@@ -107,7 +216,7 @@ mod tests {
     fn the_end_of_a_thumbnail_is_not_the_end_of_the_image() {
         let thumbnail = [0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD8, 0xFF, 0xD9];
         let whole = [&PHOTO[..2], &thumbnail, &PHOTO[2..]].concat();
-        assert!(is_complete(&whole));
-        assert!(!is_complete(&whole[..whole.len() - 2]));
+        assert!(complete(&whole));
+        assert!(!complete(&whole[..whole.len() - 2]));
     }
 }

@@ -1,61 +1,61 @@
 //! Images as the rest of the library sees them, and the only place that knows file formats and
 //! integer ranges.
 //!
-//! Reading gives upright pixels in 0..1: an Exif orientation is applied, palettes and depths below
-//! 8 bits are expanded, transparency is dropped (the colours stay as they are, nothing is blended),
-//! and colour profiles are not looked at. Writing rounds as the paper's evaluation does,
-//! `uint8(clip(x·255 + 0.5, 0, 255))`, for 16 bits with 65535.
+//! There are two ways to read. [`Image::read`] and [`images`] give whole images for training and
+//! scoring: upright (an Exif orientation is applied) and without transparency (the colours stay as
+//! they are, nothing is blended). [`Reader`] gives a file as it is: page by page and row by row, with
+//! every sample and what the file says beside its pixels, so that it can be written again.
+//!
+//! Samples of 8 and 16 bits become 0..1; floats stay what they are. Palettes and depths below 8 bits
+//! are expanded. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
+//! for 16 bits with 65535.
 
+mod exr;
+mod format;
 mod jpeg;
+mod metadata;
 mod packed;
+mod page;
 mod png;
+mod reader;
 mod resize;
+mod simple;
+mod tiff;
+mod writer;
 
+pub use format::{EXTENSIONS, Format, is_supported, none_in};
+pub use metadata::{Metadata, Resolution, ResolutionUnit};
 pub use packed::Packed;
+pub use page::{Color, OfImage, Page, Pages};
+pub use reader::{Limits, Reader};
+pub use writer::{Encoding, QUALITY, write_pages};
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Seek, Write};
 use std::path::Path;
 
-use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat};
+pub use ::image::metadata::Orientation;
 
 use crate::batch::Batch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
-
-/// The extensions of image files, for [`files::find`].
-pub const EXTENSIONS: [&str; 3] = ["jpeg", "jpg", "png"];
-
-/// The error for a folder in which [`files::find`] finds no image.
-pub fn none_in(folder: &Path) -> Error {
-    Error::Nothing {
-        path: folder.to_path_buf(),
-        expected: "no .jpeg, .jpg or .png file in this folder or below".into(),
-    }
-}
-
-/// The largest image that is read: height · width · channels. As `f32` it takes 2 GiB; 178
-/// megapixels in RGB.
-///
-/// A file of a few kilobytes can claim more pixels than there is memory, so the claim is checked
-/// before anything is decoded.
-pub const MAX_VALUES: u64 = 1 << 29;
 
 /// The factors of red, green and blue in grey: the luma of Rec. ITU-R BT.601, which JPEG stores and
 /// other programs convert with.
-const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
 /// Bits a channel of the file an image came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
     /// 8-bit integers.
     U8,
     /// 16-bit integers.
     U16,
+    /// 32-bit floats, which need not lie in 0..1.
+    F32,
 }
 
-/// An image: `f32` pixels in the order height, width, channel; 0..1 as read from a file.
+/// An image: `f32` pixels in the order height, width, channel; 0..1 as read from a file, but for a
+/// file of floats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     /// Height in pixels.
@@ -71,19 +71,17 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads and decodes a file; the format is found from the content, not from the name.
+    /// Reads and decodes a file, of several pages the first; the format is found from the content,
+    /// not from the name.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut decoder = open(path)?;
-        let decoded = decoder.orientation().and_then(|orientation| {
-            let mut pixels = DynamicImage::from_decoder(decoder)?;
-            pixels.apply_orientation(orientation);
-            Ok(pixels)
-        });
-        decoded.map(Self::from).map_err(unreadable(path))
+        let mut images = images(path)?;
+        images
+            .next()
+            .unwrap_or_else(|| Err(page::without_pages(path)))
     }
 
-    /// Writes the image, clipped to 0..1 and rounded to its depth, in the format of the extension:
-    /// `.png`, or `.jpg` and `.jpeg` (8 bits, quality 95, no chroma subsampling).
+    /// Writes the image, clipped to 0..1 and rounded to its depth or the nearest the format has, in the
+    /// format of the extension; a JPEG with quality 95 and no chroma subsampling.
     ///
     /// The file is written whole or not at all.
     ///
@@ -99,23 +97,15 @@ impl Image {
         &self,
         encoding: Encoding,
         path: &Path,
-        out: &mut impl Write,
+        out: &mut (impl Write + Seek),
     ) -> Result<()> {
-        if !matches!(self.channels, 1 | 3) {
-            let got = format!("{} for {}", self.channels, path.display());
-            return Err(Error::value("channels of an image file", "1 or 3", got));
-        }
-        let encoded = match encoding {
-            Encoding::Png => png::encode(self, out),
-            Encoding::Jpeg { quality } => jpeg::encode(self, quality, out),
-        };
-        encoded.map_err(|error| match error {
-            ImageError::IoError(reason) => Error::io(path)(reason),
-            error => Error::Image {
-                path: path.to_path_buf(),
-                reason: error.to_string(),
-            },
-        })
+        assert_eq!(
+            self.data.len(),
+            self.height * self.width * self.channels,
+            "values of an image"
+        );
+        let mut page = OfImage::new(self);
+        write_pages(&mut page, encoding, path, out)
     }
 
     /// The same image with `channels` channels (1 or 3): grey is copied to red, green and blue; RGB
@@ -144,9 +134,7 @@ impl Image {
     /// The pixels as 8-bit integers: `uint8(clip(x·255 + 0.5, 0, 255))`, computed in `f32`. Not a
     /// number becomes 0.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // The conversion truncates and saturates, which is the clip.
-        let round = |&x: &f32| (x * 255.0 + 0.5) as u8;
-        self.data.iter().map(round).collect()
+        self.data.iter().map(|&x| writer::to_u8(x)).collect()
     }
 
     /// An 8-bit image from its bytes, `x = byte / 255`, in the order height, width, channel.
@@ -173,154 +161,44 @@ impl Image {
         Batch::new(1, self.height, self.width, self.channels, self.data)
     }
 
-    /// A batch of the channels, each an image of its own with one channel.
-    pub fn into_planes(self) -> Batch {
-        let Self {
-            height,
-            width,
-            channels,
-            data,
-            ..
-        } = self;
-        let planes = (0..channels).flat_map(|c| data.iter().skip(c).step_by(channels).copied());
-        Batch::new(channels, height, width, 1, planes.collect())
-    }
-
-    /// The image whose channels are the images of a batch with one channel each.
-    ///
-    /// # Panics
-    /// If the batch has more than one channel.
-    pub fn from_planes(planes: &Batch, depth: Depth) -> Self {
-        assert_eq!(planes.c, 1, "channels of a plane");
-        let (height, width, channels) = (planes.h, planes.w, planes.n);
-        let pixels = 0..height * width;
-        let data = pixels
-            .flat_map(|i| (0..channels).map(move |c| planes.image(c)[i]))
-            .collect();
-        Self {
-            height,
-            width,
-            channels,
-            data,
-            depth,
-        }
-    }
-
     /// The pixels as 16-bit integers, rounded as in [`Image::to_bytes`].
     fn to_words(&self) -> Vec<u16> {
-        let round = |&x: &f32| (x * 65535.0 + 0.5) as u16;
-        self.data.iter().map(round).collect()
+        self.data.iter().map(|&x| writer::to_u16(x)).collect()
     }
 }
 
-impl From<DynamicImage> for Image {
-    fn from(pixels: DynamicImage) -> Self {
-        let color = pixels.color();
-        let (height, width) = (pixels.height() as usize, pixels.width() as usize);
-        let channels = if color.has_color() { 3 } else { 1 };
-        if color.bytes_per_pixel() == color.channel_count() {
-            let bytes = match channels {
-                3 => pixels.into_rgb8().into_raw(),
-                _ => pixels.into_luma8().into_raw(),
-            };
-            return Self::from_bytes(height, width, channels, &bytes);
+/// The images of a file, one after the other: the pages of a TIFF, or the only one of any other
+/// format. Upright, without transparency; decoded when asked for. A page that is neither grey nor
+/// RGB is an error.
+///
+/// The size of each is checked before it is decoded: see [`Limits`].
+pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send + use<>> {
+    let mut reader = Some(Reader::open(path, Limits::default())?);
+    Ok(std::iter::from_fn(move || {
+        let next = page::next_image(reader.as_mut()?).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            // What follows a page that cannot be read is not where it should be.
+            reader = None;
         }
-        let words = match channels {
-            3 => pixels.into_rgb16().into_raw(),
-            _ => pixels.into_luma16().into_raw(),
-        };
-        Self {
-            height,
-            width,
-            channels,
-            data: words.iter().map(|&x| f32::from(x) / 65535.0).collect(),
-            depth: Depth::U16,
-        }
+        next
+    }))
+}
+
+/// Image `index` of a file, counted from 0; those before it are skipped.
+pub fn image(path: &Path, index: usize) -> Result<Image> {
+    let mut reader = Reader::open(path, Limits::default())?;
+    for _ in 0..index {
+        reader.next_page()?;
     }
+    page::next_image(&mut reader)?.ok_or_else(|| page::without_pages(path))
 }
 
 /// The width and height [`Image::read`] would give, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let mut decoder = open(path)?;
-    let (width, height) = decoder.dimensions();
-    let (width, height) = (width as usize, height as usize);
-    let turned = matches!(
-        decoder.orientation().map_err(unreadable(path))?,
-        Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH
-    );
-    Ok(if turned {
-        (height, width)
-    } else {
-        (width, height)
-    })
-}
-
-/// How the pixels of a file are stored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Encoding {
-    /// At the depth of the image, lossless.
-    Png,
-    /// 8 bits, no chroma subsampling.
-    Jpeg {
-        /// 1..=100, as libjpeg counts it.
-        quality: u8,
-    },
-}
-
-impl Encoding {
-    fn of_name(path: &Path) -> Result<Self> {
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("png") => Ok(Self::Png),
-            Some("jpg" | "jpeg") => Ok(Self::Jpeg { quality: 95 }),
-            _ => Err(Error::Image {
-                path: path.to_path_buf(),
-                reason: "an image file is named .png, .jpg or .jpeg".into(),
-            }),
-        }
-    }
-}
-
-/// The decoder of a file, with its header read and its size checked.
-fn open(path: &Path) -> Result<Box<dyn ImageDecoder>> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut reader = BufReader::new(file);
-    let start = reader.fill_buf().map_err(Error::io(path))?;
-    if start.is_empty() {
-        return Err(unreadable(path)("the file is empty"));
-    }
-    let decoder = match ::image::guess_format(start) {
-        Ok(ImageFormat::Png) => png::decoder(reader),
-        Ok(ImageFormat::Jpeg) => jpeg::decoder(reader),
-        Ok(other) => return Err(unreadable(path)(format!("its content is {other:?}"))),
-        Err(_) => return Err(unreadable(path)("its first bytes are of neither format")),
-    };
-    let decoder = decoder.map_err(unreadable(path))?;
-    check_size(decoder.as_ref()).map_err(unreadable(path))?;
-    Ok(decoder)
-}
-
-fn check_size(decoder: &dyn ImageDecoder) -> std::result::Result<(), String> {
-    let (width, height) = decoder.dimensions();
-    let channels = decoder.color_type().channel_count();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > MAX_VALUES / u64::from(channels) {
-        return Err(format!(
-            "it claims {width}x{height} pixels of {channels} channels, more than the {MAX_VALUES} \
-             values that are accepted"
-        ));
-    }
-    Ok(())
-}
-
-fn unreadable<E: ToString>(path: &Path) -> impl FnOnce(E) -> Error {
-    move |cause| Error::Image {
-        path: path.to_path_buf(),
-        reason: format!("not a readable PNG or JPEG image: {}", cause.to_string()),
-    }
+    let mut reader = Reader::open(path, Limits::default())?;
+    let page = reader.next_page()?;
+    let page = page.ok_or_else(|| page::without_pages(path))?;
+    Ok(page.upright_size())
 }
 
 #[cfg(test)]
@@ -329,6 +207,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::error::Error;
 
     /// A file made by `tests/golden/images/make.py`.
     fn golden(name: &str) -> PathBuf {
@@ -342,7 +221,7 @@ mod tests {
         let values = height * width * channels;
         let max = match depth {
             Depth::U8 => 255,
-            Depth::U16 => 65535,
+            Depth::U16 | Depth::F32 => 65535,
         };
         let value = |i: usize| (i * max / (values - 1)) as f32 / max as f32;
         Image {
@@ -371,9 +250,7 @@ mod tests {
         let error = Image::read(&path).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::Image { .. }), "{text}");
-        let (file, reason) = text
-            .split_once(": not a readable PNG or JPEG image: ")
-            .unwrap();
+        let (file, reason) = text.split_once(": not a readable image: ").unwrap();
         assert_eq!(Path::new(file), path);
         reason.to_string()
     }
@@ -478,9 +355,8 @@ mod tests {
         assert_eq!(reason("empty.png", b""), "the file is empty");
         assert_eq!(
             reason("text.png", b"not pixels but words"),
-            "its first bytes are of neither format"
+            "it does not begin as PNG, JPEG, TIFF, WebP, BMP, PNM or OpenEXR do"
         );
-        assert_eq!(reason("gif.png", b"GIF89a and so on"), "its content is Gif");
     }
 
     #[test]
@@ -538,11 +414,11 @@ mod tests {
     #[test]
     fn an_unknown_extension_is_refused_with_the_choices() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["image.tif", "image"] {
+        for name in ["image.gif", "image"] {
             let path = dir.path().join(name);
             let error = ramp(2, 2, 3, Depth::U8).write(&path).unwrap_err();
             let text = error.to_string();
-            assert!(text.contains(name) && text.contains(".png, .jpg or .jpeg"));
+            assert!(text.contains(name) && text.contains(".png, .pnm, .ppm, .tif"));
             assert!(!path.exists());
         }
     }

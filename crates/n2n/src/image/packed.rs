@@ -1,13 +1,13 @@
-//! An image in the integers of its file: a quarter of the memory, for keeping many of them.
+//! An image in the samples of its file: of bytes a quarter of the memory, for keeping many of them.
 
 use super::{Depth, Image};
-use crate::denoise::reflected;
+use crate::reflect::reflected;
 
-/// The samples of an image, 8 or 16 bits each, in the order height, width, channel.
+/// The samples of an image, 8 or 16 bits or a float each, in the order height, width, channel.
 ///
 /// An image read from a file comes back as it was, up to the last bit of `f32`; one whose channels
 /// were converted is rounded to its depth.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
     height: usize,
     width: usize,
@@ -15,10 +15,11 @@ pub struct Packed {
     samples: Samples,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Samples {
     U8(Vec<u8>),
     U16(Vec<u16>),
+    F32(Vec<f32>),
 }
 
 impl From<&Image> for Packed {
@@ -30,6 +31,7 @@ impl From<&Image> for Packed {
             samples: match image.depth {
                 Depth::U8 => Samples::U8(image.to_bytes()),
                 Depth::U16 => Samples::U16(image.to_words()),
+                Depth::F32 => Samples::F32(image.data.clone()),
             },
         }
     }
@@ -51,6 +53,7 @@ impl Packed {
         match &self.samples {
             Samples::U8(samples) => samples.len(),
             Samples::U16(samples) => 2 * samples.len(),
+            Samples::F32(samples) => 4 * samples.len(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Packed {
             Samples::U16(samples) => {
                 self.crop_from(samples, top, left, side, out, |x| f32::from(x) / 65535.0);
             }
+            Samples::F32(samples) => self.crop_from(samples, top, left, side, out, |x| x),
         }
     }
 

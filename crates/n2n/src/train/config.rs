@@ -1,59 +1,145 @@
-//! What a training run is told, checked, and what follows from it epoch by epoch: the learning
-//! rate and the factors of the loss.
+//! What a training run is told: every setting, its default, its name in flags and files, its check.
+//!
+//! Settings come in layers of named values, each over the one before: the defaults of a recipe, a
+//! configuration file, the flags of the command line. [`Config::resolve`] makes one of them.
 
+use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::Table;
 
 use crate::error::{Error, Result};
-use crate::network::LossFactors;
 use crate::noise::{Noise, NoiseLevel};
 use crate::unet::{INIT_SCALE, UNet};
 
-/// The settings of a run. The sizes of the network are the network's own.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The settings of a run. Names in files and flags are those of the fields, but where noted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Noise added to the training patches and to the validation images.
-    #[serde(rename = "noisetype", serialize_with = "as_text")]
+    /// The recipe whose defaults the other settings started from.
+    pub recipe: Recipe,
+    /// Noise added to the training patches and to the validation images; `noisetype`.
+    #[serde(rename = "noisetype")]
     pub noise: Noise,
+    /// Whether each image gets its noise once, by its path, and not anew at every visit.
+    pub frozen_noise: bool,
     /// Folder of training images, searched recursively.
     pub data_dir: PathBuf,
-    /// Folder with the validation sets.
-    pub val_dirs: PathBuf,
+    /// Folder with the validation set, which must be there; `none` in files for no scores.
+    #[serde(with = "path_or_none")]
+    pub val_dirs: Option<PathBuf>,
+    /// Training images held out to validate on their noise; by default 1 of 20, 32 at most, of images
+    /// that are noisy already, and otherwise none.
+    pub holdout: Option<usize>,
     /// Folder that runs are saved in.
     pub save_model_path: PathBuf,
     /// Name of this run's folder below `save_model_path`.
     pub log_name: String,
-    /// Whether a run that is already in the folder may be removed.
-    pub overwrite: bool,
-    /// Learning rate of the first epoch.
+    /// Channels of the network's first layer.
+    pub n_feature: usize,
+    /// Channels of the images: 3 RGB, 1 grey.
+    pub n_channel: usize,
+    /// Learning rate at the start, after warm-up.
     pub lr: f64,
-    /// Factor of the learning rate at each milestone.
+    /// How the learning rate falls.
+    pub lr_schedule: LrSchedule,
+    /// Part of the run over which the learning rate rises to `lr`, with `lr_schedule` cosine.
+    pub warmup: f64,
+    /// Factor of the learning rate at each milestone, with `lr_schedule` step.
     pub gamma: f64,
-    /// Epochs.
+    /// Epochs; with a time budget they are not counted.
     pub n_epoch: usize,
+    /// Iterations an epoch; by default as many as the images make batches.
+    pub steps_per_epoch: Option<usize>,
+    /// Time for training, to which the schedule is fitted, instead of a number of epochs.
+    pub time_budget: Option<Span>,
     /// Iterations between two lines of losses.
     pub log_iters: usize,
-    /// Epochs between two checkpoints.
+    /// Epochs between two snapshots: a numbered checkpoint and its scores.
     pub n_snapshot: usize,
+    /// Numbered checkpoints kept; by default all.
+    pub keep: Option<usize>,
+    /// Time between two writings of the checkpoint a run is resumed from.
+    pub checkpoint_every: Span,
     /// Patches a step.
     pub batchsize: usize,
     /// Side of the square patches in pixels, a multiple of twice [`UNet::SIZE_MULTIPLE`].
     pub patchsize: usize,
-    /// λ1, the factor of the reconstruction loss.
+    /// λ1, the factor of the reconstruction loss; `Lambda1`.
+    #[serde(rename = "Lambda1")]
     pub lambda1: f64,
-    /// λ2, the factor of the regulariser.
+    /// λ2, the factor of the regulariser; `Lambda2`.
+    #[serde(rename = "Lambda2")]
     pub lambda2: f64,
     /// Λ in the last epoch.
     pub increase_ratio: f64,
-    /// Factor on Kaiming's initial weights; recorded here, applied by whoever makes the network.
+    /// Λ below this counts as 0, which saves its forward pass.
+    pub min_lambda: f64,
+    /// Factor on Kaiming's initial weights; applied by whoever makes the network.
     pub init_scale: f64,
+    /// Whether patches are flipped and turned at random.
+    pub augment: bool,
+    /// Decay of the running average of the weights, which is then what is scored and saved; 0 for
+    /// none.
+    pub ema: f64,
     /// Seed of everything that is drawn during the run.
+    #[serde(with = "whole_number")]
     pub seed: u64,
     /// Threads that read images. Their number changes no result.
     pub loader_threads: usize,
-    /// Decoded images kept in memory, in bytes. The limit changes no result.
-    pub cache_bytes: usize,
+    /// Decoded images kept in memory, in MB of 2²⁰ bytes. The limit changes no result.
+    pub cache_mb: usize,
+}
+
+/// A set of defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// The paper's settings.
+    Paper,
+    /// Settings of our own for runs of minutes to hours.
+    Fast,
+}
+
+/// How the learning rate falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrSchedule {
+    /// By `gamma` after each fifth of the run, as the paper's.
+    Step,
+    /// Along half a cosine to 0, after a linear warm-up.
+    Cosine,
+}
+
+/// A length of time, in files and flags as `30m` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Recipe {
+    /// Every recipe.
+    pub const ALL: [Self; 2] = [Self::Paper, Self::Fast];
+
+    /// Its settings.
+    pub fn config(self) -> Config {
+        let paper = Config::default();
+        match self {
+            Self::Paper => paper,
+            Self::Fast => Config {
+                recipe: self,
+                patchsize: 128,
+                lr: 1e-3,
+                lr_schedule: LrSchedule::Cosine,
+                init_scale: 1.0,
+                min_lambda: 0.2,
+                augment: true,
+                ema: 0.999,
+                n_epoch: 20,
+                ..paper
+            },
+        }
+    }
 }
 
 impl Default for Config {
@@ -61,29 +147,42 @@ impl Default for Config {
     fn default() -> Self {
         let level = NoiseLevel::from_8bit(25.0);
         Self {
+            recipe: Recipe::Paper,
             noise: Noise::Gauss {
                 min: level,
                 max: level,
             },
+            frozen_noise: false,
             data_dir: "./Imagenet_val".into(),
-            val_dirs: "./validation".into(),
+            val_dirs: None,
+            holdout: None,
             save_model_path: "./results".into(),
             log_name: "unet_gauss25_b4e100r02".into(),
-            overwrite: false,
+            n_feature: UNet::default().n_feature,
+            n_channel: UNet::default().n_channel,
             lr: 3e-4,
+            lr_schedule: LrSchedule::Step,
+            warmup: 0.02,
             gamma: 0.5,
             n_epoch: 100,
+            steps_per_epoch: None,
+            time_budget: None,
             log_iters: 100,
             n_snapshot: 1,
+            keep: None,
+            checkpoint_every: Span(Duration::from_secs(600)),
             batchsize: 4,
             patchsize: 256,
             lambda1: 1.0,
             lambda2: 1.0,
             increase_ratio: 2.0,
+            min_lambda: 0.0,
             init_scale: INIT_SCALE,
+            augment: false,
+            ema: 0.0,
             seed: 0,
             loader_threads: 2,
-            cache_bytes: 1 << 30,
+            cache_mb: 1024,
         }
     }
 }
@@ -91,12 +190,55 @@ impl Default for Config {
 impl Config {
     /// Most epochs accepted: the streams of random numbers are numbered by them.
     pub const MAX_EPOCHS: usize = (1 << 28) - 1;
+    /// Most patches an epoch, for the same reason.
+    pub const MAX_PATCHES: usize = (1 << 32) - 1;
     /// Most pixels a batch accepted, 256 times the paper's: a slip in a flag must not ask for more
     /// memory than there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 
+    /// The settings of `layers`, each over the one before, the first over the defaults of the recipe
+    /// that the last of them names; checked. A name that is no setting's is an error.
+    pub fn resolve(layers: &[Table]) -> Result<Self> {
+        let named = layers.iter().rev().find_map(|layer| layer.get("recipe"));
+        let recipe = match named {
+            None => Recipe::Paper,
+            Some(name) => name.clone().try_into().map_err(|_| {
+                let names = Recipe::ALL.map(|recipe| recipe.config().recipe.name());
+                Error::value("recipe", names.join(" or "), name)
+            })?,
+        };
+        let mut settings = recipe.config().to_table();
+        for layer in layers {
+            settings.extend(layer.clone());
+        }
+        let config: Self = settings.try_into().map_err(|error: toml::de::Error| {
+            let text = error.to_string();
+            Error::value("settings", "those of `n2n train --help`", text.trim_end())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The settings by name.
+    #[allow(clippy::missing_panics_doc, reason = "it never does")]
+    pub fn to_table(&self) -> Table {
+        Table::try_from(self).expect("settings are numbers, texts and truth values")
+    }
+
+    /// The architecture of the network.
+    pub fn unet(&self) -> Result<UNet> {
+        UNet::new(self.n_feature, self.n_channel)
+    }
+
     /// Refuses what no run can be made of.
     pub fn check(&self) -> Result<()> {
+        self.unet()?;
+        expect(
+            matches!(self.n_channel, 1 | 3),
+            "n_channel",
+            || "3 (RGB) or 1 (grey), as images have".into(),
+            self.n_channel,
+        )?;
         let whole = |what, max: usize, got: usize| {
             let expected = || format!("1 to {max}");
             expect((1..=max).contains(&got), what, expected, got)
@@ -105,6 +247,7 @@ impl Config {
         whole("log_iters", usize::MAX, self.log_iters)?;
         whole("n_snapshot", usize::MAX, self.n_snapshot)?;
         whole("loader_threads", 1024, self.loader_threads)?;
+        whole("keep", usize::MAX, self.keep.unwrap_or(1))?;
 
         let unit = 2 * UNet::SIZE_MULTIPLE;
         expect(
@@ -125,6 +268,8 @@ impl Config {
             },
             format!("{} patches of {pixels} pixels", self.batchsize),
         )?;
+        let most = Self::MAX_PATCHES / self.batchsize;
+        whole("steps_per_epoch", most, self.steps_per_epoch.unwrap_or(1))?;
 
         for (what, got) in [
             ("lr", self.lr),
@@ -138,12 +283,21 @@ impl Config {
             ("Lambda1", self.lambda1),
             ("Lambda2", self.lambda2),
             ("increase_ratio", self.increase_ratio),
+            ("min_lambda", self.min_lambda),
         ] {
             let accepted = got >= 0.0 && got.is_finite();
             expect(accepted, what, || "a number of at least 0".into(), got)?;
         }
+        for (what, got) in [("ema", self.ema), ("warmup", self.warmup)] {
+            let part = (0.0..1.0).contains(&got);
+            expect(part, what, || "a number from 0 to below 1".into(), got)?;
+        }
+        if let Some(Span(budget)) = self.time_budget {
+            let expected = || "more than no time".into();
+            expect(!budget.is_zero(), "time_budget", expected, Span(budget))?;
+        }
 
-        // Anything else would put the run, and what `overwrite` removes, outside its folder.
+        // Anything else would put the run, and what is removed to overwrite it, outside its folder.
         let mut parts = Path::new(&self.log_name).components().peekable();
         expect(
             parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))),
@@ -158,32 +312,99 @@ impl Config {
         self.save_model_path.join(&self.log_name)
     }
 
-    /// The learning rate of an epoch, counted from 1.
-    ///
-    /// It is multiplied by `gamma` at the milestones `⌊k · n_epoch / 100⌋ − 1`, k = 20, 40, 60, 80,
-    /// counted in steps of the scheduler; one step ends each epoch. In short runs milestones
-    /// coincide, and then multiply more than once; one at 0 holds from the first epoch; one below 0
-    /// is never met. So does PyTorch's `MultiStepLR`.
-    pub fn learning_rate(&self, epoch: usize) -> f64 {
-        [20, 40, 60, 80]
-            .into_iter()
-            .map(|percent| percent * self.n_epoch / 100)
-            .filter(|&milestone_plus_1| (1..=epoch).contains(&milestone_plus_1))
-            .fold(self.lr, |rate, _| rate * self.gamma)
+    /// Whether an epoch, counted from 1, ends with a snapshot; the last of a run does anyway.
+    pub fn is_snapshot(&self, epoch: usize) -> bool {
+        epoch.is_multiple_of(self.n_snapshot)
     }
 
-    /// The factors of the loss in an epoch, counted from 1: Λ is `epoch / n_epoch · increase_ratio`.
-    pub fn factors(&self, epoch: usize) -> LossFactors {
-        LossFactors {
-            lambda1: self.lambda1,
-            lambda2: self.lambda2,
-            lambda: epoch as f64 / self.n_epoch as f64 * self.increase_ratio,
+    /// Of so many usable images, how many are held out.
+    pub fn held_out(&self, images: usize) -> usize {
+        match self.holdout {
+            Some(count) => count,
+            None if self.noise == Noise::None => (images / 20).min(32),
+            None => 0,
+        }
+    }
+}
+
+impl Recipe {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Fast => "fast",
+        }
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let span = humantime::parse_duration(text);
+        span.map(Self)
+            .map_err(|_| Error::value("time", "one as 90s, 30m or 1h 30m", format!("'{text}'")))
+    }
+}
+
+impl Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A path that may be missing: TOML has no value for that, and a missing setting is the default.
+mod path_or_none {
+    use super::{Deserialize, Deserializer, PathBuf, Serialize, Serializer};
+
+    const NONE: &str = "none";
+
+    #[allow(clippy::ref_option, reason = "as serde calls it")]
+    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        path.as_deref().unwrap_or(NONE.as_ref()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+        let path = PathBuf::deserialize(from)?;
+        Ok((path.as_os_str() != NONE).then_some(path))
+    }
+}
+
+/// A number of 64 bits: TOML's have a sign, so that the larger half is written as text.
+mod whole_number {
+    use super::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        match i64::try_from(*number) {
+            Ok(number) => to.serialize_i64(number),
+            Err(_) => to.collect_str(number),
         }
     }
 
-    /// Whether an epoch, counted from 1, ends with a checkpoint and an evaluation.
-    pub fn is_snapshot(&self, epoch: usize) -> bool {
-        epoch.is_multiple_of(self.n_snapshot) || epoch == self.n_epoch
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        match Written::deserialize(from)? {
+            Written::Number(number) => Ok(number),
+            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
     }
 }
 
@@ -191,7 +412,7 @@ fn expect(
     holds: bool,
     what: &str,
     expected: impl FnOnce() -> String,
-    got: impl std::fmt::Display,
+    got: impl Display,
 ) -> Result<()> {
     if holds {
         Ok(())
@@ -200,90 +421,79 @@ fn expect(
     }
 }
 
-fn as_text<S: Serializer>(noise: &Noise, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_str(noise)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rates(n_epoch: usize) -> Vec<f64> {
+    #[test]
+    fn snapshots_come_regularly() {
         let config = Config {
-            n_epoch,
-            ..Config::default()
-        };
-        (1..=n_epoch)
-            .map(|epoch| config.learning_rate(epoch))
-            .collect()
-    }
-
-    /// `torch.optim.lr_scheduler.MultiStepLR(Adam(lr=3e-4), [k * n // 100 - 1 for k in
-    /// (20, 40, 60, 80)], gamma=0.5)`, the rate before each `step()`, PyTorch 2.
-    #[test]
-    fn learning_rates_of_short_runs_are_pytorchs() {
-        const R: [f64; 5] = [3e-4, 1.5e-4, 7.5e-5, 3.75e-5, 1.875e-5];
-        assert_eq!(rates(1), [R[0]]);
-        assert_eq!(rates(2), [R[2], R[2]]);
-        assert_eq!(rates(3), [R[2], R[3], R[3]]);
-        assert_eq!(rates(4), [R[1], R[2], R[3], R[3]]);
-        assert_eq!(rates(5), [R[1], R[2], R[3], R[4], R[4]]);
-        assert_eq!(rates(7), [R[1], R[2], R[2], R[3], R[4], R[4], R[4]]);
-        assert_eq!(
-            rates(10),
-            [R[0], R[1], R[1], R[2], R[2], R[3], R[3], R[4], R[4], R[4]]
-        );
-    }
-
-    #[test]
-    fn learning_rates_of_the_paper() {
-        let rates = rates(100);
-        for (epochs, rate) in [
-            (1..=19, 3e-4),
-            (20..=39, 1.5e-4),
-            (40..=59, 7.5e-5),
-            (60..=79, 3.75e-5),
-            (80..=100, 1.875e-5),
-        ] {
-            for epoch in epochs {
-                assert_eq!(rates[epoch - 1], rate, "epoch {epoch}");
-            }
-        }
-    }
-
-    #[test]
-    fn learning_rates_follow_a_scheduler_stepped_after_each_epoch() {
-        for n_epoch in 1..=250 {
-            let milestones = [20, 40, 60, 80].map(|k| (k * n_epoch / 100) as i64 - 1);
-            let mut rate = 3e-4;
-            let mut expected = vec![];
-            for step in 0..n_epoch as i64 {
-                for _ in milestones.iter().filter(|&&milestone| milestone == step) {
-                    rate *= 0.5;
-                }
-                expected.push(rate);
-            }
-            assert_eq!(rates(n_epoch), expected, "{n_epoch} epochs");
-        }
-    }
-
-    #[test]
-    fn lambda_grows_to_the_increase_ratio() {
-        let config = Config::default();
-        assert_eq!(config.factors(1).lambda, 0.02);
-        assert_eq!(config.factors(50).lambda, 1.0);
-        assert_eq!(config.factors(100).lambda, 2.0);
-    }
-
-    #[test]
-    fn snapshots_come_regularly_and_at_the_end() {
-        let config = Config {
-            n_epoch: 7,
             n_snapshot: 3,
             ..Config::default()
         };
         let snapshots: Vec<_> = (1..=7).filter(|&epoch| config.is_snapshot(epoch)).collect();
-        assert_eq!(snapshots, [3, 6, 7]);
+        assert_eq!(snapshots, [3, 6]);
+    }
+
+    #[test]
+    fn images_are_held_out_where_nothing_else_can_tell_how_well_a_run_goes() {
+        let held_out = |noise: &str, holdout, images| {
+            let noise = noise.parse().unwrap();
+            let config = Config {
+                noise,
+                holdout,
+                ..Config::default()
+            };
+            config.held_out(images)
+        };
+        assert_eq!(held_out("gauss25", None, 100), 0);
+        assert_eq!(held_out("gauss25", Some(7), 100), 7);
+        assert_eq!(held_out("none", None, 19), 0);
+        assert_eq!(held_out("none", None, 100), 5);
+        assert_eq!(held_out("none", None, 10_000), 32);
+        assert_eq!(held_out("none", Some(0), 100), 0);
+    }
+
+    #[test]
+    fn settings_are_written_and_read_back_with_every_value() {
+        let changed = Config {
+            val_dirs: Some("sets".into()),
+            holdout: Some(3),
+            steps_per_epoch: Some(50),
+            time_budget: Some("1h 30m".parse().unwrap()),
+            keep: Some(2),
+            seed: u64::MAX,
+            lr: 1.0 / 3.0,
+            ..Recipe::Fast.config()
+        };
+        for config in [Config::default(), Recipe::Fast.config(), changed] {
+            let text = toml::to_string(&config).unwrap();
+            let table = text.parse().unwrap();
+            assert_eq!(Config::resolve(&[table]).unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_later_layer_counts_more_and_a_recipe_least() {
+        let resolve = |layers: &[&str]| {
+            let layers: Vec<_> = layers.iter().map(|text| text.parse().unwrap()).collect();
+            Config::resolve(&layers)
+        };
+        assert_eq!(resolve(&[]).unwrap(), Config::default());
+        let config = resolve(&["lr = 1\nn_feature = 8", "recipe = 'fast'\nlr = 2"]).unwrap();
+        assert_eq!((config.lr, config.n_feature, config.ema), (2.0, 8, 0.999));
+        assert_eq!(config.recipe, Recipe::Fast);
+        for (text, named) in [
+            ("recipe = 'slow'", "paper or fast"),
+            ("learning_rate = 1", "learning_rate"),
+            ("lr = 'fast'", "lr"),
+            ("noisetype = 'pink'", "gaussS"),
+            ("time_budget = 'soon'", "30m"),
+            ("n_epoch = 0", "n_epoch"),
+        ] {
+            let error = resolve(&[text]).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
     }
 
     #[test]
@@ -298,7 +508,11 @@ mod tests {
         assert!(refused(|c| c.n_epoch = usize::MAX).starts_with("n_epoch"));
         assert!(refused(|c| c.log_iters = 0).starts_with("log_iters"));
         assert!(refused(|c| c.n_snapshot = 0).starts_with("n_snapshot"));
+        assert!(refused(|c| c.keep = Some(0)).starts_with("keep"));
+        assert!(refused(|c| c.steps_per_epoch = Some(0)).starts_with("steps_per_epoch"));
+        assert!(refused(|c| c.steps_per_epoch = Some(1 << 40)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.loader_threads = 0).starts_with("loader_threads"));
+        assert!(refused(|c| c.n_channel = 2).starts_with("n_channel"));
         assert!(refused(|c| c.patchsize = 0).starts_with("patchsize"));
         assert!(refused(|c| c.patchsize = 96).starts_with("patchsize"));
         assert!(refused(|c| c.batchsize = 0).starts_with("batchsize"));
@@ -306,6 +520,9 @@ mod tests {
         assert!(refused(|c| c.patchsize = 1 << 40).starts_with("batchsize"));
         assert!(refused(|c| c.lr = f64::NAN).starts_with("lr"));
         assert!(refused(|c| c.gamma = 0.0).starts_with("gamma"));
+        assert!(refused(|c| c.ema = 1.0).starts_with("ema"));
+        assert!(refused(|c| c.warmup = -0.1).starts_with("warmup"));
+        assert!(refused(|c| c.time_budget = Some(Span(Duration::ZERO))).starts_with("time_budget"));
         assert!(refused(|c| c.lambda1 = f64::INFINITY).starts_with("Lambda1"));
         assert!(refused(|c| c.lambda2 = -1.0).starts_with("Lambda2"));
         assert!(refused(|c| c.increase_ratio = f64::NAN).starts_with("increase_ratio"));

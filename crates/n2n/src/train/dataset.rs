@@ -5,15 +5,17 @@
 //! are, which are smaller than a patch.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, EXTENSIONS, Image, Packed};
 use crate::train::Event;
+use crate::train::random::fnv1a;
 
 /// Images decoded between two reports of progress.
 const STRIDE: usize = 64;
@@ -28,6 +30,10 @@ pub struct Dataset {
 #[derive(Debug)]
 struct Entry {
     path: PathBuf,
+    /// Its place in the file, from 0.
+    page: usize,
+    /// The path below the folder, with `/` on every system, and the page if it is not the first.
+    name: String,
     height: usize,
     width: usize,
     /// The decoded image, when the limit left room for it.
@@ -58,25 +64,14 @@ impl Dataset {
         for done in (0..total).step_by(STRIDE) {
             observe(&Event::Scanned { done, total });
             let stride: Vec<_> = paths.by_ref().take(STRIDE).collect();
-            let entries: Vec<_> = stride
+            let scanned: Vec<_> = stride
                 .into_par_iter()
-                .map(|path| {
-                    let image = read(&path, channels);
-                    (
-                        path,
-                        image.map(|image| (image.height(), image.width(), keep(image, &room))),
-                    )
-                })
+                .map(|path| scan(folder, &path, channels, &room))
                 .collect();
-            for (path, decoded) in entries {
-                match decoded {
-                    Ok((height, width, kept)) => images.push(Entry {
-                        path,
-                        height,
-                        width,
-                        kept,
-                    }),
-                    Err(error) => observe(&Event::Skipped { error }),
+            for (entries, error) in scanned {
+                images.extend(entries);
+                if let Some(error) = error {
+                    observe(&Event::Skipped { error });
                 }
             }
         }
@@ -104,19 +99,99 @@ impl Dataset {
         self.images.iter().map(|entry| (entry.height, entry.width))
     }
 
+    /// The name of an image: its path below the folder, which it keeps wherever the folder goes.
+    pub fn name(&self, index: usize) -> &str {
+        &self.images[index].name
+    }
+
+    /// A number that stands for the images: another one if there are others, or of other sizes.
+    pub fn fingerprint(&self) -> u64 {
+        let mut text = vec![];
+        for Entry {
+            name,
+            height,
+            width,
+            ..
+        } in &self.images
+        {
+            text.extend(format!("{name}\0{height}x{width}\0").into_bytes());
+        }
+        fnv1a(&text)
+    }
+
+    /// Takes the images `indices` out, into a data set of their own, in the order they have here.
+    #[must_use]
+    pub fn take(&mut self, indices: &[usize]) -> Self {
+        let wanted: HashSet<_> = indices.iter().collect();
+        let mut index = 0..;
+        let (taken, kept) = std::mem::take(&mut self.images)
+            .into_iter()
+            .partition(|_| index.next().is_some_and(|index| wanted.contains(&index)));
+        self.images = kept;
+        Self {
+            images: taken,
+            channels: self.channels,
+        }
+    }
+
     /// An image, from memory or from its file.
     pub fn image(&self, index: usize) -> Result<Cow<'_, Packed>> {
         let entry = &self.images[index];
-        match &entry.kept {
-            Some(image) => Ok(Cow::Borrowed(image)),
-            None => read(&entry.path, self.channels).map(Cow::Owned),
+        if let Some(image) = &entry.kept {
+            return Ok(Cow::Borrowed(image));
         }
+        let image = image::image(&entry.path, entry.page)?;
+        packed(image, &entry.path, self.channels).map(Cow::Owned)
     }
 }
 
-fn read(path: &Path, channels: usize) -> Result<Packed> {
-    let image = Image::read(path)?.with_channels(channels);
-    Ok(Packed::from(&image))
+fn name_below(folder: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(folder).unwrap_or(path);
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+/// The usable pages of a file, and what is wrong with the first that is not; none is read behind it.
+fn scan(
+    folder: &Path,
+    path: &Path,
+    channels: usize,
+    room: &AtomicUsize,
+) -> (Vec<Entry>, Option<Error>) {
+    let mut entries = vec![];
+    let pages = match image::images(path) {
+        Ok(pages) => pages,
+        Err(error) => return (entries, Some(error)),
+    };
+    let name = name_below(folder, path);
+    for (page, image) in pages.enumerate() {
+        match image.and_then(|image| packed(image, path, channels)) {
+            Ok(image) => entries.push(Entry {
+                path: path.to_path_buf(),
+                page,
+                name: if page == 0 {
+                    name.clone()
+                } else {
+                    format!("{name}#{page}")
+                },
+                height: image.height(),
+                width: image.width(),
+                kept: keep(image, room),
+            }),
+            Err(error) => return (entries, Some(error)),
+        }
+    }
+    (entries, None)
+}
+
+fn packed(image: Image, path: &Path, channels: usize) -> Result<Packed> {
+    if image.data.iter().any(|value| !value.is_finite()) {
+        return Err(Error::Image {
+            path: path.to_path_buf(),
+            reason: "it holds values that are not finite".into(),
+        });
+    }
+    Ok(Packed::from(&image.with_channels(channels)))
 }
 
 fn keep(image: Packed, room: &AtomicUsize) -> Option<Packed> {
@@ -129,7 +204,6 @@ fn keep(image: Packed, room: &AtomicUsize) -> Option<Packed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::image::Depth;
 
     fn write_grey(path: &Path, height: usize, width: usize, value: f32) {
@@ -180,6 +254,50 @@ mod tests {
         std::fs::remove_dir_all(folder.path()).unwrap();
         let kept = (0..3).filter(|&index| dataset.image(index).is_ok());
         assert_eq!(kept.count(), 2);
+    }
+
+    /// `mixed_pages.tif` has pages of several kinds; `imagej_u16_stack.tif` is a stack.
+    #[test]
+    fn each_page_of_a_stack_is_an_image() {
+        let fixtures = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/golden/images"
+        ));
+        let stack = fixtures.join("imagej_u16_stack.tif");
+        let pages: Vec<_> = image::images(&stack).unwrap().map(Result::unwrap).collect();
+        assert!(pages.len() > 1);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(&stack, folder.path().join("stack.tif")).unwrap();
+        for cache_bytes in [0, 1 << 20] {
+            let dataset = Dataset::open(folder.path(), &[], 1, cache_bytes, &mut |_| {}).unwrap();
+            assert_eq!(dataset.len(), pages.len());
+            for (index, page) in pages.iter().enumerate() {
+                assert_eq!(*dataset.image(index).unwrap(), Packed::from(page));
+            }
+            assert_eq!(
+                (dataset.name(0), dataset.name(1)),
+                ("stack.tif", "stack.tif#1")
+            );
+        }
+    }
+
+    #[test]
+    fn images_are_known_by_their_path_below_the_folder_and_their_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Dataset::open(folder.path(), &[], 1, 0, &mut |_| {}).unwrap();
+        write_grey(&folder.path().join("b/a.png"), 10, 10, 0.5);
+        write_grey(&folder.path().join("c.png"), 10, 10, 0.5);
+        let mut dataset = open();
+        assert_eq!((dataset.name(0), dataset.name(1)), ("b/a.png", "c.png"));
+        let before = dataset.fingerprint();
+        write_grey(&folder.path().join("c.png"), 10, 11, 0.5);
+        assert_ne!(open().fingerprint(), before);
+        write_grey(&folder.path().join("c.png"), 10, 10, 0.6);
+        assert_eq!(open().fingerprint(), before);
+
+        let taken = dataset.take(&[1]);
+        assert_eq!((taken.len(), taken.name(0)), (1, "c.png"));
+        assert_eq!((dataset.len(), dataset.name(0)), (1, "b/a.png"));
     }
 
     #[test]

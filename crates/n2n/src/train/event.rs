@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::eval::report::SetScore;
 use crate::network::Losses;
-use crate::report::SetScore;
+use crate::train::config::Span;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -30,10 +31,21 @@ pub enum Event {
         /// Side of the patch in pixels.
         patchsize: usize,
     },
-    /// There is no validation set, and the run goes on without scores.
-    Unvalidated {
-        /// The folder that was looked for.
-        folder: PathBuf,
+    /// Images are held out of training, to validate on.
+    HeldOut {
+        /// How many.
+        images: usize,
+    },
+    /// An earlier run goes on.
+    Resumed {
+        /// The epoch under way, counted from 1.
+        epoch: usize,
+        /// Steps taken in it.
+        iteration: usize,
+        /// Steps taken in all.
+        steps: u64,
+        /// What computed so far, if it is another than now: results then differ in their last bits.
+        other_device: Option<String>,
     },
     /// The training images are ready.
     Fetched {
@@ -44,10 +56,12 @@ pub enum Event {
     Began {
         /// Patches a step.
         batchsize: usize,
-        /// Epochs.
+        /// Epochs, if they are counted.
         n_epoch: usize,
         /// Iterations an epoch.
         iterations: usize,
+        /// Time for the run, if that is measured.
+        time_budget: Option<Span>,
     },
     /// An epoch begins.
     EpochBegan {
@@ -58,8 +72,13 @@ pub enum Event {
     },
     /// A step was taken.
     Stepped(Step),
-    /// A checkpoint was written.
+    /// A numbered checkpoint was written.
     Saved {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What the run is resumed from was written.
+    Kept {
         /// The file.
         path: PathBuf,
     },
@@ -72,6 +91,24 @@ pub enum Event {
     },
     /// The network was scored on the whole validation set.
     Evaluated(SetScore),
+    /// The losses of the network on the images held out, with Λ of the last epoch.
+    HeldOutEvaluated(Losses),
+    /// The network is of no use.
+    Collapsed(Collapse),
+    /// The run's page was written.
+    Reported {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// How a network is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collapse {
+    /// It gives back what it is given.
+    Identity,
+    /// It gives the same for every pixel.
+    Constant,
 }
 
 /// A training step.
@@ -85,8 +122,12 @@ pub struct Step {
     pub losses: Losses,
     /// Λ of the epoch.
     pub lambda: f64,
-    /// Time of the step: noise, neighbours, network; not the wait for the batch.
+    /// Time of the step, without the wait for its batch.
     pub elapsed_s: f64,
+    /// The wait for its batch.
+    pub waited_s: f64,
+    /// The part of the run that has passed, 0..=1.
+    pub passed: f64,
     /// Whether its turn has come to be a line of the log.
     pub logged: bool,
 }
@@ -96,6 +137,11 @@ impl Event {
     pub fn line(&self) -> Option<String> {
         Some(match self {
             Self::Fetched { samples } => format!("fetch {samples} samples for training"),
+            Self::Began {
+                batchsize,
+                time_budget: Some(budget),
+                ..
+            } => format!("Batchsize={batchsize}, time budget={budget}"),
             Self::Began {
                 batchsize, n_epoch, ..
             } => format!("Batchsize={batchsize}, number of epoch={n_epoch}"),
@@ -109,6 +155,13 @@ impl Event {
             Self::Stepped(step) if step.logged => step.line(),
             Self::Saved { path } => format!("Checkpoint saved to {}", path.display()),
             Self::Evaluated(score) => score.line(),
+            Self::HeldOutEvaluated(Losses {
+                loss1,
+                loss2,
+                loss_full,
+            }) => format!(
+                "[EVAL] held out: Loss1={loss1:.6}, Loss2={loss2:.6}, Loss_Full={loss_full:.6}"
+            ),
             _ => return None,
         })
     }
@@ -194,6 +247,7 @@ mod tests {
                 batchsize: 4,
                 n_epoch: 100,
                 iterations: 11082,
+                time_budget: None,
             },
             Event::EpochBegan {
                 epoch: 1,
@@ -209,6 +263,8 @@ mod tests {
                 },
                 lambda: 2.0,
                 elapsed_s: 0.04751,
+                waited_s: 0.0,
+                passed: 1.0,
                 logged: true,
             }),
             Event::Saved {

@@ -1,66 +1,186 @@
 //! The folder of a run:
 //!
 //! ```text
-//! config.json                       the settings, the seed, the program's version
+//! config.toml                       the settings; below them the program and the machine
 //! train.log                         the lines of the training log
+//! losses.csv                        losses, rates and speed, a row every `log_iters` steps
+//! latest.safetensors                what the run is resumed from
+//! best.safetensors                  the weights of the best snapshot
 //! epoch_model_000.safetensors       the weights before training, then of every snapshot
 //! validation/A_log_BSD300.csv       epoch,psnr,ssim of every snapshot
+//! validation/A_log_held_out.csv     epoch,loss1,loss2,loss_full of every snapshot
 //! validation/BSD300_000-100_….png   clean, noisy and denoised: image 0, epoch 100
+//! events.out.tfevents.n2n           the curves and pictures, for TensorBoard
+//! report.html                       the curves and pictures, on a page
+//! .lock                             held by the process that trains
 //! ```
+//!
+//! Logs grow, everything else is written whole or not at all. A checkpoint knows how long each log
+//! was; a run that goes on from it cuts them there, so that its logs are those of a run that was
+//! never interrupted.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use toml::Table;
 
 use crate::error::{Error, Result};
+use crate::eval::report::SetScore;
 use crate::files;
-use crate::report::SetScore;
+use crate::network::Losses;
+use crate::system;
 use crate::train::config::Config;
-use crate::unet::UNet;
+
+/// The settings of a run.
+pub const CONFIG: &str = "config.toml";
+/// The lines of the training log.
+pub const LOG: &str = "train.log";
+/// The table of losses.
+pub const LOSSES: &str = "losses.csv";
+/// The curves for `TensorBoard`.
+pub const EVENTS: &str = "events.out.tfevents.n2n";
+/// The page.
+const PAGE: &str = "report.html";
+/// What the run is resumed from.
+const LATEST: &str = "latest.safetensors";
+/// The weights of the best snapshot.
+const BEST: &str = "best.safetensors";
+/// The held-out losses.
+pub const HELD_OUT: &str = "validation/A_log_held_out.csv";
+
+/// Parts of a configuration file that are about how it came to be and are no settings.
+const ABOUT: [&str; 2] = ["program", "machine"];
 
 /// The kinds of pictures of a validation image, as their files are named.
 const PICTURES: [&str; 3] = ["clean", "noisy", "denoised"];
 
-/// A run's folder, made for it.
+/// What to do with a run that the folder already holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Leave it alone: an error.
+    New,
+    /// Remove it and begin a new one.
+    Overwrite,
+    /// Go on with it.
+    Resume,
+}
+
+/// A run's folder, held by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    log: File,
+    _lock: File,
+}
+
+/// The settings that a configuration file states, also that of a run.
+pub fn read_settings(path: &Path) -> Result<Table> {
+    /// As long as a file of settings may be: a wrong one is not read into memory.
+    const MOST: u64 = 1 << 20;
+    let length = fs::metadata(path).map_err(Error::io(path))?.len();
+    let wrong = |reason: String| Error::Settings {
+        path: path.into(),
+        reason,
+    };
+    if length > MOST {
+        return Err(wrong(format!(
+            "expected at most {MOST} bytes, found {length}"
+        )));
+    }
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let mut settings: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| wrong(error.to_string().trim_end().into()))?;
+    settings.retain(|name, _| !ABOUT.contains(&name));
+    Ok(settings)
+}
+
+/// The settings of the run in a folder, for [`Start::Resume`]. Where the folder lies now is put for
+/// where it lay.
+pub fn settings_of_run(folder: &Path) -> Result<Table> {
+    let path = folder.join(CONFIG);
+    if !path.is_file() {
+        return Err(Error::Nothing {
+            path: folder.into(),
+            expected: format!("expected the folder of a run here, found no {CONFIG}"),
+        });
+    }
+    let mut settings = read_settings(&path)?;
+    // `results/mine/` and `.` have names too.
+    let real = fs::canonicalize(folder).map_err(Error::io(folder))?;
+    let (parent, name) = match (folder.parent(), folder.file_name()) {
+        (Some(parent), Some(name)) => (parent, name),
+        _ => (
+            real.parent().unwrap_or(&real),
+            real.file_name().unwrap_or_default(),
+        ),
+    };
+    for (key, value) in [("save_model_path", parent.as_os_str()), ("log_name", name)] {
+        let value = value.to_str().ok_or_else(|| {
+            Error::value("folder of a run", "a name in Unicode", folder.display())
+        })?;
+        settings.insert(key.into(), value.into());
+    }
+    Ok(settings)
 }
 
 impl RunFolder {
-    /// Refuses a folder that already holds a run, unless `overwrite`. Changes nothing.
-    pub fn check(config: &Config) -> Result<()> {
+    /// Refuses a folder that another process trains in, and, unless told otherwise, one that already
+    /// holds a run. Changes nothing.
+    pub fn check(config: &Config, start: Start) -> Result<()> {
         let path = config.folder();
-        if config.overwrite || leftovers(&path)?.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::RunExists { path })
+        if path.join(".lock").exists() {
+            lock(&path)?;
         }
+        refuse_existing(&path, start)
     }
 
-    /// Makes the folder, after [`RunFolder::check`]; what an earlier run wrote there is removed.
-    pub fn create(config: &Config, unet: UNet) -> Result<Self> {
-        Self::check(config)?;
+    /// Makes the folder and takes hold of it; what an earlier run wrote there is removed if asked.
+    /// To resume, the folder is taken as it is.
+    pub fn open(config: &Config, device: &str, start: Start) -> Result<Self> {
         let path = config.folder();
-        for old in leftovers(&path)? {
-            fs::remove_file(&old).map_err(Error::io(&old))?;
-        }
         let validation = path.join("validation");
         fs::create_dir_all(&validation).map_err(Error::io(&validation))?;
-        write_settings(&path.join("config.json"), config, unet)?;
-        let log = path.join("train.log");
-        let log = File::create(&log).map_err(Error::io(&log))?;
-        Ok(Self { path, log })
+        let lock = lock(&path)?;
+        let folder = Self { path, _lock: lock };
+        let interrupted = |name: &str| name.starts_with(".n2n-") && name.ends_with(".partial");
+        for unfinished in matching(&folder.path, interrupted)?
+            .into_iter()
+            .chain(matching(&validation, interrupted)?)
+        {
+            fs::remove_file(&unfinished).map_err(Error::io(&unfinished))?;
+        }
+        if start != Start::Resume {
+            // Since the check another process may have come first.
+            refuse_existing(&folder.path, start)?;
+            for old in leftovers(&folder.path)? {
+                fs::remove_file(&old).map_err(Error::io(&old))?;
+            }
+            folder.write_settings(config, device)?;
+        }
+        Ok(folder)
     }
 
-    /// Adds a line to the training log.
-    pub fn log(&mut self, line: &str) -> Result<()> {
-        let path = self.path.join("train.log");
-        writeln!(self.log, "{line}").map_err(Error::io(path))
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the run is resumed from.
+    pub fn latest(&self) -> PathBuf {
+        self.path.join(LATEST)
+    }
+
+    /// The weights of the best snapshot.
+    pub fn best(&self) -> PathBuf {
+        self.path.join(BEST)
+    }
+
+    /// The page.
+    pub fn page(&self) -> PathBuf {
+        self.path.join(PAGE)
     }
 
     /// The checkpoint of an epoch.
@@ -69,17 +189,78 @@ impl RunFolder {
             .join(format!("epoch_model_{epoch:03}.safetensors"))
     }
 
+    /// Removes numbered checkpoints, the oldest first, until `count` are left.
+    pub fn keep(&self, count: usize) -> Result<()> {
+        let mut numbered = matching(&self.path, is_checkpoint)?;
+        // Beyond 999 epochs the names grow.
+        numbered.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+        for old in &numbered[..numbered.len().saturating_sub(count)] {
+            fs::remove_file(old).map_err(Error::io(old))?;
+        }
+        Ok(())
+    }
+
+    /// Adds to a log of the run.
+    pub fn append(&self, log: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(log);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.and_then(|mut file| file.write_all(bytes))
+            .map_err(Error::io(path))
+    }
+
+    /// Whether nothing is in a log.
+    pub fn is_empty(&self, log: &str) -> bool {
+        fs::metadata(self.path.join(log)).map_or(true, |found| found.len() == 0)
+    }
+
+    /// The length of every log.
+    pub fn log_lengths(&self) -> Result<BTreeMap<String, u64>> {
+        let mut lengths = BTreeMap::new();
+        for path in logs(&self.path)? {
+            let length = fs::metadata(&path).map_err(Error::io(&path))?.len();
+            lengths.insert(self.name_of(&path), length);
+        }
+        Ok(lengths)
+    }
+
+    /// Cuts every log to its length of an earlier time.
+    pub fn cut_logs(&self, lengths: &BTreeMap<String, u64>) -> Result<()> {
+        for path in logs(&self.path)? {
+            let length = lengths.get(&self.name_of(&path)).copied().unwrap_or(0);
+            let cut = |file: File| {
+                // After a loss of power a log can be shorter than it was.
+                let found = file.metadata()?.len();
+                file.set_len(length.min(found))
+            };
+            let file = OpenOptions::new().write(true).open(&path);
+            file.and_then(cut).map_err(Error::io(&path))?;
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, path: &Path) -> String {
+        let name = path.strip_prefix(&self.path).unwrap_or(path);
+        name.to_string_lossy().replace('\\', "/")
+    }
+
     /// Adds the scores of an epoch to the table of their set.
     pub fn record_scores(&self, score: &SetScore, epoch: usize) -> Result<()> {
-        let path = self
-            .path
-            .join(format!("validation/A_log_{}.csv", score.set.name()));
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|mut table| writeln!(table, "{epoch},{:?},{:?}", score.psnr_db, score.ssim))
-            .map_err(Error::io(path))
+        let row = format!("{epoch},{:?},{:?}\n", score.psnr_db, score.ssim);
+        self.append(
+            &format!("validation/A_log_{}.csv", score.set.name()),
+            row.as_bytes(),
+        )
+    }
+
+    /// Adds the held-out losses of an epoch to their table.
+    pub fn record_held_out(&self, losses: &Losses, epoch: usize) -> Result<()> {
+        let Losses {
+            loss1,
+            loss2,
+            loss_full,
+        } = losses;
+        let row = format!("{epoch},{loss1:?},{loss2:?},{loss_full:?}\n");
+        self.append(HELD_OUT, row.as_bytes())
     }
 
     /// The pictures of a validation image: clean, noisy, denoised.
@@ -89,6 +270,66 @@ impl RunFolder {
                 .join(format!("validation/{set}_{index:03}-{epoch:03}_{kind}.png"))
         })
     }
+
+    fn write_settings(&self, config: &Config, device: &str) -> Result<()> {
+        let about = |items: &[(&str, &str)]| {
+            let items = items.iter().map(|&(key, value)| (key.into(), value.into()));
+            toml::Value::Table(items.collect())
+        };
+        let threads = rayon::current_num_threads().to_string();
+        let [program, machine] = [
+            about(&[("version", env!("CARGO_PKG_VERSION")), ("device", device)]),
+            about(&[
+                ("os", &system::os_version()),
+                ("processor", &system::processor()),
+                ("threads", &threads),
+            ]),
+        ];
+        let mut text = toml::to_string(config).expect("numbers, texts and truth values");
+        let about: Table = ABOUT
+            .map(String::from)
+            .into_iter()
+            .zip([program, machine])
+            .collect();
+        text += "\n";
+        text += &about.to_string();
+        let path = self.path.join(CONFIG);
+        files::write_atomically(&path, |file| {
+            file.write_all(text.as_bytes()).map_err(Error::io(&path))
+        })
+    }
+}
+
+fn refuse_existing(path: &Path, start: Start) -> Result<()> {
+    if start == Start::New && !leftovers(path)?.is_empty() {
+        return Err(Error::RunExists { path: path.into() });
+    }
+    Ok(())
+}
+
+/// Takes hold of a folder until the file is closed, which the system does for a process that dies.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::RunLocked {
+            path: folder.into(),
+        }),
+        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+    }
+}
+
+/// The files of a run that grow.
+fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = matching(folder, |name| [LOG, LOSSES, EVENTS].contains(&name))?;
+    found.extend(matching(&folder.join("validation"), is_table)?);
+    Ok(found)
 }
 
 /// What an earlier run left: its checkpoints and its validation files.
@@ -96,26 +337,38 @@ impl RunFolder {
 /// Only names a run writes are listed, so that nothing else in the folder is ever removed.
 fn leftovers(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut old = matching(folder, |name| {
-        let record = matches!(name, "config.json" | "train.log");
-        record || is_numbered(name, "epoch_model_", ".safetensors")
+        let named = [
+            CONFIG,
+            LOG,
+            LOSSES,
+            EVENTS,
+            PAGE,
+            LATEST,
+            BEST,
+            "config.json",
+        ];
+        named.contains(&name) || is_checkpoint(name)
     })?;
     old.extend(matching(&folder.join("validation"), |name| {
-        let table = name.starts_with("A_log_") && name.strip_suffix(".csv").is_some();
         let picture = PICTURES.iter().any(|kind| {
             name.strip_suffix(&format!("_{kind}.png"))
                 .and_then(|stem| stem.rsplit_once('_'))
                 .and_then(|(_, numbers)| numbers.split_once('-'))
                 .is_some_and(|(index, epoch)| is_number(index) && is_number(epoch))
         });
-        table || picture
+        is_table(name) || picture
     })?);
     Ok(old)
 }
 
-fn is_numbered(name: &str, prefix: &str, suffix: &str) -> bool {
-    name.strip_prefix(prefix)
-        .and_then(|rest| rest.strip_suffix(suffix))
+fn is_checkpoint(name: &str) -> bool {
+    name.strip_prefix("epoch_model_")
+        .and_then(|rest| rest.strip_suffix(".safetensors"))
         .is_some_and(is_number)
+}
+
+fn is_table(name: &str) -> bool {
+    name.starts_with("A_log_") && name.strip_suffix(".csv").is_some()
 }
 
 fn is_number(text: &str) -> bool {
@@ -126,7 +379,7 @@ fn is_number(text: &str) -> bool {
 fn matching(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
         Err(error) => return Err(Error::io(folder)(error)),
     };
     let mut found = vec![];
@@ -143,29 +396,6 @@ fn matching(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<PathB
     Ok(found)
 }
 
-fn write_settings(path: &Path, config: &Config, unet: UNet) -> Result<()> {
-    #[derive(Serialize)]
-    struct Settings<'a> {
-        version: &'static str,
-        n_feature: usize,
-        n_channel: usize,
-        #[serde(flatten)]
-        config: &'a Config,
-    }
-    let settings = Settings {
-        version: env!("CARGO_PKG_VERSION"),
-        n_feature: unet.n_feature,
-        n_channel: unet.n_channel,
-        config,
-    };
-    files::write_atomically(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, &settings)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(file))
-            .map_err(Error::io(path))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +409,11 @@ mod tests {
         }
     }
 
+    fn open(config: &Config, start: Start) -> Result<RunFolder> {
+        RunFolder::check(config, start)?;
+        RunFolder::open(config, "a test", start)
+    }
+
     fn score(psnr_db: f64, ssim: f64) -> SetScore {
         SetScore {
             set: Set::Bsd300,
@@ -190,46 +425,79 @@ mod tests {
     }
 
     #[test]
-    fn settings_can_be_read_back() {
+    fn settings_can_be_read_back_wherever_the_folder_goes() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         config.seed = u64::MAX;
-        RunFolder::create(&config, UNet::default()).unwrap();
-        let text = fs::read_to_string(folder.path().join("run/config.json")).unwrap();
-        let settings: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(settings["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(settings["noisetype"], "gauss25");
-        assert_eq!(settings["seed"], u64::MAX);
-        assert_eq!(settings["n_feature"], 48);
-        assert_eq!(settings["lr"], 3e-4);
+        drop(open(&config, Start::New).unwrap());
+        let path = folder.path().join("run/config.toml");
+        let settings = read_settings(&path).unwrap();
+        assert_eq!(Config::resolve(&[settings]).unwrap(), config);
+        let text = fs::read_to_string(path).unwrap();
+        for about in [env!("CARGO_PKG_VERSION"), "a test", "[machine]", "threads"] {
+            assert!(text.contains(about), "{text}");
+        }
+
+        fs::rename(folder.path().join("run"), folder.path().join("moved")).unwrap();
+        let settings = settings_of_run(&folder.path().join("moved/")).unwrap();
+        config.log_name = "moved".into();
+        assert_eq!(Config::resolve(&[settings]).unwrap(), config);
+        let error = settings_of_run(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Nothing { .. }), "{error}");
     }
 
     #[test]
     fn a_folder_that_holds_a_run_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        let run = RunFolder::create(&config, UNet::default()).unwrap();
+        let run = open(&config, Start::New).unwrap();
+        let checkpoint = run.checkpoint(0);
+        drop(run);
         // Its settings and its log alone are a run's, or a user's own files.
-        let error = RunFolder::create(&config, UNet::default()).unwrap_err();
+        let error = open(&config, Start::New).unwrap_err();
         assert!(matches!(error, Error::RunExists { .. }));
-        fs::write(run.checkpoint(0), "weights").unwrap();
-        let error = RunFolder::create(&config, UNet::default()).unwrap_err();
+        fs::write(&checkpoint, "weights").unwrap();
+        let error = open(&config, Start::New).unwrap_err();
         assert!(matches!(error, Error::RunExists { .. }));
-        assert_eq!(fs::read_to_string(run.checkpoint(0)).unwrap(), "weights");
+        assert_eq!(fs::read_to_string(checkpoint).unwrap(), "weights");
+    }
+
+    #[test]
+    fn of_two_that_train_in_a_folder_the_second_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let run = open(&config, Start::New).unwrap();
+        for start in [Start::New, Start::Overwrite, Start::Resume] {
+            let error = RunFolder::check(&config, start).unwrap_err();
+            assert!(matches!(error, Error::RunLocked { .. }), "{error}");
+            let error = RunFolder::open(&config, "a test", start).unwrap_err();
+            assert!(matches!(error, Error::RunLocked { .. }), "{error}");
+        }
+        drop(run);
+        open(&config, Start::Resume).unwrap();
     }
 
     #[test]
     fn overwriting_removes_what_a_run_wrote_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = config(folder.path());
-        let mut run = RunFolder::create(&config, UNet::default()).unwrap();
-        run.log("a line").unwrap();
-        fs::write(run.checkpoint(0), "").unwrap();
-        fs::write(run.checkpoint(1000), "").unwrap();
+        let config = config(folder.path());
+        let run = open(&config, Start::New).unwrap();
+        run.append(LOG, b"a line").unwrap();
+        for path in [
+            run.checkpoint(0),
+            run.checkpoint(1000),
+            run.latest(),
+            run.best(),
+        ] {
+            fs::write(path, "").unwrap();
+        }
         run.record_scores(&score(28.65, 0.8), 1).unwrap();
         for picture in run.pictures("BSD300", 4, 100) {
             fs::write(picture, "").unwrap();
         }
+        let partial = folder.path().join("run/.n2n-abc.partial");
+        fs::write(&partial, "half a checkpoint").unwrap();
+        drop(run);
         let mine = [
             "run/epoch_model_best.safetensors",
             "run/notes.txt",
@@ -240,8 +508,7 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
 
-        config.overwrite = true;
-        RunFolder::create(&config, UNet::default()).unwrap();
+        open(&config, Start::Overwrite).unwrap();
         let mut left: Vec<_> = files::find(folder.path(), &["safetensors", "png", "csv", "txt"])
             .unwrap()
             .into_iter()
@@ -249,14 +516,42 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, mine.map(PathBuf::from));
-        let log = fs::read_to_string(folder.path().join("run/train.log")).unwrap();
-        assert_eq!(log, "");
+        assert!(!partial.exists() && !folder.path().join("run/train.log").exists());
+    }
+
+    #[test]
+    fn logs_are_cut_to_what_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = open(&config(folder.path()), Start::New).unwrap();
+        run.append(LOG, b"one\n").unwrap();
+        run.record_scores(&score(28.0, 0.8), 1).unwrap();
+        let lengths = run.log_lengths().unwrap();
+        run.append(LOG, b"two\n").unwrap();
+        run.record_scores(&score(29.0, 0.9), 2).unwrap();
+        run.append(LOSSES, b"step\n").unwrap();
+        run.cut_logs(&lengths).unwrap();
+        let read = |log: &str| fs::read_to_string(folder.path().join("run").join(log)).unwrap();
+        assert_eq!(read(LOG), "one\n");
+        assert_eq!(read("validation/A_log_BSD300.csv"), "1,28.0,0.8\n");
+        assert_eq!(read(LOSSES), "");
+    }
+
+    #[test]
+    fn the_newest_checkpoints_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = open(&config(folder.path()), Start::New).unwrap();
+        for epoch in [0, 1, 2, 999, 1000] {
+            fs::write(run.checkpoint(epoch), "").unwrap();
+        }
+        run.keep(2).unwrap();
+        let left = [0, 1, 2, 999, 1000].map(|epoch| run.checkpoint(epoch).exists());
+        assert_eq!(left, [false, false, false, true, true]);
     }
 
     #[test]
     fn files_are_named_as_the_reference_names_them() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunFolder::create(&config(folder.path()), UNet::default()).unwrap();
+        let run = open(&config(folder.path()), Start::New).unwrap();
         let root = folder.path().join("run");
         assert_eq!(run.checkpoint(7), root.join("epoch_model_007.safetensors"));
         assert_eq!(

@@ -1,49 +1,55 @@
-//! Batches of patches: each epoch goes through the images in a new order and cuts one patch from
-//! each, at a place drawn uniformly.
+//! Batches for the network: each epoch goes through the images in a new order and cuts one patch
+//! from each, at a place drawn uniformly; the patches get their noise, and the batch its neighbours.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::neighbors::Neighbors;
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
+use crate::train::frozen;
 use crate::train::prefetch::Prefetch;
 use crate::train::random::{Purpose, stream};
 
-/// Cuts the batches of every epoch from a set of images, ahead of time and in threads of its own.
+/// Makes the batches of a run, ahead of time and in threads of its own.
 #[derive(Debug)]
 pub struct Loader {
     cutter: Arc<Cutter>,
-    threads: usize,
+}
+
+/// What a step is taken on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The noisy patches, `[batchsize, patchsize, patchsize, channels]`, not clipped.
+    pub noisy: Batch,
+    /// The neighbours drawn on them.
+    pub neighbors: Neighbors,
+    /// The image that each patch is of, by its index.
+    pub images: Vec<usize>,
 }
 
 impl Loader {
     /// A loader for at least as many images as a batch takes.
     pub fn new(dataset: Dataset, config: &Config) -> Result<Self> {
-        let Config {
-            seed,
-            batchsize,
-            patchsize,
-            ..
-        } = *config;
-        if dataset.len() < batchsize {
+        if dataset.len() < config.batchsize {
             return Err(Error::value(
                 format!("usable images in {}", config.data_dir.display()),
-                format!("at least {batchsize}, the batch size"),
+                format!("at least {}, the batch size", config.batchsize),
                 dataset.len(),
             ));
         }
+        let iterations = config.steps_per_epoch;
         Ok(Self {
             cutter: Arc::new(Cutter {
+                iterations: iterations.unwrap_or(dataset.len() / config.batchsize),
                 dataset,
-                seed,
-                batchsize,
-                patchsize,
+                config: config.clone(),
+                order: Mutex::default(),
             }),
-            threads: config.loader_threads,
         })
     }
 
@@ -52,27 +58,43 @@ impl Loader {
         self.cutter.dataset.len()
     }
 
-    /// Batches in an epoch; images that do not fill a last one are left for another epoch.
+    /// The name of an image.
+    pub fn name(&self, image: usize) -> &str {
+        self.cutter.dataset.name(image)
+    }
+
+    /// Batches in an epoch. By default images that do not fill a last one are left for another
+    /// epoch.
     pub fn iterations(&self) -> usize {
-        self.samples() / self.cutter.batchsize
+        self.cutter.iterations
     }
 
     /// The number of images smaller than a patch in height or width; they are padded by reflection
     /// at the bottom and the right.
     pub fn padded(&self) -> usize {
-        let side = self.cutter.patchsize;
+        let side = self.cutter.config.patchsize;
         let sizes = self.cutter.dataset.sizes();
         sizes.filter(|&(h, w)| h < side || w < side).count()
     }
 
-    /// The batches of an epoch, `[batchsize, patchsize, patchsize, channels]`, clean, 0..1.
+    /// The batches from that after `iteration` of `epoch` on, of one epoch after the other, the last
+    /// being `last_epoch`.
     ///
-    /// They depend on the images, the seed and the epoch, and on nothing else.
-    pub fn epoch(&self, epoch: usize) -> Result<Prefetch<Batch>> {
+    /// A batch depends on the images, the settings, the epoch and the iteration, and on nothing
+    /// else.
+    pub fn batches(
+        &self,
+        epoch: usize,
+        iteration: usize,
+        last_epoch: usize,
+    ) -> Result<Prefetch<Sample>> {
         let cutter = Arc::clone(&self.cutter);
-        let order = cutter.order(epoch);
-        Prefetch::start(self.threads, self.iterations(), move |iteration| {
-            cutter.batch(&order, epoch, iteration)
+        let first = (epoch - 1) * cutter.iterations + iteration;
+        let end = last_epoch.saturating_mul(cutter.iterations);
+        let threads = cutter.config.loader_threads;
+        Prefetch::start(threads, end.saturating_sub(first), move |index| {
+            let index = first + index;
+            cutter.sample(1 + index / cutter.iterations, index % cutter.iterations)
         })
     }
 }
@@ -80,32 +102,101 @@ impl Loader {
 #[derive(Debug)]
 struct Cutter {
     dataset: Dataset,
-    seed: u64,
-    batchsize: usize,
-    patchsize: usize,
+    config: Config,
+    iterations: usize,
+    /// The epoch last asked for, and its order.
+    order: Mutex<(usize, Arc<[usize]>)>,
 }
 
 impl Cutter {
-    /// The order of the images in an epoch.
-    fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<_> = (0..self.dataset.len()).collect();
-        order.shuffle(&mut stream(self.seed, Purpose::Shuffle, epoch, 0));
-        order
+    /// The images of an epoch in order: all of them shuffled, and again as often as its iterations
+    /// take.
+    fn order(&self, epoch: usize) -> Arc<[usize]> {
+        // What it guards is whole whenever a thread could panic.
+        let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != epoch {
+            let length = self.iterations * self.config.batchsize;
+            let mut order = Vec::with_capacity(length + self.dataset.len());
+            for round in 0.. {
+                if order.len() >= length {
+                    break;
+                }
+                let mut images: Vec<_> = (0..self.dataset.len()).collect();
+                images.shuffle(&mut stream(
+                    self.config.seed,
+                    Purpose::Shuffle,
+                    epoch,
+                    round,
+                ));
+                order.extend(images);
+            }
+            *last = (epoch, order.into());
+        }
+        Arc::clone(&last.1)
     }
 
     /// One batch; `iteration` counts from 0.
-    fn batch(&self, order: &[usize], epoch: usize, iteration: usize) -> Result<Batch> {
-        let side = self.patchsize;
-        let mut batch = Batch::zeros(self.batchsize, side, side, self.dataset.channels());
-        for patch in 0..self.batchsize {
-            let position = iteration * self.batchsize + patch;
-            let image = self.dataset.image(order[position])?;
-            let mut rng = stream(self.seed, Purpose::Crop, epoch, position);
+    fn sample(&self, epoch: usize, iteration: usize) -> Result<Sample> {
+        let config = &self.config;
+        let (n, side) = (config.batchsize, config.patchsize);
+        let order = self.order(epoch);
+        let images = order[iteration * n..(iteration + 1) * n].to_vec();
+        let mut noisy = Batch::zeros(n, side, side, self.dataset.channels());
+        for (patch, &index) in images.iter().enumerate() {
+            let image = self.dataset.image(index)?;
+            let mut rng = stream(config.seed, Purpose::Crop, epoch, iteration * n + patch);
             let top = rng.random_range(0..=image.height().saturating_sub(side));
             let left = rng.random_range(0..=image.width().saturating_sub(side));
-            image.crop(top, left, side, batch.image_mut(patch));
+            let out = noisy.image_mut(patch);
+            if config.frozen_noise {
+                let image = (self.dataset.name(index), image.as_ref());
+                frozen::crop(config.noise, config.seed, image, (top, left), side, out);
+            } else {
+                image.crop(top, left, side, out);
+            }
         }
-        Ok(batch)
+        // The streams of a whole batch count iterations from 1.
+        let rng = |purpose| stream(config.seed, purpose, epoch, iteration + 1);
+        if !config.frozen_noise {
+            config
+                .noise
+                .corrupt_in_place(&mut noisy, &mut rng(Purpose::Noise));
+        }
+        if config.augment {
+            let mut rng = rng(Purpose::Augment);
+            for patch in 0..n {
+                turn(noisy.image_mut(patch), side, rng.random_range(0..8));
+            }
+        }
+        let neighbors = Neighbors::draw(&noisy, &mut rng(Purpose::Neighbors));
+        Ok(Sample {
+            noisy,
+            neighbors,
+            images,
+        })
+    }
+}
+
+/// One of the eight flips and turns of a square patch: bit 0 mirrors it left to right, bit 1 top to
+/// bottom, bit 2 along the diagonal.
+fn turn(patch: &mut [f32], side: usize, how: u8) {
+    if how == 0 {
+        return;
+    }
+    let c = patch.len() / (side * side);
+    let from = patch.to_vec();
+    for (place, pixel) in patch.chunks_exact_mut(c).enumerate() {
+        let (mut y, mut x) = (place / side, place % side);
+        if how & 1 != 0 {
+            x = side - 1 - x;
+        }
+        if how & 2 != 0 {
+            y = side - 1 - y;
+        }
+        if how & 4 != 0 {
+            (x, y) = (y, x);
+        }
+        pixel.copy_from_slice(&from[(y * side + x) * c..][..c]);
     }
 }
 
@@ -115,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::image::{Depth, Image};
+    use crate::noise::Noise;
 
     /// `count` images of 70×90: image `k` holds `k` in red, its rows in green, its columns in blue.
     fn write_images(folder: &Path, count: usize) {
@@ -141,15 +233,22 @@ mod tests {
             data_dir: folder.into(),
             patchsize: 64,
             batchsize: 3,
+            noise: Noise::None,
             ..Config::default()
         };
         change(&mut config);
-        let dataset = Dataset::open(folder, &[], 3, config.cache_bytes, &mut |_| {}).unwrap();
+        let dataset = Dataset::open(folder, &[], 3, config.cache_mb << 20, &mut |_| {}).unwrap();
         Loader::new(dataset, &config).unwrap()
     }
 
+    fn samples(loader: &Loader, epoch: usize) -> Vec<Sample> {
+        let samples = loader.batches(epoch, 0, epoch).unwrap();
+        samples.map(Result::unwrap).collect()
+    }
+
     fn batches(loader: &Loader, epoch: usize) -> Vec<Batch> {
-        loader.epoch(epoch).unwrap().map(Result::unwrap).collect()
+        let samples = samples(loader, epoch).into_iter();
+        samples.map(|sample| sample.noisy).collect()
     }
 
     /// Image, top and left of every patch.
@@ -166,16 +265,104 @@ mod tests {
     fn batches_do_not_depend_on_threads_or_cache() {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 10);
-        let expected = batches(&loader(folder.path(), |c| c.loader_threads = 1), 1);
-        for threads in [2, 5] {
-            for cache_bytes in [0, 1 << 30] {
-                let loader = loader(folder.path(), |c| {
+        for frozen_noise in [false, true] {
+            let loader = |threads, cache_mb| {
+                loader(folder.path(), |c| {
+                    c.noise = "gauss5_50".parse().unwrap();
+                    c.frozen_noise = frozen_noise;
+                    c.augment = true;
                     c.loader_threads = threads;
-                    c.cache_bytes = cache_bytes;
-                });
-                assert!(batches(&loader, 1) == expected, "{threads} threads");
+                    c.cache_mb = cache_mb;
+                })
+            };
+            let expected = samples(&loader(1, 1024), 1);
+            for threads in [2, 5] {
+                for cache_mb in [0, 1024] {
+                    let loader = loader(threads, cache_mb);
+                    assert!(samples(&loader, 1) == expected, "{threads} threads");
+                }
             }
         }
+    }
+
+    #[test]
+    fn batches_go_on_from_any_point_and_over_the_ends_of_epochs() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 10);
+        let loader = loader(folder.path(), |c| c.noise = "gauss25".parse().unwrap());
+        let expected: Vec<_> = (1..=3).flat_map(|epoch| samples(&loader, epoch)).collect();
+        assert_eq!(expected.len(), 9);
+        for (epoch, iteration) in [(1, 0), (1, 2), (2, 0), (2, 1), (3, 3)] {
+            let rest: Vec<_> = loader.batches(epoch, iteration, 3).unwrap().collect();
+            let rest: Vec<_> = rest.into_iter().map(Result::unwrap).collect();
+            assert!(rest == expected[(epoch - 1) * 3 + iteration..], "{epoch}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_of_more_steps_than_batches_goes_round_the_images_evenly() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 4);
+        let loader = loader(folder.path(), |c| c.steps_per_epoch = Some(8));
+        assert_eq!(loader.iterations(), 8);
+        let images: Vec<_> = samples(&loader, 1)
+            .iter()
+            .flat_map(|sample| sample.images.clone())
+            .collect();
+        for round in images.chunks(4) {
+            let mut round = round.to_vec();
+            round.sort_unstable();
+            assert_eq!(round, [0, 1, 2, 3]);
+        }
+        assert!(images.chunks(4).any(|round| round != &images[..4]));
+    }
+
+    #[test]
+    fn patches_are_turned_in_all_eight_ways_alike() {
+        let patch: Vec<f32> = (0..3 * 3 * 2).map(|i| i as f32).collect();
+        let turned: std::collections::BTreeSet<_> = (0..8)
+            .map(|how| {
+                let mut patch = patch.clone();
+                turn(&mut patch, 3, how);
+                // The centre stays, and the channels of a pixel stay together.
+                assert_eq!(patch[8..10], [8.0, 9.0]);
+                assert!(patch.chunks(2).all(|pixel| pixel[0] + 1.0 == pixel[1]));
+                patch.iter().map(|&x| x as usize).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(turned.len(), 8);
+
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 6);
+        let loader = loader(folder.path(), |c| c.augment = true);
+        // The last row and column of a patch, seen from its first pixel: down and across in green
+        // and blue, the other way about in a patch that is mirrored.
+        let mut ways = [0; 8];
+        for epoch in 1..=40 {
+            for batch in batches(&loader, epoch) {
+                for i in 0..batch.n {
+                    let patch = batch.image(i);
+                    let (first, last, corner) = (0, 63 * 3, 63 * 64 * 3);
+                    let across = patch[last + 2] - patch[first + 2];
+                    let down = patch[corner + 1] - patch[first + 1];
+                    let other = (
+                        patch[last + 1] - patch[first + 1],
+                        patch[corner + 2] - patch[first + 2],
+                    );
+                    let way = if across == 0.0 {
+                        4 + usize::from(other.0 > 0.0) + 2 * usize::from(other.1 > 0.0)
+                    } else {
+                        usize::from(across > 0.0) + 2 * usize::from(down > 0.0)
+                    };
+                    ways[way] += 1;
+                }
+            }
+        }
+        // 240 patches, 30 of each way; standard deviation 5.1.
+        assert!(
+            ways.iter().all(|count| (10..=50).contains(count)),
+            "{ways:?}"
+        );
     }
 
     #[test]
@@ -280,9 +467,13 @@ mod tests {
     fn an_image_lost_during_training_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 3);
-        let loader = loader(folder.path(), |c| c.cache_bytes = 0);
+        let loader = loader(folder.path(), |c| c.cache_mb = 0);
         std::fs::remove_file(folder.path().join("01.png")).unwrap();
-        let error = loader.epoch(1).unwrap().find_map(Result::err).unwrap();
+        let error = loader
+            .batches(1, 0, 1)
+            .unwrap()
+            .find_map(Result::err)
+            .unwrap();
         assert!(error.to_string().contains("01.png"), "{error}");
     }
 }

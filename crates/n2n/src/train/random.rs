@@ -15,6 +15,10 @@ pub enum Purpose {
     Noise = 3,
     /// The neighbours drawn on a batch.
     Neighbors = 4,
+    /// The flips and turns of a patch.
+    Augment = 5,
+    /// The images that are held out, and the neighbours drawn on them.
+    HoldOut = 6,
 }
 
 /// The stream for one purpose at one point of a run: `index` is the position in the epoch, below
@@ -24,6 +28,24 @@ pub fn stream(seed: u64, purpose: Purpose, epoch: usize, index: usize) -> ChaCha
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((purpose as u64) << 60 | (epoch as u64) << 32 | index as u64);
     rng
+}
+
+/// The stream for part `index` of the image `name`, whenever it is asked for.
+pub fn image_stream(seed: u64, name: &str, index: u64) -> ChaCha8Rng {
+    let parts = [&seed.to_le_bytes(), name.as_bytes()];
+    let mut rng = ChaCha8Rng::seed_from_u64(fnv1a(parts.into_iter().flatten()));
+    rng.set_stream(index);
+    rng
+}
+
+/// The hash FNV-1a of 64 bits; unlike the standard library's, the same for ever.
+/// <https://datatracker.ietf.org/doc/html/rfc9923>
+pub fn fnv1a<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> u64 {
+    bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }
 
 #[cfg(test)]
@@ -36,10 +58,10 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_no_two_are_the_same() {
-        use Purpose::{Crop, Neighbors, Noise, Shuffle};
+        use Purpose::{Augment, Crop, HoldOut, Neighbors, Noise, Shuffle};
         let mut seen = HashSet::new();
         for seed in [0, 1, u64::MAX] {
-            for purpose in [Shuffle, Crop, Noise, Neighbors] {
+            for purpose in [Shuffle, Crop, Noise, Neighbors, Augment, HoldOut] {
                 for epoch in [0, 1, 2, (1 << 28) - 1] {
                     for index in [0, 1, 2, (1 << 32) - 1] {
                         let draw = || stream(seed, purpose, epoch, index).next_u64();
@@ -48,6 +70,21 @@ mod tests {
                     }
                 }
             }
+            for name in ["", "a.png", "b.png"] {
+                for index in [0, 1, u64::MAX] {
+                    let draw = || image_stream(seed, name, index).next_u64();
+                    assert_eq!(draw(), draw());
+                    assert!(seen.insert(draw()));
+                }
+            }
         }
+    }
+
+    /// The test vectors of the authors, <http://www.isthe.com/chongo/src/fnv/test_fnv.c>.
+    #[test]
+    fn the_hash_is_fnv1a() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

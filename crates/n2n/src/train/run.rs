@@ -1,84 +1,106 @@
 //! The training loop: Algorithm 1 of the paper, epoch by epoch.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
+use rand::seq::index;
+
 use crate::error::{Error, Result};
-use crate::neighbors::Neighbors;
+use crate::image;
 use crate::network::{LossFactors, Losses, Network};
+use crate::train::checkpoint::{self, Pending, Progress};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::event::{Event, Step};
-use crate::train::folder::RunFolder;
-use crate::train::loader::Loader;
+use crate::train::folder::{EVENTS, LOG, LOSSES, RunFolder, Start};
+use crate::train::loader::{Loader, Sample};
+use crate::train::page;
 use crate::train::random::{Purpose, stream};
-use crate::train::validation::Validation;
+use crate::train::schedule::Moment;
+use crate::train::tensorboard::{self, Value};
+use crate::train::validation::{Scores, Validation};
 
-/// Trains `network` by `config` and leaves checkpoints, scores and a log in the run's folder.
-///
-/// `observe` is told everything that happens. With the same configuration, images, initial weights
-/// and device the run is the same to the last bit.
-pub fn run(
-    config: &Config,
-    network: &mut dyn Network,
-    observe: &mut dyn FnMut(&Event),
-) -> Result<()> {
-    config.check()?;
-    RunFolder::check(config)?;
-    let loader = open_loader(config, network, observe)?;
-    let mut run = Run::begin(config, network, &loader, observe)?;
-    run.save(network, 0)?;
-
-    for epoch in 1..=config.n_epoch {
-        let learning_rate = config.learning_rate(epoch);
-        let factors = config.factors(epoch);
-        run.tell(&Event::EpochBegan {
-            epoch,
-            learning_rate,
-        })?;
-
-        for (iteration, clean) in (1..).zip(loader.epoch(epoch)?) {
-            let clean = clean?;
-            let started = Instant::now();
-            let rng = |purpose| stream(config.seed, purpose, epoch, iteration);
-            let noisy = config.noise.corrupt(&clean, &mut rng(Purpose::Noise));
-            let neighbors = Neighbors::draw(&noisy, &mut rng(Purpose::Neighbors));
-            let losses = network.step(&noisy, &neighbors, factors, learning_rate)?;
-            run.record(epoch, iteration, losses, factors, started)?;
-        }
-
-        if config.is_snapshot(epoch) {
-            run.save(network, epoch)?;
-            run.validate(network, epoch)?;
-        }
-    }
-    Ok(())
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went through all of its schedule.
+    Finished,
+    /// It was asked to stop, and can be resumed.
+    Stopped,
 }
 
-fn open_loader(
+/// Trains `network` by `config` and leaves checkpoints, scores and logs in the run's folder.
+///
+/// `observe` is told everything that happens. When `stop` is set the run ends after the step, and
+/// saves. With the same configuration, images, initial weights and device the run is the same to the
+/// last bit, however often it is interrupted and resumed; one with a time budget depends on the clock
+/// too.
+pub fn run(
     config: &Config,
-    network: &dyn Network,
+    start: Start,
+    network: &mut dyn Network,
+    stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
-) -> Result<Loader> {
-    let channels = network.architecture().n_channel;
-    if !matches!(channels, 1 | 3) {
-        return Err(Error::value(
-            "n_channel",
-            "3 (RGB) or 1 (grey), as images have",
-            channels,
-        ));
+) -> Result<Outcome> {
+    config.check()?;
+    let (asked, given) = (config.unet()?, network.architecture());
+    if asked != given {
+        let text = |unet| format!("{unet:?}");
+        return Err(Error::value("the network", text(asked), text(given)));
     }
+    RunFolder::check(config, start)?;
+    let (dataset, held_out) = open_images(config, observe)?;
+    let images = dataset.fingerprint() ^ held_out.fingerprint().rotate_left(1);
+    let loader = Loader::new(dataset, config)?;
+    tell_padded(&loader, config, observe);
+    let validation = Validation::new(config, held_out)?;
+    // Last, for it may remove an earlier run: nothing is known by now to stand in the way.
+    let folder = RunFolder::open(config, &network.device(), start)?;
+    let mut run = Run {
+        config,
+        loader,
+        validation,
+        progress: Progress::new(images, network.device()),
+        kept: None,
+        folder,
+        clock: Instant::now(),
+        observe,
+    };
+    if start == Start::Resume {
+        run.go_on(network)?;
+    }
+    let outcome = run.train(network, stop);
+    outcome.map_err(|error| run.with_checkpoint(error))
+}
+
+/// The images to train on, and those held out.
+fn open_images(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<(Dataset, Dataset)> {
     // Neither an earlier run's pictures nor the images that runs are scored on are for training.
     let (run, scored) = (config.folder(), Validation::folder(config));
-    let excluded: [&Path; 2] = [&run, &scored];
-    let dataset = Dataset::open(
+    let excluded: Vec<&Path> = [Some(run.as_path()), scored.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut dataset = Dataset::open(
         &config.data_dir,
         &excluded,
-        channels,
-        config.cache_bytes,
+        config.n_channel,
+        config.cache_mb << 20,
         observe,
     )?;
-    let loader = Loader::new(dataset, config)?;
+    let images = config.held_out(dataset.len()).min(dataset.len());
+    let mut rng = stream(config.seed, Purpose::HoldOut, 0, 0);
+    let held_out = dataset.take(&index::sample(&mut rng, dataset.len(), images).into_vec());
+    if images > 0 {
+        observe(&Event::HeldOut { images });
+    }
+    Ok((dataset, held_out))
+}
+
+fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)) {
     let images = loader.padded();
     if images > 0 {
         observe(&Event::Padded {
@@ -86,116 +108,502 @@ fn open_loader(
             patchsize: config.patchsize,
         });
     }
-    Ok(loader)
 }
 
-/// A run under way: everything around the mathematics.
+/// A run under way.
 struct Run<'a> {
     config: &'a Config,
-    samples: usize,
-    validation: Option<Validation>,
+    loader: Loader,
+    validation: Validation,
     folder: RunFolder,
+    progress: Progress,
+    /// When the checkpoint was written that the run can be resumed from, its epoch and iteration.
+    kept: Option<(Instant, usize, usize)>,
+    /// When the progress' time was last brought up to date.
+    clock: Instant,
     observe: &'a mut dyn FnMut(&Event),
 }
 
-impl<'a> Run<'a> {
-    fn begin(
-        config: &'a Config,
-        network: &dyn Network,
-        loader: &Loader,
-        observe: &'a mut dyn FnMut(&Event),
-    ) -> Result<Self> {
-        // Last, for it may remove an earlier run: nothing is known by now to stand in the way.
-        let validation = Validation::find(config, observe)?;
-        let folder = RunFolder::create(config, network.architecture())?;
-        let samples = loader.samples();
-        let mut run = Self {
-            config,
-            samples,
-            validation,
-            folder,
-            observe,
+impl Run<'_> {
+    fn train(&mut self, network: &mut dyn Network, stop: &AtomicBool) -> Result<Outcome> {
+        let config = self.config;
+        self.announce(network)?;
+        let Progress {
+            epoch, iteration, ..
+        } = self.progress;
+        let last_epoch = match config.time_budget {
+            None => config.n_epoch,
+            Some(_) => Config::MAX_EPOCHS,
         };
-        run.tell(&Event::Fetched { samples })?;
-        run.tell(&Event::Began {
-            batchsize: config.batchsize,
-            n_epoch: config.n_epoch,
-            iterations: loader.iterations(),
-        })?;
-        Ok(run)
+        let mut samples = self.loader.batches(epoch, iteration, last_epoch)?;
+
+        while !self.progress.finished {
+            self.begin_epoch()?;
+            while self.progress.iteration < self.loader.iterations() && !self.is_out_of_time() {
+                let waiting = Instant::now();
+                let sample = samples.next().expect("a batch for every iteration")?;
+                let started = Instant::now();
+                let moment = self.moment();
+                let (rate, factors) = (config.learning_rate(moment), config.factors(moment));
+                let losses = network.step(&sample.noisy, &sample.neighbors, factors, rate)?;
+                self.check(&losses, &sample)?;
+                self.average(network);
+                self.record(losses, factors, rate, (waiting, started))?;
+                if stop.load(Relaxed) {
+                    self.keep(network)?;
+                    return Ok(Outcome::Stopped);
+                }
+                if self.is_due() {
+                    self.keep(network)?;
+                }
+            }
+            if self.end_epoch(network, stop)? == Outcome::Stopped {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Takes up an interrupted run where its checkpoint is; without one, at the beginning.
+    fn go_on(&mut self, network: &mut dyn Network) -> Result<()> {
+        let latest = self.folder.latest();
+        if !latest.exists() {
+            return self.folder.cut_logs(&BTreeMap::new());
+        }
+        let (state, progress) = checkpoint::read(&latest)?;
+        if progress.images != self.progress.images {
+            return Err(Error::value(
+                format!("images in {}", self.config.data_dir.display()),
+                "those the run was begun with, of the same names and sizes",
+                "others",
+            ));
+        }
+        network.set_state(&state)?;
+        self.folder.cut_logs(&progress.logs)?;
+        let device = std::mem::replace(&mut self.progress, progress).device;
+        let before = std::mem::replace(&mut self.progress.device, device);
+        self.kept = Some((Instant::now(), self.progress.epoch, self.progress.iteration));
+        (self.observe)(&Event::Resumed {
+            epoch: self.progress.epoch,
+            iteration: self.progress.iteration,
+            steps: self.progress.steps,
+            other_device: (before != self.progress.device).then_some(before),
+        });
+        Ok(())
+    }
+
+    /// Says what the run is about; of a new one, also to its log, and keeps how it begins.
+    fn announce(&mut self, network: &mut dyn Network) -> Result<()> {
+        let events = [
+            Event::Fetched {
+                samples: self.loader.samples(),
+            },
+            Event::Began {
+                batchsize: self.config.batchsize,
+                n_epoch: self.config.n_epoch,
+                iterations: self.loader.iterations(),
+                time_budget: self.config.time_budget,
+            },
+        ];
+        if self.kept.is_some() {
+            for event in &events {
+                (self.observe)(event);
+            }
+            return Ok(());
+        }
+        for event in &events {
+            self.tell(event)?;
+        }
+        self.save(network, 0)?;
+        self.keep(network)
     }
 
     /// Logs an event, then shows it.
     fn tell(&mut self, event: &Event) -> Result<()> {
         if let Some(line) = event.line() {
-            self.folder.log(&line)?;
+            self.folder.append(LOG, format!("{line}\n").as_bytes())?;
         }
         (self.observe)(event);
         Ok(())
     }
 
+    fn begin_epoch(&mut self) -> Result<()> {
+        if self.progress.iteration > 0 {
+            return Ok(());
+        }
+        let (epoch, learning_rate) = (
+            self.progress.epoch,
+            self.config.learning_rate(self.moment()),
+        );
+        self.tell(&Event::EpochBegan {
+            epoch,
+            learning_rate,
+        })
+    }
+
+    /// The point of the run at which the next step is taken.
+    fn moment(&self) -> Moment {
+        let passed = if let Some(budget) = self.config.time_budget {
+            self.progress.elapsed_s / budget.0.as_secs_f64()
+        } else {
+            let steps = self.config.n_epoch as f64 * self.loader.iterations() as f64;
+            self.progress.steps as f64 / steps
+        };
+        Moment {
+            epoch: self.progress.epoch,
+            passed: passed.min(1.0),
+        }
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.config.time_budget.is_some() && self.moment().passed >= 1.0
+    }
+
+    /// Whether it is time to keep what has been reached.
+    fn is_due(&self) -> bool {
+        let every = self.config.checkpoint_every.0;
+        self.kept.is_none_or(|(when, ..)| when.elapsed() >= every)
+    }
+
+    fn check(&self, losses: &Losses, sample: &Sample) -> Result<()> {
+        if losses.loss_full.is_finite() {
+            return Ok(());
+        }
+        let images: Vec<_> = (sample.images.iter())
+            .map(|&image| self.loader.name(image))
+            .collect();
+        Err(Error::NotFinite {
+            epoch: self.progress.epoch,
+            iteration: self.progress.iteration + 1,
+            images: images.join(", "),
+            checkpoint: self.folder.latest(),
+        })
+    }
+
+    fn average(&self, network: &mut dyn Network) {
+        if self.config.ema > 0.0 {
+            // A young average forgets faster: where it began is worth nothing.
+            let steps = self.progress.steps as f64;
+            network.average(self.config.ema.min((1.0 + steps) / (10.0 + steps)));
+        }
+    }
+
+    /// Counts a step and writes it down.
     fn record(
         &mut self,
-        epoch: usize,
-        iteration: usize,
         losses: Losses,
         factors: LossFactors,
-        started: Instant,
+        rate: f64,
+        (waiting, started): (Instant, Instant),
     ) -> Result<()> {
-        if !losses.loss_full.is_finite() {
-            return Err(Error::NotFinite { epoch, iteration });
+        self.tick();
+        let progress = &mut self.progress;
+        progress.iteration += 1;
+        progress.steps += 1;
+        let (epoch, iteration) = (progress.epoch, progress.iteration);
+        let (elapsed_s, waited_s) = (
+            started.elapsed().as_secs_f64(),
+            (started - waiting).as_secs_f64(),
+        );
+        let pending = &mut progress.pending;
+        pending.steps += 1;
+        pending.elapsed_s += elapsed_s + waited_s;
+        pending.waited_s += waited_s;
+        pending.loss1 += losses.loss1;
+        pending.loss2 += losses.loss2;
+        pending.loss_full += losses.loss_full;
+        let logged = iteration.is_multiple_of(self.config.log_iters);
+        if logged || iteration == self.loader.iterations() {
+            self.write_losses(factors.lambda, rate)?;
         }
+        let passed = self.moment().passed;
         self.tell(&Event::Stepped(Step {
             epoch,
             iteration,
             losses,
             lambda: factors.lambda,
-            elapsed_s: started.elapsed().as_secs_f64(),
-            logged: iteration.is_multiple_of(self.config.log_iters),
+            elapsed_s,
+            waited_s,
+            passed,
+            logged,
         }))
     }
 
+    /// Adds the means over the pending steps to the tables.
+    fn write_losses(&mut self, lambda: f64, rate: f64) -> Result<()> {
+        let Pending {
+            steps,
+            elapsed_s,
+            waited_s,
+            loss1,
+            loss2,
+            loss_full,
+        } = std::mem::take(&mut self.progress.pending);
+        let mean = |sum: f64| sum / steps as f64;
+        let row = LossRow {
+            step: self.progress.steps,
+            epoch: self.progress.epoch,
+            iteration: self.progress.iteration,
+            loss1: mean(loss1),
+            loss2: mean(loss2),
+            loss_full: mean(loss_full),
+            lambda,
+            learning_rate: rate,
+            steps_per_s: steps as f64 / elapsed_s,
+            waited: waited_s / elapsed_s,
+            elapsed_s: self.progress.elapsed_s,
+        };
+        let mut table = csv::WriterBuilder::new()
+            .has_headers(self.folder.is_empty(LOSSES))
+            .from_writer(vec![]);
+        let text = table
+            .serialize(row)
+            .map_err(std::io::Error::from)
+            .and_then(|()| table.into_inner().map_err(csv::IntoInnerError::into_error))
+            .map_err(Error::io(LOSSES))?;
+        self.folder.append(LOSSES, &text)?;
+        self.show(&[
+            Value::Scalar("loss/loss1", row.loss1),
+            Value::Scalar("loss/loss2", row.loss2),
+            Value::Scalar("loss/loss_full", row.loss_full),
+            Value::Scalar("schedule/lambda", lambda),
+            Value::Scalar("schedule/learning_rate", rate),
+            Value::Scalar("speed/steps_per_s", row.steps_per_s),
+            Value::Scalar("speed/waited", row.waited),
+        ])
+    }
+
+    /// Adds to the file for `TensorBoard`.
+    fn show(&self, values: &[Value]) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut records = vec![];
+        if self.folder.is_empty(EVENTS) {
+            records.extend(tensorboard::header());
+        }
+        records.extend(tensorboard::values(self.progress.steps, values.to_vec()));
+        self.folder.append(EVENTS, &records)
+    }
+
+    /// After the last step of an epoch: its snapshot, if it is due, and on to the next.
+    fn end_epoch(&mut self, network: &mut dyn Network, stop: &AtomicBool) -> Result<Outcome> {
+        self.tick();
+        let epoch = self.progress.epoch;
+        let is_last = match self.config.time_budget {
+            None => epoch == self.config.n_epoch,
+            Some(_) => self.is_out_of_time() || epoch == Config::MAX_EPOCHS,
+        };
+        let is_snapshot = is_last || self.config.is_snapshot(epoch);
+        if is_snapshot {
+            let logs = self.folder.log_lengths()?;
+            // What is scored and saved is the average, if there is one.
+            network.swap_average();
+            let outcome = self.snapshot(network, epoch, stop);
+            network.swap_average();
+            match outcome {
+                Err(Error::Stopped) => {
+                    self.progress.logs = logs;
+                    self.write_checkpoint(network)?;
+                    return Ok(Outcome::Stopped);
+                }
+                outcome => outcome?,
+            }
+        }
+        self.tick();
+        self.progress.epoch += 1;
+        self.progress.iteration = 0;
+        // A snapshot takes time too.
+        self.progress.finished = is_last || (is_snapshot && self.is_out_of_time());
+        if is_snapshot || self.is_due() {
+            self.keep(network)?;
+        }
+        if is_snapshot && let Some(count) = self.config.keep {
+            self.folder.keep(count)?;
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn snapshot(
+        &mut self,
+        network: &mut dyn Network,
+        epoch: usize,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        self.save(network, epoch)?;
+        let scores =
+            self.validation
+                .score(network, epoch, &self.folder, stop, &mut *self.observe)?;
+        self.show_scores(&scores, epoch)?;
+        if let Some(merit) = scores.merit()
+            && self.progress.best.is_none_or(|best| merit > best)
+        {
+            self.weights(network, epoch).write(&self.folder.best())?;
+            self.progress.best = Some(merit);
+        }
+        if let Some(score) = scores.set {
+            self.tell(&Event::Evaluated(score))?;
+        }
+        if let Some(losses) = scores.held_out {
+            self.tell(&Event::HeldOutEvaluated(losses))?;
+        }
+        if let Some(collapse) = scores.collapse {
+            self.tell(&Event::Collapsed(collapse))?;
+        }
+        page::write(&self.folder, self.config, self.loader.iterations())?;
+        self.tell(&Event::Reported {
+            path: self.folder.page(),
+        })
+    }
+
+    fn show_scores(&self, scores: &Scores, epoch: usize) -> Result<()> {
+        let mut values = vec![];
+        if let Some(score) = &scores.set {
+            values.push(Value::Scalar("validation/psnr_db", score.psnr_db));
+            values.push(Value::Scalar("validation/ssim", score.ssim));
+        }
+        if let Some(losses) = &scores.held_out {
+            values.push(Value::Scalar("held_out/loss1", losses.loss1));
+            values.push(Value::Scalar("held_out/loss2", losses.loss2));
+            values.push(Value::Scalar("held_out/loss_full", losses.loss_full));
+        }
+        if let Some(set) = scores.pictures {
+            let [_, _, denoised] = self.folder.pictures(set, 0, epoch);
+            let (width, height) = image::dimensions(&denoised)?;
+            values.push(Value::Image {
+                name: "denoised",
+                height,
+                width,
+                channels: self.config.n_channel,
+                png: fs::read(&denoised).map_err(Error::io(&denoised))?,
+            });
+        }
+        self.show(&values)
+    }
+
+    /// Writes the numbered checkpoint of an epoch.
     fn save(&mut self, network: &dyn Network, epoch: usize) -> Result<()> {
-        let config = self.config;
-        let mut weights = network.weights();
-        weights.metadata.extend(
-            [
-                ("noise", config.noise.to_string()),
-                ("epoch", epoch.to_string()),
-                ("n_epoch", config.n_epoch.to_string()),
-                ("seed", config.seed.to_string()),
-                ("lr", config.lr.to_string()),
-                ("init_scale", config.init_scale.to_string()),
-                ("batchsize", config.batchsize.to_string()),
-                ("patchsize", config.patchsize.to_string()),
-                ("samples", self.samples.to_string()),
-                ("version", env!("CARGO_PKG_VERSION").to_string()),
-            ]
-            .map(|(key, value)| (key.to_string(), value)),
-        );
         let path = self.folder.checkpoint(epoch);
-        weights.write(&path)?;
+        self.weights(network, epoch).write(&path)?;
         self.tell(&Event::Saved { path })
     }
 
-    fn validate(&mut self, network: &mut dyn Network, epoch: usize) -> Result<()> {
-        let Some(validation) = &self.validation else {
-            return Ok(());
-        };
-        let score = validation.score(network, epoch, &self.folder, self.observe)?;
-        self.tell(&Event::Evaluated(score))
+    /// The weights, and how they came about.
+    fn weights(&self, network: &dyn Network, epoch: usize) -> crate::weights::Weights {
+        let mut weights = network.weights();
+        weights.metadata = self.metadata(epoch);
+        weights
     }
+
+    fn metadata(&self, epoch: usize) -> BTreeMap<String, String> {
+        let config = self.config;
+        [
+            ("noise", config.noise.to_string()),
+            ("epoch", epoch.to_string()),
+            ("n_epoch", config.n_epoch.to_string()),
+            ("seed", config.seed.to_string()),
+            ("lr", config.lr.to_string()),
+            ("init_scale", config.init_scale.to_string()),
+            ("batchsize", config.batchsize.to_string()),
+            ("patchsize", config.patchsize.to_string()),
+            ("samples", self.loader.samples().to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+        ]
+        .map(|(key, value)| (key.to_string(), value))
+        .into()
+    }
+
+    /// Writes what the run can be resumed from.
+    fn keep(&mut self, network: &dyn Network) -> Result<()> {
+        self.progress.logs = self.folder.log_lengths()?;
+        self.write_checkpoint(network)
+    }
+
+    fn write_checkpoint(&mut self, network: &dyn Network) -> Result<()> {
+        let path = self.folder.latest();
+        let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
+        let metadata = self.metadata(epoch);
+        checkpoint::write(&path, &network.state(), &self.progress, metadata)?;
+        self.kept = Some((Instant::now(), epoch, iteration));
+        (self.observe)(&Event::Kept { path });
+        Ok(())
+    }
+
+    /// Brings the run's time up to date.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.progress.elapsed_s += (now - self.clock).as_secs_f64();
+        self.clock = now;
+    }
+
+    /// What to say of a failure to write.
+    fn with_checkpoint(&self, error: Error) -> Error {
+        match (error, self.kept) {
+            (error @ Error::Io { .. }, Some((_, epoch, iteration))) => Error::Unsaved {
+                reason: Box::new(error),
+                checkpoint: self.folder.latest(),
+                epoch,
+                iteration,
+            },
+            (error, _) => error,
+        }
+    }
+}
+
+impl Progress {
+    fn new(images: u64, device: String) -> Self {
+        Self {
+            epoch: 1,
+            iteration: 0,
+            steps: 0,
+            finished: false,
+            elapsed_s: 0.0,
+            best: None,
+            pending: Pending::default(),
+            images,
+            device,
+            logs: BTreeMap::new(),
+        }
+    }
+}
+
+/// A row of the table of losses.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct LossRow {
+    /// Steps taken in all.
+    pub step: u64,
+    /// Epoch, counted from 1.
+    pub epoch: usize,
+    /// Steps taken in it.
+    pub iteration: usize,
+    /// Mean over the steps since the row before.
+    pub loss1: f64,
+    /// Likewise.
+    pub loss2: f64,
+    /// Likewise.
+    pub loss_full: f64,
+    /// Λ of the last of them.
+    pub lambda: f64,
+    /// Learning rate of the last of them.
+    pub learning_rate: f64,
+    /// Their rate, without what came between them.
+    pub steps_per_s: f64,
+    /// The part of their time in which the network waited for batches.
+    pub waited: f64,
+    /// Time of the run so far.
+    pub elapsed_s: f64,
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
     use crate::batch::Batch;
+    use crate::cpu::CpuNetwork;
     use crate::image::{Depth, Image};
+    use crate::neighbors::Neighbors;
+    use crate::network::State;
     use crate::noise::Noise;
+    use crate::train::config::{Recipe, Span};
     use crate::unet::UNet;
     use crate::weights::{Tensor, Weights};
 
@@ -205,6 +613,29 @@ mod tests {
         weight: f32,
         steps: Vec<Asked>,
         fail_at: Option<usize>,
+    }
+
+    /// [`super::run`] of a new run that nobody stops.
+    fn run(
+        config: &Config,
+        network: &mut dyn Network,
+        observe: &mut dyn FnMut(&Event),
+    ) -> Result<()> {
+        let never = AtomicBool::new(false);
+        let outcome = super::run(config, Start::New, network, &never, observe)?;
+        assert_eq!(outcome, Outcome::Finished);
+        Ok(())
+    }
+
+    fn overwrite(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<Outcome> {
+        let never = AtomicBool::new(false);
+        super::run(
+            config,
+            Start::Overwrite,
+            &mut Recording::new(),
+            &never,
+            observe,
+        )
     }
 
     #[derive(Debug, Clone, PartialEq)]
@@ -232,6 +663,10 @@ mod tests {
 
         fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
             Ok(noisy.clone())
+        }
+
+        fn working_bytes(&self, _: usize, _: usize) -> u64 {
+            0
         }
 
         fn step(
@@ -271,6 +706,29 @@ mod tests {
         fn set_weights(&mut self, _: &Weights) -> Result<()> {
             unreachable!("training starts from the weights it is given")
         }
+
+        fn state(&self) -> State {
+            State {
+                weights: self.weights(),
+                first: self.weights(),
+                second: self.weights(),
+                steps: 0,
+                average: None,
+            }
+        }
+
+        fn set_state(&mut self, state: &State) -> Result<()> {
+            self.weight = state.weights.tensors["nin_c.bias"].data[0];
+            Ok(())
+        }
+
+        fn average(&mut self, _: f64) {}
+
+        fn swap_average(&mut self) {}
+
+        fn device(&self) -> String {
+            "a test".into()
+        }
     }
 
     #[test]
@@ -279,8 +737,7 @@ mod tests {
         config.data_dir = folder.path().into();
         let mut samples = vec![];
         for _ in 0..2 {
-            config.overwrite = true;
-            run(&config, &mut Recording::new(), &mut |event| {
+            overwrite(&config, &mut |event| {
                 if let Event::Fetched { samples: count } = event {
                     samples.push(*count);
                 }
@@ -313,9 +770,11 @@ mod tests {
         }
         let config = Config {
             data_dir: folder.path().join("images"),
-            val_dirs: folder.path().join("validation"),
+            val_dirs: Some(folder.path().join("validation")),
             save_model_path: folder.path().into(),
             log_name: "run".into(),
+            n_feature: 1,
+            n_channel: 1,
             n_epoch: 5,
             n_snapshot: 2,
             log_iters: 2,
@@ -357,8 +816,10 @@ mod tests {
         assert_eq!(network.steps.len(), 5 * 2);
         for (i, step) in network.steps.iter().enumerate() {
             let epoch = i / 2 + 1;
-            assert_eq!(step.learning_rate, config.learning_rate(epoch));
-            assert_eq!(step.factors, config.factors(epoch));
+            let passed = i as f64 / 10.0;
+            let moment = Moment { epoch, passed };
+            assert_eq!(step.learning_rate, config.learning_rate(moment));
+            assert_eq!(step.factors, config.factors(moment));
             let noisy = &step.noisy;
             assert_eq!((noisy.n, noisy.h, noisy.w, noisy.c), (2, 64, 64, 1));
             assert_eq!((step.neighbors.h, step.neighbors.w), (32, 32));
@@ -387,6 +848,7 @@ mod tests {
         assert!((deviation * 255.0 - 25.0).abs() < 0.3, "{deviation}");
 
         config.noise = Noise::None;
+        config.holdout = Some(0);
         config.log_name = "real".into();
         let (network, _) = trained(&config);
         let mut values = network.steps.iter().flat_map(|step| &step.noisy.data);
@@ -399,7 +861,7 @@ mod tests {
         let (expected, _) = trained(&config);
         config.log_name = "again".into();
         config.loader_threads = 5;
-        config.cache_bytes = 0;
+        config.cache_mb = 0;
         let (again, _) = trained(&config);
         assert!(again.steps == expected.steps);
         assert_eq!(again.weight, expected.weight);
@@ -533,11 +995,20 @@ Checkpoint saved to run/epoch_model_005.safetensors
         let mut network = Recording::new();
         network.fail_at = Some(4);
         let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
-        let expected = Error::NotFinite {
+        let latest = folder.path().join("run/latest.safetensors");
+        let Error::NotFinite {
             epoch: 2,
             iteration: 2,
+            images,
+            checkpoint,
+        } = error
+        else {
+            panic!("{error}")
         };
-        assert_eq!(error.to_string(), expected.to_string());
+        assert_eq!(images.split(", ").count(), 2, "{images}");
+        assert!(images.contains(".png, "), "{images}");
+        assert_eq!(checkpoint, latest);
+        checkpoint::read(&latest).unwrap();
         assert_eq!(network.steps.len(), 4);
         let spoilt = folder.path().join("run/epoch_model_002.safetensors");
         assert!(!spoilt.exists());
@@ -551,55 +1022,275 @@ Checkpoint saved to run/epoch_model_005.safetensors
         let error = again(&config).unwrap_err();
         assert!(matches!(error, Error::RunExists { .. }), "{error}");
 
-        config.overwrite = true;
+        let again = |config: &Config| overwrite(config, &mut |_| {});
         let data = std::mem::replace(&mut config.data_dir, folder.path().join("nowhere"));
         again(&config).unwrap_err();
         config.data_dir = data;
         config.batchsize = 6;
         again(&config).unwrap_err();
-        assert!(
-            folder
-                .path()
-                .join("run/epoch_model_005.safetensors")
-                .exists()
-        );
+        let checkpoint = |epoch: usize| {
+            let name = format!("run/epoch_model_{epoch:03}.safetensors");
+            folder.path().join(name).exists()
+        };
+        assert!(checkpoint(5));
 
         config.batchsize = 5;
         config.n_epoch = 1;
         again(&config).unwrap();
-        assert!(
-            folder
-                .path()
-                .join("run/epoch_model_001.safetensors")
-                .exists()
-        );
-        assert!(
-            !folder
-                .path()
-                .join("run/epoch_model_005.safetensors")
-                .exists()
-        );
+        assert!(checkpoint(1) && !checkpoint(5));
     }
 
     #[test]
     fn what_is_unusual_about_the_images_is_told_once() {
         let (folder, mut config) = workplace();
         fs::write(folder.path().join("images/broken.png"), "no image").unwrap();
-        config.val_dirs = folder.path().join("nowhere");
+        config.holdout = Some(1);
         config.patchsize = 128;
         let mut told = vec![];
         run(&config, &mut Recording::new(), &mut |event| {
             told.extend(match event {
                 Event::Skipped { error } => Some(format!("skipped {error}")),
                 Event::Padded { images, patchsize } => Some(format!("padded {images} {patchsize}")),
-                Event::Unvalidated { folder } => Some(format!("unvalidated {}", folder.display())),
+                Event::HeldOut { images } => Some(format!("held out {images}")),
                 _ => None,
             });
         })
         .unwrap();
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(told[0].contains("broken.png"));
-        assert_eq!(told[1], "padded 5 128");
-        assert!(told[2].contains("nowhere"));
+        assert_eq!(told[1], "held out 1");
+        assert_eq!(told[2], "padded 4 128");
+    }
+
+    /// Runs a small network until it is asked to stop, after so many events of the kinds counted.
+    fn until(config: &Config, start: Start, events: usize, counted: fn(&Event) -> bool) -> Outcome {
+        let mut network =
+            CpuNetwork::initial_scaled(config.unet().unwrap(), config.init_scale, config.seed);
+        let (stop, mut left) = (AtomicBool::new(events == 0), events);
+        super::run(config, start, &mut network, &stop, &mut |event| {
+            if counted(event) && left > 0 {
+                left -= 1;
+                stop.store(left == 0, Relaxed);
+            }
+        })
+        .unwrap()
+    }
+
+    /// What a run left, without what is of the clock.
+    fn left_by(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        let mut left = BTreeMap::new();
+        for path in crate::files::find(folder, &["safetensors", "png", "csv", "log"]).unwrap() {
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            let content = match name.as_str() {
+                "train.log" => (text(&path).lines())
+                    .map(|line| line.split(", Time=").next().unwrap().to_owned() + "\n")
+                    .map(|line| line.replace(folder.to_str().unwrap(), ""))
+                    .collect::<String>()
+                    .into_bytes(),
+                // Steps, losses, Λ and rate; then speed and time.
+                "losses.csv" => (text(&path).lines())
+                    .map(|line| line.split(',').take(8).collect::<Vec<_>>().join(",") + "\n")
+                    .collect::<String>()
+                    .into_bytes(),
+                "latest.safetensors" => {
+                    let (state, progress) = checkpoint::read(&path).unwrap();
+                    let of_the_clock = Progress {
+                        elapsed_s: 0.0,
+                        pending: Pending::default(),
+                        logs: BTreeMap::new(),
+                        ..progress
+                    };
+                    format!("{state:?}{of_the_clock:?}").into_bytes()
+                }
+                _ => fs::read(&path).unwrap(),
+            };
+            left.insert(name, content);
+        }
+        left
+    }
+
+    /// With everything that has a state: an average, a held-out loss, scores, turns.
+    #[test]
+    fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
+        type Counted = fn(&Event) -> bool;
+        let (folder, config) = workplace();
+        let config = Config {
+            n_epoch: 2,
+            n_snapshot: 1,
+            holdout: Some(1),
+            n_feature: 2,
+            data_dir: config.data_dir.clone(),
+            val_dirs: config.val_dirs.clone(),
+            save_model_path: config.save_model_path.clone(),
+            log_iters: 3,
+            steps_per_epoch: Some(4),
+            batchsize: 2,
+            patchsize: 64,
+            n_channel: 1,
+            ..Recipe::Fast.config()
+        };
+        let named = |name: &str| Config {
+            log_name: name.into(),
+            ..config.clone()
+        };
+        let whole = named("whole");
+        assert_eq!(
+            until(&whole, Start::New, usize::MAX, |_| false),
+            Outcome::Finished
+        );
+        let expected = left_by(&whole.folder());
+        assert!(expected.len() > 10, "{:?}", expected.keys());
+
+        // After each step; and between the images of an evaluation, of which there are 2 · 3.
+        let step = |event: &Event| matches!(event, Event::Stepped(_));
+        let scored = |event: &Event| matches!(event, Event::Scored { .. });
+        let points: [(Counted, std::ops::RangeInclusive<usize>); 2] =
+            [(step, 1..=7), (scored, 1..=11)];
+        for (k, (counted, counts)) in points.into_iter().enumerate() {
+            for count in counts {
+                let part = named(&format!("part{k}_{count}"));
+                assert_eq!(until(&part, Start::New, count, counted), Outcome::Stopped);
+                // Again at once, after a step more or within the same evaluation.
+                assert_eq!(until(&part, Start::Resume, 1, counted), Outcome::Stopped);
+                let end = until(&part, Start::Resume, usize::MAX, |_| false);
+                assert_eq!(end, Outcome::Finished);
+                let left = left_by(&part.folder());
+                for (name, content) in &expected {
+                    let same = left.get(name) == Some(content);
+                    assert!(same, "{name} of {}", part.log_name);
+                }
+                assert_eq!(left.len(), expected.len());
+            }
+        }
+        // A run that is over stays as it is.
+        let end = until(&whole, Start::Resume, usize::MAX, |_| false);
+        assert_eq!(end, Outcome::Finished);
+        assert!(left_by(&whole.folder()) == expected);
+        drop(folder);
+    }
+
+    #[test]
+    fn a_run_that_lost_its_checkpoint_begins_again() {
+        let (_folder, config) = workplace();
+        let config = Config {
+            n_epoch: 1,
+            ..config
+        };
+        until(&config, Start::New, usize::MAX, |_| false);
+        let expected = left_by(&config.folder());
+        fs::remove_file(config.folder().join("latest.safetensors")).unwrap();
+        until(&config, Start::Resume, usize::MAX, |_| false);
+        assert!(left_by(&config.folder()) == expected);
+    }
+
+    #[test]
+    fn a_run_does_not_go_on_with_other_images() {
+        let (folder, config) = workplace();
+        trained(&config);
+        write_image(&folder.path().join("images/9.png"), 64, 80, 9);
+        let never = AtomicBool::new(false);
+        let error = super::run(
+            &config,
+            Start::Resume,
+            &mut Recording::new(),
+            &never,
+            &mut |_| {},
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("images") && error.contains("begun with"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_run_with_a_time_budget_ends_in_time_and_with_its_schedule() {
+        let (_folder, config) = workplace();
+        let config = Config {
+            time_budget: Some(Span(std::time::Duration::from_millis(300))),
+            val_dirs: None,
+            n_snapshot: 1_000_000,
+            ..config
+        };
+        let mut network = Recording::new();
+        let (mut passed, begun) = (vec![], Instant::now());
+        run(&config, &mut network, &mut |event| {
+            if let Event::Stepped(step) = event {
+                passed.push(step.passed);
+            }
+        })
+        .unwrap();
+        assert!(begun.elapsed().as_millis() >= 300);
+        // The budget may end in a step or between two.
+        assert!(passed.is_sorted() && passed.last() <= Some(&1.0));
+        assert!(
+            passed[..passed.len() - 1]
+                .iter()
+                .all(|&passed| passed < 1.0)
+        );
+        // The rate has fallen at each fifth that a step has met.
+        let last = network.steps.last().unwrap().learning_rate;
+        assert!(last <= config.lr * config.gamma, "{last}");
+        let names = fs::read_dir(config.folder()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(
+            names
+                .filter(|name| name.starts_with("epoch_model_"))
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn what_gives_nothing_new_is_reported_at_validation() {
+        let (_folder, config) = workplace();
+        let mut told = vec![];
+        run(&config, &mut Recording::new(), &mut |event| {
+            if let Event::Collapsed(collapse) = event {
+                told.push(*collapse);
+            }
+        })
+        .unwrap();
+        // The network of this test gives back what it is given; there are three snapshots.
+        assert_eq!(told, [crate::train::Collapse::Identity; 3]);
+    }
+
+    #[test]
+    fn images_held_out_are_validated_on_and_not_trained_on() {
+        let (folder, config) = workplace();
+        let config = Config {
+            holdout: Some(2),
+            val_dirs: None,
+            ..config
+        };
+        let (network, lines) = trained(&config);
+        assert_eq!(lines[0], "fetch 3 samples for training");
+        // Of 3 images, 1 batch an epoch.
+        assert_eq!(network.steps.len(), 5);
+        let held_out = |line: &&String| line.starts_with("[EVAL] held out: Loss1=");
+        assert_eq!(lines.iter().filter(held_out).count(), 3);
+        let table = folder.path().join("run/validation/A_log_held_out.csv");
+        let table = fs::read_to_string(table).unwrap();
+        let epochs: Vec<_> = table.lines().map(|row| &row[..2]).collect();
+        assert_eq!(epochs, ["2,", "4,", "5,"]);
+        assert!(folder.path().join("run/best.safetensors").exists());
+    }
+
+    #[test]
+    fn the_newest_numbered_checkpoints_are_kept_as_asked() {
+        let (folder, config) = workplace();
+        trained(&Config {
+            keep: Some(2),
+            n_snapshot: 1,
+            ..config
+        });
+        let left: Vec<_> = (0..=5)
+            .filter(|epoch| {
+                let name = format!("run/epoch_model_{epoch:03}.safetensors");
+                folder.path().join(name).exists()
+            })
+            .collect();
+        assert_eq!(left, [4, 5]);
     }
 }

@@ -1,75 +1,346 @@
-//! The scores of a snapshot: the paper's evaluation on BSD300, with pictures of its first images.
+//! What a snapshot is worth: the paper's evaluation on BSD300, with pictures of its first images; or,
+//! without clean images, the loss on noisy images that are held out of training.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::error::Result;
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::eval::report::SetScore;
 use crate::eval::{self, Set};
-use crate::network::Network;
-use crate::report::SetScore;
+use crate::image::{Depth, Image};
+use crate::neighbors::Neighbors;
+use crate::network::{Losses, Network};
 use crate::train::config::Config;
-use crate::train::event::Event;
+use crate::train::dataset::Dataset;
+use crate::train::event::{Collapse, Event};
 use crate::train::folder::RunFolder;
+use crate::train::frozen;
+use crate::train::random::{Purpose, stream};
 
 /// The set that runs are scored on, as the reference's are.
 const SET: Set = Set::Bsd300;
 
-/// Images of the set whose pictures are kept.
+/// The name of the images that are held out, in the names of their pictures.
+const HELD_OUT: &str = "held_out";
+
+/// Images of a set whose pictures are kept.
 const PICTURES: usize = 5;
 
 /// The evaluation that ends each snapshot's epoch.
 #[derive(Debug)]
 pub struct Validation {
-    settings: eval::Config,
+    /// The paper's evaluation, if there is a set for it.
+    scored: Option<eval::Config>,
+    /// The images held out; possibly none.
+    held_out: Dataset,
+    config: Config,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Default)]
+pub struct Scores {
+    /// The score on the set.
+    pub set: Option<SetScore>,
+    /// The losses on the images held out.
+    pub held_out: Option<Losses>,
+    /// Whether the network is of no use.
+    pub collapse: Option<Collapse>,
+    /// The name of the images whose pictures were written.
+    pub pictures: Option<&'static str>,
+}
+
+impl Scores {
+    /// One number for all, the higher the better: PSNR where there are clean images, and otherwise
+    /// the loss with a minus.
+    pub fn merit(&self) -> Option<f64> {
+        let psnr = self.set.as_ref().map(|score| score.psnr_db);
+        psnr.or(self.held_out.map(|losses| -losses.loss_full))
+    }
 }
 
 impl Validation {
     /// The folder of the images that runs are scored on.
-    pub fn folder(config: &Config) -> PathBuf {
-        SET.folder(&config.val_dirs)
+    pub fn folder(config: &Config) -> Option<PathBuf> {
+        config.val_dirs.as_deref().map(|sets| SET.folder(sets))
     }
 
-    /// The evaluation with the run's noise; `None`, reported, when the set's folder is not there. A
-    /// folder that cannot be scored is an error now and not after the first epoch.
-    pub fn find(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<Option<Self>> {
-        let folder = Self::folder(config);
-        if !folder.is_dir() {
-            observe(&Event::Unvalidated { folder });
-            return Ok(None);
-        }
-        let settings = eval::Config {
-            val_dirs: config.val_dirs.clone(),
+    /// The evaluation with the run's noise. A folder that cannot be scored is an error now and not
+    /// after the first epoch.
+    pub fn new(config: &Config, held_out: Dataset) -> Result<Self> {
+        let settings = |val_dirs: &PathBuf| eval::Config {
+            val_dirs: val_dirs.clone(),
             sets: vec![SET],
             repeats: None,
             noise: config.noise,
         };
-        eval::check(&settings)?;
-        Ok(Some(Self { settings }))
+        let scored = config.val_dirs.as_ref().map(settings);
+        scored.as_ref().map(eval::check).transpose()?;
+        Ok(Self {
+            scored,
+            held_out,
+            config: config.clone(),
+        })
     }
 
-    /// Scores the network after `epoch`; pictures and scores go to the run's folder.
+    /// Scores the network after `epoch`; pictures and scores go to the run's folder. Ends with
+    /// [`Error::Stopped`] when `stop` is set.
     pub fn score(
         &self,
         network: &mut dyn Network,
         epoch: usize,
         folder: &RunFolder,
+        stop: &AtomicBool,
         observe: &mut dyn FnMut(&Event),
-    ) -> Result<SetScore> {
-        let mut report = eval::evaluate(network, &self.settings, |scored| {
-            observe(&Event::Scored {
-                done: scored.done,
-                total: scored.total,
-            });
-            if scored.score.repeat == 1 && scored.index < PICTURES {
-                let paths = folder.pictures(SET.name(), scored.index, epoch);
-                let images = [scored.clean, scored.noisy, scored.denoised];
-                for (image, path) in images.into_iter().zip(paths) {
-                    image.write(&path)?;
+    ) -> Result<Scores> {
+        let mut scores = Scores::default();
+        let mut traits = Traits::default();
+        if let Some(settings) = &self.scored {
+            let mut report = eval::evaluate(network, settings, |scored| {
+                go_on(stop)?;
+                observe(&Event::Scored {
+                    done: scored.done,
+                    total: scored.total,
+                });
+                traits.add(scored.noisy, scored.denoised);
+                if scored.score.repeat == 1 && scored.index < PICTURES {
+                    let paths = folder.pictures(SET.name(), scored.index, epoch);
+                    let images = [scored.clean, scored.noisy, scored.denoised];
+                    for (image, path) in images.into_iter().zip(paths) {
+                        image.write(&path)?;
+                    }
                 }
+                Ok(())
+            })?;
+            let score = report.sets.swap_remove(0);
+            folder.record_scores(&score, epoch)?;
+            scores.set = Some(score);
+            scores.pictures = Some(SET.name());
+        }
+        if !self.held_out.is_empty() {
+            let mut losses = vec![];
+            for index in 0..self.held_out.len() {
+                go_on(stop)?;
+                let (noisy, denoised, loss) = self.try_on(network, index)?;
+                let (noisy, denoised) = (image_of(noisy), image_of(denoised));
+                traits.add(&noisy, &denoised);
+                if self.scored.is_none() && index < PICTURES {
+                    let [_, noisy_path, denoised_path] = folder.pictures(HELD_OUT, index, epoch);
+                    noisy.write(&noisy_path)?;
+                    denoised.write(&denoised_path)?;
+                    scores.pictures = Some(HELD_OUT);
+                }
+                losses.push(loss);
             }
-            Ok(())
-        })?;
-        let score = report.sets.swap_remove(0);
-        folder.record_scores(&score, epoch)?;
-        Ok(score)
+            let losses = mean(&losses);
+            folder.record_held_out(&losses, epoch)?;
+            scores.held_out = Some(losses);
+        }
+        scores.collapse = traits.collapse();
+        Ok(scores)
+    }
+
+    /// The middle of a held-out image, denoised, and the losses on it, with Λ of the last epoch. Its
+    /// noise and its neighbours are always the same.
+    fn try_on(&self, network: &mut dyn Network, index: usize) -> Result<(Batch, Batch, Losses)> {
+        let config = &self.config;
+        let side = config.patchsize;
+        let image = self.held_out.image(index)?;
+        let mut noisy = Batch::zeros(1, side, side, self.held_out.channels());
+        let middle = |size: usize| size.saturating_sub(side) / 2;
+        let place = (middle(image.height()), middle(image.width()));
+        let named = (self.held_out.name(index), image.as_ref());
+        frozen::crop(
+            config.noise,
+            config.seed,
+            named,
+            place,
+            side,
+            &mut noisy.data,
+        );
+
+        // Index 0 has drawn the images.
+        let mut rng = stream(config.seed, Purpose::HoldOut, 0, index + 1);
+        let neighbors = Neighbors::draw(&noisy, &mut rng);
+        let (input, target) = neighbors.sub_sample(&noisy);
+        let output = network.denoise(&input)?;
+        let denoised = network.denoise(&noisy)?;
+        let (expected1, expected2) = neighbors.sub_sample(&denoised);
+        let (mut reconstruction, mut regulariser) = (0.0, 0.0);
+        for i in 0..target.data.len() {
+            let diff = f64::from(output.data[i]) - f64::from(target.data[i]);
+            let expected = f64::from(expected1.data[i]) - f64::from(expected2.data[i]);
+            reconstruction += diff * diff;
+            regulariser += (diff - expected).powi(2);
+        }
+        let count = target.data.len() as f64;
+        let loss1 = reconstruction / count;
+        let loss2 = config.increase_ratio * regulariser / count;
+        let losses = Losses {
+            loss1,
+            loss2,
+            loss_full: config.lambda1 * loss1 + config.lambda2 * loss2,
+        };
+        Ok((noisy, denoised, losses))
+    }
+}
+
+fn go_on(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Relaxed) {
+        Err(Error::Stopped)
+    } else {
+        Ok(())
+    }
+}
+
+fn image_of(batch: Batch) -> Image {
+    Image {
+        height: batch.h,
+        width: batch.w,
+        channels: batch.c,
+        data: batch.data,
+        depth: Depth::U8,
+    }
+}
+
+fn mean(losses: &[Losses]) -> Losses {
+    let mean =
+        |part: fn(&Losses) -> f64| losses.iter().map(part).sum::<f64>() / losses.len() as f64;
+    Losses {
+        loss1: mean(|losses| losses.loss1),
+        loss2: mean(|losses| losses.loss2),
+        loss_full: mean(|losses| losses.loss_full),
+    }
+}
+
+/// What tells a network that has learnt nothing: sums over images and pixels.
+#[derive(Debug, Default)]
+struct Traits {
+    /// Of the squares of what the network changes.
+    changed: f64,
+    /// Of the squares of the differences between neighbours in a noisy row, halved: of noise alone, its
+    /// variance.
+    rough: f64,
+    /// Of the squared deviations from the image's mean, in the noisy and in the denoised image.
+    spread: [f64; 2],
+}
+
+impl Traits {
+    /// Parts of `rough` and of the noisy spread below which nothing is changed, and nothing shown.
+    const LITTLE: [f64; 2] = [1e-3, 1e-4];
+
+    fn add(&mut self, noisy: &Image, denoised: &Image) {
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let pairs = noisy.data.iter().zip(&denoised.data);
+        self.changed += pairs
+            .map(|(noisy, denoised)| square(noisy - denoised))
+            .sum::<f64>();
+        for row in noisy
+            .data
+            .chunks_exact((noisy.width * noisy.channels).max(1))
+        {
+            let right = row.iter().skip(noisy.channels);
+            self.rough += row
+                .iter()
+                .zip(right)
+                .map(|(a, b)| square(a - b) / 2.0)
+                .sum::<f64>();
+        }
+        for (spread, image) in self.spread.iter_mut().zip([noisy, denoised]) {
+            let values = || image.data.iter().map(|&x| f64::from(x));
+            let mean = values().sum::<f64>() / image.data.len().max(1) as f64;
+            *spread += values().map(|x| (x - mean).powi(2)).sum::<f64>();
+        }
+    }
+
+    fn collapse(&self) -> Option<Collapse> {
+        let [changed, shown] = Self::LITTLE;
+        let [noisy, denoised] = self.spread;
+        if denoised < shown * noisy {
+            Some(Collapse::Constant)
+        } else if self.changed < changed * self.rough {
+            Some(Collapse::Identity)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fake::Fake;
+
+    /// Stripes under a pseudo-random noise.
+    fn images() -> (Image, Image) {
+        let image = |noise: f32| {
+            let mut batch = Batch::zeros(1, 32, 32, 1);
+            for (i, x) in batch.data.iter_mut().enumerate() {
+                let random = (i * 7919 % 101) as f32 / 101.0 - 0.5;
+                *x = 0.2 + 0.5 * f32::from(i / 32 % 8 > 3) + noise * random;
+            }
+            image_of(batch)
+        };
+        (image(0.4), image(0.0))
+    }
+
+    fn collapse(change: impl Fn(f32, f32) -> f32) -> Option<Collapse> {
+        let (noisy, clean) = images();
+        let mut denoised = clean.clone();
+        for (x, noisy) in denoised.data.iter_mut().zip(&noisy.data) {
+            *x = change(*x, *noisy);
+        }
+        let mut traits = Traits::default();
+        traits.add(&noisy, &denoised);
+        traits.collapse()
+    }
+
+    #[test]
+    fn a_network_that_has_learnt_nothing_is_told_from_one_that_has() {
+        assert_eq!(collapse(|clean, _| clean), None);
+        assert_eq!(collapse(|clean, noisy| 0.8 * noisy + 0.2 * clean), None);
+        assert_eq!(collapse(|_, noisy| noisy), Some(Collapse::Identity));
+        let nearly = |_: f32, noisy: f32| noisy * 1.001;
+        assert_eq!(collapse(nearly), Some(Collapse::Identity));
+        assert_eq!(collapse(|_, _| 0.3), Some(Collapse::Constant));
+        let nearly = |clean: f32, _: f32| 0.3 + clean * 1e-4;
+        assert_eq!(collapse(nearly), Some(Collapse::Constant));
+    }
+
+    /// For the identity both neighbours are given back: `diff = g1 − g2`, and what it gives for the
+    /// whole image leaves nothing for the regulariser.
+    #[test]
+    fn the_held_out_losses_of_the_identity_are_those_of_the_neighbours() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..70 * 80).map(|i| (i * 31 % 251) as u8).collect();
+        for name in ["a.png", "b.png"] {
+            let image = Image::from_bytes(70, 80, 1, &bytes);
+            image.write(&folder.path().join(name)).unwrap();
+        }
+        let config = Config {
+            n_channel: 1,
+            patchsize: 64,
+            ..Config::default()
+        };
+        let held_out = Dataset::open(folder.path(), &[], 1, 0, &mut |_| {}).unwrap();
+        let validation = Validation::new(&config, held_out).unwrap();
+        let mut network = Fake::identity(1);
+        let (noisy, denoised, losses) = validation.try_on(&mut network, 0).unwrap();
+        assert_eq!(noisy, denoised);
+        let mut rng = stream(config.seed, Purpose::HoldOut, 0, 1);
+        let (a, b) = Neighbors::draw(&noisy, &mut rng).sub_sample(&noisy);
+        let squares = a
+            .data
+            .iter()
+            .zip(&b.data)
+            .map(|(a, b)| f64::from(a - b).powi(2));
+        let expected = squares.sum::<f64>() / a.data.len() as f64;
+        assert!((losses.loss1 - expected).abs() < 1e-6 * expected);
+        assert_eq!(losses.loss2, 0.0);
+        // Again the same, and of another image something else.
+        let (again, _, _) = validation.try_on(&mut network, 0).unwrap();
+        assert_eq!(again, noisy);
+        let (other, _, _) = validation.try_on(&mut network, 1).unwrap();
+        assert_ne!(other, noisy);
     }
 }

@@ -86,40 +86,52 @@ impl Weights {
 
     /// [`Weights::read`] that also tells the form.
     pub fn read_with_format(path: &Path) -> Result<(Self, Format)> {
-        let mut file = File::open(path).map_err(Error::io(path))?;
-        let mut bytes = vec![];
-        let mut read_up_to = |len, bytes: &mut Vec<u8>| {
-            let limit = len - bytes.len() as u64;
-            (&mut file)
-                .take(limit)
-                .read_to_end(bytes)
-                .map_err(Error::io(path))
-        };
-        // A wrong file is refused before the whole of it is in memory.
-        read_up_to(HEAD, &mut bytes)?;
-        if Container::of(&bytes).is_some() {
-            let largest = UNet {
-                n_feature: UNet::MAX_FEATURE,
-                n_channel: UNet::MAX_CHANNEL,
-            };
-            let limit = (largest.parameters() * size_of::<f64>()) as u64;
-            read_up_to(limit + 1, &mut bytes)?;
-            if bytes.len() as u64 > limit {
-                return Err(Error::Weights {
-                    path: path.into(),
-                    reason: format!("expected at most {limit} bytes, the file is larger"),
-                });
-            }
-        }
-        Self::decode(&bytes, path)
+        Self::decode(&read_bytes(path)?, path)
     }
 
     /// What [`Weights::read`] does with the content of a file; `path` names it in errors.
     pub fn decode(bytes: &[u8], path: &Path) -> Result<(Self, Format)> {
-        decode(bytes).map_err(|reason| Error::Weights {
+        let (mut weights, format) = decode(bytes).map_err(|reason| Error::Weights {
             path: path.into(),
             reason,
-        })
+        })?;
+        (weights.tensors).retain(|name, _| !name.starts_with(TRAINING));
+        (weights.metadata).retain(|key, _| !key.starts_with(TRAINING));
+        Ok((weights, format))
+    }
+
+    /// [`Weights::read`] of a checkpoint: the weights, and the tensors beside them that only training
+    /// needs, without the `training.` that their names begin with in the file.
+    pub fn read_with_training(path: &Path) -> Result<(Self, BTreeMap<String, Tensor>)> {
+        let bytes = read_bytes(path)?;
+        let (mut weights, _) = decode(&bytes).map_err(|reason| Error::Weights {
+            path: path.into(),
+            reason,
+        })?;
+        let (training, own) = std::mem::take(&mut weights.tensors)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(TRAINING));
+        weights.tensors = own;
+        let bare = |(name, tensor): (String, Tensor)| (name[TRAINING.len()..].to_owned(), tensor);
+        Ok((weights, BTreeMap::into_iter(training).map(bare).collect()))
+    }
+
+    /// [`Weights::write`] with tensors beside the weights that only training needs; whoever reads the
+    /// file as weights does not see them.
+    pub fn write_with_training(
+        &self,
+        training: BTreeMap<String, Tensor>,
+        path: &Path,
+    ) -> Result<()> {
+        let mut all = self.clone();
+        all.metadata.extend(self.own_facts(DType::F32)?);
+        (all.tensors).extend(
+            training
+                .into_iter()
+                .map(|(k, v)| (format!("{TRAINING}{k}"), v)),
+        );
+        let bytes = safetensors::write(&all.tensors, &all.metadata, DType::F32);
+        files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
     }
 
     /// Writes safetensors, whole or not at all.
@@ -139,10 +151,17 @@ impl Weights {
 
     /// The content of the file that [`Weights::write_as`] writes.
     pub fn encode(&self, dtype: DType) -> Result<Vec<u8>> {
-        let unet = self.writable_as(dtype)?;
         let mut metadata = self.metadata.clone();
-        metadata.extend(Self::facts(&unet).map(|(key, value)| (key.to_owned(), value)));
+        metadata.extend(self.own_facts(dtype)?);
         Ok(safetensors::write(&self.tensors, &metadata, dtype))
+    }
+
+    /// What the file will say about its network, if it can be written.
+    fn own_facts(&self, dtype: DType) -> Result<impl Iterator<Item = (String, String)>> {
+        let facts = Self::facts(&self.writable_as(dtype)?);
+        Ok(facts
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value)))
     }
 
     /// Writes ONNX, whole or not at all: the network as a graph, for any inference engine.
@@ -295,6 +314,42 @@ impl Weights {
 
 /// As many bytes as tell what a file contains.
 const HEAD: u64 = 9;
+
+/// Most bytes a parameter takes: two `f64`, or four `f32` in a checkpoint of training.
+const LARGEST_PARAMETER: usize = 16;
+
+/// How the names of tensors and of metadata begin that only training needs.
+const TRAINING: &str = "training.";
+
+/// The content of a file that can be one of weights.
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut bytes = vec![];
+    let mut read_up_to = |len, bytes: &mut Vec<u8>| {
+        let limit = len - bytes.len() as u64;
+        (&mut file)
+            .take(limit)
+            .read_to_end(bytes)
+            .map_err(Error::io(path))
+    };
+    // A wrong file is refused before the whole of it is in memory.
+    read_up_to(HEAD, &mut bytes)?;
+    if Container::of(&bytes).is_some() {
+        let largest = UNet {
+            n_feature: UNet::MAX_FEATURE,
+            n_channel: UNet::MAX_CHANNEL,
+        };
+        let limit = (largest.parameters() * LARGEST_PARAMETER) as u64;
+        read_up_to(limit + 1, &mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::Weights {
+                path: path.into(),
+                reason: format!("expected at most {limit} bytes, the file is larger"),
+            });
+        }
+    }
+    Ok(bytes)
+}
 
 /// What a file looks like from outside.
 enum Container {

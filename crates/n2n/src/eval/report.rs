@@ -4,10 +4,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use super::set::Set;
 use crate::error::{Error, Result};
-use crate::eval::Set;
 use crate::files::write_atomically;
 
 /// The scores of a network.
@@ -17,6 +17,8 @@ pub struct Report {
     pub noise: String,
     /// The seed of the random stream.
     pub seed: u32,
+    /// The processor level of the network's kernels, for who made the network to say.
+    pub cpu_level: Option<String>,
     /// Wall time of the whole evaluation: reading, noise, network and metrics.
     pub elapsed_s: f64,
     /// The mean scores of each set, in the order they were gone through.
@@ -97,12 +99,6 @@ impl Report {
     }
 }
 
-impl Serialize for Set {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +114,7 @@ mod tests {
         Report {
             noise: "gauss25".into(),
             seed: 101,
+            cpu_level: Some("scalar".into()),
             elapsed_s: 0.5,
             sets: vec![SetScore {
                 set: Set::Bsd300,
@@ -160,6 +157,7 @@ mod tests {
         let want = serde_json::json!({
             "noise": "gauss25",
             "seed": 101,
+            "cpu_level": "scalar",
             "elapsed_s": 0.5,
             "sets": [{
                 "set": "BSD300",

@@ -1,0 +1,163 @@
+"""Compares ways to train at an equal budget of time, on images that are neither in the training set nor
+in a test set.
+
+    python bench/train/compare.py TABLE IMAGES [--budget 15m] [--only NAME]… [--threads 2] [flags of n2n train]
+    python bench/train/compare.py polyu FOLDER [--budget 15m] …
+
+TABLE is `recipe`, what each part of --recipe fast buys, or `frozen`, what noise that is added once
+costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are for tuning: left out
+of training and scored on. `polyu` trains on the *_real* images of FOLDER as they are, and scores them
+against the *_mean* images. Prints a Markdown table; finished runs in --work are not repeated.
+
+Takes Python with numpy and Pillow. N2N names the program [default: target/release/n2n].
+"""
+
+import argparse
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+N2N = Path(os.environ.get("N2N", ROOT / "target/release/n2n")).resolve()
+SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+
+FAST = ["--recipe=fast"]
+TABLES = {
+    # The paper's settings, each part of ours added to them, ours, and ours without each part.
+    "recipe": {
+        "paper": ["--recipe=paper"],
+        "fast": FAST,
+        "fast, init-scale 0.1": [*FAST, "--init-scale=0.1"],
+        "fast, step rate": [*FAST, "--lr-schedule=step"],
+        "fast, no average": [*FAST, "--ema=0"],
+        "fast, second forward always": [*FAST, "--min-lambda=0"],
+        "fast, no turns": [*FAST, "--augment=false"],
+        "fast, lr 3e-4": [*FAST, "--lr=3e-4"],
+        "fast, lr 2e-3": [*FAST, "--lr=2e-3"],
+        "fast, patches of 64": [*FAST, "--patchsize=64"],
+        "fast, patches of 256": [*FAST, "--patchsize=256"],
+        "fast, 16 patches": [*FAST, "--batchsize=16"],
+        "paper, init-scale 1": ["--recipe=paper", "--init-scale=1"],
+        "paper, cosine": ["--recipe=paper", "--lr-schedule=cosine"],
+        "paper, average": ["--recipe=paper", "--ema=0.999"],
+    },
+    "frozen": {
+        "fresh noise": FAST,
+        "frozen noise": [*FAST, "--frozen-noise"],
+    },
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", choices=[*TABLES, "polyu"])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--budget", default="15m")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this variant; again for others")
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--work", type=Path, default=ROOT / "target/compare")
+    args, flags = parser.parse_known_args()
+    args.images = args.images.resolve()
+    args.work = (args.work / args.table).resolve()
+    args.work.mkdir(parents=True, exist_ok=True)
+    flags = [f"--time-budget={args.budget}", f"--threads={args.threads}", *flags]
+    if args.table == "polyu":
+        polyu(args, flags)
+    else:
+        table(args, flags)
+
+
+def table(args, flags):
+    split(args.images, args.work)
+    print(f"| {args.budget} on {args.threads} threads | PSNR | SSIM | steps |\n|---|---|---|---|")
+    for name, variant in TABLES[args.table].items():
+        if args.only and name not in args.only:
+            continue
+        run = train(args, name, [
+            f"--data-dir={args.work}/train", f"--val-dirs={args.work}/tuning", *flags, *variant])
+        scores = (run / "validation/A_log_BSD300.csv").read_text().splitlines()[-1]
+        _, psnr, ssim = scores.split(",")
+        print(f"| {name} | {float(psnr):.2f} | {float(ssim):.4f} | {steps(run)} |", flush=True)
+
+
+def split(images, work):
+    """Links to the training images, and the tuning set laid out as the program wants it."""
+    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    tuning = set(random.Random(7).sample(paths, min(24, len(paths) // 4)))
+    for index, path in enumerate(paths):
+        if path in tuning:
+            to = work / "tuning/BSD300/test" / f"{index:05}{path.suffix}"
+        else:
+            to = work / "train" / f"{index:05}{path.suffix}"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if not to.is_symlink():
+            to.symlink_to(path)
+
+
+def polyu(args, flags):
+    """Real noise: the loss held out, and the gain over doing nothing, against the means."""
+    noisy = sorted(args.images.glob("*[Rr]eal*"))
+    assert noisy, f"no *real* image in {args.images}"
+    folder = args.work / "real"
+    folder.mkdir(exist_ok=True)
+    for path in noisy:
+        if not (folder / path.name).is_symlink():
+            (folder / path.name).symlink_to(path)
+    print(f"| {args.budget} on {args.threads} threads | PSNR against the means | gain |\n|---|---|---|")
+    before = np.mean([psnr(path, mean_of(path)) for path in noisy])
+    print(f"| as the camera gives them | {before:.2f} | |", flush=True)
+    for name, variant in {
+        "increase-ratio 1": ["--increase-ratio=1"],
+        "increase-ratio 2": ["--increase-ratio=2"],
+        "increase-ratio 8": ["--increase-ratio=8"],
+    }.items():
+        if args.only and name not in args.only:
+            continue
+        run = train(args, name, [
+            f"--data-dir={folder}", "--noisetype=none", "--val-dirs=none", *FAST, *flags, *variant])
+        output = run / "denoised"
+        predict = [N2N, "predict", folder, "--model-path", run / "latest.safetensors",
+                   "--save-dir", output, "--quiet"]
+        subprocess.run(predict, check=True, stdout=subprocess.DEVNULL)
+        scores = []
+        for path in noisy:
+            [denoised] = output.rglob(f"{path.stem}_denoise.*")
+            scores.append(psnr(denoised, mean_of(path)))
+        after = np.mean(scores)
+        print(f"| {name} | {after:.2f} | {after - before:+.2f} |", flush=True)
+
+
+def mean_of(path):
+    name = path.name.replace("_real", "_mean").replace("_Real", "_mean")
+    return path.with_name(name)
+
+
+def psnr(path, against):
+    a, b = (np.asarray(Image.open(name).convert("RGB"), float) for name in (path, against))
+    return 10 * np.log10(255**2 / np.mean((a - b) ** 2))
+
+
+def train(args, name, flags):
+    """The folder of a finished run."""
+    log_name = "".join(c if c.isalnum() else "_" for c in f"{name} {args.budget}")
+    run = args.work / "results" / log_name
+    if (run / "config.toml").exists():
+        command = [N2N, "train", f"--resume={run}", "--quiet"]
+    else:
+        command = [N2N, "train", f"--save-model-path={args.work}/results",
+                   f"--log-name={log_name}", "--n-snapshot=1000000", "--quiet", *flags]
+    with open(args.work / f"{log_name}.txt", "a") as output:
+        subprocess.run(command, check=True, stdout=output, stderr=output)
+    return run
+
+
+def steps(run):
+    return (run / "losses.csv").read_text().splitlines()[-1].split(",")[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+//! What a signal that asks the program to end does: it removes unfinished files and ends it at once,
+//! unless the command at work has asked to be let to an end of its own.
+
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use n2n::files;
+
+use crate::ui::Ui;
+
+/// The exit code of a program that a signal ended, as shells give it for an interrupt.
+pub const STATUS: u8 = 130;
+
+/// What a command asked for.
+static STOP: OnceLock<(Arc<AtomicBool>, Ui)> = OnceLock::new();
+
+/// Watches for the signals, from now on.
+pub fn watch() {
+    // Where there is no way to be told, a signal ends the program as it always did.
+    let _ = ctrlc::set_handler(|| {
+        if let Some((stop, ui)) = STOP.get()
+            && !stop.swap(true, Relaxed)
+        {
+            ui.note("stopping after this step; once more to stop at once");
+            return;
+        }
+        files::remove_unfinished();
+        process::exit(STATUS.into());
+    });
+}
+
+/// A flag that the first signal sets; only the second ends the process.
+pub fn stop_flag(ui: Ui) -> Arc<AtomicBool> {
+    Arc::clone(&STOP.get_or_init(|| (Arc::default(), ui)).0)
+}

@@ -1,0 +1,797 @@
+//! `n2n predict` and `n2n corrupt` on files of every kind, broken and hostile ones among them.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use n2n::image::{Depth, Image, Limits, Page, Pages, Reader, images};
+use n2n::unet::UNet;
+use n2n::weights::Weights;
+use predicates::prelude::*;
+use predicates::str::contains;
+use tempfile::TempDir;
+
+/// A folder with `zero.safetensors`, a small model whose output is nothing, and the picture `a.png`.
+fn workplace() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let unet = UNet::new(1, 3).unwrap();
+    let zero = Weights::from_parameters(&unet, &vec![0.0; unet.parameters()]);
+    zero.write(&folder.path().join("zero.safetensors")).unwrap();
+    picture(20, 30).write(&folder.path().join("a.png")).unwrap();
+    folder
+}
+
+fn picture(height: usize, width: usize) -> Image {
+    let bytes: Vec<u8> = (0..height * width * 3)
+        .map(|i| (i * 7919 % 251) as u8)
+        .collect();
+    Image::from_bytes(height, width, 3, &bytes)
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/images")
+        .join(name)
+}
+
+fn command(folder: &TempDir, args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("n2n").unwrap();
+    command.current_dir(folder).args(args);
+    if args[0] == "predict" && !args.iter().any(|arg| arg.starts_with("--model")) {
+        command.arg("--model-path=zero.safetensors");
+    }
+    command
+}
+
+fn n2n(folder: &TempDir, args: &[&str]) -> Assert {
+    command(folder, args).assert()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn pages(path: &Path) -> Vec<(Page, Vec<f32>)> {
+    let mut reader = Reader::open(path, Limits::default()).unwrap();
+    let mut pages = vec![];
+    while let Some(page) = reader.next_page().unwrap() {
+        let mut rows = vec![];
+        reader.read_rows(page.height, &mut rows).unwrap();
+        pages.push((page, rows));
+    }
+    pages
+}
+
+#[test]
+fn with_no_strength_every_lossless_file_keeps_every_bit() {
+    let folder = workplace();
+    let files = [
+        "alpha.webp",
+        "bigtiff_f32_rgb.tif",
+        "cmyk_u8.tif",
+        "grey.bmp",
+        "grey16.pgm",
+        "grey16.png",
+        "grey_f32.exr",
+        "group4_one_bit.tif",
+        "imagej_u16_stack.tif",
+        "lossless.webp",
+        "lzw_u8_rgb.tif",
+        "mixed_pages.tif",
+        "one_bit.png",
+        "palette.png",
+        "planes_f32_bands.tif",
+        "planes_u8_rgb.tif",
+        "predicted_u16_rgb.tif",
+        "rgb.bmp",
+        "rgb16.png",
+        "rgb16.ppm",
+        "rgb_f16.exr",
+        "rgb_f32.exr",
+        "rgba.png",
+        "rgba_f32.exr",
+        "rgba_u16.tif",
+        "strip_u8_grey.tif",
+        "strips_u16_rgb_big.tif",
+        "tiles_f32_grey_big.tif",
+        "tiles_u16_rgb.tif",
+        "white_is_zero_u8.tif",
+    ];
+    let in_dir = folder.path().join("in");
+    fs::create_dir(&in_dir).unwrap();
+    for name in files {
+        fs::copy(golden(name), in_dir.join(name)).unwrap();
+    }
+    n2n(
+        &folder,
+        &[
+            "predict",
+            "in",
+            "--strength=0",
+            "--suffix=",
+            "--save-dir=out",
+            "--quiet",
+        ],
+    )
+    .success();
+    for name in files {
+        let (before, after) = (
+            pages(&golden(name)),
+            pages(&folder.path().join("out").join(name)),
+        );
+        assert_eq!(before.len(), after.len(), "{name}");
+        for ((page, rows), (copy, copied)) in before.iter().zip(&after) {
+            let shape = |p: &Page| (p.height, p.width, p.color, p.extra, p.depth, p.orientation);
+            assert_eq!(shape(page), shape(copy), "{name}");
+            assert!(rows == copied, "{name}: samples differ");
+        }
+    }
+}
+
+#[test]
+fn transparency_passes_through() {
+    let folder = workplace();
+    fs::copy(golden("rgba_u16.tif"), folder.path().join("in.tif")).unwrap();
+    n2n(&folder, &["predict", "in.tif"]).success();
+    let (_, before) = pages(&golden("rgba_u16.tif")).remove(0);
+    let (_, after) = pages(&folder.path().join("output/in_denoise.tif")).remove(0);
+    for (before, after) in before.chunks(4).zip(after.chunks(4)) {
+        assert_eq!(after, [0.0, 0.0, 0.0, before[3]]);
+    }
+}
+
+#[test]
+fn standard_input_becomes_standard_output() {
+    let folder = workplace();
+    let noisy = fs::read(folder.path().join("a.png")).unwrap();
+    let output = command(&folder, &["predict", "-", "--strength=0", "--format=tiff"])
+        .write_stdin(noisy)
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let mut reader = Reader::from_bytes(Path::new("-"), output, Limits::default()).unwrap();
+    let page = reader.next_page().unwrap().unwrap();
+    let mut rows = vec![];
+    reader.read_rows(page.height, &mut rows).unwrap();
+    assert_eq!(rows, picture(20, 30).data);
+    for (args, hint) in [
+        (&["predict", "-", "a.png"][..], "alone"),
+        (&["predict", "-", "--residual"], "alone"),
+    ] {
+        n2n(&folder, args).code(1).stdout("").stderr(contains(hint));
+    }
+    command(&folder, &["predict", "-"])
+        .write_stdin("words")
+        .assert()
+        .code(1)
+        .stderr(contains("error: -: not a readable image"));
+}
+
+#[test]
+fn residual_and_comparison_show_what_was_done() {
+    let folder = workplace();
+    let args = [
+        "predict",
+        "a.png",
+        "--residual",
+        "--compare",
+        "--reference=a.png",
+        "--strength=0.5",
+    ];
+    n2n(&folder, &args).success().stdout(
+        contains("./output/a_denoise.png\n./output/a_residual.png\n./output/a_compare.png\n")
+            .and(contains("a.png: psnr:inf ssim:1.0000 noisy, psnr:")),
+    );
+    let noisy = picture(20, 30);
+    let out = |name: &str| Image::read(&folder.path().join("output").join(name)).unwrap();
+    let (residual, compare, denoised) = (
+        out("a_residual.png"),
+        out("a_compare.png"),
+        out("a_denoise.png"),
+    );
+    for (i, x) in noisy.data.iter().enumerate() {
+        assert!((denoised.data[i] - x / 2.0).abs() < 1.0 / 255.0);
+        assert!((residual.data[i] - (0.5 + x / 2.0)).abs() < 1.0 / 255.0);
+    }
+    assert_eq!((compare.height, compare.width), (20, 90));
+    for (y, row) in compare.data.chunks(90 * 3).enumerate() {
+        for (part, image) in [&noisy, &noisy, &denoised].into_iter().enumerate() {
+            assert_eq!(
+                row[part * 90..][..90],
+                image.data[y * 90..][..90],
+                "row {y}, part {part}"
+            );
+        }
+    }
+    picture(5, 5)
+        .write(&folder.path().join("small.png"))
+        .unwrap();
+    let args = [
+        "predict",
+        "a.png",
+        "--compare",
+        "--reference=small.png",
+        "--save-dir=new",
+    ];
+    n2n(&folder, &args)
+        .code(1)
+        .stderr(contains("small.png: expected an image of 30x20 pixels"));
+}
+
+#[test]
+fn results_may_take_the_place_of_images_and_be_left_alone() {
+    let folder = workplace();
+    fs::create_dir(folder.path().join("in")).unwrap();
+    fs::copy(folder.path().join("a.png"), folder.path().join("in/b.png")).unwrap();
+    n2n(&folder, &["predict", "in", "--in-place"])
+        .success()
+        .stdout("in/b.png\n");
+    assert!(
+        Image::read(&folder.path().join("in/b.png"))
+            .unwrap()
+            .data
+            .iter()
+            .all(|&x| x == 0.0)
+    );
+    n2n(&folder, &["predict", "a.png", "--in-place", "--suffix=x"]).code(2);
+
+    n2n(&folder, &["predict", "a.png", "--suffix=-clean"])
+        .success()
+        .stdout("./output/a-clean.png\n");
+    n2n(
+        &folder,
+        &["predict", "a.png", "--suffix=-clean", "--skip-existing"],
+    )
+    .success()
+    .stdout("")
+    .stderr(contains("1 images left out"));
+    // Without a suffix a result in the same folder would replace its image.
+    n2n(&folder, &["predict", "a.png", "--suffix=", "--save-dir=."])
+        .code(1)
+        .stderr(contains("would replace this input"));
+    n2n(&folder, &["predict", "in/*.png", "--save-dir=glob"])
+        .success()
+        .stdout("glob/b_denoise.png\n");
+    n2n(&folder, &["predict", "in/*.tif"])
+        .code(1)
+        .stderr(contains("no file fits this pattern"));
+}
+
+#[test]
+fn depth_format_and_range_are_what_was_asked_for() {
+    let folder = workplace();
+    n2n(
+        &folder,
+        &[
+            "predict",
+            "a.png",
+            "--format=tiff",
+            "--depth=32f",
+            "--strength=0",
+        ],
+    )
+    .success();
+    let image = Image::read(&folder.path().join("output/a_denoise.tif")).unwrap();
+    assert_eq!(
+        (image.depth, image.data),
+        (Depth::F32, picture(20, 30).data)
+    );
+    n2n(
+        &folder,
+        &["predict", "a.png", "--format=jpeg", "--depth=16"],
+    )
+    .code(1)
+    .stderr(contains("--depth: Jpeg has no samples of 16 bits"));
+
+    // A camera's 12 bits in 16: the largest value that the network gives is 4095.
+    let twelve = Image {
+        depth: Depth::U16,
+        data: picture(20, 30)
+            .data
+            .iter()
+            .map(|x| (x * 4095.0).floor() / 65535.0)
+            .collect(),
+        ..picture(20, 30)
+    };
+    twelve.write(&folder.path().join("twelve.png")).unwrap();
+    n2n(
+        &folder,
+        &["predict", "twelve.png", "--depth=8", "--strength=0"],
+    )
+    .success()
+    .stderr(contains("values from 0 to 4095 are the network's 0 to 1"));
+    let eight = Image::read(&folder.path().join("output/twelve_denoise.png")).unwrap();
+    for (x, y) in picture(20, 30).data.iter().zip(&eight.data) {
+        assert!((x - y).abs() < 1.5 / 255.0, "{x} became {y}");
+    }
+}
+
+/// Each with its reason, and no output.
+#[test]
+fn broken_and_hostile_files_are_refused_and_the_rest_go_on() {
+    let folder = workplace();
+    let at = |name: &str| folder.path().join("in").join(name);
+    fs::create_dir(folder.path().join("in")).unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(at(name), bytes).unwrap();
+    put("empty.png", b"");
+    put("text.png", b"words, not pixels");
+    for name in ["rgb16.png", "photo.jpg", "tiles_u16_rgb.tif"] {
+        let whole = fs::read(golden(name)).unwrap();
+        put(&format!("cut_{name}"), &whole[..whole.len() * 2 / 3]);
+    }
+    // Its one strip lies beyond the end of the file.
+    let mut nowhere = fs::read(golden("strip_u8_grey.tif")).unwrap();
+    let entry = nowhere
+        .windows(8)
+        .position(|w| w == [0x11, 1, 4, 0, 1, 0, 0, 0]);
+    nowhere[entry.unwrap() + 8..][..4].copy_from_slice(&[0, 0, 0, 0x70]);
+    put("nowhere.tif", &nowhere);
+    put("bomb.png", &fs::read(golden("bomb.png")).unwrap());
+    fs::copy(golden("cmyk.jpg"), at("ink.jpg")).unwrap();
+    fs::copy(golden("one_bit.png"), at("bit.png")).unwrap();
+    fs::copy(golden("palette.png"), at("palette.png")).unwrap();
+    fs::copy(folder.path().join("a.png"), at("z.png")).unwrap();
+    n2n(&folder, &["predict", "in", "--save-dir=out", "--json=report.json"])
+        .code(1)
+        .stdout("out/bit_denoise.png\nout/ink_denoise.jpg\nout/palette_denoise.png\nout/z_denoise.png\n")
+        .stderr(
+            contains("error: in/empty.png: not a readable image: the file is empty")
+                .and(contains("error: in/text.png: not a readable image: it does not begin as"))
+                .and(contains("error: in/cut_rgb16.png: "))
+                .and(contains("error: in/cut_photo.jpg: not a readable image: the file ends before the image does"))
+                .and(contains("error: in/cut_tiles_u16_rgb.tif: "))
+                .and(contains("error: in/nowhere.tif: not a readable image: the file ends before the image does"))
+                .and(contains("error: in/bomb.png: not a readable image: it claims 100000x100000 pixels"))
+                .and(contains("error: 7 of 11 images failed"))
+                .and(contains("panicked").not()),
+        );
+    assert_eq!(
+        names(&folder.path().join("out")),
+        [
+            "bit_denoise.png",
+            "ink_denoise.jpg",
+            "palette_denoise.png",
+            "z_denoise.png"
+        ]
+    );
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(
+        (report["images"].as_u64(), report["failed"].as_u64()),
+        (Some(11), Some(7))
+    );
+    let files = report["files"].as_array().unwrap();
+    let of = |name: &str| {
+        files
+            .iter()
+            .find(|file| file["input"] == format!("in/{name}"))
+            .unwrap()
+    };
+    assert_eq!(of("z.png")["width"], 30);
+    assert_eq!(of("z.png")["output"], "out/z_denoise.png");
+    assert!(of("z.png")["seconds"].as_f64().is_some() && of("z.png")["error"].is_null());
+    assert!(
+        of("empty.png")["error"]
+            .as_str()
+            .unwrap()
+            .contains("the file is empty")
+    );
+}
+
+#[test]
+fn a_claim_beyond_the_limit_is_accepted_when_the_limit_is_raised() {
+    let folder = workplace();
+    fs::copy(golden("bomb.png"), folder.path().join("bomb.png")).unwrap();
+    // Then it fails for what it is: nothing behind a large header.
+    n2n(
+        &folder,
+        &[
+            "predict",
+            "bomb.png",
+            "--max-pixels=20000000000",
+            "--max-memory=100GB",
+        ],
+    )
+    .code(1)
+    .stderr(contains("error: bomb.png: ").and(contains("it claims").not()));
+    n2n(&folder, &["predict", "a.png", "--max-pixels=599"])
+        .code(1)
+        .stderr(contains("more than the 599 that are accepted"));
+}
+
+#[test]
+fn numbers_that_are_none_stay_and_spoil_nothing() {
+    let folder = workplace();
+    let mut image = Image {
+        depth: Depth::F32,
+        ..picture(20, 30)
+    };
+    image.data[10] = f32::NAN;
+    image.data[100] = f32::INFINITY;
+    image.data[500] = f32::NEG_INFINITY;
+    image.write(&folder.path().join("in.tif")).unwrap();
+    n2n(&folder, &["predict", "in.tif", "--model-path=gauss5_50"]).success();
+    let result = Image::read(&folder.path().join("output/in_denoise.tif")).unwrap();
+    for (i, (x, y)) in image.data.iter().zip(&result.data).enumerate() {
+        assert_eq!(x.is_finite(), y.is_finite(), "value {i}");
+    }
+    assert!(result.data[10].is_nan() && result.data[100] == f32::INFINITY);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_text_and_loops_of_links_are_no_obstacle() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = workplace();
+    let in_dir = folder.path().join("in");
+    fs::create_dir(&in_dir).unwrap();
+    fs::copy(
+        folder.path().join("a.png"),
+        in_dir.join(OsStr::from_bytes(b"caf\xe9.png")),
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(&in_dir, in_dir.join("loop")).unwrap();
+    n2n(&folder, &["predict", "in"]).success();
+    let result = folder
+        .path()
+        .join("output")
+        .join(OsStr::from_bytes(b"caf\xe9_denoise.png"));
+    assert!(result.is_file());
+    assert_eq!(names(&folder.path().join("output")).len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_cannot_command_the_terminal() {
+    let folder = workplace();
+    fs::write(folder.path().join("\u{1b}[2Jevil.png"), "words").unwrap();
+    n2n(&folder, &["predict", "\u{1b}[2Jevil.png"])
+        .code(1)
+        .stderr(contains("\\u{1b}[2Jevil.png").and(contains("\u{1b}").not()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn places_that_cannot_be_written_are_named_and_nothing_is_lost() {
+    let folder = workplace();
+    // Root may write where others may not; this place is closed to root too.
+    n2n(&folder, &["predict", "a.png", "--save-dir=/proc/n2n"])
+        .code(1)
+        .stdout("")
+        .stderr(contains("error: /proc/n2n"));
+    // A full disk.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let bytes = fs::read(folder.path().join("a.png")).unwrap();
+    let mut child = Process::new(env!("CARGO_BIN_EXE_n2n"))
+        .current_dir(&folder)
+        .args(["predict", "-", "--model-path=zero.safetensors"])
+        .stdin(Stdio::piped())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("error: standard output"));
+}
+
+/// Of three outputs one cannot be written: the job fails, and what it had begun is gone.
+#[test]
+fn an_output_that_fails_leaves_no_half_of_itself() {
+    let folder = workplace();
+    let big = picture(200, 300);
+    big.write(&folder.path().join("big.png")).unwrap();
+    fs::create_dir_all(folder.path().join("output/big_residual.png/in the way")).unwrap();
+    n2n(&folder, &["predict", "big.png", "--residual"])
+        .code(1)
+        .stderr(
+            contains("error: ")
+                .and(contains("big_residual.png"))
+                .and(contains("stopped").not()),
+        );
+    assert!(
+        names(&folder.path().join("output"))
+            .iter()
+            .all(|name| !name.contains(".partial"))
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_nothing_half_done() {
+    let folder = workplace();
+    fs::create_dir(folder.path().join("in")).unwrap();
+    for i in 0..3 {
+        picture(700, 700)
+            .write(&folder.path().join(format!("in/{i}.tif")))
+            .unwrap();
+    }
+    let mut child = Process::new(env!("CARGO_BIN_EXE_n2n"))
+        .current_dir(&folder)
+        .args([
+            "predict",
+            "in",
+            "--model-path=gauss5_50",
+            "--tile=64",
+            "--ensemble",
+            "--quiet",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = folder.path().join("output");
+    let begun = || out.exists() && names(&out).iter().any(|name| name.ends_with(".partial"));
+    let start = Instant::now();
+    while !begun() {
+        assert!(
+            start.elapsed() < Duration::from_mins(2),
+            "nothing was begun"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = Process::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut said = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(
+        names(&out).iter().all(|name| !name.contains("partial")),
+        "{:?}",
+        names(&out)
+    );
+    for line in said.lines() {
+        Image::read(&folder.path().join(line)).unwrap();
+    }
+}
+
+#[test]
+fn padding_to_a_square_is_asked_for() {
+    let folder = workplace();
+    let args = [
+        "predict",
+        "a.png",
+        "--model-path=gauss5_50",
+        "--format=tiff",
+        "--depth=32f",
+    ];
+    n2n(
+        &folder,
+        &[&args[..], &["--pad=square", "--save-dir=square"]].concat(),
+    )
+    .success();
+    n2n(&folder, &args).success();
+    let result = |dir: &str| {
+        Image::read(&folder.path().join(dir).join("a_denoise.tif"))
+            .unwrap()
+            .data
+    };
+    let (square, multiple) = (result("square"), result("output"));
+    // 20 x 30 becomes 32 x 32 either way.
+    assert_eq!(square, multiple);
+    picture(20, 70).write(&folder.path().join("a.png")).unwrap();
+    n2n(
+        &folder,
+        &[&args[..], &["--pad=square", "--save-dir=square"]].concat(),
+    )
+    .success();
+    n2n(&folder, &args).success();
+    let (square, multiple) = (result("square"), result("output"));
+    // The paddings differ in what lies below the image, and so do the results, by a little.
+    let worst = square
+        .iter()
+        .zip(&multiple)
+        .fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
+    assert!(worst > 0.0 && worst < 0.2, "{worst}");
+}
+
+#[test]
+fn corrupted_images_are_noisy_by_as_much_as_was_asked_for() {
+    let folder = workplace();
+    let flat = Image {
+        depth: Depth::U16,
+        data: vec![0.5; 64 * 64 * 3],
+        ..Image::from_bytes(64, 64, 3, &[0; 64 * 64 * 3])
+    };
+    flat.write(&folder.path().join("flat.png")).unwrap();
+    let corrupt = |out: &str, seed: &str| {
+        n2n(
+            &folder,
+            &[
+                "corrupt",
+                "flat.png",
+                "--noisetype=gauss25",
+                seed,
+                "-o",
+                out,
+            ],
+        )
+        .success()
+        .stdout(format!("{out}\n"));
+        Image::read(&folder.path().join(out)).unwrap()
+    };
+    let (one, two) = (
+        corrupt("one.png", "--seed=1"),
+        corrupt("two.tif", "--seed=2"),
+    );
+    for noisy in [&one, &two] {
+        assert_eq!(noisy.depth, Depth::U16);
+        let square: f32 = noisy.data.iter().map(|x| (x * 255.0 - 127.5).powi(2)).sum();
+        let deviation = (square / noisy.data.len() as f32).sqrt();
+        // Five standard errors of the deviation of 12,288 draws.
+        assert!(
+            (deviation - 25.0).abs() < 5.0 * 25.0 / (2.0 * 12288.0_f32).sqrt(),
+            "{deviation}"
+        );
+    }
+    assert_ne!(one.data, two.data);
+    assert_eq!(corrupt("again.png", "--seed=1").data, one.data);
+    n2n(&folder, &["corrupt", "flat.png", "-o", "one.png"])
+        .code(1)
+        .stderr(contains("one.png: already there"));
+    // Every page has noise of its own.
+    fs::copy(
+        golden("imagej_u16_stack.tif"),
+        folder.path().join("stack.tif"),
+    )
+    .unwrap();
+    n2n(&folder, &["corrupt", "stack.tif", "-o", "noisy.tif"]).success();
+    let all: Vec<_> = images(&folder.path().join("noisy.tif"))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(all.len(), 3);
+}
+
+#[test]
+fn a_report_or_a_suffix_cannot_replace_an_image() {
+    let folder = workplace();
+    let path = folder.path().join("a.png");
+    let before = fs::read(&path).unwrap();
+    // A flag that was taken for a switch.
+    n2n(&folder, &["predict", "--json", "a.png", "b.png"])
+        .code(1)
+        .stderr(contains("--json"));
+    n2n(&folder, &["predict", "a.png", "--suffix", "/../../x"])
+        .code(1)
+        .stderr(contains("--suffix"));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(names(folder.path()), ["a.png", "zero.safetensors"]);
+}
+
+#[test]
+fn what_a_file_holds_decides_its_format_whatever_its_name() {
+    let folder = workplace();
+    let deep = fs::read(golden("rgb16.ppm")).unwrap();
+    fs::write(folder.path().join("named.jpg"), &deep).unwrap();
+    let args = ["predict", "named.jpg", "--strength", "0", "--save-dir", "."];
+    n2n(&folder, &args)
+        .success()
+        .stdout("./named_denoise.pnm\n");
+    let (made, kept) = (
+        pages(&folder.path().join("named_denoise.pnm")),
+        pages(&golden("rgb16.ppm")),
+    );
+    assert_eq!((made[0].0.depth, &made[0].1), (Depth::U16, &kept[0].1));
+    // As every program reads it, and not as PAM.
+    let bytes = fs::read(folder.path().join("named_denoise.pnm")).unwrap();
+    assert!(bytes.starts_with(b"P6"), "{:?}", &bytes[..2]);
+    n2n(
+        &folder,
+        &["predict", "named.jpg", "--strength", "0", "--in-place"],
+    )
+    .success();
+    let made = pages(&folder.path().join("named.jpg"));
+    assert_eq!((made[0].0.depth, &made[0].1), (Depth::U16, &kept[0].1));
+}
+
+#[test]
+fn results_beside_their_images_are_no_images_of_a_second_run() {
+    let folder = workplace();
+    fs::copy(folder.path().join("a.png"), folder.path().join("b.png")).unwrap();
+    n2n(&folder, &["predict", "a.png", "--save-dir", "."]).success();
+    n2n(
+        &folder,
+        &["predict", ".", "--save-dir", ".", "--skip-existing"],
+    )
+    .success()
+    .stdout("./b_denoise.png\n");
+    assert_eq!(
+        names(folder.path()),
+        [
+            "a.png",
+            "a_denoise.png",
+            "b.png",
+            "b_denoise.png",
+            "zero.safetensors"
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_replaced_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = workplace();
+    let path = folder.path().join("a.png");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    n2n(&folder, &["predict", "a.png", "--in-place"]).success();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn integers_beyond_the_range_are_not_cut_off() {
+    let folder = workplace();
+    let mut image = Image::from_bytes(32, 32, 1, &[0; 1024]);
+    image.depth = Depth::U16;
+    image.data = vec![0.004; 1024];
+    image.data[500] = 0.5;
+    image.write(&folder.path().join("spot.png")).unwrap();
+    // The model's output is nothing, so half of every value stays; the spot is far beyond the range.
+    let args = [
+        "predict",
+        "spot.png",
+        "--range",
+        "0,1000",
+        "--strength",
+        "0.5",
+        "--save-dir",
+        "o",
+    ];
+    n2n(&folder, &args).success();
+    let made = Image::read(&folder.path().join("o/spot_denoise.png")).unwrap();
+    assert!((made.data[500] - 0.25).abs() < 1e-4, "{}", made.data[500]);
+}
+
+#[test]
+fn noise_knows_the_range_and_leaves_what_is_no_number() {
+    let folder = workplace();
+    let mut image = Image::from_bytes(64, 64, 1, &[0; 4096]);
+    image.depth = Depth::F32;
+    image.data = (0..4096).map(|i| (i % 2) as f32 * 1000.0).collect();
+    image.data[7] = f32::NAN;
+    image.write(&folder.path().join("wide.tif")).unwrap();
+    for noise in ["gauss25", "poisson30"] {
+        let out = format!("{noise}.tif");
+        n2n(
+            &folder,
+            &["corrupt", "wide.tif", "--noisetype", noise, "-o", &out],
+        )
+        .success();
+        let made = Image::read(&folder.path().join(&out)).unwrap();
+        assert!(made.data[7].is_nan(), "{noise}");
+        let pairs = made
+            .data
+            .iter()
+            .zip(&image.data)
+            .filter(|(_, x)| x.is_finite());
+        let mean_square = pairs.map(|(y, x)| f64::from(y - x).powi(2)).sum::<f64>() / 4095.0;
+        // σ = 25/255 of 1000; of Poisson noise √(1/30) of 1000 in the bright half.
+        let want = if noise == "gauss25" { 98.0 } else { 129.0 };
+        assert!(
+            (mean_square.sqrt() - want).abs() < 0.1 * want,
+            "{noise}: {}",
+            mean_square.sqrt()
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! AVX-512: servers since 2017, AMD's processors since Zen 4.
+//!
+//! Vectors stay those of AVX2, now with 32 registers of them; the register tile of the matrix products
+//! takes registers twice as wide, for eight rows by six vectors. That is twice the arithmetic per
+//! instruction, and where the processor has two units of that width, twice the speed.
+
+use std::arch::asm;
+use std::arch::x86_64::{__m256, __m512, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+
+use super::avx2::Avx2;
+use super::{Kernel, LANES, Simd, Strip, generic_product, generic_strip};
+
+/// Proof that the processor has AVX-512 (F and VL), AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx512(Avx2);
+
+impl Avx512 {
+    /// The proof, if the processor has all of them.
+    pub fn detect() -> Option<Self> {
+        let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+        wide.then(Avx2::detect).flatten().map(Self)
+    }
+
+    /// Runs `kernel` compiled for AVX-512.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+        fn inside<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` exists only if `detect` found the features.
+        unsafe { inside(self, kernel) }
+    }
+}
+
+impl Simd for Avx512 {
+    type V = __m256;
+
+    const ROWS: usize = 8;
+    const WIDEST: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        self.0.splat(x)
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> __m256 {
+        self.0.load(from)
+    }
+    #[inline(always)]
+    fn store(self, v: __m256, to: &mut [f32; LANES]) {
+        self.0.store(v, to);
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        self.0.add(a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        self.0.mul(a, b)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        self.0.mul_add(a, b, c)
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        self.0.max(a, b)
+    }
+    #[inline(always)]
+    fn where_positive(self, of: __m256, a: __m256, b: __m256) -> __m256 {
+        self.0.where_positive(of, a, b)
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        self.0.prefetch(at);
+    }
+    #[inline(always)]
+    fn prefetch_to_write(self, at: *const f32) {
+        self.0.prefetch_to_write(at);
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add_strip<const M: usize, const N: usize>(
+        self,
+        sums: &mut [[__m256; N]; M],
+        strip: Strip,
+    ) {
+        match (M, N) {
+            (8, 6) => {
+                let at: *mut f32 = sums.as_flattened_mut().as_mut_ptr().cast();
+                // SAFETY: an `Avx512` exists only where `detect` found the features; the sums are eight
+                // rows of six vectors; the rest is the caller's promise.
+                unsafe {
+                    let mut total = [_mm512_setzero_ps(); 24];
+                    for (i, total) in total.iter_mut().enumerate() {
+                        *total = _mm512_loadu_ps(at.add(2 * LANES * i));
+                    }
+                    strip_8x6(&mut total, strip);
+                    for (i, total) in total.into_iter().enumerate() {
+                        _mm512_storeu_ps(at.add(2 * LANES * i), total);
+                    }
+                }
+            }
+            // SAFETY: the caller's promise is the same.
+            (4, 3) => unsafe { self.0.multiply_add_strip(sums, strip) },
+            // SAFETY: the caller's promise is the same.
+            _ => unsafe { generic_strip(self, sums, strip) },
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn product<const M: usize, const N: usize>(
+        self,
+        strip: Strip,
+        to: &mut [f32],
+        stride: usize,
+    ) {
+        if (M, N) == (8, 6) {
+            assert!(7 * stride + 6 * LANES <= to.len());
+            let at = to.as_mut_ptr();
+            // SAFETY: an `Avx512` exists only where `detect` found the features; `to` holds eight rows by
+            // the assertion; the rest is the caller's promise.
+            unsafe {
+                let mut total = [_mm512_setzero_ps(); 24];
+                strip_8x6(&mut total, strip);
+                for (i, total) in total.into_iter().enumerate() {
+                    _mm512_storeu_ps(at.add(i / 3 * stride + i % 3 * 2 * LANES), total);
+                }
+            }
+        } else {
+            // SAFETY: the caller's promise is the same.
+            unsafe { generic_product::<_, M, N>(self, strip, to, stride) };
+        }
+    }
+}
+
+/// The strip of eight rows and six vectors, which are three registers: 24 sums, three registers of `b`
+/// and one value of `a`.
+///
+/// # Safety
+/// The strip is readable for eight rows and six vectors, and the processor has AVX-512.
+#[allow(
+    clippy::too_many_lines,
+    reason = "one loop of instructions and its registers"
+)]
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn strip_8x6(sums: &mut [__m512; 24], strip: Strip) {
+    if strip.count == 0 {
+        return;
+    }
+    let [
+        mut s00,
+        mut s01,
+        mut s02,
+        mut s10,
+        mut s11,
+        mut s12,
+        mut s20,
+        mut s21,
+        mut s22,
+        mut s30,
+        mut s31,
+        mut s32,
+        mut s40,
+        mut s41,
+        mut s42,
+        mut s50,
+        mut s51,
+        mut s52,
+        mut s60,
+        mut s61,
+        mut s62,
+        mut s70,
+        mut s71,
+        mut s72,
+    ] = *sums;
+    // The registers are named because the compiler misprints those from 16 on when it chooses them.
+    // SAFETY: reads `a` in eight rows and three registers at `b` in each of `count` steps, as the
+    // caller promised; writes registers only.
+    unsafe {
+        asm!(
+            "2:",
+            "vmovups zmm24, [{b}]",
+            "vmovups zmm25, [{b} + 64]",
+            "vmovups zmm26, [{b} + 128]",
+            "vbroadcastss zmm27, [{a}]",
+            "vbroadcastss zmm28, [{a} + 4*{rows}]",
+            "vfmadd231ps zmm0, zmm24, zmm27",
+            "vfmadd231ps zmm1, zmm25, zmm27",
+            "vfmadd231ps zmm2, zmm26, zmm27",
+            "vbroadcastss zmm27, [{a} + 8*{rows}]",
+            "vfmadd231ps zmm3, zmm24, zmm28",
+            "vfmadd231ps zmm4, zmm25, zmm28",
+            "vfmadd231ps zmm5, zmm26, zmm28",
+            "vbroadcastss zmm28, [{a} + 4*{rows3}]",
+            "vfmadd231ps zmm6, zmm24, zmm27",
+            "vfmadd231ps zmm7, zmm25, zmm27",
+            "vfmadd231ps zmm8, zmm26, zmm27",
+            "vbroadcastss zmm27, [{c}]",
+            "vfmadd231ps zmm9, zmm24, zmm28",
+            "vfmadd231ps zmm10, zmm25, zmm28",
+            "vfmadd231ps zmm11, zmm26, zmm28",
+            "vbroadcastss zmm28, [{c} + 4*{rows}]",
+            "vfmadd231ps zmm12, zmm24, zmm27",
+            "vfmadd231ps zmm13, zmm25, zmm27",
+            "vfmadd231ps zmm14, zmm26, zmm27",
+            "vbroadcastss zmm27, [{c} + 8*{rows}]",
+            "vfmadd231ps zmm15, zmm24, zmm28",
+            "vfmadd231ps zmm16, zmm25, zmm28",
+            "vfmadd231ps zmm17, zmm26, zmm28",
+            "vbroadcastss zmm28, [{c} + 4*{rows3}]",
+            "add {a}, {step_a}",
+            "add {c}, {step_a}",
+            "add {b}, {step_b}",
+            "vfmadd231ps zmm18, zmm24, zmm27",
+            "vfmadd231ps zmm19, zmm25, zmm27",
+            "vfmadd231ps zmm20, zmm26, zmm27",
+            "vfmadd231ps zmm21, zmm24, zmm28",
+            "vfmadd231ps zmm22, zmm25, zmm28",
+            "vfmadd231ps zmm23, zmm26, zmm28",
+            "dec {count}",
+            "jnz 2b",
+            a = inout(reg) strip.a => _,
+            c = inout(reg) strip.a.wrapping_add(4 * strip.rows) => _,
+            b = inout(reg) strip.b => _,
+            rows = in(reg) strip.rows,
+            rows3 = in(reg) 3 * strip.rows,
+            step_a = in(reg) 4 * strip.step_a,
+            step_b = in(reg) 4 * strip.step_b,
+            count = inout(reg) strip.count => _,
+            out("zmm27") _,
+            out("zmm28") _,
+            out("zmm24") _,
+            out("zmm25") _,
+            out("zmm26") _,
+            inout("zmm0") s00,
+            inout("zmm1") s01,
+            inout("zmm2") s02,
+            inout("zmm3") s10,
+            inout("zmm4") s11,
+            inout("zmm5") s12,
+            inout("zmm6") s20,
+            inout("zmm7") s21,
+            inout("zmm8") s22,
+            inout("zmm9") s30,
+            inout("zmm10") s31,
+            inout("zmm11") s32,
+            inout("zmm12") s40,
+            inout("zmm13") s41,
+            inout("zmm14") s42,
+            inout("zmm15") s50,
+            inout("zmm16") s51,
+            inout("zmm17") s52,
+            inout("zmm18") s60,
+            inout("zmm19") s61,
+            inout("zmm20") s62,
+            inout("zmm21") s70,
+            inout("zmm22") s71,
+            inout("zmm23") s72,
+            options(readonly, nostack),
+        );
+    }
+    *sums = [
+        s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32, s40, s41, s42, s50, s51, s52,
+        s60, s61, s62, s70, s71, s72,
+    ];
+}

@@ -1,0 +1,161 @@
+//! Two layers at the full size of the image, one after the other, band by band: the first is computed
+//! some rows ahead of the second, into a window that slides down the image. What lies between them, the
+//! network's largest tensors, stays in cache and never takes its whole size of memory.
+
+use crate::conv::{self, Conv};
+use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
+use crate::upconv::UpConv;
+use crate::winograd::{self, DOUBLING, SAME, tile_rows};
+use crate::{Epilogue, Level};
+
+/// Pixels of a band for each thread: its share of two layers with 96 channels is 6 MB.
+const PIXELS: usize = 1 << 13;
+/// The fewest rows of a band: the rows between two bands are moved.
+const MIN_ROWS: usize = 32;
+/// Rows beside those of a band: five that wait for the next, and at the end one row of tiles more.
+const EXTRA: usize = 16;
+/// Output rows of a tile.
+const TILE: usize = 4;
+/// Output rows of a tile of the merged layers.
+const DOUBLE_TILE: usize = 8;
+
+/// The first of the two layers.
+#[derive(Debug, Clone, Copy)]
+pub enum First<'a> {
+    /// A 3×3 convolution of an image, computed directly: for images of few channels.
+    Conv(&'a Conv, &'a Tensor),
+    /// A transposed convolution merged with the 3×3 one after it, of a tensor at half the size and the
+    /// [side](crate::upconv::side) of an image.
+    UpConv(&'a UpConv, &'a Tensor, &'a Tensor),
+}
+
+/// What becomes of the second layer's output.
+#[derive(Clone, Copy)]
+pub enum Then<'a> {
+    /// 2×2 max-pooling.
+    Pool,
+    /// 1×1 convolutions, one after another.
+    Chain(&'a [(&'a Conv, Epilogue<'a>)]),
+}
+
+/// Whether [`run`] serves this second layer for images of this shape: it must run by Winograd's
+/// algorithm.
+pub fn serves(second: &Conv, image: Shape) -> bool {
+    second.is_by_winograd(image)
+}
+
+/// Computes `then` of `second` of `first`.
+///
+/// Each layer comes with the channels of its output and the epilogue of its sums.
+///
+/// # Panics
+/// If [`serves`] says no, or a shape does not fit.
+pub fn run(
+    level: Level,
+    (first, first_channels, first_epilogue): (First, usize, Epilogue),
+    (second, second_channels, second_epilogue): (&Conv, usize, Epilogue),
+    then: Then,
+    output: &mut Tensor,
+    arena: &mut Arena,
+) {
+    let image = first.shape();
+    assert!(
+        serves(
+            second,
+            Shape {
+                c: second_channels,
+                ..image
+            }
+        ),
+        "Winograd's algorithm"
+    );
+    let h = image.h;
+    let rows = PIXELS * rayon::current_num_threads() / (image.n * image.w).max(1);
+    let band = rows.max(MIN_ROWS).min(h).next_multiple_of(DOUBLE_TILE);
+    let mut between = arena.take(Shape {
+        h: band + EXTRA,
+        c: first_channels,
+        ..image
+    });
+    let chain = match then {
+        Then::Pool => None,
+        Then::Chain(convs) => Some(conv::chain(level, convs)),
+    };
+    let then = chain
+        .as_ref()
+        .map_or(winograd::Then::Pool, winograd::Then::Chain);
+    // The window's first row, the rows of the first layer that are there, those of the second.
+    let (mut top, mut ready, mut done) = (0, 0, 0);
+    while done < h {
+        let mut to = RowsMut {
+            tensor: &mut between,
+            first: top,
+            h,
+        };
+        ready = first.advance(level, ready, band, &mut to, first_epilogue);
+        // A row of the second layer reads one row further down, which at the end is the border.
+        let end = if ready == h {
+            if h - top < between.shape().h {
+                between.clear_row(h - top);
+            }
+            h
+        } else {
+            (ready - 1) / TILE * TILE
+        };
+        let tiles = done / TILE..tile_rows(SAME, end);
+        let from = Rows::new(&between, top, h);
+        let to = SharedMut::from(&mut *output);
+        second.run_tiles(level, from, &to, tiles, second_epilogue, then);
+        done = end;
+        if done < h {
+            // The row above the next one is the first that is read again.
+            between.move_up(done - 1 - top);
+            top = done - 1;
+        }
+    }
+    arena.give(between);
+}
+
+impl First<'_> {
+    /// The images of its output, whose channels are not known here.
+    fn shape(&self) -> Shape {
+        match self {
+            Self::Conv(_, input) => input.shape(),
+            Self::UpConv(_, small, _) => Shape {
+                h: 2 * small.shape().h,
+                w: 2 * small.shape().w,
+                ..small.shape()
+            },
+        }
+    }
+
+    /// Computes about `band` more rows after the first `ready`; returns how many there are then.
+    fn advance(
+        &self,
+        level: Level,
+        ready: usize,
+        band: usize,
+        to: &mut RowsMut,
+        epilogue: Epilogue,
+    ) -> usize {
+        match *self {
+            Self::Conv(conv, input) => {
+                let rows = ready..(ready + band).min(to.h);
+                conv.run_rows_directly(level, &[input], to, rows.clone(), epilogue);
+                rows.end
+            }
+            Self::UpConv(conv, small, side) => {
+                // Row `t` of tiles ends before output row `8t + 7`.
+                let begin = (ready + 1) / DOUBLE_TILE;
+                let end = begin + band / DOUBLE_TILE;
+                let all = tile_rows(DOUBLING, small.shape().h);
+                // No band of one row of tiles.
+                let end = if end + 1 < all { end } else { all };
+                let ready = (end * DOUBLE_TILE - 1).min(to.h);
+                let to = SharedMut::from(to);
+                conv.run_rows(level, small, side, &to, begin..end, epilogue);
+                ready
+            }
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! Every layer of the paper's network by itself, on the kernels it runs on: the output, the gradient
+//! of the input, the gradient of the weight; then the layers that inference computes together,
+//! pooling and the optimiser.
+//!
+//! ```sh
+//! cargo bench -p n2n                                   # all of it, some minutes
+//! cargo bench -p n2n -- dec_conv1b                     # what holds this in its name
+//! cargo bench -p n2n -- --save-baseline before         # then change a kernel, then:
+//! cargo bench -p n2n -- --baseline before
+//! ```
+//!
+//! Criterion times and compares. At the end a table puts each rate beside the processor's own,
+//! measured just before the layer: in multiply-adds of the direct algorithm ("effective"), and as the
+//! share of the peak that the algorithm in use spends on its own multiplications. Threads are those of
+//! `RAYON_NUM_THREADS`, the level that of `N2N_LEVEL`.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use criterion::{Criterion, Throughput};
+use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
+use n2n_kernels::adam::Adam;
+use n2n_kernels::bands::{self, First, Then};
+use n2n_kernels::conv::{self, Conv, Size};
+use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::upconv::{self, UpConv};
+use n2n_kernels::upsample::{self, InputGradient, Upsample};
+use n2n_kernels::{Epilogue, Level, peak, pool};
+
+/// Side of the image that is denoised.
+const IMAGE: usize = 512;
+/// Images that gradients are taken of, and their side: a step of 4 patches of 256 × 256.
+const TRAINED: (usize, usize) = (4, 128);
+
+fn main() {
+    let unet = UNet::default();
+    let bench = Bench::new();
+    for layer in unet.layers() {
+        bench.layer("output", 1, IMAGE, &unet, &layer, output);
+    }
+    bench.together(&unet);
+    let (n, side) = TRAINED;
+    for (what, run) in [
+        ("output", output as Make),
+        ("input gradient", input_gradient),
+        ("weight gradient", weight_gradient),
+    ] {
+        // Nothing asks for the gradient of the image.
+        let first = usize::from(what == "input gradient");
+        for layer in &unet.layers()[first..] {
+            bench.layer(what, n, side, &unet, layer, run);
+        }
+    }
+    bench.memory_bound(&unet);
+    bench.print_table();
+    Criterion::default().configure_from_args().final_summary();
+}
+
+/// A prepared computation.
+type Run<'a> = Box<dyn FnMut() + 'a>;
+type Make = for<'a> fn(Level, &'a Data) -> Run<'a>;
+
+/// What a layer reads and writes.
+struct Data {
+    layer: Layer,
+    channels: Vec<usize>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    inputs: Vec<Tensor>,
+    output: Shape,
+    /// The gradient of the output.
+    gradient: Tensor,
+}
+
+impl Data {
+    fn new(unet: &UNet, layer: Layer, n: usize, side: usize) -> Self {
+        let output = Shape {
+            n,
+            h: side / layer.scale,
+            w: side / layer.scale,
+            c: layer.outputs,
+        };
+        let shrunk = if layer.kind == Kind::Up2x2 { 2 } else { 1 };
+        let skip = layer.skip.map(|skip| unet.skip_channels(skip));
+        let main = layer.inputs - skip.unwrap_or(0);
+        let channels: Vec<usize> = std::iter::once(main).chain(skip).collect();
+        let inputs = channels.iter().map(|&c| {
+            tensor(Shape {
+                n,
+                h: output.h / shrunk,
+                w: output.w / shrunk,
+                c,
+            })
+        });
+        let weights = layer.weight_shape().iter().product();
+        let scale = (2.0 / layer.fan_in() as f32).sqrt();
+        Self {
+            layer,
+            inputs: inputs.collect(),
+            channels,
+            weight: values(weights).map(|value| value * scale).collect(),
+            bias: vec![0.0; layer.outputs],
+            output,
+            gradient: tensor(output),
+        }
+    }
+
+    fn size(&self) -> Size {
+        match self.layer.kind {
+            Kind::Conv1x1 => Size::One,
+            _ => Size::Three,
+        }
+    }
+
+    fn conv(&self) -> Conv {
+        Conv::forward(self.size(), &self.channels, &self.weight, &self.bias)
+    }
+
+    fn epilogue(&self) -> Epilogue<'static> {
+        if self.layer.activation {
+            Epilogue::LeakyRelu(LEAKY_SLOPE)
+        } else {
+            Epilogue::Store
+        }
+    }
+
+    /// Multiply-adds of the direct algorithm; the same for the output and for each gradient.
+    fn direct(&self) -> f64 {
+        let taps = match self.layer.kind {
+            Kind::Conv3x3 => 9,
+            Kind::Conv1x1 | Kind::Up2x2 => 1,
+        };
+        (pixels(self.output) * taps * self.layer.inputs * self.layer.outputs) as f64
+    }
+
+    /// Multiply-adds of the algorithm in use, its transforms not counted.
+    fn done(&self) -> f64 {
+        if self.layer.kind == Kind::Conv3x3 && self.conv().is_by_winograd(self.output) {
+            winograd(self.output, self.layer.inputs)
+        } else {
+            self.direct()
+        }
+    }
+}
+
+/// Multiplications of F(4×4, 3×3): 36 a tile and pair of channels.
+fn winograd(output: Shape, inputs: usize) -> f64 {
+    let tiles = output.n * output.h.div_ceil(4) * output.w.div_ceil(4);
+    (tiles * 36 * inputs * output.c) as f64
+}
+
+fn pixels(shape: Shape) -> usize {
+    shape.n * shape.h * shape.w
+}
+
+/// Numbers of -0.5..0.5, the same each time.
+fn values(count: usize) -> impl Iterator<Item = f32> {
+    let mut state = 1_u32;
+    std::iter::repeat_with(move || {
+        // Knuth's linear congruential generator; its upper bits are the better ones.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    })
+    .take(count)
+}
+
+fn tensor(shape: Shape) -> Tensor {
+    let mut tensor = Tensor::zeros(shape);
+    let values: Vec<f32> = values(pixels(shape) * shape.c).collect();
+    tensor.fill_from(&values);
+    tensor
+}
+
+fn output(level: Level, data: &Data) -> Run<'_> {
+    let mut output = Tensor::zeros(data.output);
+    let inputs: Vec<&Tensor> = data.inputs.iter().collect();
+    if data.layer.kind == Kind::Up2x2 {
+        let up = Upsample::forward(data.layer.inputs, &data.weight, &data.bias);
+        return Box::new(move || up.run(level, inputs[0], &mut output));
+    }
+    let conv = data.conv();
+    Box::new(move || conv.run(level, &inputs, &mut output, data.epilogue()))
+}
+
+fn input_gradient(level: Level, data: &Data) -> Run<'_> {
+    let layer = &data.layer;
+    let parts = match layer.skip {
+        Some(Skip::Image) => 1,
+        _ => data.inputs.len(),
+    };
+    let mut gradients: Vec<_> = data.inputs[..parts]
+        .iter()
+        .map(|input| Tensor::zeros(input.shape()))
+        .collect();
+    if layer.kind == Kind::Up2x2 {
+        let up = InputGradient::new(layer.inputs, layer.outputs, &data.weight);
+        return Box::new(move || {
+            up.run(level, &data.gradient, &mut gradients[0], Epilogue::Store);
+        });
+    }
+    let mut first = 0;
+    let convs: Vec<_> = data.channels[..parts]
+        .iter()
+        .map(|&channels| {
+            let of = first..first + channels;
+            first += channels;
+            Conv::input_gradient(data.size(), layer.outputs, layer.inputs, of, &data.weight)
+        })
+        .collect();
+    Box::new(move || {
+        for (conv, to) in convs.iter().zip(&mut gradients) {
+            conv.run(level, &[&data.gradient], to, Epilogue::Store);
+        }
+    })
+}
+
+fn weight_gradient(level: Level, data: &Data) -> Run<'_> {
+    let mut to = vec![0.0; data.weight.len()];
+    if data.layer.kind == Kind::Up2x2 {
+        return Box::new(move || {
+            upsample::weight_gradient(level, &data.inputs[0], &data.gradient, &mut to);
+        });
+    }
+    let channels = data.channels.iter().copied();
+    let inputs: Vec<_> = data.inputs.iter().zip(channels).collect();
+    Box::new(move || conv::weight_gradient(level, data.size(), &inputs, &data.gradient, &mut to))
+}
+
+/// Criterion, and what the table at the end needs beside its times.
+struct Bench {
+    level: Level,
+    criterion: RefCell<Criterion>,
+    folder: PathBuf,
+    began: SystemTime,
+    rows: RefCell<Vec<Row>>,
+}
+
+struct Row {
+    group: String,
+    name: String,
+    /// Multiply-adds of the direct algorithm, and of the one in use; 0 where memory is what counts.
+    direct: f64,
+    done: f64,
+    /// Multiply-adds a second that the processor reached just before.
+    peak_per_s: f64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let level = match std::env::var("N2N_LEVEL") {
+            Ok(name) => name.parse().expect("a level of this processor"),
+            Err(_) => Level::detect(),
+        };
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("criterion");
+        let criterion = Criterion::default()
+            .output_directory(&folder)
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(200))
+            .measurement_time(Duration::from_secs(1))
+            .configure_from_args();
+        Self {
+            level,
+            criterion: RefCell::new(criterion),
+            folder,
+            // File systems keep times less exactly than the clock.
+            began: SystemTime::now() - Duration::from_secs(1),
+            rows: RefCell::default(),
+        }
+    }
+
+    fn layer(&self, what: &str, n: usize, side: usize, unet: &UNet, layer: &Layer, make: Make) {
+        let group = format!("{what} {n}x{side}x{side}");
+        let data = Data::new(unet, *layer, n, side);
+        let mut run = make(self.level, &data);
+        // Nothing asks for the gradient of the image, when that is the second input.
+        let asked = match layer.skip {
+            Some(Skip::Image) if what == "input gradient" => data.channels[0],
+            _ => layer.inputs,
+        };
+        let part = asked as f64 / layer.inputs as f64;
+        let (direct, done) = (part * data.direct(), part * data.done());
+        self.time(&group, layer.name, direct, done, &mut *run);
+    }
+
+    fn time(&self, group: &str, name: &str, direct: f64, done: f64, mut run: impl FnMut()) {
+        let mut peak_per_s = 0.0;
+        let mut criterion = self.criterion.borrow_mut();
+        let mut timed = criterion.benchmark_group(group);
+        if direct > 0.0 {
+            timed.throughput(Throughput::Elements(direct as u64));
+        }
+        timed.bench_function(name, |bencher| {
+            peak_per_s = f64::max(peak_per_s, peak::multiply_adds_per_s(self.level));
+            bencher.iter(&mut run);
+        });
+        timed.finish();
+        self.rows.borrow_mut().push(Row {
+            group: group.into(),
+            name: name.into(),
+            direct,
+            done,
+            peak_per_s,
+        });
+    }
+
+    /// The layers that inference computes together.
+    fn together(&self, unet: &UNet) {
+        let layers = unet.layers();
+        let find = |name| {
+            let found = layers.iter().find(|layer| layer.name == name);
+            Data::new(unet, *found.expect("a layer"), 1, IMAGE)
+        };
+        let group = format!("together 1x{IMAGE}x{IMAGE}");
+        let level = self.level;
+        let mut arena = Arena::default();
+
+        let (first, second) = (find("enc_conv0"), find("enc_conv1"));
+        let (conv0, conv1) = (first.conv(), second.conv());
+        let mut output = Tensor::zeros(pool::pooled(second.output));
+        self.time(
+            &group,
+            "enc_conv0 .. enc_conv1, pooling",
+            first.direct() + second.direct(),
+            first.done() + second.done(),
+            || {
+                bands::run(
+                    level,
+                    (
+                        First::Conv(&conv0, &first.inputs[0]),
+                        first.output.c,
+                        first.epilogue(),
+                    ),
+                    (&conv1, second.output.c, second.epilogue()),
+                    Then::Pool,
+                    &mut output,
+                    &mut arena,
+                );
+            },
+        );
+
+        let (up, first) = (find("up1.deconv"), find("dec_conv1a"));
+        let image = unet.n_channel;
+        let merged = UpConv::new(
+            level,
+            upconv::Layers {
+                up_weight: &up.weight,
+                up_bias: &up.bias,
+                weight: &first.weight,
+                bias: &first.bias,
+                image,
+            },
+        );
+        let small = up.inputs[0].shape();
+        let mut side = Tensor::zeros(Shape {
+            c: upconv::side_channels(image),
+            ..small
+        });
+        upconv::side(Some(&first.inputs[1]), &mut side);
+        let direct = up.direct() + first.direct();
+        // 100 multiplications a tile of 4×4 small pixels.
+        let tiles = (small.h / 4 + 1) * (small.w / 4 + 1);
+        let done = (tiles * 100 * (small.c + side.shape().c) * first.output.c) as f64;
+        let mut output = Tensor::zeros(first.output);
+        self.time(&group, "up1.deconv .. dec_conv1a", direct, done, || {
+            let input = &up.inputs[0];
+            merged.run(level, input, &side, &mut output, first.epilogue());
+        });
+        drop(output);
+
+        let nin = ["nin_a", "nin_b", "nin_c"].map(find);
+        let convs = nin.each_ref().map(Data::conv);
+        let chain: Vec<_> = convs
+            .iter()
+            .zip(&nin)
+            .map(|(conv, data)| (conv, data.epilogue()))
+            .collect();
+        let chained = nin.iter().map(Data::direct).sum::<f64>();
+        let mut output = Tensor::zeros(nin[2].output);
+        self.time(&group, "nin_a .. nin_c", chained, chained, || {
+            conv::run_chain(level, &chain, &nin[0].inputs[0], &mut output);
+        });
+
+        let second = find("dec_conv1b");
+        let conv1b = second.conv();
+        self.time(
+            &group,
+            "up1.deconv .. nin_c",
+            direct + second.direct() + chained,
+            done + second.done() + chained,
+            || {
+                bands::run(
+                    level,
+                    (
+                        First::UpConv(&merged, &up.inputs[0], &side),
+                        first.output.c,
+                        first.epilogue(),
+                    ),
+                    (&conv1b, second.output.c, second.epilogue()),
+                    Then::Chain(&chain),
+                    &mut output,
+                    &mut arena,
+                );
+            },
+        );
+    }
+
+    /// What waits for memory and not for multiplications.
+    fn memory_bound(&self, unet: &UNet) {
+        let (n, side) = TRAINED;
+        let group = format!("other {n}x{side}x{side}");
+        let activation = tensor(Shape {
+            n,
+            h: side,
+            w: side,
+            c: unet.n_feature,
+        });
+        let mut pooled = Tensor::zeros(pool::pooled(activation.shape()));
+        self.time(&group, "max-pooling", 0.0, 0.0, || {
+            pool::max_pool(&activation, &mut pooled);
+        });
+        let mut gradient = Tensor::zeros(activation.shape());
+        self.time(&group, "max-pooling, gradient", 0.0, 0.0, || {
+            pool::max_pool_gradient(&activation, &pooled, LEAKY_SLOPE, &mut gradient);
+        });
+        let count = unet.parameters();
+        let mut adam = Adam::new(count);
+        let mut parameters: Vec<f32> = values(count).collect();
+        let gradients: Vec<f32> = values(count).collect();
+        self.time(&group, "Adam", 0.0, 0.0, || {
+            adam.step(self.level, &mut parameters, &gradients, 1e-6);
+        });
+    }
+
+    /// The rows that this process has timed, in Markdown.
+    fn print_table(&self) {
+        let mut group = "";
+        let rows = self.rows.borrow();
+        for row in rows.iter() {
+            let Some(ms) = self.median_ms(row) else {
+                continue;
+            };
+            if group.is_empty() {
+                let peaks = rows.iter().map(|row| 2.0 * row.peak_per_s / 1e9);
+                println!(
+                    "\nlevel {}, {} threads, peak {:.0} GFLOP/s",
+                    self.level,
+                    rayon::current_num_threads(),
+                    peaks.fold(0.0, f64::max)
+                );
+            }
+            if group != row.group {
+                group = &row.group;
+                println!("\n| {group} | ms | effective GFLOP/s | GFLOP/s | of peak |");
+                println!("|---|---:|---:|---:|---:|");
+            }
+            if row.direct > 0.0 {
+                let rate = |multiply_adds: f64| 2.0 * multiply_adds / ms / 1e6;
+                let share = 100.0 * row.done / (ms / 1e3) / row.peak_per_s;
+                let (effective, done) = (rate(row.direct), rate(row.done));
+                println!(
+                    "| {} | {ms:.2} | {effective:.0} | {done:.0} | {share:.0} % |",
+                    row.name
+                );
+            } else {
+                println!("| {} | {ms:.2} | | | |", row.name);
+            }
+        }
+    }
+
+    /// Criterion's median, if it has timed the row since this process began.
+    fn median_ms(&self, row: &Row) -> Option<f64> {
+        // As Criterion names folders.
+        let folder =
+            |name: &str| name.replace(['/', '"', '*', '<', '>', ':', '|', '?', '\\', '^'], "_");
+        let places =
+            std::fs::read_dir(self.folder.join(folder(&row.group)).join(folder(&row.name)));
+        let files = places
+            .ok()?
+            .flatten()
+            .map(|place| place.path().join("estimates.json"));
+        let written = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).ok();
+        // `new`, or the baseline that is being saved; not `change`, which holds ratios.
+        let newest = files
+            .filter(|path| !path.parent().is_some_and(|place| place.ends_with("change")))
+            .filter(|path| written(path) >= Some(self.began))
+            .max_by_key(written)?;
+        let text = std::fs::read_to_string(newest).ok()?;
+        let estimates: serde_json::Value = serde_json::from_str(&text).ok()?;
+        Some(estimates["median"]["point_estimate"].as_f64()? / 1e6)
+    }
+}

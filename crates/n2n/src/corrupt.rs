@@ -1,0 +1,89 @@
+//! Noise on the pages of a file, for trying out what removes it.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::batch::Batch;
+use crate::denoise::{Range, Survey};
+use crate::error::{Error, Result};
+use crate::image::{Limits, Page, Pages};
+use crate::noise::Noise;
+
+/// Pages with noise on their colour; other samples stay, and so do values that are not finite. Nothing is
+/// clipped, but that Poisson noise of a negative value is 0.
+pub struct Corrupted<'a> {
+    clean: &'a mut dyn Pages,
+    noise: Noise,
+    range: Range,
+    survey: Option<Survey>,
+    rng: ChaCha8Rng,
+    /// The noisy page, and how much of it has been read.
+    rows: Vec<f32>,
+    row: usize,
+    read: usize,
+}
+
+impl<'a> Corrupted<'a> {
+    /// The noise is on the values that `range` makes of the pages', for which `survey` is of all of them if
+    /// [`Range::needs_survey`]. The same seed gives the same noise.
+    pub fn new(
+        clean: &'a mut dyn Pages,
+        noise: Noise,
+        (range, survey): (Range, Option<Survey>),
+        seed: u64,
+    ) -> Self {
+        Self {
+            clean,
+            noise,
+            range,
+            survey,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            rows: Vec::new(),
+            row: 0,
+            read: 0,
+        }
+    }
+}
+
+impl Pages for Corrupted<'_> {
+    fn next_page(&mut self) -> Result<Option<Page>> {
+        let Some(page) = self.clean.next_page()? else {
+            return Ok(None);
+        };
+        let values = page.height as u64 * page.row() as u64;
+        let most = Limits::default().samples;
+        if values > most {
+            let expected = format!("at most {most}, which have to be in memory together");
+            return Err(Error::value("values of a page", expected, values));
+        }
+        let (samples, channels) = (page.samples(), page.color.channels());
+        self.rows.clear();
+        self.clean.read_rows(page.height, &mut self.rows)?;
+        let (low, high) = self.range.bounds(page.depth, self.survey.as_ref());
+        let span = high - low;
+        let pixels = self.rows.chunks_exact(samples);
+        let color = pixels
+            .flat_map(|pixel| &pixel[..channels])
+            .map(|value| (value - low) / span)
+            .collect();
+        let batch = Batch::new(1, page.height, page.width, channels, color);
+        let noisy = self.noise.corrupt(&batch, &mut self.rng);
+        let pixels = self.rows.chunks_exact_mut(samples);
+        for (pixel, noisy) in pixels.zip(noisy.data.chunks_exact(channels)) {
+            for (value, noisy) in pixel.iter_mut().zip(noisy) {
+                if value.is_finite() {
+                    *value = low + noisy * span;
+                }
+            }
+        }
+        (self.row, self.read) = (page.row(), 0);
+        Ok(Some(page))
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
+        let end = self.read + count * self.row;
+        rows.extend_from_slice(&self.rows[self.read..end]);
+        self.read = end;
+        Ok(())
+    }
+}

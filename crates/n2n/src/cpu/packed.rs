@@ -1,0 +1,127 @@
+//! The layers as the kernels take them, each packed from the parameters when it is first needed.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use n2n_kernels::Level;
+use n2n_kernels::conv::{Conv, Size};
+use n2n_kernels::upconv::{self, UpConv};
+use n2n_kernels::upsample::Upsample;
+
+use crate::unet::{Kind, Layer, Skip, UNet};
+
+/// The packed layers of one set of parameters.
+pub(super) struct Packed {
+    unet: UNet,
+    layers: [Layer; UNet::LAYERS],
+    level: Level,
+    convs: [OnceCell<Conv>; UNet::LAYERS],
+    upsamples: [OnceCell<Upsample>; UNet::LAYERS],
+    merged: [OnceCell<Merged>; UNet::LAYERS],
+}
+
+/// A transposed convolution and the 3×3 convolution after it, as one.
+pub(super) struct Merged {
+    /// Both layers, on what is upsampled and on the image, if the second reads it.
+    pub upconv: UpConv,
+    /// The second layer on the pooling that it reads, if it does; without its bias.
+    pub skip: Option<Conv>,
+}
+
+impl Packed {
+    /// Nothing packed yet, for kernels at this level.
+    pub fn new(unet: UNet, level: Level) -> Self {
+        Self {
+            unet,
+            layers: unet.layers(),
+            level,
+            convs: Default::default(),
+            upsamples: Default::default(),
+            merged: Default::default(),
+        }
+    }
+
+    /// Row `i`, a convolution.
+    pub fn conv(&self, parameters: &[f32], i: usize) -> &Conv {
+        self.convs[i].get_or_init(|| {
+            let layer = &self.layers[i];
+            let (weight, bias) = self.parameters(parameters, i);
+            let channels = input_channels(&self.unet, layer);
+            Conv::forward(size(layer.kind), &channels, weight, bias)
+        })
+    }
+
+    /// Row `i`, a transposed convolution.
+    pub fn upsample(&self, parameters: &[f32], i: usize) -> &Upsample {
+        self.upsamples[i].get_or_init(|| {
+            let (weight, bias) = self.parameters(parameters, i);
+            Upsample::forward(self.layers[i].inputs, weight, bias)
+        })
+    }
+
+    /// Row `i`, a transposed convolution, and the row after it.
+    pub fn merged(&self, parameters: &[f32], i: usize) -> &Merged {
+        self.merged[i].get_or_init(|| {
+            let (up_weight, up_bias) = self.parameters(parameters, i);
+            let (weight, bias) = self.parameters(parameters, i + 1);
+            let layer = &self.layers[i + 1];
+            let (image, skip) = match layer.skip {
+                Some(Skip::Image) => (self.unet.n_channel, None),
+                Some(Skip::Pool(_)) => (0, Some(self.unet.n_feature)),
+                None => (0, None),
+            };
+            let layers = upconv::Layers {
+                up_weight,
+                up_bias,
+                weight,
+                bias,
+                image,
+            };
+            Merged {
+                upconv: UpConv::new(self.level, layers),
+                skip: skip.map(|channels| {
+                    let filters = weight.chunks_exact(9 * layer.inputs);
+                    let part = filters.flat_map(|filter| &filter[9 * (layer.inputs - channels)..]);
+                    let part: Vec<f32> = part.copied().collect();
+                    let none = vec![0.0; layer.outputs];
+                    Conv::forward(Size::Three, &[channels], &part, &none)
+                }),
+            }
+        })
+    }
+
+    /// Weight and bias of row `i`.
+    fn parameters<'a>(&self, parameters: &'a [f32], i: usize) -> (&'a [f32], &'a [f32]) {
+        let (weight, bias) = layer_range(&self.layers, i);
+        (&parameters[weight], &parameters[bias])
+    }
+}
+
+/// Weight and bias of row `i` in the flat vector of all parameters.
+pub(super) fn layer_range(layers: &[Layer], i: usize) -> (Range<usize>, Range<usize>) {
+    let weights = |layer: &Layer| layer.weight_shape().iter().product::<usize>();
+    let before = layers[..i].iter();
+    let begin: usize = before.map(|layer| weights(layer) + layer.outputs).sum();
+    let bias = begin + weights(&layers[i]);
+    (begin..bias, bias..bias + layers[i].outputs)
+}
+
+/// Channels of the row above, then those of the skip if there is one.
+pub(super) fn input_channels(unet: &UNet, layer: &Layer) -> Vec<usize> {
+    match layer.skip {
+        None => vec![layer.inputs],
+        Some(skip) => {
+            let second = unet.skip_channels(skip);
+            vec![layer.inputs - second, second]
+        }
+    }
+}
+
+/// The side of a convolution's kernel.
+pub(super) fn size(kind: Kind) -> Size {
+    match kind {
+        Kind::Conv3x3 => Size::Three,
+        Kind::Conv1x1 => Size::One,
+        Kind::Up2x2 => unreachable!("a transposed convolution has kernels of its own"),
+    }
+}

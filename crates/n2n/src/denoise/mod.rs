@@ -1,0 +1,278 @@
+//! Images of any size through a network: padding to the sizes it takes, and cropping. Pages of files,
+//! which may be larger than memory, go through it in tiles.
+
+mod page;
+mod range;
+mod tiles;
+
+pub use page::{Band, Denoiser, Options};
+pub use range::{Range, Survey};
+pub use tiles::{HALO, Tile};
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::image::{Depth, Image, OfImage, Pages};
+use crate::network::Network;
+use crate::reflect::reflected;
+use crate::unet::UNet;
+
+/// How an image is padded, by reflection at the bottom and the right, before the network sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// To a square whose side is the larger side, up to the next multiple of 32: the paper's
+    /// protocol.
+    Square,
+    /// Each side to its own next multiple of 32.
+    Multiple,
+}
+
+/// The most pixels an image may have after padding. A strip a pixel high would otherwise ask for
+/// the square of its length.
+pub const MAX_PADDED_PIXELS: usize = 1 << 23;
+
+/// Denoises a batch of any size: pads, runs the network, crops. Not clipped.
+///
+/// The padding is NumPy's `'reflect'`: the edge is not repeated, and a side shorter than its
+/// padding is reflected as often as needed; a side of 1 is repeated. A batch without pixels, one
+/// whose channels are not the network's, and one that exceeds [`MAX_PADDED_PIXELS`] are errors.
+pub fn denoise(network: &mut dyn Network, noisy: &Batch, padding: Padding) -> Result<Batch> {
+    let channels = network.architecture().n_channel;
+    if noisy.c != channels {
+        return Err(Error::value("channels of the image", channels, noisy.c));
+    }
+    padded(noisy, padding, |noisy| network.denoise(noisy))
+}
+
+/// Pads as [`denoise`] does, hands the batch to `run`, which gives one of the same shape, and crops
+/// that.
+pub fn padded(
+    noisy: &Batch,
+    padding: Padding,
+    run: impl FnOnce(&Batch) -> Result<Batch>,
+) -> Result<Batch> {
+    let (h, w) = padded_size(noisy, padding)?;
+    if (h, w) == (noisy.h, noisy.w) {
+        return run(noisy);
+    }
+    let denoised = run(&reflect(noisy, h, w))?;
+    Ok(window(&denoised, (0, 0), (noisy.h, noisy.w)))
+}
+
+/// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the
+/// network can within `max_bytes`, and one that is too large for that in tiles.
+pub fn denoise_in_tiles(network: &mut dyn Network, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
+    let up = |side: usize| side.next_multiple_of(UNet::SIZE_MULTIPLE);
+    let needed = network.working_bytes(up(noisy.h), up(noisy.w)).max(1);
+    let at_once = usize::try_from(max_bytes / needed).unwrap_or(usize::MAX);
+    let mut data = Vec::with_capacity(noisy.data.len());
+    if at_once > 0 || noisy.image_len() == 0 {
+        let values = at_once.min(noisy.n).max(1) * noisy.image_len().max(1);
+        for part in noisy.data.chunks(values) {
+            let n = part.len() / noisy.image_len();
+            let part = Batch::new(n, noisy.h, noisy.w, noisy.c, part.to_vec());
+            data.extend(denoise(network, &part, Padding::Multiple)?.data);
+        }
+        return Ok(Batch { data, ..*noisy });
+    }
+    let options = Options {
+        max_bytes,
+        ..Options::default()
+    };
+    let mut denoiser = Denoiser::new(network, options)?;
+    for i in 0..noisy.n {
+        let image = Image {
+            height: noisy.h,
+            width: noisy.w,
+            channels: noisy.c,
+            data: noisy.image(i).to_vec(),
+            depth: Depth::F32,
+        };
+        let mut pages = OfImage::new(&image);
+        if let Some(page) = pages.next_page()? {
+            denoiser.denoise(&page, &mut pages, (0.0, 1.0), |band| {
+                data.extend(band.denoised);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(Batch::new(noisy.n, noisy.h, noisy.w, noisy.c, data))
+}
+
+/// The `h` × `w` pixels of every image from (`y`, `x`) on.
+fn window(batch: &Batch, (y, x): (usize, usize), (h, w): (usize, usize)) -> Batch {
+    let c = batch.c;
+    let mut data = Vec::with_capacity(batch.n * h * w * c);
+    for i in 0..batch.n {
+        for row in batch.image(i).chunks_exact(batch.w * c).skip(y).take(h) {
+            data.extend_from_slice(&row[x * c..][..w * c]);
+        }
+    }
+    Batch::new(batch.n, h, w, c, data)
+}
+
+fn padded_size(noisy: &Batch, padding: Padding) -> Result<(usize, usize)> {
+    let size = || format!("{}x{}", noisy.h, noisy.w);
+    if noisy.h == 0 || noisy.w == 0 {
+        return Err(Error::value("size of the image", "at least 1x1", size()));
+    }
+    let (h, w) = match padding {
+        Padding::Square => (noisy.h.max(noisy.w), noisy.h.max(noisy.w)),
+        Padding::Multiple => (noisy.h, noisy.w),
+    };
+    let up = |side: usize| side.checked_next_multiple_of(UNet::SIZE_MULTIPLE);
+    up(h)
+        .zip(up(w))
+        .filter(|(h, w)| h.checked_mul(*w).is_some_and(|n| n <= MAX_PADDED_PIXELS))
+        .ok_or_else(|| {
+            let limit = format!("at most {MAX_PADDED_PIXELS} pixels after padding");
+            Error::value("size of the image", limit, size())
+        })
+}
+
+/// `np.pad(image, ((0, h - image.h), (0, w - image.w), (0, 0)), mode="reflect")` for each image.
+fn reflect(batch: &Batch, h: usize, w: usize) -> Batch {
+    let c = batch.c;
+    let columns: Vec<usize> = (batch.w..w).map(|x| reflected(x, batch.w)).collect();
+    let mut data = Vec::with_capacity(batch.n * h * w * c);
+    for i in 0..batch.n {
+        let image = batch.image(i);
+        for y in 0..h {
+            let row = &image[reflected(y, batch.h) * batch.w * c..][..batch.w * c];
+            data.extend_from_slice(row);
+            for x in &columns {
+                data.extend_from_slice(&row[x * c..][..c]);
+            }
+        }
+    }
+    Batch::new(batch.n, h, w, c, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fake::Fake;
+    use crate::numpy::golden;
+
+    #[test]
+    fn pads_as_numpy_does() {
+        let goldens = golden::values("padding");
+        for side in golden::list(&goldens["sides"]) {
+            let length = golden::index(&side["side"]);
+            let want: Vec<usize> = golden::list(&side["padded"])
+                .iter()
+                .map(golden::index)
+                .collect();
+            let got: Vec<usize> = (0..want.len()).map(|i| reflected(i, length)).collect();
+            assert_eq!(got, want, "a side of {length}");
+        }
+        let plane = Batch::new(1, 3, 5, 1, (0..15).map(|i| i as f32).collect());
+        let padded = reflect(&plane, 32, 32);
+        for (y, row) in golden::list(&goldens["plane_3x5"]).iter().enumerate() {
+            let want: Vec<f32> = golden::list(row)
+                .iter()
+                .map(|i| golden::index(i) as f32)
+                .collect();
+            assert_eq!(padded.data[y * 32..][..32], want, "row {y}");
+        }
+    }
+
+    #[test]
+    fn every_image_and_channel_is_padded_alike() {
+        let (n, h, w, c) = (3, 5, 33, 3);
+        let batch = Batch::new(n, h, w, c, (0..n * h * w * c).map(|i| i as f32).collect());
+        let padded = reflect(&batch, 32, 64);
+        for i in 0..n {
+            for channel in 0..c {
+                let one = |from: &Batch| {
+                    let data = from
+                        .image(i)
+                        .iter()
+                        .skip(channel)
+                        .step_by(c)
+                        .copied()
+                        .collect();
+                    Batch::new(1, from.h, from.w, 1, data)
+                };
+                assert_eq!(one(&padded), reflect(&one(&batch), 32, 64));
+            }
+        }
+    }
+
+    #[test]
+    fn the_network_sees_the_stated_size_and_the_caller_his_own() {
+        for ((h, w), square, multiple) in [
+            ((1, 1), (32, 32), (32, 32)),
+            ((31, 33), (64, 64), (32, 64)),
+            ((32, 64), (64, 64), (32, 64)),
+            ((64, 64), (64, 64), (64, 64)),
+            ((7, 100), (128, 128), (32, 128)),
+        ] {
+            for (padding, size) in [(Padding::Square, square), (Padding::Multiple, multiple)] {
+                let mut network = Fake::identity(3);
+                let data = (0..2 * h * w * 3).map(|i| i as f32).collect();
+                let noisy = Batch::new(2, h, w, 3, data);
+                assert_eq!(denoise(&mut network, &noisy, padding).unwrap(), noisy);
+                assert_eq!(
+                    network.seen,
+                    [(2, size.0, size.1, 3)],
+                    "{h}x{w}, {padding:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_denoised_is_refused_before_the_network_runs() {
+        let mut network = Fake::identity(3);
+        for (noisy, hint) in [
+            (
+                Batch::zeros(1, 8, 8, 1),
+                "channels of the image: expected 3, got 1",
+            ),
+            (Batch::zeros(1, 0, 8, 3), "at least 1x1, got 0x8"),
+            (Batch::zeros(1, 8, 0, 3), "at least 1x1, got 8x0"),
+            (Batch::zeros(1, 1, 8193, 3), "at most 8388608 pixels"),
+        ] {
+            let error = denoise(&mut network, &noisy, Padding::Square).unwrap_err();
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+        assert!(network.seen.is_empty());
+        let strip = Batch::zeros(1, 1, 8193, 3);
+        assert_eq!(
+            denoise(&mut network, &strip, Padding::Multiple).unwrap(),
+            strip
+        );
+    }
+
+    #[test]
+    fn a_large_batch_is_denoised_in_whole_images() {
+        let (n, h, w) = (5, 64, 96);
+        let batch = Batch::new(n, h, w, 1, (0..n * h * w).map(|i| i as f32).collect());
+        for (at_once, want) in [(5, vec![5]), (2, vec![2, 2, 1]), (1, vec![1; 5])] {
+            let mut network = Fake::identity(1);
+            let max_bytes = at_once * network.working_bytes(h, w);
+            let denoised = denoise_in_tiles(&mut network, &batch, max_bytes).unwrap();
+            assert_eq!(denoised, batch);
+            let seen: Vec<_> = network.seen.iter().map(|&(n, h, w, _)| (n, h, w)).collect();
+            let want: Vec<_> = want.into_iter().map(|n| (n, h, w)).collect();
+            assert_eq!(seen, want);
+        }
+    }
+
+    #[test]
+    fn an_image_too_large_for_the_memory_is_denoised_in_tiles() {
+        let (h, w) = (512, 640);
+        let batch = Batch::new(2, h, w, 1, (0..2 * h * w).map(|i| i as f32).collect());
+        let mut network = Fake::identity(1);
+        let max_bytes = network.working_bytes(h, w) / 2;
+        let denoised = denoise_in_tiles(&mut network, &batch, max_bytes).unwrap();
+        assert_eq!(denoised, batch);
+        assert!(
+            network
+                .seen
+                .iter()
+                .all(|&(n, h, w, _)| n == 1 && h * w < 512 * 640)
+        );
+        assert!(denoise_in_tiles(&mut network, &batch, 1000).is_err());
+    }
+}

@@ -1,0 +1,580 @@
+//! One page through the network, a row of tiles at a time: as rows come in, rows go out, and no more
+//! of the page is in memory than a row of tiles sees.
+
+use super::tiles::Cut;
+use super::{Padding, Tile};
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::image::{Color, Depth, LUMA, Page, Pages};
+use crate::network::Network;
+use crate::reflect::reflected;
+use crate::unet::UNet;
+
+/// How pages are denoised.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How a page is made a size that the network takes.
+    pub padding: Padding,
+    /// How it is cut.
+    pub tile: Tile,
+    /// What the page, its tiles and the network may need at once, in bytes.
+    pub max_bytes: u64,
+    /// How much of what the network removes is removed: 0 nothing, 1 all.
+    pub strength: f32,
+    /// Whether the mean of the eight flips and quarter turns is taken.
+    pub ensemble: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            padding: Padding::Multiple,
+            tile: Tile::Auto,
+            max_bytes: 2_000_000_000,
+            strength: 1.0,
+            ensemble: false,
+        }
+    }
+}
+
+/// A network with the way pages go through it.
+pub struct Denoiser<'a> {
+    network: &'a mut dyn Network,
+    options: Options,
+}
+
+/// Rows of a page before and after, each with all samples.
+#[derive(Debug, Clone)]
+pub struct Band {
+    /// As they were.
+    pub noisy: Vec<f32>,
+    /// As they are now; samples that are not colour, and values that are no finite number, as before.
+    pub denoised: Vec<f32>,
+}
+
+impl<'a> Denoiser<'a> {
+    /// A denoiser of grey or RGB images; networks for other images are an error.
+    pub fn new(network: &'a mut dyn Network, options: Options) -> Result<Self> {
+        let taken = network.architecture().n_channel;
+        if !matches!(taken, 1 | 3) {
+            let expected = "1 (grey) or 3 (RGB), as images have";
+            return Err(Error::value("channels of the network", expected, taken));
+        }
+        Ok(Self { network, options })
+    }
+
+    /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
+    ///
+    /// `low` and `high` are the values that become the network's 0 and 1. Values of integers stay
+    /// between them. A grey page under an RGB network is denoised as RGB and made grey again; under a
+    /// grey network the channels of an RGB page are denoised one by one, and channels that are neither
+    /// under any.
+    pub fn denoise(
+        &mut self,
+        page: &Page,
+        pages: &mut dyn Pages,
+        (low, high): (f32, f32),
+        mut give: impl FnMut(Band) -> Result<()>,
+    ) -> Result<()> {
+        let Options {
+            padding,
+            tile,
+            max_bytes,
+            ..
+        } = self.options;
+        let cut = Cut::new(page, self.network, padding, tile, max_bytes)?;
+        let mut window = Window {
+            row: page.row(),
+            top: 0,
+            bottom: 0,
+            rows: Vec::new(),
+        };
+        for (seen, kept) in cut.rows() {
+            window.forget_above(seen.start.min(page.height));
+            window.read_to(seen.end.min(page.height), pages)?;
+            let kept = kept.start..kept.end.min(page.height);
+            if kept.is_empty() {
+                break;
+            }
+            let noisy = window.rows(kept.clone()).to_vec();
+            let mut denoised = noisy.clone();
+            for (across, part) in cut.columns() {
+                let part = part.start..part.end.min(page.width);
+                if part.is_empty() {
+                    break;
+                }
+                let size = (seen.len(), across.len());
+                for view in views(page.color, self.network.architecture().n_channel) {
+                    let tile =
+                        window.tile(page, (seen.start, across.start), size, |pixel, tile| {
+                            tile.extend(view.inputs().map(|c| normalised(pixel[c], low, high)));
+                        });
+                    let tile = self.run(&tile)?;
+                    for y in kept.clone() {
+                        let from = (y - seen.start) * tile.w + part.start - across.start;
+                        let from = &tile.data[from * tile.c..][..part.len() * tile.c];
+                        let to = (y - kept.start) * page.row() + part.start * page.samples();
+                        let to = denoised[to..][..part.len() * page.samples()]
+                            .chunks_exact_mut(page.samples());
+                        for (pixel, values) in to.zip(from.chunks_exact(tile.c)) {
+                            view.put(values, pixel);
+                        }
+                    }
+                }
+            }
+            self.finish(page, &noisy, &mut denoised, (low, high));
+            give(Band { noisy, denoised })?;
+        }
+        Ok(())
+    }
+
+    /// The network's result for one tile, or the mean over its flips and turns.
+    fn run(&mut self, tile: &Batch) -> Result<Batch> {
+        if !self.options.ensemble {
+            return self.network.denoise(tile);
+        }
+        let mut sum = Batch::zeros(1, tile.h, tile.w, tile.c);
+        for turn in 0..8 {
+            let turned = Turn(turn);
+            let denoised = turned.back(&self.network.denoise(&turned.apply(tile))?);
+            for (sum, value) in sum.data.iter_mut().zip(&denoised.data) {
+                *sum += value / 8.0;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// From the network's values to those of the file, and back towards the noisy ones as the strength
+    /// says.
+    fn finish(&self, page: &Page, noisy: &[f32], denoised: &mut [f32], (low, high): (f32, f32)) {
+        let (samples, channels) = (page.samples(), page.color.channels());
+        let strength = self.options.strength;
+        let pixels = denoised.chunks_exact_mut(samples);
+        for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
+            for (to, &from) in to[..channels].iter_mut().zip(from) {
+                let mut value = low + *to * (high - low);
+                if page.depth != Depth::F32 {
+                    // Within the range; what the image has beyond it stays possible.
+                    value = value.clamp(low.min(from), high.max(from));
+                }
+                *to = if strength == 0.0 || !from.is_finite() || !value.is_finite() {
+                    from
+                } else if strength == 1.0 {
+                    value
+                } else {
+                    from + strength * (value - from)
+                };
+            }
+        }
+    }
+}
+
+/// A value as the network takes it. One that is no number would spread over all that the network sees
+/// of it.
+fn normalised(value: f32, low: f32, high: f32) -> f32 {
+    if value.is_nan() {
+        return 0.0;
+    }
+    if value.is_infinite() {
+        return f32::from(value > 0.0);
+    }
+    (value - low) / (high - low)
+}
+
+/// Which channels of a pixel go into the network together, and which come out.
+#[derive(Debug, Clone, Copy)]
+enum View {
+    /// All three into three.
+    Rgb,
+    /// One, three times, into three; their luma comes out.
+    Tripled(usize),
+    /// One into one.
+    Single(usize),
+}
+
+/// The views of a page that a network of `taken` channels needs.
+fn views(color: Color, taken: usize) -> Vec<View> {
+    match (color, taken) {
+        (Color::Rgb, 3) => vec![View::Rgb],
+        (color, 3) => (0..color.channels()).map(View::Tripled).collect(),
+        (color, _) => (0..color.channels()).map(View::Single).collect(),
+    }
+}
+
+impl View {
+    fn inputs(self) -> impl Iterator<Item = usize> {
+        match self {
+            Self::Rgb => [0, 1, 2].into_iter().take(3),
+            Self::Tripled(c) => [c; 3].into_iter().take(3),
+            Self::Single(c) => [c; 3].into_iter().take(1),
+        }
+    }
+
+    fn put(self, values: &[f32], pixel: &mut [f32]) {
+        match self {
+            Self::Rgb => pixel[..3].copy_from_slice(values),
+            Self::Tripled(c) => pixel[c] = values.iter().zip(LUMA).map(|(v, l)| v * l).sum(),
+            Self::Single(c) => pixel[c] = values[0],
+        }
+    }
+}
+
+/// The rows of a page that are in memory.
+struct Window {
+    /// Samples of a row.
+    row: usize,
+    top: usize,
+    bottom: usize,
+    rows: Vec<f32>,
+}
+
+impl Window {
+    fn forget_above(&mut self, top: usize) {
+        let rows = top.saturating_sub(self.top).min(self.bottom - self.top);
+        self.rows.drain(..rows * self.row);
+        self.top += rows;
+    }
+
+    fn read_to(&mut self, bottom: usize, pages: &mut dyn Pages) -> Result<()> {
+        if bottom > self.bottom {
+            let count = bottom - self.bottom;
+            self.rows.reserve_exact(count * self.row);
+            pages.read_rows(count, &mut self.rows)?;
+            self.bottom = bottom;
+        }
+        Ok(())
+    }
+
+    fn rows(&self, range: std::ops::Range<usize>) -> &[f32] {
+        &self.rows[(range.start - self.top) * self.row..(range.end - self.top) * self.row]
+    }
+
+    /// The `h` × `w` pixels of the padded page from (`top`, `left`) on, as `append` makes them of the
+    /// page's.
+    fn tile(
+        &self,
+        page: &Page,
+        (top, left): (usize, usize),
+        (h, w): (usize, usize),
+        append: impl Fn(&[f32], &mut Vec<f32>),
+    ) -> Batch {
+        debug_assert_eq!((h % UNet::SIZE_MULTIPLE, w % UNet::SIZE_MULTIPLE), (0, 0));
+        let samples = page.samples();
+        let columns: Vec<_> = (left..left + w).map(|x| reflected(x, page.width)).collect();
+        let mut data = Vec::new();
+        for y in top..top + h {
+            let y = reflected(y, page.height);
+            let row = self.rows(y..y + 1);
+            for x in &columns {
+                append(&row[x * samples..][..samples], &mut data);
+            }
+            if data.capacity() < h * data.len() {
+                data.reserve_exact(h * data.len() - data.len());
+            }
+        }
+        let c = data.len() / (h * w);
+        Batch::new(1, h, w, c, data)
+    }
+}
+
+/// One of the eight ways to lay a tile: bit 0 mirrors left and right, bit 1 top and bottom, bit 2
+/// exchanges rows and columns.
+#[derive(Debug, Clone, Copy)]
+struct Turn(u8);
+
+impl Turn {
+    fn apply(self, tile: &Batch) -> Batch {
+        let (h, w) = if self.0 & 4 == 0 {
+            (tile.h, tile.w)
+        } else {
+            (tile.w, tile.h)
+        };
+        let mut turned = Batch::zeros(1, h, w, tile.c);
+        self.each(tile, |i, j| {
+            turned.data[j..j + tile.c].copy_from_slice(&tile.data[i..i + tile.c]);
+        });
+        turned
+    }
+
+    fn back(self, turned: &Batch) -> Batch {
+        let (h, w) = if self.0 & 4 == 0 {
+            (turned.h, turned.w)
+        } else {
+            (turned.w, turned.h)
+        };
+        let mut tile = Batch::zeros(1, h, w, turned.c);
+        let shape = tile.clone();
+        self.each(&shape, |i, j| {
+            tile.data[i..i + turned.c].copy_from_slice(&turned.data[j..j + turned.c]);
+        });
+        tile
+    }
+
+    /// Where each pixel of a tile begins, before and after.
+    fn each(self, tile: &Batch, mut pair: impl FnMut(usize, usize)) {
+        let (h, w, c) = (tile.h, tile.w, tile.c);
+        for y in 0..h {
+            for x in 0..w {
+                let to_y = if self.0 & 2 == 0 { y } else { h - 1 - y };
+                let to_x = if self.0 & 1 == 0 { x } else { w - 1 - x };
+                let to = if self.0 & 4 == 0 {
+                    to_y * w + to_x
+                } else {
+                    to_x * h + to_y
+                };
+                pair((y * w + x) * c, to * c);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::CpuNetwork;
+    use crate::denoise::HALO;
+    use crate::image::{Image, OfImage};
+    use crate::network::fake::Fake;
+
+    fn image(height: usize, width: usize, channels: usize, depth: Depth) -> Image {
+        let values = height * width * channels;
+        let data = (0..values).map(|i| (i * 7919 % 1009) as f32 / 1009.0);
+        Image {
+            height,
+            width,
+            channels,
+            data: data.collect(),
+            depth,
+        }
+    }
+
+    fn denoised(network: &mut dyn Network, image: &Image, options: Options) -> Vec<f32> {
+        let mut pages = OfImage::new(image);
+        let page = pages.next_page().unwrap().unwrap();
+        let mut data = vec![];
+        Denoiser::new(network, options)
+            .unwrap()
+            .denoise(&page, &mut pages, (0.0, 1.0), |band| {
+                let noisy = &image.data[data.len()..][..band.noisy.len()];
+                let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&band.noisy) == bits(noisy));
+                data.extend(band.denoised);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(data.len(), image.data.len());
+        data
+    }
+
+    /// A network whose every weight counts: with the initial ones, outputs are too small to differ.
+    fn strong_network(channels: usize) -> CpuNetwork {
+        let unet = UNet::new(2, channels).unwrap();
+        let mut weights = CpuNetwork::initial(unet, 5).weights();
+        for (name, tensor) in &mut weights.tensors {
+            for (i, value) in tensor.data.iter_mut().enumerate() {
+                *value = if name.ends_with("bias") {
+                    (i % 7) as f32 * 0.02
+                } else {
+                    *value * 12.0
+                };
+            }
+        }
+        CpuNetwork::from_weights(&weights).unwrap()
+    }
+
+    fn assert_close(a: &[f32], b: &[f32]) {
+        let size = a.iter().fold(0_f32, |max, v| max.max(v.abs()));
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            assert!(
+                (a - b).abs() <= 1e-5 * size,
+                "{a} and {b} at {i}, of {size}"
+            );
+        }
+    }
+
+    const WHOLE: Options = Options {
+        padding: Padding::Multiple,
+        tile: Tile::None,
+        max_bytes: u64::MAX,
+        strength: 1.0,
+        ensemble: false,
+    };
+
+    #[test]
+    fn tiles_make_the_whole_page() {
+        for (channels, height, width, side, ensemble) in [
+            (1, 40, 500, 1, false),
+            (1, 450, 33, 64, true),
+            (3, 300, 333, 100, false),
+            (1, 100, 100, 4096, false),
+        ] {
+            let mut network = strong_network(channels);
+            let image = image(height, width, channels, Depth::F32);
+            let whole = denoised(&mut network, &image, Options { ensemble, ..WHOLE });
+            let tile = Tile::Side(side);
+            let options = Options {
+                tile,
+                ensemble,
+                ..WHOLE
+            };
+            assert_close(&whole, &denoised(&mut network, &image, options));
+        }
+    }
+
+    #[test]
+    fn a_smaller_halo_would_not_do() {
+        // What lies just within the halo changes the first pixel that is kept, what lies beyond does
+        // not, in a network in which nothing cancels.
+        let unet = UNet::new(2, 1).unwrap();
+        let parameters = vec![0.05; unet.parameters()];
+        let weights = crate::weights::Weights::from_parameters(&unet, &parameters);
+        let mut network = CpuNetwork::from_weights(&weights).unwrap();
+        let (width, kept) = (512, 256);
+        let mut batch = Batch::zeros(1, 32, width, 1);
+        let before = network.denoise(&batch).unwrap();
+        let mut changes = |x: usize| {
+            (0..32).for_each(|y| batch.data[y * width + x] = 1e6);
+            let after = network.denoise(&batch).unwrap();
+            (0..32).for_each(|y| batch.data[y * width + x] = 0.0);
+            (0..32).any(|y| {
+                (kept..kept + 32).any(|x| before.data[y * width + x] != after.data[y * width + x])
+            })
+        };
+        assert!(changes(kept - HALO));
+        assert!(!changes(kept - HALO - 1));
+    }
+
+    #[test]
+    fn the_memory_decides_how_large_tiles_are() {
+        let image = image(600, 900, 1, Depth::U8);
+        let most = Fake::identity(1).working_bytes(608, 928) + 200_000_000;
+        for max_bytes in [u64::MAX, most, 2_500_000_000] {
+            let mut network = Fake::identity(1);
+            let options = Options {
+                max_bytes,
+                tile: Tile::Auto,
+                ..WHOLE
+            };
+            assert_eq!(denoised(&mut network, &image, options), image.data);
+            let largest = network
+                .seen
+                .iter()
+                .map(|&(_, h, w, _)| h * w)
+                .max()
+                .unwrap();
+            assert!(network.working_bytes(1, largest) < max_bytes);
+            assert_eq!(network.seen.len() == 1, max_bytes >= most, "{max_bytes}");
+        }
+        let mut network = Fake::identity(1);
+        let options = Options {
+            max_bytes: 1_000_000,
+            tile: Tile::Auto,
+            ..WHOLE
+        };
+        let mut pages = OfImage::new(&image);
+        let page = pages.next_page().unwrap().unwrap();
+        let mut denoiser = Denoiser::new(&mut network, options).unwrap();
+        let error = denoiser
+            .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
+            .unwrap_err();
+        assert!(error.to_string().contains("memory: expected"), "{error}");
+    }
+
+    #[test]
+    fn a_page_keeps_its_channels_under_any_network() {
+        let halve: fn(f32) -> f32 = |x| x / 2.0;
+        for (channels, taken, calls) in [
+            (3, 3, 1),
+            (1, 3, 1),
+            (3, 1, 3),
+            (1, 1, 1),
+            (2, 3, 2),
+            (5, 1, 5),
+        ] {
+            let noisy = image(5, 40, channels, Depth::U16);
+            let mut network = Fake::new(taken, halve);
+            let denoised = denoised(&mut network, &noisy, WHOLE);
+            assert_eq!(network.seen, vec![(1, 32, 64, taken); calls]);
+            for (x, y) in noisy.data.iter().zip(&denoised) {
+                assert!((x / 2.0 - y).abs() < 1e-6, "{x} became {y}");
+            }
+        }
+        let error = Denoiser::new(&mut Fake::identity(2), WHOLE).err().unwrap();
+        assert!(error.to_string().contains("expected 1 (grey) or 3 (RGB)"));
+    }
+
+    #[test]
+    fn padding_to_a_square_is_the_references() {
+        let mut network = strong_network(1);
+        let image = image(50, 120, 1, Depth::F32);
+        let batch = image.clone().into_batch();
+        for padding in [Padding::Square, Padding::Multiple] {
+            let want = super::super::denoise(&mut network, &batch, padding).unwrap();
+            let options = Options { padding, ..WHOLE };
+            assert_eq!(denoised(&mut network, &image, options), want.data);
+        }
+    }
+
+    #[test]
+    fn strength_blends_and_nothing_is_nothing() {
+        let noisy = image(9, 9, 3, Depth::F32);
+        for strength in [0.0, 0.25, 1.0] {
+            let mut network = Fake::new(3, |x| x - 0.5);
+            let result = denoised(&mut network, &noisy, Options { strength, ..WHOLE });
+            for (x, y) in noisy.data.iter().zip(&result) {
+                assert!((x - 0.5 * strength - y).abs() < 1e-6);
+            }
+            assert!(strength > 0.0 || result == noisy.data);
+        }
+    }
+
+    #[test]
+    fn values_that_are_no_number_stay_and_spoil_nothing() {
+        let mut noisy = image(40, 40, 1, Depth::F32);
+        let clean = denoised(&mut strong_network(1), &noisy, WHOLE);
+        assert!(clean.iter().all(|value| value.is_finite()));
+        noisy.data[17] = f32::NAN;
+        noisy.data[500] = f32::INFINITY;
+        noisy.data[900] = f32::NEG_INFINITY;
+        let result = denoised(&mut strong_network(1), &noisy, WHOLE);
+        for (i, (x, y)) in noisy.data.iter().zip(&result).enumerate() {
+            assert!(
+                if x.is_finite() {
+                    y.is_finite()
+                } else {
+                    x.to_bits() == y.to_bits()
+                },
+                "{i}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_ensemble_is_the_mean_over_flips_and_turns() {
+        // A network of one direction: its value is that of the row above.
+        let noisy = image(32, 64, 1, Depth::F32);
+        let batch = noisy.clone().into_batch();
+        for turn in 0..8 {
+            let turned = Turn(turn).apply(&batch);
+            assert_eq!(
+                (turned.h, turned.w),
+                if turn < 4 { (32, 64) } else { (64, 32) }
+            );
+            assert_eq!(Turn(turn).back(&turned), batch);
+            assert!(turn == 0 || turned != batch);
+        }
+        let mut network = Fake::new(1, |x| 2.0 * x);
+        let result = denoised(
+            &mut network,
+            &noisy,
+            Options {
+                ensemble: true,
+                ..WHOLE
+            },
+        );
+        assert_eq!(network.seen.len(), 8);
+        for (x, y) in noisy.data.iter().zip(&result) {
+            assert!((2.0 * x - y).abs() < 1e-5);
+        }
+    }
+}

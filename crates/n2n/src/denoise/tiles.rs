@@ -1,0 +1,262 @@
+//! How a page is cut into tiles, so that the network never sees more than there is memory for.
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use super::Padding;
+use crate::error::{Error, Result};
+use crate::image::Page;
+use crate::network::Network;
+use crate::unet::UNet;
+
+/// Pixels that a tile sees beyond the part that is kept of it.
+///
+/// A pixel's value depends on others up to 157 away, but how far to one side depends on where in its
+/// pooling cell it lies. Tiles begin and end at multiples of [`UNet::SIZE_MULTIPLE`], so that their
+/// pooling grid is the whole image's, and from there the network looks exactly this far.
+pub const HALO: usize = 128;
+
+/// Bytes of the program itself, and of the rows on their way from one file and to another.
+const PROGRAM: u64 = 80 << 20;
+
+/// How large tiles are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tile {
+    /// As large as the memory allows; one if it allows that.
+    Auto,
+    /// One, whatever memory it takes.
+    None,
+    /// This many pixels high and wide, without the halo; rounded up to a multiple of 32.
+    Side(usize),
+}
+
+impl FromStr for Tile {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("none", _) => Ok(Self::None),
+            (_, Ok(side)) if side > 0 => Ok(Self::Side(side)),
+            _ => Err(Error::value(
+                "tile",
+                "auto, none or a number of pixels",
+                text,
+            )),
+        }
+    }
+}
+
+/// The cut of one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// Height and width of the page with its padding.
+    pub padded: (usize, usize),
+    /// Height and width of the part of a tile that is kept, multiples of 32.
+    pub kept: (usize, usize),
+}
+
+impl Cut {
+    /// The cut of a page; of `max_bytes` all that the page, its tiles and the network need at once.
+    pub(super) fn new(
+        page: &Page,
+        network: &dyn Network,
+        padding: Padding,
+        tile: Tile,
+        max_bytes: u64,
+    ) -> Result<Self> {
+        let up = |side: usize| side.next_multiple_of(UNet::SIZE_MULTIPLE);
+        let padded = match padding {
+            Padding::Square => (
+                up(page.height.max(page.width)),
+                up(page.height.max(page.width)),
+            ),
+            Padding::Multiple => (up(page.height), up(page.width)),
+        };
+        let whole = Self {
+            padded,
+            kept: padded,
+        };
+        let need = |cut: &Self| cut.bytes(page, network);
+        match (tile, padding) {
+            (Tile::None, _) => Ok(whole),
+            (_, Padding::Square) if need(&whole) > max_bytes => Err(too_little(
+                "a square of the longer side, which is not cut into tiles",
+                need(&whole),
+                max_bytes,
+            )),
+            (_, Padding::Square) => Ok(whole),
+            (Tile::Side(side), _) => Ok(Self {
+                padded,
+                kept: (up(side).min(padded.0), up(side).min(padded.1)),
+            }),
+            (Tile::Auto, _) if need(&whole) <= max_bytes => Ok(whole),
+            (Tile::Auto, _) => whole.largest_within(need, max_bytes),
+        }
+    }
+
+    /// The cut with the fewest pixels for the network that needs no more than `max_bytes`.
+    fn largest_within(self, need: impl Fn(&Self) -> u64, max_bytes: u64) -> Result<Self> {
+        let (rows, columns) = (self.padded.0 / 32, self.padded.1 / 32);
+        let mut best: Option<(u64, Self)> = None;
+        let mut smallest = u64::MAX;
+        for across in 1..=columns {
+            // Tiles of about one size: the network keeps its memory for the next.
+            let width = 32 * columns.div_ceil(across);
+            let cut = |height: usize| Self {
+                kept: (32 * height, width),
+                ..self
+            };
+            smallest = smallest.min(need(&cut(1)));
+            // More rows need more memory: halve until the largest that fits is found.
+            let (mut fits, mut fails) = (0, rows + 1);
+            while fails - fits > 1 {
+                let middle = usize::midpoint(fits, fails);
+                if need(&cut(middle)) <= max_bytes {
+                    fits = middle;
+                } else {
+                    fails = middle;
+                }
+            }
+            if fits > 0 {
+                let even = rows.div_ceil(rows.div_ceil(fits));
+                let found = cut(even);
+                let pixels = found.pixels();
+                if best.is_none_or(|(fewest, _)| pixels < fewest) {
+                    best = Some((pixels, found));
+                }
+            }
+        }
+        best.map(|(_, cut)| cut)
+            .ok_or_else(|| too_little("the smallest tiles of this page", smallest, max_bytes))
+    }
+
+    /// Pixels that the network sees in all.
+    fn pixels(&self) -> u64 {
+        let sum = |kept: usize, padded: usize| -> u64 {
+            spans(kept, padded).map(|(seen, _)| seen.len() as u64).sum()
+        };
+        sum(self.kept.0, self.padded.0) * sum(self.kept.1, self.padded.1)
+    }
+
+    /// Height and width of the largest tile, its halo included.
+    fn seen(&self) -> (usize, usize) {
+        (
+            (self.kept.0 + 2 * HALO).min(self.padded.0),
+            (self.kept.1 + 2 * HALO).min(self.padded.1),
+        )
+    }
+
+    /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles
+    /// sees, and what it gives.
+    fn bytes(&self, page: &Page, network: &dyn Network) -> u64 {
+        let (h, w) = self.seen();
+        let channels = network.architecture().n_channel;
+        // In, out, and each once more when it is turned.
+        let tile = 4 * 4 * (h * w * channels) as u64;
+        let row = 4 * page.row() as u64;
+        // What is seen; before and after of what is kept; and of the band before, which is written as
+        // this is made, both again and what goes into the file.
+        let rows = h.min(page.height) + 5 * self.kept.0.min(page.height);
+        PROGRAM + network.working_bytes(h, w) + tile + row * rows as u64
+    }
+
+    /// The rows of tiles: what each sees of the padded page, and what is kept of it.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        spans(self.kept.0, self.padded.0)
+    }
+
+    /// The columns of tiles, likewise.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        spans(self.kept.1, self.padded.1)
+    }
+}
+
+/// A side of `padded` pixels in steps of `kept`: what a tile sees, and what is kept of it.
+fn spans(kept: usize, padded: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    (0..padded).step_by(kept).map(move |start| {
+        let end = (start + kept).min(padded);
+        let seen = start.saturating_sub(HALO)..(end + HALO).min(padded);
+        (seen, start..end)
+    })
+}
+
+fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    Error::value(
+        "memory",
+        format!("{} MB or more, for {what}", megabytes(needed)),
+        format!("{} MB", megabytes(allowed)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unet::{Kind, Skip};
+
+    /// Which input pixels each output pixel depends on, along one side, from the rows of the network.
+    fn dependencies(length: usize) -> Vec<(usize, usize)> {
+        let join = |a: (usize, usize), b: (usize, usize)| (a.0.min(b.0), a.1.max(b.1));
+        let image: Vec<_> = (0..length).map(|x| (x, x)).collect();
+        let mut current = image.clone();
+        let mut pools: Vec<Vec<(usize, usize)>> = vec![];
+        for layer in UNet::default().layers() {
+            let joined = match layer.skip {
+                None => current,
+                Some(skip) => {
+                    let other = match skip {
+                        Skip::Image => &image,
+                        Skip::Pool(k) => &pools[k - 1],
+                    };
+                    current
+                        .iter()
+                        .zip(other)
+                        .map(|(&a, &b)| join(a, b))
+                        .collect()
+                }
+            };
+            let at = |x: usize| joined[x.min(joined.len() - 1)];
+            current = match layer.kind {
+                Kind::Conv1x1 => joined,
+                Kind::Up2x2 => (0..2 * joined.len()).map(|x| joined[x / 2]).collect(),
+                Kind::Conv3x3 => (0..joined.len())
+                    .map(|x| join(at(x.saturating_sub(1)), at(x + 1)))
+                    .collect(),
+            };
+            if layer.pool {
+                let cells = current.chunks(2);
+                current = cells.map(|cell| join(cell[0], cell[1])).collect();
+                pools.push(current.clone());
+            }
+        }
+        current
+    }
+
+    #[test]
+    fn the_halo_is_how_far_the_network_looks_from_the_edge_of_a_tile() {
+        let found = dependencies(1024);
+        let reach = |x: usize| (x - found[x].0).max(found[x].1 - x);
+        assert_eq!((480..544).map(reach).max(), Some(157));
+        // A tile keeps 512..544.
+        let first = (512..544).map(|x| found[x].0).min().unwrap();
+        let last = (512..544).map(|x| found[x].1).max().unwrap();
+        assert_eq!((512 - first, last - 543), (HALO, HALO));
+        assert_eq!(HALO % UNet::SIZE_MULTIPLE, 0);
+    }
+
+    #[test]
+    fn tiles_lie_on_the_grid_of_the_whole_and_cover_it_once() {
+        for (kept, padded) in [(32, 32), (32, 320), (96, 320), (320, 320), (512, 320)] {
+            let mut next = 0;
+            for (seen, part) in spans(kept, padded) {
+                assert_eq!(part.start, next);
+                next = part.end;
+                assert!([seen.start, seen.end, part.end].iter().all(|x| x % 32 == 0));
+                assert!(seen.start == 0 || part.start - seen.start == HALO);
+                assert!(seen.end == padded || seen.end - part.end == HALO);
+            }
+            assert_eq!(next, padded);
+        }
+    }
+}

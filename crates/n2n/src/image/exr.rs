@@ -1,0 +1,184 @@
+//! OpenEXR: floats, channels with names. Decoded as a whole.
+
+use std::io::{Read as _, Seek, Write};
+
+use ::exr::meta::MetaData;
+use ::exr::meta::attribute::SampleType;
+use ::exr::meta::header::{ImageAttributes, LayerAttributes};
+use ::exr::prelude::{
+    AnyChannel, AnyChannels, FlatSamples, Image, Layer, ReadChannels, ReadLayers, Text, Vec2,
+    WritableImage, f16, read,
+};
+use ::image::metadata::Orientation;
+
+use super::Depth;
+use super::metadata::{Metadata, Native};
+use super::page::{Color, Page};
+use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
+use super::simple::OnePage;
+use super::writer::{Encoded, Raster, Refused};
+
+/// What is copied from file to file.
+#[derive(Debug, Clone)]
+pub(super) struct Attributes {
+    pub(super) image: ImageAttributes,
+    pub(super) layer: LayerAttributes,
+    /// Names and types of the channels, in the order of a pixel's samples.
+    pub(super) channels: Vec<(Text, SampleType)>,
+    pub(super) encoding: ::exr::prelude::Encoding,
+}
+
+/// Reads an OpenEXR file.
+pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
+    let mut bytes = Vec::new();
+    source.take(4 * limits.samples).read_to_end(&mut bytes)?;
+    let claimed = MetaData::read_from_buffered(bytes.as_slice(), false)?;
+    let [header] = claimed.headers.as_slice() else {
+        let layers = claimed.headers.len();
+        return Err(Fault::new(format!(
+            "it has {layers} layers, and one is expected"
+        )));
+    };
+    if header.deep {
+        return Err(Fault::new("it holds deep data"));
+    }
+    let channels = &header.channels.list;
+    let Vec2(width, height) = header.layer_size;
+    check_samples(limits, height, width, channels.len())?;
+    if channels
+        .iter()
+        .any(|channel| channel.sampling != Vec2(1, 1))
+    {
+        return Err(Fault::new("some of its channels are of another size"));
+    }
+    let image = read()
+        .no_deep_data()
+        .largest_resolution_level()
+        .all_channels()
+        .first_valid_layer()
+        .all_attributes()
+        .non_parallel()
+        .from_buffered(std::io::Cursor::new(&bytes))?;
+    let layer = image.layer_data;
+    let found = layer.channel_data.list;
+    if layer.size != Vec2(width, height) {
+        return Err(Fault::new("its layer is not of the size it claims"));
+    }
+    let (order, color, extra) = order(
+        &found
+            .iter()
+            .map(|channel| channel.name.to_string())
+            .collect::<Vec<_>>(),
+    );
+    let mut floats = vec![0.0; height * width * found.len()];
+    for (at, &from) in order.iter().enumerate() {
+        let to = floats.iter_mut().skip(at).step_by(found.len());
+        match &found[from].sample_data {
+            FlatSamples::F16(values) => to.zip(values).for_each(|(to, from)| *to = from.to_f32()),
+            FlatSamples::F32(values) => to.zip(values).for_each(|(to, from)| *to = *from),
+            FlatSamples::U32(_) => return Err(Fault::new("one of its channels holds integers")),
+        }
+    }
+    let kind = |samples: &FlatSamples| match samples {
+        FlatSamples::F16(_) => SampleType::F16,
+        FlatSamples::F32(_) => SampleType::F32,
+        FlatSamples::U32(_) => SampleType::U32,
+    };
+    let attributes = Attributes {
+        image: image.attributes,
+        layer: layer.attributes,
+        channels: order
+            .iter()
+            .map(|&from| (found[from].name.clone(), kind(&found[from].sample_data)))
+            .collect(),
+        encoding: layer.encoding,
+    };
+    let page = Page {
+        height,
+        width,
+        color,
+        extra,
+        depth: Depth::F32,
+        orientation: Orientation::NoTransforms,
+        metadata: Metadata {
+            native: Native::OpenExr(Box::new(attributes)),
+            ..Metadata::default()
+        },
+    };
+    Ok(Box::new(OnePage {
+        whole: Whole::from_floats(page.row(), floats),
+        page: Some(page),
+    }))
+}
+
+/// In which order the channels are a pixel's samples, how many of them are colour, how many not.
+fn order(names: &[String]) -> (Vec<usize>, Color, usize) {
+    let at = |name: &str| names.iter().position(|found| found == name);
+    let (mut order, color) = match (at("R"), at("G"), at("B"), at("Y")) {
+        (Some(r), Some(g), Some(b), _) => (vec![r, g, b], Color::Rgb),
+        (None, None, None, Some(y)) => (vec![y], Color::Grey),
+        _ => {
+            let bands: Vec<usize> = (0..names.len()).filter(|&i| Some(i) != at("A")).collect();
+            let count = bands.len();
+            (bands, Color::Bands(count))
+        }
+    };
+    let rest = (0..names.len())
+        .filter(|i| !order.contains(i))
+        .collect::<Vec<_>>();
+    let extra = rest.len();
+    order.extend(rest);
+    (order, color, extra)
+}
+
+/// Writes the page as OpenEXR; its channels have the names and types they had, or else the usual ones.
+pub(super) fn write(raster: &Raster, out: &mut (impl Write + Seek)) -> Encoded<()> {
+    let page = &raster.page;
+    let samples = page.samples();
+    let native = match &page.metadata.native {
+        Native::OpenExr(attributes) if attributes.channels.len() == samples => Some(attributes),
+        _ => None,
+    };
+    let name = |at: usize| match (page.color, at) {
+        (Color::Grey, 0) => "Y".into(),
+        (Color::Rgb, 0) => "R".into(),
+        (Color::Rgb, 1) => "G".into(),
+        (Color::Rgb, 2) => "B".into(),
+        (color, at) if at == color.channels() => "A".into(),
+        (_, at) => format!("band{at:03}"),
+    };
+    let channels = (0..samples).map(|at| {
+        let values = raster.samples.iter().skip(at).step_by(samples).copied();
+        let (name, kind) = match native {
+            Some(attributes) => attributes.channels[at].clone(),
+            None => (Text::from(name(at).as_str()), SampleType::F32),
+        };
+        AnyChannel::new(
+            name,
+            match kind {
+                SampleType::F16 => FlatSamples::F16(values.map(f16::from_f32).collect()),
+                _ => FlatSamples::F32(values.collect()),
+            },
+        )
+    });
+    let layer = Layer::new(
+        Vec2(page.width, page.height),
+        native.map_or_else(LayerAttributes::default, |found| found.layer.clone()),
+        native.map_or(::exr::prelude::Encoding::FAST_LOSSLESS, |found| {
+            found.encoding
+        }),
+        AnyChannels::sort(channels.collect()),
+    );
+    let mut image = Image::from_layer(layer);
+    if let Some(found) = native {
+        image.attributes = found.image.clone();
+    }
+    image
+        .write()
+        .non_parallel()
+        .to_buffered(out)
+        .map_err(|error| match error {
+            ::exr::error::Error::Io(error) => Refused::Io(error),
+            error => Refused::Page(error.to_string()),
+        })
+}

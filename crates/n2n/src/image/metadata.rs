@@ -1,0 +1,64 @@
+//! What a file says beside its pixels: colour profile, orientation, resolution, descriptions.
+//!
+//! Some of it every format has in its own way, and survives a change of format. The rest is kept as
+//! the format has it, and written back into a file of the same format.
+
+use super::{exr, jpeg, png, tiff};
+
+/// What a file says of a page beside its pixels.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// The ICC colour profile.
+    pub icc: Option<Vec<u8>>,
+    /// An Exif block, which begins with a TIFF header.
+    pub exif: Option<Vec<u8>>,
+    /// Pixels a unit of length.
+    pub resolution: Option<Resolution>,
+    /// Words, or what ImageJ and OME-TIFF keep in their place.
+    pub description: Option<String>,
+    /// What only a file of the same format can hold.
+    pub(super) native: Native,
+}
+
+impl Metadata {
+    /// The colour profile alone, for a picture that is made of the page.
+    pub(crate) fn icc_alone(&self) -> Self {
+        Self {
+            icc: self.icc.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What is copied into a file of the same format, as it is there.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Native {
+    #[default]
+    None,
+    Png(png::Chunks),
+    Jpeg(jpeg::Segments),
+    Tiff(Box<tiff::Tags>),
+    OpenExr(Box<exr::Attributes>),
+}
+
+/// Pixels a unit of length.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Resolution {
+    /// Across.
+    pub x: f64,
+    /// Down.
+    pub y: f64,
+    /// The unit of length.
+    pub unit: ResolutionUnit,
+}
+
+/// The unit of a [`Resolution`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolutionUnit {
+    /// None: only the ratio of `x` and `y` counts.
+    None,
+    /// 2.54 cm.
+    Inch,
+    /// 10 mm.
+    Centimeter,
+}

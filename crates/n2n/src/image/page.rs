@@ -1,0 +1,220 @@
+//! A page: one image of a file, with all its samples, and what the file says of it before they are
+//! decoded. Pages are read row by row, so that one larger than memory is only a long one.
+
+use std::path::Path;
+
+use ::image::metadata::Orientation;
+
+use super::{Depth, Image, Metadata, Reader};
+use crate::error::{Error, Result};
+
+/// One image of a file: everything but its samples.
+///
+/// A sample is 0..1 from integers, and any float from floats. A pixel has `color.channels()` samples
+/// of colour, then `extra` others. Rows are as the file has them: `orientation` is not applied.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Height in pixels, at least 1.
+    pub height: usize,
+    /// Width in pixels, at least 1.
+    pub width: usize,
+    /// What the first samples of a pixel are.
+    pub color: Color,
+    /// Samples of a pixel behind the colour: 1 for transparency.
+    pub extra: usize,
+    /// How the file stores samples.
+    pub depth: Depth,
+    /// How to turn the page upright.
+    pub orientation: Orientation,
+    /// What else the file says.
+    pub metadata: Metadata,
+}
+
+/// What the colour samples of a pixel are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// One grey value.
+    Grey,
+    /// Red, green and blue.
+    Rgb,
+    /// So many values that have nothing to do with each other, as far as denoising goes.
+    Bands(usize),
+}
+
+impl Color {
+    /// Samples of a pixel.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb => 3,
+            Self::Bands(count) => count,
+        }
+    }
+}
+
+impl Page {
+    /// Samples of a pixel, colour and others.
+    pub fn samples(&self) -> usize {
+        self.color.channels() + self.extra
+    }
+
+    /// Samples of a row.
+    pub fn row(&self) -> usize {
+        self.width * self.samples()
+    }
+
+    /// Width and height when turned upright.
+    pub fn upright_size(&self) -> (usize, usize) {
+        if swaps_sides(self.orientation) {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        }
+    }
+}
+
+/// Pages one after the other, each with its rows: a file that is read, or what is made of one.
+pub trait Pages {
+    /// The next page. What has not been read of the one before is skipped.
+    fn next_page(&mut self) -> Result<Option<Page>>;
+
+    /// Appends the samples of the next `count` rows of the current page to `rows`.
+    ///
+    /// # Panics
+    /// If there is no page, or it has not that many rows left.
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()>;
+}
+
+/// An image as the only page of a file.
+pub struct OfImage<'a> {
+    image: &'a Image,
+    given: bool,
+    next: usize,
+}
+
+impl<'a> OfImage<'a> {
+    /// The pages of a file that would hold this image alone.
+    pub fn new(image: &'a Image) -> Self {
+        Self {
+            image,
+            given: false,
+            next: 0,
+        }
+    }
+}
+
+impl Pages for OfImage<'_> {
+    fn next_page(&mut self) -> Result<Option<Page>> {
+        let image = self.image;
+        let given = std::mem::replace(&mut self.given, true);
+        Ok((!given).then(|| Page {
+            height: image.height,
+            width: image.width,
+            color: match image.channels {
+                1 => Color::Grey,
+                3 => Color::Rgb,
+                channels => Color::Bands(channels),
+            },
+            extra: 0,
+            depth: image.depth,
+            orientation: Orientation::NoTransforms,
+            metadata: Metadata::default(),
+        }))
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
+        let row = self.image.width * self.image.channels;
+        rows.extend_from_slice(&self.image.data[self.next * row..][..count * row]);
+        self.next += count;
+        Ok(())
+    }
+}
+
+/// The error for a file that holds no image at all.
+pub(super) fn without_pages(path: &Path) -> Error {
+    Error::Image {
+        path: path.to_path_buf(),
+        reason: "not a readable image: it has no page".into(),
+    }
+}
+
+/// The next page as an image: upright, its colour alone.
+pub(super) fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
+    let Some(page) = reader.next_page()? else {
+        return Ok(None);
+    };
+    reader.check_is_image(&page)?;
+    let (samples, channels) = (page.samples(), page.color.channels());
+    let mut data = Vec::new();
+    reader.read_rows(page.height, &mut data)?;
+    if samples > channels {
+        let pixels = data.len() / samples;
+        for i in 0..pixels {
+            data.copy_within(i * samples..i * samples + channels, i * channels);
+        }
+        data.truncate(pixels * channels);
+    }
+    let image = Image {
+        height: page.height,
+        width: page.width,
+        channels,
+        data,
+        depth: page.depth,
+    };
+    Ok(Some(upright(image, page.orientation)))
+}
+
+/// The image as `orientation` says it is to be seen.
+fn upright(image: Image, orientation: Orientation) -> Image {
+    if orientation == Orientation::NoTransforms {
+        return image;
+    }
+    let (h, w, c) = (image.height, image.width, image.channels);
+    let (height, width) = if swaps_sides(orientation) {
+        (w, h)
+    } else {
+        (h, w)
+    };
+    let mut data = Vec::with_capacity(image.data.len());
+    for y in 0..height {
+        for x in 0..width {
+            let (from_y, from_x) = source(orientation, (h, w), (y, x));
+            data.extend_from_slice(&image.data[(from_y * w + from_x) * c..][..c]);
+        }
+    }
+    Image {
+        height,
+        width,
+        data,
+        ..image
+    }
+}
+
+/// Which pixel of the `h` × `w` stored ones is seen at (`y`, `x`).
+pub(super) fn source(
+    orientation: Orientation,
+    (h, w): (usize, usize),
+    (y, x): (usize, usize),
+) -> (usize, usize) {
+    match orientation {
+        Orientation::NoTransforms => (y, x),
+        Orientation::FlipHorizontal => (y, w - 1 - x),
+        Orientation::FlipVertical => (h - 1 - y, x),
+        Orientation::Rotate180 => (h - 1 - y, w - 1 - x),
+        Orientation::Rotate90 => (h - 1 - x, y),
+        Orientation::Rotate270 => (x, w - 1 - y),
+        Orientation::Rotate90FlipH => (x, y),
+        Orientation::Rotate270FlipH => (h - 1 - x, w - 1 - y),
+    }
+}
+
+/// Whether height becomes width.
+pub(super) fn swaps_sides(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
+}

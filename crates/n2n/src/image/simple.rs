@@ -1,0 +1,126 @@
+//! What the `image` crate decodes at one go: WebP, BMP and the PNM family; and JPEG, once its file has
+//! been looked through.
+
+use ::image::codecs::bmp::BmpDecoder;
+use ::image::codecs::pnm::PnmDecoder;
+use ::image::codecs::webp::WebPDecoder;
+use ::image::{ColorType, ImageDecoder};
+
+use super::metadata::Metadata;
+use super::page::{Color, Page};
+use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
+use super::{Depth, Format, png};
+
+/// Starts to read a WebP, BMP or PNM.
+pub(super) fn decoder(
+    format: Format,
+    source: Box<dyn Source>,
+    limits: Limits,
+) -> Decoded<Box<dyn Decode>> {
+    match format {
+        Format::WebP => {
+            let mut decoder = WebPDecoder::new(source)?;
+            if decoder.has_animation() {
+                return Err(Fault::new("it is an animation"));
+            }
+            let metadata = Metadata {
+                icc: decoder.icc_profile()?,
+                exif: decoder.exif_metadata()?,
+                ..Metadata::default()
+            };
+            decode(decoder, metadata, limits)
+        }
+        Format::Bmp => bmp(source, limits),
+        _ => decode(PnmDecoder::new(source)?, Metadata::default(), limits),
+    }
+}
+
+/// A BMP of up to 8 bits a pixel has a palette, which the decoder gives as red, green and blue; one of
+/// greys alone is a grey image.
+fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
+    /// Where the header says how many bits a pixel has.
+    const BITS: usize = 28;
+    let has_palette = matches!(source.fill_buf()?.get(BITS), Some(1..=8));
+    let mut page = decode_page(BmpDecoder::new(source)?, Metadata::default(), limits)?;
+    if has_palette {
+        page.make_grey();
+    }
+    Ok(Box::new(page))
+}
+
+/// The only page of a file, as a decoder gives it.
+pub(super) fn decode(
+    decoder: impl ImageDecoder,
+    metadata: Metadata,
+    limits: Limits,
+) -> Decoded<Box<dyn Decode>> {
+    Ok(Box::new(decode_page(decoder, metadata, limits)?))
+}
+
+fn decode_page(
+    mut decoder: impl ImageDecoder,
+    metadata: Metadata,
+    limits: Limits,
+) -> Decoded<OnePage> {
+    let (width, height) = decoder.dimensions();
+    let (height, width) = (height as usize, width as usize);
+    let color = decoder.color_type();
+    let samples = usize::from(color.channel_count());
+    check_samples(limits, height, width, samples)?;
+    let depth = match color {
+        ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => Depth::U8,
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => Depth::U16,
+        ColorType::Rgb32F | ColorType::Rgba32F => Depth::F32,
+        other => return Err(Fault::new(format!("its pixels are of type {other:?}"))),
+    };
+    let mut allowed = ::image::Limits::no_limits();
+    allowed.max_alloc = Some(4 * limits.samples);
+    decoder.set_limits(allowed)?;
+    let page = Page {
+        height,
+        width,
+        color: if color.has_color() {
+            Color::Rgb
+        } else {
+            Color::Grey
+        },
+        extra: usize::from(color.has_alpha()),
+        depth,
+        orientation: png::orientation(metadata.exif.as_deref()),
+        metadata,
+    };
+    let mut bytes = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut bytes)?;
+    Ok(OnePage {
+        whole: Whole::from_bytes(depth, page.row(), bytes),
+        page: Some(page),
+    })
+}
+
+/// A decoded file of one page.
+pub(super) struct OnePage {
+    pub(super) page: Option<Page>,
+    pub(super) whole: Whole,
+}
+
+impl OnePage {
+    /// Keeps one channel of an RGB page whose channels are all the same.
+    fn make_grey(&mut self) {
+        if let Some(page) = self.page.as_mut().filter(|page| page.samples() == 3)
+            && self.whole.make_grey()
+        {
+            page.color = Color::Grey;
+        }
+    }
+}
+
+impl Decode for OnePage {
+    fn next_page(&mut self) -> Decoded<Option<Page>> {
+        Ok(self.page.take())
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Decoded<()> {
+        self.whole.read_rows(count, rows);
+        Ok(())
+    }
+}

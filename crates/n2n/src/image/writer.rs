@@ -1,0 +1,384 @@
+//! Writing pages in any format, with all that the format can hold of them. What it cannot hold, pages
+//! or transparency or channels, is an error, and nothing is lost in silence.
+
+use std::io::{Seek, Write};
+use std::path::Path;
+
+use ::image::codecs::bmp::BmpEncoder;
+use ::image::codecs::pnm::PnmEncoder;
+use ::image::codecs::webp::WebPEncoder;
+use ::image::metadata::Orientation;
+use ::image::{ExtendedColorType, ImageEncoder};
+
+use super::metadata::Metadata;
+use super::page::{Color, Page, Pages, source, swaps_sides};
+use super::{Depth, Format, exr, jpeg, png, tiff};
+use crate::error::{Error, Result};
+
+/// How pages are stored in a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoding {
+    /// The format.
+    pub format: Format,
+    /// Bits of a sample; none for those that the page had, or the nearest that the format has.
+    pub depth: Option<Depth>,
+    /// Quality of a JPEG, 1..=100 as libjpeg counts it. Chroma is not subsampled.
+    pub quality: u8,
+}
+
+/// The quality of a JPEG when nothing else is said.
+pub const QUALITY: u8 = 95;
+
+impl Encoding {
+    /// A format at the depth the pages had.
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            depth: None,
+            quality: QUALITY,
+        }
+    }
+
+    /// The encoding for a file of this name.
+    pub fn of_name(path: &Path) -> Result<Self> {
+        let format = Format::of_name(path).ok_or_else(|| Error::Image {
+            path: path.to_path_buf(),
+            reason: format!("an image file is named .{}", super::EXTENSIONS.join(", .")),
+        })?;
+        Ok(Self::new(format))
+    }
+
+    /// The depth that a page of depth `found` is written at.
+    pub fn depth_of(&self, found: Depth) -> Depth {
+        let wanted = self.depth.unwrap_or(found);
+        let depths = self.format.depths();
+        if depths.contains(&wanted) {
+            wanted
+        } else {
+            // The deepest that is not deeper; floats alone where there is nothing else.
+            *depths
+                .iter()
+                .rev()
+                .find(|&&depth| depth < wanted)
+                .unwrap_or(&depths[0])
+        }
+    }
+}
+
+/// Why a page cannot be written; the file is named by the caller.
+pub(super) enum Refused {
+    /// Reading or making the page failed.
+    Source(Error),
+    /// The system refused.
+    Io(std::io::Error),
+    /// The format cannot hold it.
+    Page(String),
+}
+
+/// The result of encoding.
+pub(super) type Encoded<T> = std::result::Result<T, Refused>;
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<::image::ImageError> for Refused {
+    fn from(error: ::image::ImageError) -> Self {
+        match error {
+            ::image::ImageError::IoError(error) => Self::Io(error),
+            error => Self::Page(error.to_string()),
+        }
+    }
+}
+
+/// Writes all pages to `out`, the content of `path`.
+///
+/// Samples are clipped to 0..1 and rounded, but for files of floats.
+pub fn write_pages(
+    pages: &mut dyn Pages,
+    encoding: Encoding,
+    path: &Path,
+    out: &mut (impl Write + Seek),
+) -> Result<()> {
+    encode(pages, encoding, out).map_err(|refused| match refused {
+        Refused::Source(error) => error,
+        Refused::Io(reason) => Error::io(path)(reason),
+        Refused::Page(reason) => Error::Image {
+            path: path.to_path_buf(),
+            reason,
+        },
+    })
+}
+
+fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + Seek)) -> Encoded<()> {
+    let first = pages.next_page()?;
+    let first = first.ok_or_else(|| Refused::Page("there is no page to write".into()))?;
+    let depth = encoding.depth_of(first.depth);
+    let format = encoding.format;
+    if format == Format::Tiff {
+        return tiff::write(pages, first, encoding, out);
+    }
+    check(format, &first)?;
+    match format {
+        Format::Png => png::write(pages, &first, depth, out)?,
+        Format::Jpeg => jpeg::write(&Raster::read(pages, first)?, encoding.quality, out)?,
+        Format::OpenExr => exr::write(&Raster::read(pages, first)?, out)?,
+        _ => write_simply(
+            format,
+            &Raster::read(pages, first)?.upright(format),
+            depth,
+            out,
+        )?,
+    }
+    if pages.next_page()?.is_some() {
+        return Err(Refused::Page(format!(
+            "there are several pages, of which {format:?} holds one; TIFF holds them all"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses what the format cannot hold.
+fn check(format: Format, page: &Page) -> Encoded<()> {
+    let refuse = |what: &str| {
+        let hint = "TIFF holds it";
+        Err(Refused::Page(format!(
+            "{format:?} does not hold {what}; {hint}"
+        )))
+    };
+    if format == Format::OpenExr {
+        return Ok(());
+    }
+    if let Color::Bands(channels) = page.color {
+        return refuse(&format!("{channels} channels"));
+    }
+    match page.extra {
+        0 => Ok(()),
+        1 if !matches!(format, Format::Jpeg) => Ok(()),
+        1 => refuse("transparency"),
+        extra => refuse(&format!("{extra} samples beside the colour")),
+    }
+}
+
+/// A page with all its samples.
+pub(super) struct Raster {
+    pub(super) page: Page,
+    pub(super) samples: Vec<f32>,
+}
+
+impl Raster {
+    fn read(pages: &mut dyn Pages, page: Page) -> Encoded<Self> {
+        let mut samples = Vec::with_capacity(page.height * page.row());
+        pages.read_rows(page.height, &mut samples)?;
+        Ok(Self { page, samples })
+    }
+
+    /// The page turned as its orientation says, for formats that cannot say it.
+    fn upright(self, format: Format) -> Self {
+        let Self { mut page, samples } = self;
+        let orientation = page.orientation;
+        if orientation == Orientation::NoTransforms || format == Format::WebP {
+            return Self { page, samples };
+        }
+        let (h, w, n) = (page.height, page.width, page.samples());
+        (page.width, page.height) = page.upright_size();
+        debug_assert_eq!(page.height == w, swaps_sides(orientation) || h == w);
+        let mut turned = Vec::with_capacity(samples.len());
+        for y in 0..page.height {
+            for x in 0..page.width {
+                let (y, x) = source(orientation, (h, w), (y, x));
+                turned.extend_from_slice(&samples[(y * w + x) * n..][..n]);
+            }
+        }
+        page.orientation = Orientation::NoTransforms;
+        Self {
+            page,
+            samples: turned,
+        }
+    }
+
+    /// The colour type that the `image` crate calls it, at 8 or 16 bits.
+    pub(super) fn color_type(&self, depth: Depth) -> ExtendedColorType {
+        match (depth, self.page.color.channels(), self.page.extra) {
+            (Depth::U8, 1, 0) => ExtendedColorType::L8,
+            (Depth::U8, 1, _) => ExtendedColorType::La8,
+            (Depth::U8, _, 0) => ExtendedColorType::Rgb8,
+            (Depth::U8, ..) => ExtendedColorType::Rgba8,
+            (_, 1, 0) => ExtendedColorType::L16,
+            (_, 1, _) => ExtendedColorType::La16,
+            (_, _, 0) => ExtendedColorType::Rgb16,
+            _ => ExtendedColorType::Rgba16,
+        }
+    }
+}
+
+/// WebP, BMP and PNM, as the `image` crate writes them.
+fn write_simply(
+    format: Format,
+    raster: &Raster,
+    depth: Depth,
+    out: &mut impl Write,
+) -> Encoded<()> {
+    let (w, h) = (raster.page.width as u32, raster.page.height as u32);
+    let color = raster.color_type(depth);
+    let bytes = native_bytes(&raster.samples, depth);
+    let metadata = &raster.page.metadata;
+    match format {
+        Format::WebP => {
+            let mut encoder = WebPEncoder::new_lossless(&mut *out);
+            if let Some(icc) = metadata.icc_for(raster.page.color) {
+                encoder
+                    .set_icc_profile(icc.to_vec())
+                    .map_err(|e| Refused::Page(e.to_string()))?;
+            }
+            if let Some(exif) = metadata.exif_with(raster.page.orientation) {
+                encoder
+                    .set_exif_metadata(exif)
+                    .map_err(|e| Refused::Page(e.to_string()))?;
+            }
+            encoder.write_image(&bytes, w, h, color)?;
+        }
+        Format::Bmp => BmpEncoder::new(out).encode(&bytes, w, h, color)?,
+        _ if raster.page.extra == 0 => write_pgm_or_ppm(raster, depth, out)?,
+        // Only PAM has transparency.
+        _ => PnmEncoder::new(out).write_image(&bytes, w, h, color)?,
+    }
+    Ok(())
+}
+
+/// Binary PGM and PPM, which every program reads. The `image` crate writes them at 8 bits alone, and PAM,
+/// which few programs read, at 16.
+fn write_pgm_or_ppm(raster: &Raster, depth: Depth, out: &mut impl Write) -> std::io::Result<()> {
+    let page = &raster.page;
+    let kind = if page.color.channels() == 1 { 5 } else { 6 };
+    let most = if depth == Depth::U8 { 255 } else { 65535 };
+    write!(out, "P{kind}\n{} {}\n{most}\n", page.width, page.height)?;
+    for &sample in &raster.samples {
+        if depth == Depth::U8 {
+            out.write_all(&[to_u8(sample)])?;
+        } else {
+            out.write_all(&to_u16(sample).to_be_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Samples as integers of the depth, or as floats, in the byte order of this machine.
+pub(super) fn native_bytes(samples: &[f32], depth: Depth) -> Vec<u8> {
+    match depth {
+        Depth::U8 => samples.iter().map(|&x| to_u8(x)).collect(),
+        Depth::U16 => samples
+            .iter()
+            .flat_map(|&x| to_u16(x).to_ne_bytes())
+            .collect(),
+        Depth::F32 => samples.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
+    }
+}
+
+/// `uint8(clip(x·255 + 0.5, 0, 255))`; not a number becomes 0.
+pub(super) fn to_u8(x: f32) -> u8 {
+    // The conversion truncates and saturates, which is the clip.
+    (x * 255.0 + 0.5) as u8
+}
+
+/// As [`to_u8`], of 16 bits.
+pub(super) fn to_u16(x: f32) -> u16 {
+    (x * 65535.0 + 0.5) as u16
+}
+
+impl Metadata {
+    /// The colour profile, if it is for this sort of colour: one for ink is wrong for red, green and
+    /// blue (ICC.1:2022, 7.2.6).
+    pub(super) fn icc_for(&self, color: Color) -> Option<&[u8]> {
+        let wanted: &[u8] = match color {
+            Color::Grey => b"GRAY",
+            Color::Rgb => b"RGB ",
+            Color::Bands(4) => b"CMYK",
+            Color::Bands(_) => return None,
+        };
+        self.icc
+            .as_deref()
+            .filter(|icc| icc.get(16..20) == Some(wanted))
+    }
+
+    /// The Exif block; or one that says the orientation and the description, if there is either to say.
+    pub(super) fn exif_with(&self, orientation: Orientation) -> Option<Vec<u8>> {
+        if self.exif.is_some() {
+            return self.exif.clone();
+        }
+        let words = self
+            .description
+            .as_deref()
+            .filter(|words| !words.is_empty());
+        if orientation == Orientation::NoTransforms && words.is_none() {
+            return None;
+        }
+        // A TIFF header, and a directory of up to two entries of 12 bytes (CIPA DC-008, 4.6.2).
+        let mut entries = Vec::new();
+        let count = 1 + u16::from(words.is_some());
+        let mut behind = Vec::new();
+        if let Some(words) = words {
+            let mut text = words.as_bytes().to_vec();
+            text.push(0);
+            entries.extend([0x01, 0x0E, 0, 2]);
+            entries.extend((text.len() as u32).to_be_bytes());
+            if text.len() > 4 {
+                let offset = 8 + 2 + 12 * u32::from(count) + 4;
+                entries.extend(offset.to_be_bytes());
+                behind = text;
+            } else {
+                text.resize(4, 0);
+                entries.extend(text);
+            }
+        }
+        entries.extend([0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation.to_exif(), 0, 0]);
+        let mut exif = b"MM\0*\0\0\0\x08".to_vec();
+        exif.extend(count.to_be_bytes());
+        exif.extend(entries);
+        exif.extend([0; 4]);
+        exif.extend(behind);
+        Some(exif)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exif_block_that_is_made_says_what_it_is_to_say() {
+        for words in [None, Some("ab"), Some("a longer description")] {
+            let metadata = Metadata {
+                description: words.map(String::from),
+                ..Metadata::default()
+            };
+            let exif = metadata.exif_with(Orientation::Rotate270).unwrap();
+            let found = Orientation::from_exif_chunk(&exif);
+            assert_eq!(found, Some(Orientation::Rotate270));
+            let text = String::from_utf8_lossy(&exif).into_owned();
+            assert!(words.is_none_or(|words| text.contains(&format!("{words}\0"))));
+        }
+        assert!(
+            Metadata::default()
+                .exif_with(Orientation::NoTransforms)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_depth_the_format_lacks_becomes_the_next_lower_one() {
+        let depth = |format, found| Encoding::new(format).depth_of(found);
+        assert_eq!(depth(Format::Png, Depth::F32), Depth::U16);
+        assert_eq!(depth(Format::Jpeg, Depth::U16), Depth::U8);
+        assert_eq!(depth(Format::OpenExr, Depth::U8), Depth::F32);
+        assert_eq!(depth(Format::Tiff, Depth::F32), Depth::F32);
+    }
+}

@@ -1,0 +1,653 @@
+//! Files through a network: one is decoded and one is encoded while the network has a third, so that
+//! its threads do not wait for either.
+//!
+//! Three stages are joined by bounded channels. The reader, a thread, decodes job after job into pieces
+//! of rows. The caller's thread takes them through the network. Each output of a job is a thread that
+//! encodes what comes out. A file that fails ends its own job alone, and leaves no output.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle, scope};
+use std::time::Instant;
+
+use crate::denoise::{Band, Denoiser, Options, Range, Survey};
+use crate::error::{Error, Result};
+use crate::eval::psnr::psnr_db;
+use crate::eval::ssim::ssim;
+use crate::files::write_atomically;
+use crate::image::{Depth, Encoding, Limits, Orientation, Page, Pages, Reader, write_pages};
+use crate::network::Network;
+
+/// A file, and what is made of it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Where the noisy pages are.
+    pub input: Input,
+    /// Where the denoised ones go.
+    pub output: Output,
+    /// Where what was removed goes: of integers with half their range added, of floats as it is.
+    pub residual: Option<PathBuf>,
+    /// Where noisy and denoised go side by side.
+    pub compare: Option<PathBuf>,
+    /// The clean image, put before the two.
+    pub reference: Option<PathBuf>,
+    /// How all of them are stored.
+    pub encoding: Encoding,
+}
+
+/// Where pages come from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A file.
+    File(PathBuf),
+    /// What was read of a stream.
+    Bytes(Arc<[u8]>),
+}
+
+/// Where pages go.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// A file, written whole or not at all.
+    File(PathBuf),
+    /// Memory, to be taken from [`Done::bytes`].
+    Memory,
+}
+
+/// What is the same for all jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// How pages go through the network.
+    pub options: Options,
+    /// Which values are the network's 0 and 1.
+    pub range: Range,
+    /// What a file may ask for.
+    pub limits: Limits,
+}
+
+/// What there is to tell while the jobs run.
+pub enum Event {
+    /// Of a page some rows are done.
+    Progress {
+        /// The job, by its place in the list.
+        job: usize,
+        /// Pages before this one.
+        pages: usize,
+        /// Rows of this page that are done.
+        rows: usize,
+        /// Its height.
+        height: usize,
+    },
+    /// A job has ended; jobs end in their order.
+    Ended {
+        /// The job, by its place in the list.
+        job: usize,
+        /// What became of it.
+        result: Result<Done>,
+    },
+}
+
+/// What was made of a file.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Pages.
+    pub pages: usize,
+    /// Height and width of the first, as stored.
+    pub size: (usize, usize),
+    /// Channels of a pixel of the first page that were denoised.
+    pub channels: usize,
+    /// Its depth, before and after.
+    pub depth: (Depth, Depth),
+    /// The values that became the network's 0 and 1, of integers in 0..1.
+    pub range: (f32, f32),
+    /// Wall time from the first row to the end of the network's work.
+    pub elapsed_s: f64,
+    /// The file, if it was to stay in memory.
+    pub bytes: Option<Vec<u8>>,
+    /// PSNR in dB and SSIM of noisy and of denoised against the reference, of 8 bits.
+    pub scores: Option<[(f64, f64); 2]>,
+}
+
+/// Runs the jobs in their order, and tells `on_event`.
+///
+/// # Errors
+/// A network for other than grey or RGB images. What goes wrong with a job is told, not returned.
+pub fn predict(
+    network: &mut dyn Network,
+    jobs: &[Job],
+    config: &Config,
+    mut on_event: impl FnMut(Event),
+) -> Result<()> {
+    let mut denoiser = Denoiser::new(network, config.options)?;
+    let abandoned = AtomicUsize::new(usize::MAX);
+    scope(|scope| {
+        let (sender, receiver) = sync_channel(PIECES);
+        let abandoned = &abandoned;
+        scope.spawn(move || {
+            for (at, job) in jobs.iter().enumerate() {
+                let end = read(at, job, config, abandoned, &sender);
+                if sender.send(Piece::End(end)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut incoming = Incoming {
+            receiver,
+            rows: Vec::new(),
+            row: 0,
+            bounds: (0.0, 1.0),
+            ended: false,
+        };
+        let mut ending = VecDeque::new();
+        for (at, job) in jobs.iter().enumerate() {
+            let run = run(
+                &mut denoiser,
+                at,
+                job,
+                config,
+                scope,
+                &mut incoming,
+                &mut on_event,
+            );
+            if !incoming.ended {
+                abandoned.store(at, Ordering::Relaxed);
+                incoming.skip_job();
+            }
+            incoming.ended = false;
+            ending.push_back((at, run));
+            // The last outputs may still be written.
+            while ending.len() > 1 {
+                end(ending.pop_front(), &mut on_event);
+            }
+        }
+        end(ending.pop_front(), &mut on_event);
+    });
+    Ok(())
+}
+
+/// Pieces that wait between two stages.
+const PIECES: usize = 4;
+
+/// Samples of a piece, about.
+const PIECE: usize = 1 << 20;
+
+/// What the reader sends.
+enum Piece {
+    Page(Box<Page>, (f32, f32)),
+    Rows(Vec<f32>),
+    End(Result<()>),
+}
+
+/// The error of a stage whose neighbour has gone; the neighbour's own is what is told.
+fn stopped() -> Error {
+    Error::Engine {
+        reason: "stopped".into(),
+    }
+}
+
+fn open(input: &Input, limits: Limits) -> Result<Reader> {
+    match input {
+        Input::File(path) => Reader::open(path, limits),
+        Input::Bytes(bytes) => Reader::from_bytes(Path::new("-"), Arc::clone(bytes), limits),
+    }
+}
+
+/// Reads the pages of a job and sends them.
+fn read(
+    at: usize,
+    job: &Job,
+    config: &Config,
+    abandoned: &AtomicUsize,
+    sender: &SyncSender<Piece>,
+) -> Result<()> {
+    let send = |piece| sender.send(piece).map_err(|_| stopped());
+    let mut reader = open(&job.input, config.limits)?;
+    let mut survey = None;
+    while let Some(page) = reader.next_page()? {
+        if survey.is_none() && config.range.needs_survey(page.depth) {
+            survey = Some(Survey::of(&mut open(&job.input, config.limits)?)?);
+        }
+        let bounds = config.range.bounds(page.depth, survey.as_ref());
+        let (height, row) = (page.height, page.row());
+        send(Piece::Page(Box::new(page), bounds))?;
+        let at_once = (PIECE / row).clamp(1, height);
+        let mut left = height;
+        while left > 0 {
+            if abandoned.load(Ordering::Relaxed) == at {
+                return Err(stopped());
+            }
+            let count = left.min(at_once);
+            left -= count;
+            let mut rows = Vec::with_capacity(count * row);
+            reader.read_rows(count, &mut rows)?;
+            send(Piece::Rows(rows))?;
+        }
+    }
+    Ok(())
+}
+
+/// The reader's pages, for the network.
+struct Incoming {
+    receiver: Receiver<Piece>,
+    /// Rows that have come and are not yet taken.
+    rows: Vec<f32>,
+    /// The samples of a row, and the bounds, of the current page.
+    row: usize,
+    bounds: (f32, f32),
+    /// Whether the end of the current job has come.
+    ended: bool,
+}
+
+impl Incoming {
+    fn skip_job(&mut self) {
+        while !matches!(self.receiver.recv(), Ok(Piece::End(_)) | Err(_)) {}
+        self.rows.clear();
+    }
+
+    fn end(&mut self, result: Result<()>) -> Error {
+        self.ended = true;
+        result.err().unwrap_or_else(stopped)
+    }
+}
+
+impl Pages for Incoming {
+    fn next_page(&mut self) -> Result<Option<Page>> {
+        self.rows.clear();
+        loop {
+            match self.receiver.recv() {
+                Ok(Piece::Page(page, bounds)) => {
+                    (self.row, self.bounds) = (page.row(), bounds);
+                    return Ok(Some(*page));
+                }
+                Ok(Piece::Rows(_)) => {}
+                Ok(Piece::End(Ok(()))) => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Ok(Piece::End(failed)) => return Err(self.end(failed)),
+                Err(_) => return Err(self.end(Ok(()))),
+            }
+        }
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
+        let mut wanted = count * self.row;
+        loop {
+            let now = wanted.min(self.rows.len());
+            rows.extend(self.rows.drain(..now));
+            wanted -= now;
+            if wanted == 0 {
+                return Ok(());
+            }
+            match self.receiver.recv() {
+                Ok(Piece::Rows(more)) => self.rows = more,
+                Ok(Piece::End(failed)) => return Err(self.end(failed)),
+                Ok(Piece::Page(..)) | Err(_) => return Err(self.end(Ok(()))),
+            }
+        }
+    }
+}
+
+/// What became of a job: what is known once the network is done, and the outputs that are being
+/// written.
+struct Run<'scope> {
+    result: Result<Done>,
+    outputs: Vec<ScopedJoinHandle<'scope, Result<Written>>>,
+}
+
+/// What an output has to tell.
+#[derive(Default)]
+struct Written {
+    bytes: Option<Vec<u8>>,
+    scores: Option<[(f64, f64); 2]>,
+}
+
+/// Takes one job through the network.
+fn run<'scope>(
+    denoiser: &mut Denoiser<'_>,
+    at: usize,
+    job: &'scope Job,
+    config: &Config,
+    scope: &'scope Scope<'scope, '_>,
+    incoming: &mut Incoming,
+    on_event: &mut impl FnMut(Event),
+) -> Run<'scope> {
+    let mut outputs = Outputs {
+        senders: Vec::new(),
+        handles: Vec::new(),
+    };
+    let mut start = None;
+    let mut denoise = || {
+        let mut done: Option<Done> = None;
+        while let Some(page) = incoming.next_page()? {
+            start.get_or_insert_with(Instant::now);
+            let bounds = incoming.bounds;
+            if done.is_none() {
+                outputs.start(job, config.limits, scope);
+            }
+            let done = done.get_or_insert_with(|| Done {
+                pages: 0,
+                size: (page.height, page.width),
+                channels: page.color.channels(),
+                depth: (page.depth, job.encoding.depth_of(page.depth)),
+                range: bounds,
+                elapsed_s: 0.0,
+                bytes: None,
+                scores: None,
+            });
+            outputs.send(&Made::Page(Arc::new(page.clone()), bounds))?;
+            let mut rows = 0;
+            denoiser.denoise(&page, incoming, bounds, |band| {
+                rows += band.noisy.len() / page.row();
+                on_event(Event::Progress {
+                    job: at,
+                    pages: done.pages,
+                    rows,
+                    height: page.height,
+                });
+                outputs.send(&Made::Band(Arc::new(band)))
+            })?;
+            done.pages += 1;
+        }
+        let mut done = done.ok_or_else(|| Error::Engine {
+            reason: "there is no page in it".into(),
+        })?;
+        done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
+        outputs.send(&Made::End)?;
+        Ok(done)
+    };
+    let result = denoise();
+    // An output that has not been told the end gives up.
+    drop(outputs.senders);
+    Run {
+        result,
+        outputs: outputs.handles,
+    }
+}
+
+/// Waits for the outputs of a job and tells what became of it.
+fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
+    let Some((
+        job,
+        Run {
+            mut result,
+            outputs,
+        },
+    )) = ended
+    else {
+        return;
+    };
+    for output in outputs {
+        match (output.join(), &mut result) {
+            (Ok(Ok(written)), Ok(done)) => {
+                done.bytes = done.bytes.take().or(written.bytes);
+                done.scores = done.scores.or(written.scores);
+            }
+            // Stopped because the job had failed.
+            (Ok(_), Err(error)) if !is_stopped(error) => {}
+            (Ok(Ok(_)), Err(_)) => {}
+            // The reason why an output failed is why its job did.
+            (Ok(Err(error)), result) => {
+                if !is_stopped(&error) || result.is_ok() {
+                    *result = Err(error);
+                }
+            }
+            (Err(_), result) => {
+                *result = Err(Error::Engine {
+                    reason: "encoding panicked".into(),
+                });
+            }
+        }
+    }
+    on_event(Event::Ended { job, result });
+}
+
+fn is_stopped(error: &Error) -> bool {
+    matches!(error, Error::Engine { reason } if reason == "stopped")
+}
+
+/// What the network's stage sends to each output.
+#[derive(Clone)]
+enum Made {
+    Page(Arc<Page>, (f32, f32)),
+    Band(Arc<Band>),
+    End,
+}
+
+/// The outputs of a job.
+struct Outputs<'scope> {
+    senders: Vec<SyncSender<Made>>,
+    handles: Vec<ScopedJoinHandle<'scope, Result<Written>>>,
+}
+
+impl<'scope> Outputs<'scope> {
+    /// Starts a thread for each output of the job.
+    fn start(&mut self, job: &'scope Job, limits: Limits, scope: &'scope Scope<'scope, '_>) {
+        let mut output = |part: Part, output: Output| {
+            // Nothing waits between the two: a band may be a good part of a page.
+            let (sender, receiver) = sync_channel(0);
+            self.senders.push(sender);
+            self.handles.push(scope.spawn(move || {
+                let mut made = Outgoing {
+                    receiver,
+                    part,
+                    encoding: job.encoding,
+                    limits,
+                    page: None,
+                    ready: VecDeque::new(),
+                    clean: None,
+                    seen: None,
+                };
+                made.write(&output)
+            }));
+        };
+        output(Part::Denoised, job.output.clone());
+        if let Some(path) = &job.residual {
+            output(Part::Residual, Output::File(path.clone()));
+        }
+        if let Some(path) = &job.compare {
+            let part = Part::Compared(job.reference.clone());
+            output(part, Output::File(path.clone()));
+        }
+    }
+
+    fn send(&self, made: &Made) -> Result<()> {
+        let sent = self
+            .senders
+            .iter()
+            .all(|sender| sender.send(made.clone()).is_ok());
+        sent.then_some(()).ok_or_else(stopped)
+    }
+}
+
+/// What an output shows.
+enum Part {
+    Denoised,
+    Residual,
+    /// Side by side, behind the reference if there is one.
+    Compared(Option<PathBuf>),
+}
+
+/// The network's pages, for one output.
+struct Outgoing {
+    receiver: Receiver<Made>,
+    part: Part,
+    encoding: Encoding,
+    limits: Limits,
+    /// The page as it was, and its bounds.
+    page: Option<(Arc<Page>, (f32, f32))>,
+    ready: VecDeque<f32>,
+    clean: Option<Reader>,
+    /// Clean, noisy and denoised in 8 bits, for the scores.
+    seen: Option<[Vec<u8>; 3]>,
+}
+
+impl Outgoing {
+    fn write(&mut self, output: &Output) -> Result<Written> {
+        let encoding = self.encoding;
+        let mut written = Written::default();
+        match output {
+            Output::File(path) => {
+                write_atomically(path, |out| write_pages(self, encoding, path, out))?;
+            }
+            Output::Memory => {
+                let mut out = std::io::Cursor::new(Vec::new());
+                write_pages(self, encoding, Path::new("-"), &mut out)?;
+                written.bytes = Some(out.into_inner());
+            }
+        }
+        if let (Some([clean, noisy, denoised]), Some((page, _))) = (&self.seen, &self.page) {
+            let score = |image: &[u8]| {
+                let (h, w, c) = (page.height, page.width, page.color.channels());
+                Ok::<_, Error>((psnr_db(clean, image), ssim(clean, image, h, w, c)?))
+            };
+            written.scores = Some([score(noisy)?, score(denoised)?]);
+        }
+        Ok(written)
+    }
+
+    /// The rows of a band as this output shows them.
+    fn show(&mut self, band: &Band) -> Result<()> {
+        let Some((page, (low, high))) = self.page.clone() else {
+            return Err(stopped());
+        };
+        let (samples, channels) = (page.samples(), page.color.channels());
+        let half = if page.depth == Depth::F32 { 0.0 } else { 0.5 };
+        // What has fewer bits afterwards keeps its range, not its values.
+        let narrow = self.encoding.depth_of(page.depth) < page.depth;
+        let value = |value: f32| {
+            if narrow {
+                (value - low) / (high - low)
+            } else {
+                value
+            }
+        };
+        match self.part {
+            Part::Denoised if !narrow => self.ready.extend(&band.denoised),
+            Part::Denoised => {
+                for pixel in band.denoised.chunks_exact(samples) {
+                    self.ready
+                        .extend(pixel[..channels].iter().map(|&x| value(x)));
+                    self.ready.extend(&pixel[channels..]);
+                }
+            }
+            Part::Residual => {
+                let pixels = band.noisy.chunks_exact(samples);
+                for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {
+                    let removed = noisy.iter().zip(denoised).take(channels);
+                    self.ready.extend(removed.map(|(n, d)| half + (n - d)));
+                    self.ready.extend(&noisy[channels..]);
+                }
+            }
+            Part::Compared(_) => {
+                let count = band.noisy.len() / page.row();
+                let mut clean = Vec::new();
+                if let Some(reader) = &mut self.clean {
+                    reader.read_rows(count, &mut clean)?;
+                }
+                for y in 0..count {
+                    for rows in [&clean, &band.noisy, &band.denoised] {
+                        let row = rows.chunks_exact(page.row()).nth(y);
+                        for pixel in row.unwrap_or_default().chunks_exact(samples) {
+                            self.ready
+                                .extend(pixel[..channels].iter().map(|&x| value(x)));
+                        }
+                    }
+                }
+                if let Some(seen) = &mut self.seen {
+                    for (seen, rows) in seen.iter_mut().zip([&clean, &band.noisy, &band.denoised]) {
+                        for pixel in rows.chunks_exact(samples) {
+                            let bits = |x: &f32| ((x - low) / (high - low) * 255.0 + 0.5) as u8;
+                            seen.extend(pixel[..channels].iter().map(bits));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The page with noisy and denoised side by side.
+    fn beside(&mut self, page: &Page) -> Result<Page> {
+        let mut across = 2;
+        if let Part::Compared(Some(path)) = &self.part {
+            if self.clean.is_none() {
+                self.clean = Some(Reader::open(path, self.limits)?);
+            }
+            let clean = self
+                .clean
+                .as_mut()
+                .map(Pages::next_page)
+                .transpose()?
+                .flatten();
+            let fits = clean.as_ref().is_some_and(|clean| {
+                (clean.height, clean.width, clean.samples())
+                    == (page.height, page.width, page.samples())
+            });
+            if !fits {
+                return Err(Error::Image {
+                    path: path.clone(),
+                    reason: format!(
+                        "expected an image of {}x{} pixels with {} channels, as the noisy one, to \
+                         compare it with",
+                        page.width,
+                        page.height,
+                        page.samples()
+                    ),
+                });
+            }
+            across = 3;
+            let fits_memory = (page.height * page.row()) as u64 <= self.limits.samples;
+            self.seen = fits_memory.then(<[Vec<u8>; 3]>::default);
+        }
+        Ok(Page {
+            width: across * page.width,
+            extra: 0,
+            orientation: Orientation::NoTransforms,
+            metadata: page.metadata.icc_alone(),
+            ..page.clone()
+        })
+    }
+}
+
+impl Pages for Outgoing {
+    fn next_page(&mut self) -> Result<Option<Page>> {
+        loop {
+            match self.receiver.recv() {
+                Ok(Made::Page(page, bounds)) => {
+                    self.page = Some((Arc::clone(&page), bounds));
+                    return Ok(Some(match self.part {
+                        Part::Compared(_) => self.beside(&page)?,
+                        _ => Page::clone(&page),
+                    }));
+                }
+                Ok(Made::Band(_)) => {}
+                Ok(Made::End) => return Ok(None),
+                Err(_) => return Err(stopped()),
+            }
+        }
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
+        let Some((page, _)) = &self.page else {
+            return Err(stopped());
+        };
+        let row = match &self.part {
+            Part::Compared(reference) => {
+                let across = if reference.is_some() { 3 } else { 2 };
+                across * page.width * page.color.channels()
+            }
+            _ => page.row(),
+        };
+        while self.ready.len() < count * row {
+            match self.receiver.recv() {
+                Ok(Made::Band(band)) => self.show(&band)?,
+                _ => return Err(stopped()),
+            }
+        }
+        rows.extend(self.ready.drain(..count * row));
+        Ok(())
+    }
+}

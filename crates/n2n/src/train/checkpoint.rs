@@ -1,0 +1,195 @@
+//! The file a run is resumed from: the weights, as any program reads them, and beside them all that
+//! the next step depends on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::network::State;
+use crate::weights::Weights;
+
+/// The metadata entry with the [`Progress`].
+const PROGRESS: &str = "training.progress";
+/// The metadata entry with the steps that Adam has counted.
+const STEPS: &str = "training.adam_steps";
+
+/// How far a run has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The epoch under way, counted from 1.
+    pub epoch: usize,
+    /// Steps taken in it.
+    pub iteration: usize,
+    /// Steps taken in all.
+    pub steps: u64,
+    /// Whether the run is over.
+    pub finished: bool,
+    /// Time the run has taken so far.
+    pub elapsed_s: f64,
+    /// The best score of a snapshot so far; the higher the better.
+    pub best: Option<f64>,
+    /// Losses not yet written to the table of losses.
+    pub pending: Pending,
+    /// The data set's fingerprint.
+    pub images: u64,
+    /// What computes.
+    pub device: String,
+    /// Lengths of the run's logs in bytes, by name.
+    pub logs: BTreeMap<String, u64>,
+}
+
+/// Sums over the steps since the last row of the table of losses.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Pending {
+    /// Steps.
+    pub steps: u64,
+    /// Their time, with the wait for their batches.
+    pub elapsed_s: f64,
+    /// The wait for their batches alone.
+    pub waited_s: f64,
+    /// Sum of their `loss1`.
+    pub loss1: f64,
+    /// Sum of their `loss2`.
+    pub loss2: f64,
+    /// Sum of their `loss_full`.
+    pub loss_full: f64,
+}
+
+/// Writes a checkpoint, whole or not at all. Read as weights it is the average of the weights if
+/// there is one, and the weights otherwise; `metadata` says how they came about.
+pub fn write(
+    path: &Path,
+    state: &State,
+    progress: &Progress,
+    metadata: BTreeMap<String, String>,
+) -> Result<()> {
+    let mut weights = state.average.as_ref().unwrap_or(&state.weights).clone();
+    weights.metadata = metadata;
+    let text = serde_json::to_string(progress).expect("numbers and texts");
+    weights.metadata.insert(PROGRESS.into(), text);
+    (weights.metadata).insert(STEPS.into(), state.steps.to_string());
+    let raw = state
+        .average
+        .is_some()
+        .then_some(("weights", &state.weights));
+    let parts = [("first", &state.first), ("second", &state.second)];
+    let training = parts.into_iter().chain(raw).flat_map(|(part, of)| {
+        let tensors = of.tensors.iter();
+        tensors.map(move |(name, tensor)| (format!("{part}.{name}"), tensor.clone()))
+    });
+    weights.write_with_training(training.collect(), path)
+}
+
+/// Reads what [`write`] wrote.
+pub fn read(path: &Path) -> Result<(State, Progress)> {
+    let wrong = |reason: String| Error::Weights {
+        path: path.into(),
+        reason,
+    };
+    let (shown, mut training) = Weights::read_with_training(path)?;
+    let text = |key| {
+        let found = shown.metadata.get(key);
+        found.ok_or_else(|| wrong(format!("no {key:?} in its metadata: it is no checkpoint")))
+    };
+    let progress = serde_json::from_str(text(PROGRESS)?)
+        .map_err(|error| wrong(format!("the metadata {PROGRESS:?}: {error}")))?;
+    let steps = text(STEPS)?.parse();
+    let steps =
+        steps.map_err(|_| wrong(format!("the metadata {STEPS:?}: expected a whole number")))?;
+    let mut part = |part: &str| {
+        let (own, rest) = std::mem::take(&mut training)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(name, _)| name.starts_with(part));
+        training = rest;
+        let bare = |(name, tensor): (String, _)| (name[part.len()..].to_owned(), tensor);
+        Weights {
+            tensors: own.into_iter().map(bare).collect(),
+            metadata: BTreeMap::new(),
+        }
+    };
+    let (first, second, raw) = (part("first."), part("second."), part("weights."));
+    let shown = Weights {
+        metadata: BTreeMap::new(),
+        ..shown
+    };
+    let (weights, average) = if raw.tensors.is_empty() {
+        (shown, None)
+    } else {
+        (raw, Some(shown))
+    };
+    let state = State {
+        weights,
+        first,
+        second,
+        steps,
+        average,
+    };
+    Ok((state, progress))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::CpuNetwork;
+    use crate::network::Network;
+    use crate::unet::UNet;
+
+    fn progress() -> Progress {
+        Progress {
+            epoch: 3,
+            iteration: 17,
+            steps: 217,
+            finished: false,
+            elapsed_s: 1.0 / 3.0,
+            best: Some(28.123_456_789),
+            pending: Pending {
+                steps: 17,
+                loss1: 0.1 + 0.2,
+                ..Pending::default()
+            },
+            images: u64::MAX,
+            device: "cpu".into(),
+            logs: BTreeMap::from([("train.log".to_string(), 123)]),
+        }
+    }
+
+    fn state(average: bool) -> State {
+        let weights = |seed| CpuNetwork::initial(UNet::new(2, 1).unwrap(), seed).weights();
+        State {
+            weights: weights(1),
+            first: weights(2),
+            second: weights(3),
+            steps: 217,
+            average: average.then(|| weights(4)),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_is_a_weight_file_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latest.safetensors");
+        for average in [false, true] {
+            let state = state(average);
+            let metadata = BTreeMap::from([("noise".to_string(), "gauss25".to_string())]);
+            write(&path, &state, &progress(), metadata).unwrap();
+            let (read_state, read_progress) = read(&path).unwrap();
+            assert!(read_state == state);
+            assert_eq!(read_progress, progress());
+            let weights = Weights::read(&path).unwrap();
+            let expected = state.average.unwrap_or(state.weights);
+            assert!(weights.tensors == expected.tensors);
+            assert_eq!(weights.metadata["noise"], "gauss25");
+        }
+    }
+
+    #[test]
+    fn a_weight_file_is_no_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        state(false).weights.write(&path).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("no checkpoint"), "{error}");
+    }
+}

@@ -1,0 +1,256 @@
+//! The page of a run: curves, pictures and settings in one file that needs nothing beside it.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{Cursor, Write as _};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::{Error, Result};
+use crate::eval::Set;
+use crate::files;
+use crate::image::{Encoding, Format, Image};
+use crate::train::chart::Chart;
+use crate::train::config::Config;
+use crate::train::folder::{CONFIG, HELD_OUT, LOSSES, RunFolder};
+use crate::train::run::LossRow;
+
+/// Side of the shown parts of pictures, in pixels.
+const SHOWN: usize = 192;
+/// Pictures of a set.
+const PICTURES: usize = 5;
+
+const STYLE: &str = include_str!("page.css");
+
+/// Writes the page from what lies in the folder; an epoch has `iterations` steps.
+pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<()> {
+    let losses = read_losses(&folder.path().join(LOSSES))?;
+    let set = Set::Bsd300.name();
+    let scores = read_table(&folder.path().join(format!("validation/A_log_{set}.csv")))?;
+    let held_out = read_table(&folder.path().join(HELD_OUT))?;
+
+    let name = escaped(&config.log_name);
+    let mut body = format!("<header><h1>{name}</h1><p>{}</p></header>", summary(config));
+    body += &facts(&losses, &scores, &held_out);
+    body += "<h2>Curves <small>over epochs</small></h2><div class=\"charts\">";
+    for chart in charts(&losses, &scores, &held_out, iterations) {
+        body += &chart.figure();
+    }
+    body += "</div>";
+    body += &pictures(folder, &scores, &held_out)?;
+    let path = folder.path().join(CONFIG);
+    let settings = escaped(&fs::read_to_string(&path).map_err(Error::io(&path))?);
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = write!(
+        body,
+        "<h2>Settings</h2><pre>{settings}</pre>\
+         <footer>n2n {version} · `n2n train --config` repeats the run from its config.toml</footer>"
+    );
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{name} · n2n</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+    );
+    let path = folder.page();
+    files::write_atomically(&path, |file| {
+        file.write_all(page.as_bytes()).map_err(Error::io(&path))
+    })
+}
+
+fn summary(config: &Config) -> String {
+    let length = match config.time_budget {
+        Some(budget) => format!("for {budget}"),
+        None => format!("for {} epochs", config.n_epoch),
+    };
+    let frozen = if config.frozen_noise { ", frozen" } else { "" };
+    format!(
+        "noise <b>{}{frozen}</b> · {} patches of {} pixels a step · {length} · network of {} \
+         channels · seed {}",
+        config.noise, config.batchsize, config.patchsize, config.n_feature, config.seed
+    )
+}
+
+/// The numbers one looks for first.
+fn facts(losses: &[LossRow], scores: &[Vec<f64>], held_out: &[Vec<f64>]) -> String {
+    let mut facts = vec![];
+    let mut fact = |name: &str, value: String| {
+        facts.push(format!("<div><dt>{name}</dt><dd>{value}</dd></div>"));
+    };
+    let best = |table: &[Vec<f64>], column: usize, sign: f64| {
+        let of = |row: &&Vec<f64>| sign * row[column];
+        let best = table.iter().max_by(|a, b| of(a).total_cmp(&of(b)));
+        best.map(|row| (row[column], row[0]))
+    };
+    if let Some(last) = scores.last() {
+        fact("PSNR", format!("{:.2} dB", last[1]));
+        fact("SSIM", format!("{:.4}", last[2]));
+    }
+    if let Some((psnr, epoch)) = best(scores, 1, 1.0) {
+        fact(
+            "best PSNR",
+            format!("{psnr:.2} dB <small>epoch {epoch}</small>"),
+        );
+    }
+    if let Some((loss, epoch)) = best(held_out, 3, -1.0) {
+        fact(
+            "best held-out loss",
+            format!("{loss:.6} <small>epoch {epoch}</small>"),
+        );
+    }
+    if let Some(last) = losses.last() {
+        fact("loss", format!("{:.6}", last.loss_full));
+        fact("steps", last.step.to_string());
+        fact("rate", format!("{:.2} steps/s", last.steps_per_s));
+        let elapsed = std::time::Duration::from_secs(last.elapsed_s as u64);
+        fact("time", humantime::format_duration(elapsed).to_string());
+    }
+    format!("<dl>{}</dl>", facts.concat())
+}
+
+fn charts<'a>(
+    losses: &[LossRow],
+    scores: &[Vec<f64>],
+    held_out: &[Vec<f64>],
+    iterations: usize,
+) -> Vec<Chart<'a>> {
+    let line = |value: fn(&LossRow) -> f64| {
+        let points = losses.iter();
+        points
+            .map(|row| (row.step as f64 / iterations as f64, value(row)))
+            .collect()
+    };
+    let column = |table: &[Vec<f64>], column: usize| {
+        let points = table.iter();
+        points.map(|row| (row[0], row[column])).collect()
+    };
+    let chart = |title, logarithmic, series| Chart {
+        title,
+        logarithmic,
+        series,
+    };
+    vec![
+        chart(
+            "Loss",
+            true,
+            vec![
+                ("full", line(|row| row.loss_full)),
+                ("reconstruction", line(|row| row.loss1)),
+                ("regulariser", line(|row| row.loss2)),
+            ],
+        ),
+        chart("PSNR in dB", false, vec![("BSD300", column(scores, 1))]),
+        chart("SSIM", false, vec![("BSD300", column(scores, 2))]),
+        chart(
+            "Held-out loss",
+            true,
+            vec![
+                ("full", column(held_out, 3)),
+                ("reconstruction", column(held_out, 1)),
+                ("regulariser", column(held_out, 2)),
+            ],
+        ),
+        chart(
+            "Learning rate",
+            false,
+            vec![("rate", line(|row| row.learning_rate))],
+        ),
+        chart("Λ", false, vec![("Λ", line(|row| row.lambda))]),
+        chart(
+            "Speed in steps per second",
+            false,
+            vec![("steps/s", line(|row| row.steps_per_s))],
+        ),
+    ]
+}
+
+/// The middles of the pictures of the last snapshot.
+fn pictures(folder: &RunFolder, scores: &[Vec<f64>], held_out: &[Vec<f64>]) -> Result<String> {
+    let (set, table) = if scores.is_empty() {
+        ("held_out", held_out)
+    } else {
+        (Set::Bsd300.name(), scores)
+    };
+    let Some(epoch) = table.last().map(|row| row[0] as usize) else {
+        return Ok(String::new());
+    };
+    let mut html = format!(
+        "<h2>Pictures <small>middles, {SHOWN} pixels wide at most, after epoch {epoch}</small></h2>\
+         <div class=\"pictures\">"
+    );
+    for index in 0..PICTURES {
+        html += "<div class=\"row\">";
+        let [clean, noisy, denoised] = folder.pictures(set, index, epoch);
+        for (kind, path) in [("noisy", noisy), ("denoised", denoised), ("clean", clean)] {
+            if path.exists() {
+                let uri = picture(&path)?;
+                let _ = write!(
+                    html,
+                    "<figure><img alt=\"{kind}\" src=\"{uri}\"><figcaption>{kind}</figcaption></figure>"
+                );
+            }
+        }
+        html += "</div>";
+    }
+    Ok(html + "</div>")
+}
+
+/// The middle of a picture as a data URI.
+fn picture(path: &Path) -> Result<String> {
+    let image = Image::read(path)?;
+    let (height, width) = (image.height.min(SHOWN), image.width.min(SHOWN));
+    let (top, left) = ((image.height - height) / 2, (image.width - width) / 2);
+    let row = image.width * image.channels;
+    let shown = (top..top + height).flat_map(|y| {
+        let from = y * row + left * image.channels;
+        image.data[from..from + width * image.channels]
+            .iter()
+            .copied()
+    });
+    let middle = Image {
+        height,
+        width,
+        channels: image.channels,
+        data: shown.collect(),
+        depth: image.depth,
+    };
+    let mut png = Cursor::new(vec![]);
+    middle.encode(Encoding::new(Format::Png), path, &mut png)?;
+    let png = STANDARD.encode(png.into_inner());
+    Ok(format!("data:image/png;base64,{png}"))
+}
+
+fn read_losses(path: &Path) -> Result<Vec<LossRow>> {
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    let file = File::open(path).map_err(Error::io(path))?;
+    csv::Reader::from_reader(file)
+        .deserialize()
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| Error::io(path)(error.into()))
+}
+
+/// A table of numbers without names; rows that are something else are left out.
+fn read_table(path: &Path) -> Result<Vec<Vec<f64>>> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        text => text.map_err(Error::io(path))?,
+    };
+    let row = |line: &str| {
+        let numbers = line.split(',').map(|number| number.parse().ok());
+        numbers.collect::<Option<Vec<f64>>>()
+    };
+    let mut rows: Vec<_> = text.lines().filter_map(row).collect();
+    let columns = rows.last().map_or(0, Vec::len);
+    rows.retain(|row| row.len() == columns && columns >= 3);
+    Ok(rows)
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

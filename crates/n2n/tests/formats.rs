@@ -1,0 +1,442 @@
+//! Files that other programs wrote, in every format and layout, held against the formula their
+//! samples were made by: `tests/golden/images/make_formats.py`.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use n2n::image::{
+    Color, Depth, Encoding, Format, Image, Limits, Orientation, Page, Pages, Reader,
+    ResolutionUnit, images, write_pages,
+};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/images")
+        .join(name)
+}
+
+/// Sample `i` of page `page`, as the library gives it.
+fn sample(depth: Depth, i: usize, page: usize) -> f32 {
+    let integer = 7919 * i + 104_729 * page;
+    match depth {
+        Depth::U8 => (integer % 256) as f32 / 255.0,
+        Depth::U16 => (integer % 65536) as f32 / 65535.0,
+        Depth::F32 => (7919 * i % 1009) as f32 / 64.0 - 2.0,
+    }
+}
+
+/// The pages of a file with their samples, read in pieces of a few rows.
+fn pages(name: &str) -> Vec<(Page, Vec<f32>)> {
+    let mut reader = Reader::open(&golden(name), Limits::default()).unwrap();
+    let mut pages = vec![];
+    while let Some(page) = reader.next_page().unwrap() {
+        let mut rows = vec![];
+        let mut left = page.height;
+        while left > 0 {
+            let count = left.min(5);
+            reader.read_rows(count, &mut rows).unwrap();
+            left -= count;
+        }
+        pages.push((page, rows));
+    }
+    pages
+}
+
+#[test]
+fn every_format_and_layout_gives_the_samples_that_were_written() {
+    use Color::{Bands, Grey, Rgb};
+    use Depth::{F32, U8, U16};
+    for (name, size, color, extra, depth) in [
+        ("strips_u16_rgb_big.tif", (7, 10), Rgb, 0, U16),
+        ("strip_u8_grey.tif", (7, 10), Grey, 0, U8),
+        ("tiles_u16_rgb.tif", (37, 41), Rgb, 0, U16),
+        ("tiles_f32_grey_big.tif", (37, 41), Grey, 0, F32),
+        ("planes_u8_rgb.tif", (7, 10), Rgb, 0, U8),
+        ("planes_f32_bands.tif", (7, 10), Bands(5), 0, F32),
+        ("bigtiff_f32_rgb.tif", (7, 10), Rgb, 0, F32),
+        ("f16_grey.tif", (7, 10), Grey, 0, F32),
+        ("rgba_u16.tif", (7, 10), Rgb, 1, U16),
+        ("cmyk_u8.tif", (7, 10), Bands(4), 0, U8),
+        ("white_is_zero_u8.tif", (7, 10), Grey, 0, U8),
+        ("lzw_u8_rgb.tif", (7, 10), Rgb, 0, U8),
+        ("packbits_u8_grey.tif", (7, 10), Grey, 0, U8),
+        ("predicted_u16_rgb.tif", (7, 10), Rgb, 0, U16),
+        ("imagej_u16_stack.tif", (7, 10), Grey, 0, U16),
+        ("lossless.webp", (7, 10), Rgb, 0, U8),
+        ("alpha.webp", (7, 10), Rgb, 1, U8),
+        ("rgb.bmp", (7, 10), Rgb, 0, U8),
+        ("rgb16.ppm", (7, 10), Rgb, 0, U16),
+        ("grey16.pgm", (7, 10), Grey, 0, U16),
+        ("rgb_f32.exr", (7, 10), Rgb, 0, F32),
+        ("rgba_f32.exr", (7, 10), Rgb, 1, F32),
+        ("rgb_f16.exr", (7, 10), Rgb, 0, F32),
+        ("grey_f32.exr", (7, 10), Grey, 0, F32),
+    ] {
+        let pages = pages(name);
+        assert_eq!(pages.len(), if name.contains("stack") { 3 } else { 1 });
+        for (at, (page, rows)) in pages.iter().enumerate() {
+            assert_eq!((page.height, page.width), size, "{name}");
+            assert_eq!((page.color, page.extra), (color, extra), "{name}");
+            assert_eq!(page.depth, depth, "{name}");
+            assert_eq!(rows.len(), page.height * page.row(), "{name}");
+            for (i, &value) in rows.iter().enumerate() {
+                let want = sample(depth, i, at);
+                // Half floats keep eleven bits of these; the others everything.
+                let tolerance = if name.contains("f16") { 0.005 } else { 0.0 };
+                assert!(
+                    (value - want).abs() <= tolerance,
+                    "{name}, page {at}, sample {i}: {value}, not {want}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn one_bit_is_black_and_white() {
+    let (page, rows) = pages("group4_one_bit.tif").remove(0);
+    assert_eq!((page.color, page.depth), (Color::Grey, Depth::U8));
+    for (i, &value) in rows.iter().enumerate() {
+        let want = f32::from(7919 * i % 256 > 127);
+        assert_eq!(value, want, "sample {i}");
+    }
+}
+
+#[test]
+fn a_bitmap_with_a_grey_palette_is_grey() {
+    let image = Image::read(&golden("grey.bmp")).unwrap();
+    assert_eq!(image.channels, 1);
+    for (i, &value) in image.data.iter().enumerate() {
+        assert_eq!(value, sample(Depth::U8, i, 0));
+    }
+}
+
+/// The picture of the photographs in the fixtures, 24 × 40.
+fn photo(y: usize, x: usize) -> [f32; 3] {
+    [6 * x, 10 * y, 255 - 3 * x - 5 * y].map(|value| value as f32 / 255.0)
+}
+
+#[test]
+fn ink_and_chroma_become_red_green_and_blue() {
+    for name in ["cmyk.jpg", "jpeg_u8_rgb.tif"] {
+        let image = Image::read(&golden(name)).unwrap();
+        assert_eq!((image.height, image.width, image.channels), (24, 40, 3));
+        let mut total = 0.0;
+        for (i, pixel) in image.data.chunks(3).enumerate() {
+            let want = photo(i / 40, i % 40);
+            total += (0..3).map(|c| (pixel[c] - want[c]).abs()).sum::<f32>();
+        }
+        let mean = total / image.data.len() as f32;
+        assert!(mean < 3.0 / 255.0, "{name}: a mean difference of {mean}");
+    }
+}
+
+#[test]
+fn pages_may_differ_and_come_one_by_one() {
+    let all: Vec<Image> = images(&golden("mixed_pages.tif"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let shapes: Vec<_> = all
+        .iter()
+        .map(|image| (image.height, image.width, image.channels, image.depth))
+        .collect();
+    assert_eq!(shapes, [(7, 10, 3, Depth::U8), (3, 4, 1, Depth::F32)]);
+    assert_eq!(Image::read(&golden("mixed_pages.tif")).unwrap(), all[0]);
+    // A page that nobody read is skipped.
+    let mut reader = Reader::open(&golden("mixed_pages.tif"), Limits::default()).unwrap();
+    reader.next_page().unwrap().unwrap();
+    reader.next_page().unwrap().unwrap();
+    let mut rows = vec![];
+    reader.read_rows(3, &mut rows).unwrap();
+    assert_eq!(rows, all[1].data);
+}
+
+#[test]
+fn transparency_is_no_colour() {
+    let image = Image::read(&golden("rgba_u16.tif")).unwrap();
+    assert_eq!(image.channels, 3);
+    for (i, pixel) in image.data.chunks(3).enumerate() {
+        for (c, &value) in pixel.iter().enumerate() {
+            assert_eq!(value, sample(Depth::U16, 4 * i + c, 0));
+        }
+    }
+}
+
+#[test]
+fn what_a_file_says_of_itself_is_known() {
+    let (page, _) = pages("imagej_u16_stack.tif").remove(0);
+    let description = page.metadata.description.unwrap();
+    assert!(
+        description.contains("ImageJ=") && description.contains("slices=3"),
+        "{description}"
+    );
+    let resolution = page.metadata.resolution.unwrap();
+    assert_eq!((resolution.x, resolution.y), (2.5, 2.5));
+    let reader = Reader::open(&golden("lossless.webp"), Limits::default()).unwrap();
+    assert_eq!(reader.format(), Format::WebP);
+}
+
+#[test]
+fn an_image_is_grey_or_rgb() {
+    for (name, found) in [("cmyk_u8.tif", 4), ("planes_f32_bands.tif", 5)] {
+        let error = Image::read(&golden(name)).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("it has {found} channels")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn samples_that_are_not_understood_are_named() {
+    let mut reader = Reader::open(&golden("f64_grey.tif"), Limits::default()).unwrap();
+    let error = reader.next_page().unwrap_err().to_string();
+    assert!(error.contains("its samples are 64 bits, floats"), "{error}");
+}
+
+#[test]
+fn limits_hold_for_every_format() {
+    for name in [
+        "strip_u8_grey.tif",
+        "tiles_u16_rgb.tif",
+        "lossless.webp",
+        "rgb.bmp",
+        "rgb16.ppm",
+        "rgb_f32.exr",
+        "cmyk.jpg",
+        "rgb16.png",
+    ] {
+        let limits = Limits {
+            pixels: 1,
+            samples: 1 << 20,
+        };
+        let refused = match Reader::open(&golden(name), limits) {
+            Err(error) => error,
+            Ok(mut reader) => reader.next_page().unwrap_err(),
+        };
+        let refused = refused.to_string();
+        assert!(refused.contains("it claims"), "{refused}");
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused_and_damage_never_panics() {
+    for name in [
+        "strips_u16_rgb_big.tif",
+        "tiles_u16_rgb.tif",
+        "planes_u8_rgb.tif",
+        "bigtiff_f32_rgb.tif",
+        "lzw_u8_rgb.tif",
+        "packbits_u8_grey.tif",
+        "jpeg_u8_rgb.tif",
+        "imagej_u16_stack.tif",
+        "alpha.webp",
+        "lossless.webp",
+        "rgb.bmp",
+        "rgb16.ppm",
+        "rgba_f32.exr",
+        "rgb_f16.exr",
+        "cmyk.jpg",
+        "group4_one_bit.tif",
+    ] {
+        let whole = std::fs::read(golden(name)).unwrap();
+        let try_all = |bytes: Vec<u8>| {
+            let limits = Limits {
+                pixels: 1 << 16,
+                samples: 1 << 18,
+            };
+            let mut reader = Reader::from_bytes(Path::new(name), bytes, limits)?;
+            let mut rows = vec![];
+            while let Some(page) = reader.next_page()? {
+                reader.read_rows(page.height, &mut rows)?;
+            }
+            n2n::Result::Ok(rows)
+        };
+        let want = try_all(whole.clone()).unwrap();
+        for length in (0..whole.len()).step_by(5) {
+            // What is cut may be padding, or an index that nobody needs; but no sample is made up.
+            if let Ok(rows) = try_all(whole[..length].to_vec()) {
+                assert!(
+                    rows == want,
+                    "{name}, cut to {length} of {} bytes",
+                    whole.len()
+                );
+            }
+        }
+        for at in 0..whole.len() {
+            for value in [0xFF, whole[at] ^ 1] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                let _ = try_all(damaged);
+            }
+        }
+    }
+}
+
+/// Copies a file through the library.
+fn copied(name: &str, encoding: Encoding) -> n2n::Result<Vec<u8>> {
+    let mut reader = Reader::open(&golden(name), Limits::default())?;
+    let mut out = Cursor::new(vec![]);
+    write_pages(&mut reader, encoding, Path::new("copy"), &mut out)?;
+    Ok(out.into_inner())
+}
+
+fn pages_of(bytes: Vec<u8>) -> Vec<(Page, Vec<f32>)> {
+    let mut reader = Reader::from_bytes(Path::new("copy"), bytes, Limits::default()).unwrap();
+    let mut pages = vec![];
+    while let Some(page) = reader.next_page().unwrap() {
+        let mut rows = vec![];
+        reader.read_rows(page.height, &mut rows).unwrap();
+        pages.push((page, rows));
+    }
+    pages
+}
+
+#[test]
+fn a_copy_in_the_same_format_has_every_sample_and_all_that_was_said() {
+    for (name, format) in [
+        ("strips_u16_rgb_big.tif", Format::Tiff),
+        ("strip_u8_grey.tif", Format::Tiff),
+        ("tiles_u16_rgb.tif", Format::Tiff),
+        ("tiles_f32_grey_big.tif", Format::Tiff),
+        ("planes_u8_rgb.tif", Format::Tiff),
+        ("planes_f32_bands.tif", Format::Tiff),
+        ("bigtiff_f32_rgb.tif", Format::Tiff),
+        ("rgba_u16.tif", Format::Tiff),
+        ("cmyk_u8.tif", Format::Tiff),
+        ("white_is_zero_u8.tif", Format::Tiff),
+        ("lzw_u8_rgb.tif", Format::Tiff),
+        ("jpeg_u8_rgb.tif", Format::Tiff),
+        ("group4_one_bit.tif", Format::Tiff),
+        ("imagej_u16_stack.tif", Format::Tiff),
+        ("mixed_pages.tif", Format::Tiff),
+        ("lossless.webp", Format::WebP),
+        ("alpha.webp", Format::WebP),
+        ("rgb.bmp", Format::Bmp),
+        ("grey.bmp", Format::Bmp),
+        ("rgb16.ppm", Format::Pnm),
+        ("grey16.pgm", Format::Pnm),
+        ("rgb_f32.exr", Format::OpenExr),
+        ("rgba_f32.exr", Format::OpenExr),
+        ("rgb_f16.exr", Format::OpenExr),
+        ("grey_f32.exr", Format::OpenExr),
+        ("palette.png", Format::Png),
+        ("rgba.png", Format::Png),
+        ("grey16.png", Format::Png),
+        ("rgb16.png", Format::Png),
+    ] {
+        let copy = copied(name, Encoding::new(format)).unwrap();
+        assert_eq!(Format::of_content(&copy), Some(format), "{name}");
+        let (before, after) = (pages(name), pages_of(copy));
+        assert_eq!(before.len(), after.len(), "{name}");
+        for ((page, rows), (copy, copied)) in before.iter().zip(&after) {
+            assert_eq!(
+                (page.height, page.width),
+                (copy.height, copy.width),
+                "{name}"
+            );
+            assert_eq!((page.color, page.extra), (copy.color, copy.extra), "{name}");
+            assert_eq!(page.depth, copy.depth, "{name}");
+            assert_eq!(page.metadata.resolution, copy.metadata.resolution, "{name}");
+            assert_eq!(
+                page.metadata.description, copy.metadata.description,
+                "{name}"
+            );
+            assert!(rows == copied, "{name}: samples differ");
+        }
+    }
+}
+
+/// Every lossless change of format: what the other can hold.
+#[test]
+fn a_copy_in_another_format_has_every_sample_that_it_can_hold() {
+    for (name, format) in [
+        ("rgb16.png", Format::Tiff),
+        ("rgba.png", Format::Tiff),
+        ("strips_u16_rgb_big.tif", Format::Png),
+        ("strips_u16_rgb_big.tif", Format::Pnm),
+        ("rgba_u16.tif", Format::Png),
+        ("alpha.webp", Format::Png),
+        ("alpha.webp", Format::Bmp),
+        ("rgb.bmp", Format::WebP),
+        ("rgb_f32.exr", Format::Tiff),
+        ("rgba_f32.exr", Format::Tiff),
+        ("planes_f32_bands.tif", Format::OpenExr),
+        ("bigtiff_f32_rgb.tif", Format::OpenExr),
+        ("tiles_f32_grey_big.tif", Format::OpenExr),
+    ] {
+        let after = pages_of(copied(name, Encoding::new(format)).unwrap());
+        let (page, rows) = &pages(name)[0];
+        assert_eq!(
+            (page.color, page.extra),
+            (after[0].0.color, after[0].0.extra),
+            "{name}"
+        );
+        assert!(*rows == after[0].1, "{name} as {format:?}: samples differ");
+    }
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused() {
+    for (name, format, what) in [
+        ("imagej_u16_stack.tif", Format::Png, "several pages"),
+        ("cmyk_u8.tif", Format::Jpeg, "4 channels"),
+        ("rgba.png", Format::Jpeg, "transparency"),
+        ("planes_f32_bands.tif", Format::Png, "5 channels"),
+    ] {
+        let error = copied(name, Encoding::new(format)).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn other_depths_are_rounded() {
+    let encoding = |format, depth| Encoding {
+        depth: Some(depth),
+        ..Encoding::new(format)
+    };
+    let page = &pages_of(copied("rgb16.png", encoding(Format::Png, Depth::U8)).unwrap())[0];
+    assert_eq!(page.0.depth, Depth::U8);
+    for (i, word) in [1, 2, 3, 257, 258, 65535].into_iter().enumerate() {
+        let want = (f64::from(word) / 257.0).round() / 255.0;
+        assert!((f64::from(page.1[i]) - want).abs() < 1e-6);
+    }
+    let page = &pages_of(copied("rgb16.png", encoding(Format::Tiff, Depth::F32)).unwrap())[0];
+    assert_eq!((page.0.depth, page.1[0]), (Depth::F32, 1.0 / 65535.0));
+}
+
+#[test]
+fn orientation_profile_and_resolution_survive_where_they_can() {
+    for name in ["marked.png", "marked.jpg", "marked.tif", "marked.webp"] {
+        let (before, _) = pages(name).remove(0);
+        assert_eq!(before.orientation, Orientation::Rotate90, "{name}");
+        let icc = before.metadata.icc.clone().unwrap();
+        for format in [Format::Png, Format::Jpeg, Format::Tiff, Format::WebP] {
+            let (after, _) = pages_of(copied(name, Encoding::new(format)).unwrap()).remove(0);
+            assert_eq!(
+                after.orientation, before.orientation,
+                "{name} as {format:?}"
+            );
+            assert_eq!(
+                after.metadata.icc.as_ref(),
+                Some(&icc),
+                "{name} as {format:?}"
+            );
+            if format != Format::WebP && !name.ends_with("webp") {
+                let dpi = after.metadata.resolution.unwrap();
+                let dpi = if dpi.unit == ResolutionUnit::Centimeter {
+                    2.54 * dpi.x
+                } else {
+                    dpi.x
+                };
+                assert!((dpi - 300.0).abs() < 0.5, "{name} as {format:?}: {dpi} dpi");
+            }
+        }
+        // Formats that cannot say it get the picture upright.
+        let (after, rows) = pages_of(copied(name, Encoding::new(Format::Bmp)).unwrap()).remove(0);
+        let upright = Image::read(&golden(name)).unwrap();
+        assert_eq!((after.height, after.width), (upright.height, upright.width));
+        assert!(rows == upright.data, "{name} as BMP");
+    }
+}

@@ -1,0 +1,35 @@
+#![no_main]
+
+//! Every format through the limits, as `n2n predict` reads it: page by page, in pieces of rows. What
+//! was read can be written again.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use n2n::image::{Encoding, Format, Limits, Pages, Reader, write_pages};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let limits = Limits {
+        pixels: 1 << 20,
+        samples: 1 << 22,
+    };
+    let open = || Reader::from_bytes(Path::new("fuzz"), bytes, limits);
+    let Ok(mut reader) = open() else { return };
+    let mut rows = Vec::new();
+    for _ in 0..64 {
+        let Ok(Some(page)) = reader.next_page() else { break };
+        let mut left = page.height;
+        while left > 0 {
+            let count = left.min(97);
+            left -= count;
+            rows.clear();
+            if reader.read_rows(count, &mut rows).is_err() {
+                return;
+            }
+            assert_eq!(rows.len(), count * page.row());
+        }
+    }
+    let Ok(mut reader) = open() else { return };
+    let mut out = Cursor::new(Vec::new());
+    let _ = write_pages(&mut reader, Encoding::new(Format::Tiff), Path::new("fuzz"), &mut out);
+});

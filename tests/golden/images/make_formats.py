@@ -1,0 +1,95 @@
+"""Makes a file of every format and layout, with Pillow, OpenCV, tifffile and OpenEXR, which our
+decoders are held against. Sample i of a page, in the order height, width, channel, is (7919 i + 104729 page) mod
+(max + 1), and for floats (7919 i mod 1009) / 64 - 2.
+
+    python tests/golden/images/make_formats.py
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import OpenEXR
+import tifffile
+from PIL import Image, ImageCms
+
+HERE = Path(__file__).parent
+HEIGHT, WIDTH = 7, 10
+
+
+def path(name):
+    return str(HERE / name)
+
+
+def samples(channels, dtype, height=HEIGHT, width=WIDTH, page=0):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    i = np.arange(height * width * channels, dtype=np.int64).reshape(shape)
+    if dtype == np.float32:
+        return ((7919 * i % 1009) / 64 - 2).astype(dtype)
+    return ((7919 * i + 104729 * page) % (np.iinfo(dtype).max + 1)).astype(dtype)
+
+
+u8, u16, f32 = np.uint8, np.uint16, np.float32
+
+# TIFF: layouts and byte orders (tifffile), compressions (Pillow, through libtiff).
+tifffile.imwrite(path("strips_u16_rgb_big.tif"), samples(3, u16), photometric="rgb", byteorder=">", rowsperstrip=3)
+tifffile.imwrite(path("strip_u8_grey.tif"), samples(1, u8), photometric="minisblack")
+tifffile.imwrite(path("tiles_u16_rgb.tif"), samples(3, u16, 37, 41), photometric="rgb", tile=(16, 32), compression="zlib")
+tifffile.imwrite(path("tiles_f32_grey_big.tif"), samples(1, f32, 37, 41), photometric="minisblack", byteorder=">", tile=(16, 16), compression="zlib")
+tifffile.imwrite(path("planes_u8_rgb.tif"), np.moveaxis(samples(3, u8), 2, 0), photometric="rgb", planarconfig="separate", rowsperstrip=2)
+tifffile.imwrite(path("planes_f32_bands.tif"), np.moveaxis(samples(5, f32), 2, 0), photometric="minisblack", planarconfig="separate", compression="zlib")
+tifffile.imwrite(path("bigtiff_f32_rgb.tif"), samples(3, f32), photometric="rgb", bigtiff=True)
+tifffile.imwrite(path("f16_grey.tif"), samples(1, f32).astype(np.float16), photometric="minisblack")
+tifffile.imwrite(path("rgba_u16.tif"), samples(4, u16), photometric="rgb", extrasamples=["unassalpha"])
+tifffile.imwrite(path("cmyk_u8.tif"), samples(4, u8), photometric="separated")
+tifffile.imwrite(path("white_is_zero_u8.tif"), 255 - samples(1, u8), photometric="miniswhite")
+tifffile.imwrite(path("f64_grey.tif"), samples(1, f32).astype(np.float64), photometric="minisblack")
+Image.fromarray(samples(3, u8)).save(path("lzw_u8_rgb.tif"), compression="tiff_lzw")
+Image.fromarray(samples(1, u8)).save(path("packbits_u8_grey.tif"), compression="packbits")
+Image.fromarray(samples(1, u8) > 127).save(path("group4_one_bit.tif"), compression="group4")
+cv2.imwrite(path("predicted_u16_rgb.tif"), samples(3, u16)[..., ::-1])  # LZW, horizontal predictor
+y, x = np.mgrid[0:24, 0:40]
+photo = np.stack([6 * x, 10 * y, 255 - 3 * x - 5 * y], axis=-1).astype(np.uint8)
+Image.fromarray(photo).save(path("jpeg_u8_rgb.tif"), compression="jpeg", quality=95)
+
+# A stack as ImageJ keeps them, with a resolution; and one whose pages differ.
+stack = np.stack([samples(1, u16, page=page) for page in range(3)])
+tifffile.imwrite(path("imagej_u16_stack.tif"), stack, imagej=True, resolution=(2.5, 2.5), metadata={"unit": "um", "axes": "ZYX"})
+with tifffile.TiffWriter(path("mixed_pages.tif")) as mixed:
+    mixed.write(samples(3, u8), photometric="rgb", description="first")
+    mixed.write(samples(1, f32, 3, 4), photometric="minisblack")
+
+# The others.
+Image.fromarray(samples(3, u8)).save(path("lossless.webp"), lossless=True)
+Image.fromarray(samples(4, u8)).save(path("alpha.webp"), lossless=True, exact=True)
+Image.fromarray(samples(3, u8)).save(path("rgb.bmp"))
+Image.fromarray(samples(1, u8)).save(path("grey.bmp"))
+cv2.imwrite(path("rgb16.ppm"), samples(3, u16)[..., ::-1])
+cv2.imwrite(path("grey16.pgm"), samples(1, u16))
+
+
+def exr(name, **channels):
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    channels = {key.replace("_", "."): np.ascontiguousarray(values) for key, values in channels.items()}
+    OpenEXR.File(header, channels).write(path(name))
+
+
+floats = samples(4, f32)
+rgba = dict(zip("RGBA", np.moveaxis(floats, 2, 0)))
+rgb = dict(zip("RGB", np.moveaxis(samples(3, f32), 2, 0)))
+exr("rgb_f32.exr", **rgb)
+exr("rgba_f32.exr", **rgba)
+exr("rgb_f16.exr", **{name: values.astype(np.float16) for name, values in rgb.items()})
+exr("grey_f32.exr", Y=samples(1, f32))
+
+# A JPEG whose four components are ink.
+Image.fromarray(photo).convert("CMYK").save(path("cmyk.jpg"), quality=95)
+
+# Lying on its side, with a colour profile and 300 dots an inch.
+profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+exif = Image.Exif()
+exif[0x0112] = 6
+marked = Image.fromarray(samples(3, u8))
+for name in ["marked.png", "marked.jpg", "marked.webp"]:
+    marked.save(path(name), icc_profile=profile, exif=exif, dpi=(300, 300), lossless=True)
+marked.save(path("marked.tif"), icc_profile=profile, tiffinfo={0x0112: 6}, dpi=(300, 300))
