@@ -15,15 +15,19 @@ pub struct Job {
     pub output: PathBuf,
 }
 
+/// What a file in a folder of images is that bears the name of another's result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// An image like the others.
+    Image,
+    /// That result, of a run that this one continues.
+    Results,
+}
+
 /// What the result of an image is called.
 pub trait Naming {
     /// The name for the image at a path.
     fn name(&self, image: &Path, stem: OsString) -> OsString;
-
-    /// Whether results in a folder of images are those of a run that this one continues.
-    fn goes_on(&self) -> bool {
-        false
-    }
 }
 
 /// `<name>_denoise.png`
@@ -44,6 +48,7 @@ pub fn jobs<'a>(
     inputs: impl IntoIterator<Item = &'a PathBuf>,
     save_dir: &Path,
     naming: &impl Naming,
+    earlier: Earlier,
 ) -> anyhow::Result<Vec<Job>> {
     let mut jobs = vec![];
     for input in inputs {
@@ -53,7 +58,7 @@ pub fn jobs<'a>(
                 let below = image.strip_prefix(input).expect("found below the folder");
                 found.push(Job::new(&image, below, save_dir, naming)?);
             }
-            if naming.goes_on() {
+            if earlier == Earlier::Results {
                 // Results of the run before, beside their images.
                 let results: HashSet<PathBuf> = found.iter().map(|job| real(&job.output)).collect();
                 found.retain(|job| !results.contains(&real(&job.input)));

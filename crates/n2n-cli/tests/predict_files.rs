@@ -668,9 +668,11 @@ fn a_report_or_a_suffix_cannot_replace_an_image() {
     let path = folder.path().join("a.png");
     let before = fs::read(&path).unwrap();
     // A flag that was taken for a switch.
-    n2n(&folder, &["predict", "--json", "a.png", "b.png"])
-        .code(1)
-        .stderr(contains("--json"));
+    for report in ["a.png", "-"] {
+        n2n(&folder, &["predict", "a.png", "--json", report])
+            .code(1)
+            .stderr(contains("--json"));
+    }
     n2n(&folder, &["predict", "a.png", "--suffix", "/../../x"])
         .code(1)
         .stderr(contains("--suffix"));

@@ -8,7 +8,7 @@ use crate::upconv::UpConv;
 use crate::winograd::{self, DOUBLING, SAME, tile_rows};
 use crate::{Epilogue, Level};
 
-/// Pixels of a band for each thread: its share of two layers with 96 channels is 6 MB.
+/// Pixels of a band for each thread: its share of a window with 96 channels is 3 MB.
 const PIXELS: usize = 1 << 13;
 /// The fewest rows of a band: the rows between two bands are moved.
 const MIN_ROWS: usize = 32;
@@ -38,43 +38,28 @@ pub enum Then<'a> {
     Chain(&'a [(&'a Conv, Epilogue<'a>)]),
 }
 
-/// Whether [`run`] serves this second layer for images of this shape: it must run by Winograd's
-/// algorithm.
-pub fn serves(second: &Conv, image: Shape) -> bool {
-    second.is_by_winograd(image)
-}
-
 /// Computes `then` of `second` of `first`.
 ///
-/// Each layer comes with the channels of its output and the epilogue of its sums.
+/// Each layer comes with the epilogue of its sums.
 ///
 /// # Panics
-/// If [`serves`] says no, or a shape does not fit.
+/// If the second layer does not run [by Winograd's algorithm](Conv::is_by_winograd) at images of this
+/// shape, or a shape does not fit.
 pub fn run(
     level: Level,
-    (first, first_channels, first_epilogue): (First, usize, Epilogue),
-    (second, second_channels, second_epilogue): (&Conv, usize, Epilogue),
+    (first, first_epilogue): (First, Epilogue),
+    (second, second_epilogue): (&Conv, Epilogue),
     then: Then,
     output: &mut Tensor,
     arena: &mut Arena,
 ) {
     let image = first.shape();
-    assert!(
-        serves(
-            second,
-            Shape {
-                c: second_channels,
-                ..image
-            }
-        ),
-        "Winograd's algorithm"
-    );
+    assert!(second.is_by_winograd(image), "Winograd's algorithm");
     let h = image.h;
     let rows = PIXELS * rayon::current_num_threads() / (image.n * image.w).max(1);
     let band = rows.max(MIN_ROWS).min(h).next_multiple_of(DOUBLE_TILE);
     let mut between = arena.take(Shape {
         h: band + EXTRA,
-        c: first_channels,
         ..image
     });
     let chain = match then {
@@ -117,13 +102,17 @@ pub fn run(
 }
 
 impl First<'_> {
-    /// The images of its output, whose channels are not known here.
+    /// The shape of its output.
     fn shape(&self) -> Shape {
         match self {
-            Self::Conv(_, input) => input.shape(),
-            Self::UpConv(_, small, _) => Shape {
+            Self::Conv(conv, input) => Shape {
+                c: conv.outputs(),
+                ..input.shape()
+            },
+            Self::UpConv(conv, small, _) => Shape {
                 h: 2 * small.shape().h,
                 w: 2 * small.shape().w,
+                c: conv.outputs(),
                 ..small.shape()
             },
         }

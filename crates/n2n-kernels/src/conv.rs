@@ -229,9 +229,14 @@ impl Conv {
             .run(level, &inputs, output, rows, epilogue, then);
     }
 
-    /// Whether the output of this shape is computed by Winograd's algorithm.
-    pub fn is_by_winograd(&self, output: Shape) -> bool {
-        by_winograd(self.size, self.channels.iter().sum(), self.outputs, output)
+    /// Output channels.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Whether images of this shape, whatever its channels, are computed by Winograd's algorithm.
+    pub fn is_by_winograd(&self, images: Shape) -> bool {
+        by_winograd(self.size, self.channels.iter().sum(), self.outputs, images)
     }
 
     fn winograd(&self, level: Level) -> &winograd::Filter<SAME> {

@@ -11,7 +11,7 @@
 
 use rayon::prelude::*;
 
-use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::arch::{Kernel, LANES, Simd};
 use crate::tensor::{Rows, SharedMut, Tensor};
 use crate::winograd::{DOUBLING, Filter, Then, tile_rows};
 use crate::{Epilogue, Level};
@@ -82,6 +82,11 @@ impl UpConv {
             },
         );
         Self(filter)
+    }
+
+    /// Output channels.
+    pub(crate) fn outputs(&self) -> usize {
+        self.0.outputs()
     }
 
     /// Computes `output`, twice as high and wide as `input`, for an image whose [`side`] is given.
@@ -249,7 +254,8 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
     merged
 }
 
-/// `to[row][..] += Σ_k a[row][k] · b[k][..]`, rows of `b` and `to` being whole vectors.
+/// `to[row][..] += Σ_k a[row][k] · b[k][..]`, rows of `b` and `to` being whole vectors. Plain: it is done
+/// once for a set of weights.
 struct Product<'a> {
     a: &'a [f32],
     b: &'a [f32],
@@ -261,59 +267,17 @@ impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        let rows = self.a.len() / self.depth;
-        for row in (0..rows).step_by(4) {
-            for begin in (0..self.b.len() / self.depth).step_by(3 * LANES) {
-                let vectors = ((self.b.len() / self.depth - begin) / LANES).min(3);
-                match (vectors, rows - row) {
-                    (3, 4..) => self.tile::<S, 4, 3>(simd, row, begin),
-                    (1, 4..) => self.tile::<S, 4, 1>(simd, row, begin),
-                    (_, 4..) => self.tile::<S, 4, 2>(simd, row, begin),
-                    (_, rest) => {
-                        for row in row..row + rest {
-                            for begin in (begin..begin + vectors * LANES).step_by(LANES) {
-                                self.tile::<S, 1, 1>(simd, row, begin);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Product<'_> {
-    #[inline(always)]
-    fn tile<S: Simd, const M: usize, const VECTORS: usize>(
-        &mut self,
-        simd: S,
-        row: usize,
-        begin: usize,
-    ) {
+    fn run<S: Simd>(self, simd: S) {
         let width = self.b.len() / self.depth;
-        assert!((row + M) * self.depth <= self.a.len() && begin + VECTORS * LANES <= width);
-        let strip = Strip {
-            a: self.a[row * self.depth..].as_ptr(),
-            rows: self.depth,
-            step_a: 1,
-            b: self.b[begin..].as_ptr(),
-            step_b: width,
-            count: self.depth,
-        };
-        let mut sums = [[simd.splat(0.0); VECTORS]; M];
-        for (i, sums) in sums.iter_mut().enumerate() {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                let at = (row + i) * width + begin + j * LANES;
-                *sum = simd.load(self.to[at..].first_chunk().expect("a vector"));
-            }
-        }
-        // SAFETY: `a` has `M` rows from `row` on and `b` has `depth` rows of `width`, by the assertion.
-        unsafe { simd.multiply_add_strip(&mut sums, strip) };
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (j, sum) in sums.into_iter().enumerate() {
-                let at = (row + i) * width + begin + j * LANES;
-                simd.store(sum, self.to[at..].first_chunk_mut().expect("a vector"));
+        let rows = self.a.chunks_exact(self.depth);
+        for (a, to) in rows.zip(self.to.chunks_exact_mut(width)) {
+            for (&a, b) in a.iter().zip(self.b.chunks_exact(width)) {
+                let a = simd.splat(a);
+                let (to, _) = to.as_chunks_mut::<LANES>();
+                let (b, _) = b.as_chunks::<LANES>();
+                for (to, b) in to.iter_mut().zip(b) {
+                    simd.store(simd.mul_add(a, simd.load(b), simd.load(to)), to);
+                }
             }
         }
     }

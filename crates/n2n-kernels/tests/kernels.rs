@@ -678,10 +678,10 @@ fn layers_in_bands_are_the_layers_whole() {
             first.run(level, &[&image], &mut between, leaky);
             second.run_pooled(level, &[&between], &mut want, leaky, arena);
             let of = First::Conv(&first, &image);
-            let second_layer = (&second, 21, leaky);
+            let second_layer = (&second, leaky);
             bands::run(
                 level,
-                (of, 18, leaky),
+                (of, leaky),
                 second_layer,
                 Then::Pool,
                 &mut got,
@@ -697,8 +697,8 @@ fn layers_in_bands_are_the_layers_whole() {
             let of = First::UpConv(&upconv, &from, &side);
             let then = Then::Chain(&chain);
             // Memory that held other values, as in every call but the first.
-            bands::run(level, (of, 18, leaky), second_layer, then, &mut got, arena);
-            bands::run(level, (of, 18, leaky), second_layer, then, &mut got, arena);
+            bands::run(level, (of, leaky), second_layer, then, &mut got, arena);
+            bands::run(level, (of, leaky), second_layer, then, &mut got, arena);
             assert_eq!(read(&got), read(&want), "a chain, {n} of {h}x{w}");
         }
     });

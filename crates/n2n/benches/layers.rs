@@ -326,12 +326,8 @@ impl Bench {
             || {
                 bands::run(
                     level,
-                    (
-                        First::Conv(&conv0, &first.inputs[0]),
-                        first.output.c,
-                        first.epilogue(),
-                    ),
-                    (&conv1, second.output.c, second.epilogue()),
+                    (First::Conv(&conv0, &first.inputs[0]), first.epilogue()),
+                    (&conv1, second.epilogue()),
                     Then::Pool,
                     &mut output,
                     &mut arena,
@@ -393,10 +389,9 @@ impl Bench {
                     level,
                     (
                         First::UpConv(&merged, &up.inputs[0], &side),
-                        first.output.c,
                         first.epilogue(),
                     ),
-                    (&conv1b, second.output.c, second.epilogue()),
+                    (&conv1b, second.epilogue()),
                     Then::Chain(&chain),
                     &mut output,
                     &mut arena,

@@ -112,7 +112,7 @@ pub enum Error {
         /// The checkpoint from before it.
         checkpoint: PathBuf,
     },
-    /// Work was ended on request.
+    /// Work was ended on request, or because work beside it had failed, whose own error says why.
     #[error("stopped on request")]
     Stopped,
     /// A run cannot write to its folder.

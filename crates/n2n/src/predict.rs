@@ -180,13 +180,6 @@ enum Piece {
     End(Result<()>),
 }
 
-/// The error of a stage whose neighbour has gone; the neighbour's own is what is told.
-fn stopped() -> Error {
-    Error::Engine {
-        reason: "stopped".into(),
-    }
-}
-
 fn open(input: &Input, limits: Limits) -> Result<Reader> {
     match input {
         Input::File(path) => Reader::open(path, limits),
@@ -202,7 +195,7 @@ fn read(
     abandoned: &AtomicUsize,
     sender: &SyncSender<Piece>,
 ) -> Result<()> {
-    let send = |piece| sender.send(piece).map_err(|_| stopped());
+    let send = |piece| sender.send(piece).map_err(|_| Error::Stopped);
     let mut reader = open(&job.input, config.limits)?;
     let mut survey = None;
     while let Some(page) = reader.next_page()? {
@@ -216,7 +209,7 @@ fn read(
         let mut left = height;
         while left > 0 {
             if abandoned.load(Ordering::Relaxed) == at {
-                return Err(stopped());
+                return Err(Error::Stopped);
             }
             let count = left.min(at_once);
             left -= count;
@@ -248,7 +241,7 @@ impl Incoming {
 
     fn end(&mut self, result: Result<()>) -> Error {
         self.ended = true;
-        result.err().unwrap_or_else(stopped)
+        result.err().unwrap_or(Error::Stopped)
     }
 }
 
@@ -386,11 +379,11 @@ fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
                 done.scores = done.scores.or(written.scores);
             }
             // Stopped because the job had failed.
-            (Ok(_), Err(error)) if !is_stopped(error) => {}
+            (Ok(_), Err(error)) if !matches!(error, Error::Stopped) => {}
             (Ok(Ok(_)), Err(_)) => {}
             // The reason why an output failed is why its job did.
             (Ok(Err(error)), result) => {
-                if !is_stopped(&error) || result.is_ok() {
+                if !matches!(error, Error::Stopped) || result.is_ok() {
                     *result = Err(error);
                 }
             }
@@ -402,10 +395,6 @@ fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
         }
     }
     on_event(Event::Ended { job, result });
-}
-
-fn is_stopped(error: &Error) -> bool {
-    matches!(error, Error::Engine { reason } if reason == "stopped")
 }
 
 /// What the network's stage sends to each output.
@@ -458,7 +447,7 @@ impl<'scope> Outputs<'scope> {
             .senders
             .iter()
             .all(|sender| sender.send(made.clone()).is_ok());
-        sent.then_some(()).ok_or_else(stopped)
+        sent.then_some(()).ok_or(Error::Stopped)
     }
 }
 
@@ -511,7 +500,7 @@ impl Outgoing {
     /// The rows of a band as this output shows them.
     fn show(&mut self, band: &Band) -> Result<()> {
         let Some((page, (low, high))) = self.page.clone() else {
-            return Err(stopped());
+            return Err(Error::Stopped);
         };
         let (samples, channels) = (page.samples(), page.color.channels());
         let half = if page.depth == Depth::F32 { 0.0 } else { 0.5 };
@@ -625,14 +614,14 @@ impl Pages for Outgoing {
                 }
                 Ok(Made::Band(_)) => {}
                 Ok(Made::End) => return Ok(None),
-                Err(_) => return Err(stopped()),
+                Err(_) => return Err(Error::Stopped),
             }
         }
     }
 
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
         let Some((page, _)) = &self.page else {
-            return Err(stopped());
+            return Err(Error::Stopped);
         };
         let row = match &self.part {
             Part::Compared(reference) => {
@@ -644,7 +633,7 @@ impl Pages for Outgoing {
         while self.ready.len() < count * row {
             match self.receiver.recv() {
                 Ok(Made::Band(band)) => self.show(&band)?,
-                _ => return Err(stopped()),
+                _ => return Err(Error::Stopped),
             }
         }
         rows.extend(self.ready.drain(..count * row));

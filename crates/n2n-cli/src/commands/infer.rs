@@ -12,7 +12,7 @@ use n2n::infer::{self, Config, Denoised, Engine, Inference, REFERENCE_SIDE, Scor
 use n2n::{Error, files, models, system};
 
 use crate::args::{self, Precision};
-use crate::jobs::{AsPng, jobs};
+use crate::jobs::{AsPng, Earlier, jobs};
 use crate::rten_engine::RtenModel;
 use crate::ui::Ui;
 
@@ -21,7 +21,7 @@ use crate::ui::Ui;
 pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     refuse_what_is_missing(args)?;
     note_what_makes_no_difference(args, ui);
-    let jobs = jobs([&args.input_file], &args.save_dir, &AsPng)?;
+    let jobs = jobs([&args.input_file], &args.save_dir, &AsPng, Earlier::Image)?;
     let config = Config {
         images: jobs
             .into_iter()

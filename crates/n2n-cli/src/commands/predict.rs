@@ -19,7 +19,7 @@ use n2n::predict::{self, Config, Done, Event, Input, Output};
 use n2n::{files, image, models};
 
 use crate::args::{self, Pad};
-use crate::jobs::{self, Job, Naming};
+use crate::jobs::{self, Earlier, Job, Naming};
 use crate::ui::Ui;
 
 /// Seconds between two lines of progress.
@@ -65,10 +65,11 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
             args.suffix
         );
     }
-    // As when the name of an image comes where that of the report is expected.
-    if let Some(json) = args.json.as_ref().filter(|json| image::is_supported(json)) {
+    // As when the name of an image, or of a stream, comes where that of the report is expected.
+    let other = |json: &&PathBuf| image::is_supported(json) || is_stream(json);
+    if let Some(json) = args.json.as_ref().filter(other) {
         bail!(
-            "--json: expected a name for the report, found that of an image, {}",
+            "--json: expected the name of a file for the report, found {}",
             json.display()
         );
     }
@@ -127,7 +128,12 @@ fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
     let found = if args.in_place {
         jobs::in_place(&inputs)?
     } else {
-        jobs::jobs(&inputs, &args.save_dir, &Named(args))?
+        let earlier = if args.skip_existing {
+            Earlier::Results
+        } else {
+            Earlier::Image
+        };
+        jobs::jobs(&inputs, &args.save_dir, &Named(args), earlier)?
     };
     let mut jobs = Vec::with_capacity(found.len());
     let mut skipped = 0;
@@ -248,10 +254,6 @@ fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
 struct Named<'a>(&'a args::Predict);
 
 impl Naming for Named<'_> {
-    fn goes_on(&self) -> bool {
-        self.0.skip_existing
-    }
-
     fn name(&self, image: &Path, mut stem: OsString) -> OsString {
         stem.push(&self.0.suffix);
         stem.push(".");

@@ -40,8 +40,8 @@ struct Panel {
 }
 
 impl TapConv {
-    /// Packs a convolution in panels of `widest` vectors; `weight(tap, input channel, output channel)` gives its weights, input
-    /// channels being counted through all segments.
+    /// Packs a convolution in panels of `widest` vectors; `weight(tap, input channel, output channel)`
+    /// gives its weights, input channels being counted through all segments.
     ///
     /// # Panics
     /// If there is no tap or more than nine, or a tap lies outside -1..=1 (0..=1 for `in_stride` 2).

@@ -121,6 +121,11 @@ impl<const FORM: usize> Filter<FORM> {
         }
     }
 
+    /// Output channels.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// Computes rows of tiles of the output from the inputs, whose channels follow one another. With
     /// pooling, the output is half as high and wide as the inputs; with a chain, it has the chain's channels.
     ///

@@ -86,15 +86,11 @@ impl CpuNetwork {
 
     /// Whether two 3×3 layers, the second being row `i`, can run in bands at images of this shape.
     fn in_bands(&self, first: &Layer, second: &Layer, i: usize, image: Shape) -> bool {
-        let output = Shape {
-            c: second.outputs,
-            ..image
-        };
         [first, second]
             .iter()
             .all(|layer| layer.kind == Kind::Conv3x3)
             && second.skip.is_none()
-            && bands::serves(self.packed.conv(&self.parameters, i), output)
+            && self.packed.conv(&self.parameters, i).is_by_winograd(image)
     }
 
     /// Runs rows that [`Self::together`] counted.
@@ -124,8 +120,8 @@ impl CpuNetwork {
                 let conv = |i| self.packed.conv(&self.parameters, i);
                 bands::run(
                     self.level,
-                    (First::Conv(conv(i), input), first.outputs, epilogue(first)),
-                    (conv(i + 1), second.outputs, epilogue(second)),
+                    (First::Conv(conv(i), input), epilogue(first)),
+                    (conv(i + 1), epilogue(second)),
                     Then::Pool,
                     &mut output,
                     &mut self.arena,
@@ -177,12 +173,8 @@ impl CpuNetwork {
                 .collect();
             bands::run(
                 self.level,
-                (
-                    First::UpConv(&merged.upconv, input, &side),
-                    first.outputs,
-                    epilogue(first),
-                ),
-                (conv(i + 2), second.outputs, epilogue(second)),
+                (First::UpConv(&merged.upconv, input, &side), epilogue(first)),
+                (conv(i + 2), epilogue(second)),
                 Then::Chain(&chain),
                 &mut output,
                 &mut self.arena,

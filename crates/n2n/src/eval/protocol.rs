@@ -12,7 +12,7 @@ use super::ssim::{check_size, ssim};
 use crate::batch::Batch;
 use crate::denoise::{Padding, denoise};
 use crate::error::{Error, Result};
-use crate::image::{self, Depth, Image};
+use crate::image::{self, Image};
 use crate::network::Network;
 use crate::noise::Noise;
 use crate::numpy::RandomState;
@@ -260,8 +260,8 @@ impl<'a> Prepared<'a> {
     fn denoise(self, network: &mut dyn Network) -> Result<Restored<'a>> {
         let denoised = denoise(network, &self.noisy, Padding::Square);
         Ok(Restored {
-            denoised: image_of(denoised.map_err(in_file(self.visit.path))?),
-            noisy: image_of(self.noisy),
+            denoised: Image::from_batch(denoised.map_err(in_file(self.visit.path))?),
+            noisy: Image::from_batch(self.noisy),
             clean: self.clean,
             visit: self.visit,
         })
@@ -295,17 +295,6 @@ impl Restored<'_> {
                 .map_err(in_file(self.visit.path))?,
         };
         Ok((self, score))
-    }
-}
-
-/// The only image of a batch.
-fn image_of(batch: Batch) -> Image {
-    Image {
-        height: batch.h,
-        width: batch.w,
-        channels: batch.c,
-        data: batch.data,
-        depth: Depth::U8,
     }
 }
 

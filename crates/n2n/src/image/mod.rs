@@ -137,6 +137,21 @@ impl Image {
         self.data.iter().map(|&x| writer::to_u8(x)).collect()
     }
 
+    /// The only image of a batch, to be written with 8 bits.
+    ///
+    /// # Panics
+    /// If there is another number of images in it.
+    pub(crate) fn from_batch(batch: Batch) -> Self {
+        assert_eq!(batch.n, 1, "images of the batch");
+        Self {
+            height: batch.h,
+            width: batch.w,
+            channels: batch.c,
+            data: batch.data,
+            depth: Depth::U8,
+        }
+    }
+
     /// An 8-bit image from its bytes, `x = byte / 255`, in the order height, width, channel.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::eval::report::SetScore;
 use crate::eval::{self, Set};
-use crate::image::{Depth, Image};
+use crate::image::Image;
 use crate::neighbors::Neighbors;
 use crate::network::{Losses, Network};
 use crate::train::config::Config;
@@ -122,7 +122,7 @@ impl Validation {
             for index in 0..self.held_out.len() {
                 go_on(stop)?;
                 let (noisy, denoised, loss) = self.try_on(network, index)?;
-                let (noisy, denoised) = (image_of(noisy), image_of(denoised));
+                let (noisy, denoised) = (Image::from_batch(noisy), Image::from_batch(denoised));
                 traits.add(&noisy, &denoised);
                 if self.scored.is_none() && index < PICTURES {
                     let [_, noisy_path, denoised_path] = folder.pictures(HELD_OUT, index, epoch);
@@ -190,16 +190,6 @@ fn go_on(stop: &AtomicBool) -> Result<()> {
         Err(Error::Stopped)
     } else {
         Ok(())
-    }
-}
-
-fn image_of(batch: Batch) -> Image {
-    Image {
-        height: batch.h,
-        width: batch.w,
-        channels: batch.c,
-        data: batch.data,
-        depth: Depth::U8,
     }
 }
 
@@ -279,7 +269,7 @@ mod tests {
                 let random = (i * 7919 % 101) as f32 / 101.0 - 0.5;
                 *x = 0.2 + 0.5 * f32::from(i / 32 % 8 > 3) + noise * random;
             }
-            image_of(batch)
+            Image::from_batch(batch)
         };
         (image(0.4), image(0.0))
     }
