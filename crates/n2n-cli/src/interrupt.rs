@@ -1,9 +1,9 @@
-//! What a signal that asks the program to end does: it removes unfinished files and ends it at once,
-//! unless the command at work has asked to be let to an end of its own.
+//! What a signal that asks the program to end does: it removes unfinished files and ends it at once.
+//! The command at work may ask to be let to an end of its own, or for some last words.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use n2n::files;
 
@@ -12,7 +12,10 @@ use crate::ui::Ui;
 /// The exit code of a program that a signal ended, as shells give it for an interrupt.
 pub const STATUS: u8 = 130;
 
-/// What a command asked for.
+/// What is done first of all.
+static LAST: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// The flag of a command that ends by itself.
 static STOP: OnceLock<(Arc<AtomicBool>, Ui)> = OnceLock::new();
 
 /// Watches for the signals, from now on.
@@ -25,6 +28,9 @@ pub fn watch() {
             ui.note("stopping after this step; once more to stop at once");
             return;
         }
+        if let Some(last) = LAST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            last();
+        }
         files::remove_unfinished();
         process::exit(STATUS.into());
     });
@@ -33,4 +39,9 @@ pub fn watch() {
 /// A flag that the first signal sets; only the second ends the process.
 pub fn stop_flag(ui: Ui) -> Arc<AtomicBool> {
     Arc::clone(&STOP.get_or_init(|| (Arc::default(), ui)).0)
+}
+
+/// Has `last` done before a signal ends the process.
+pub fn before_end(last: impl FnOnce() + Send + 'static) {
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(last));
 }

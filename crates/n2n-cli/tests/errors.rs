@@ -99,7 +99,7 @@ fn what_is_not_there_is_named() {
 fn an_empty_folder_is_an_error_that_says_what_was_looked_for() {
     let folder = workplace();
     fs::create_dir_all(folder.path().join("sets/BSD300/test")).unwrap();
-    let images = "empty: no image in this folder or below: no file named .bmp, .exr, ";
+    let images = "empty: no image in this folder or below: no file named .bmp, .btf, .exr, ";
     refuse(&folder, "predict empty", 1, images);
     refuse(&folder, "train --data-dir=empty", 1, images);
     refuse(

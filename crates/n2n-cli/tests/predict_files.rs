@@ -528,6 +528,7 @@ fn an_interrupt_leaves_nothing_half_done() {
             "--tile=64",
             "--ensemble",
             "--quiet",
+            "--json=report.json",
         ])
         .stdout(Stdio::piped())
         .spawn()
@@ -562,6 +563,52 @@ fn an_interrupt_leaves_nothing_half_done() {
     for line in said.lines() {
         Image::read(&folder.path().join(line)).unwrap();
     }
+    let report = fs::read_to_string(folder.path().join("report.json")).unwrap();
+    assert!(report.contains("\"interrupted\": true"), "{report}");
+    assert!(report.contains("\"images\": 3"), "{report}");
+    assert_eq!(
+        report.matches("\"seconds\"").count(),
+        said.lines().count(),
+        "{report}"
+    );
+}
+
+/// As when the disk or the share that holds it goes away.
+#[cfg(unix)]
+#[test]
+fn an_image_that_is_cut_off_while_it_is_read_fails_alone() {
+    let folder = workplace();
+    let big = folder.path().join("big.tif");
+    picture(2500, 1600).write(&big).unwrap();
+    let child = Process::new(env!("CARGO_BIN_EXE_n2n"))
+        .current_dir(&folder)
+        .args([
+            "predict",
+            "big.tif",
+            "a.png",
+            "--model-path=zero.safetensors",
+        ])
+        .args(["--tile=512", "--quiet"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = folder.path().join("output");
+    let start = Instant::now();
+    while !out.exists() || names(&out).is_empty() {
+        assert!(start.elapsed() < Duration::from_mins(2), "nothing begun");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let file = fs::File::options().write(true).open(&big).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("error: big.tif: not a readable image"),
+        "{said}"
+    );
+    assert_eq!(names(&out), ["a_denoise.png"]);
 }
 
 #[test]

@@ -56,12 +56,8 @@ pub fn run(
     let image = first.shape();
     assert!(second.is_by_winograd(image), "Winograd's algorithm");
     let h = image.h;
-    let rows = PIXELS * rayon::current_num_threads() / (image.n * image.w).max(1);
-    let band = rows.max(MIN_ROWS).min(h).next_multiple_of(DOUBLE_TILE);
-    let mut between = arena.take(Shape {
-        h: band + EXTRA,
-        ..image
-    });
+    let band = band_rows(image);
+    let mut between = arena.take(window(image));
     let chain = match then {
         Then::Pool => None,
         Then::Chain(convs) => Some(conv::chain(level, convs)),
@@ -99,6 +95,21 @@ pub fn run(
         }
     }
     arena.give(between);
+}
+
+/// The shape of what there is at once of an output of this shape between the two layers.
+pub fn window(image: Shape) -> Shape {
+    Shape {
+        h: band_rows(image) + EXTRA,
+        ..image
+    }
+}
+
+fn band_rows(image: Shape) -> usize {
+    let rows = PIXELS * rayon::current_num_threads() / (image.n * image.w).max(1);
+    rows.max(MIN_ROWS)
+        .min(image.h)
+        .next_multiple_of(DOUBLE_TILE)
 }
 
 impl First<'_> {

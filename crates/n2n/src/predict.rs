@@ -120,7 +120,13 @@ pub fn predict(
     config: &Config,
     mut on_event: impl FnMut(Event),
 ) -> Result<()> {
-    let mut denoiser = Denoiser::new(network, config.options)?;
+    let options = Options {
+        with_noisy: jobs
+            .iter()
+            .any(|job| job.residual.is_some() || job.compare.is_some()),
+        ..config.options
+    };
+    let mut denoiser = Denoiser::new(network, options)?;
     let abandoned = AtomicUsize::new(usize::MAX);
     scope(|scope| {
         let (sender, receiver) = sync_channel(PIECES);
@@ -135,7 +141,7 @@ pub fn predict(
         });
         let mut incoming = Incoming {
             receiver,
-            rows: Vec::new(),
+            rows: Queue::default(),
             row: 0,
             bounds: (0.0, 1.0),
             ended: false,
@@ -225,7 +231,7 @@ fn read(
 struct Incoming {
     receiver: Receiver<Piece>,
     /// Rows that have come and are not yet taken.
-    rows: Vec<f32>,
+    rows: Queue,
     /// The samples of a row, and the bounds, of the current page.
     row: usize,
     bounds: (f32, f32),
@@ -236,7 +242,7 @@ struct Incoming {
 impl Incoming {
     fn skip_job(&mut self) {
         while !matches!(self.receiver.recv(), Ok(Piece::End(_)) | Err(_)) {}
-        self.rows.clear();
+        self.rows = Queue::default();
     }
 
     fn end(&mut self, result: Result<()>) -> Error {
@@ -247,7 +253,7 @@ impl Incoming {
 
 impl Pages for Incoming {
     fn next_page(&mut self) -> Result<Option<Page>> {
-        self.rows.clear();
+        self.rows = Queue::default();
         loop {
             match self.receiver.recv() {
                 Ok(Piece::Page(page, bounds)) => {
@@ -269,16 +275,59 @@ impl Pages for Incoming {
         let mut wanted = count * self.row;
         loop {
             let now = wanted.min(self.rows.len());
-            rows.extend(self.rows.drain(..now));
+            if (1..wanted).contains(&now) {
+                rows.reserve_exact(wanted);
+            }
+            self.rows.take(now, rows);
             wanted -= now;
             if wanted == 0 {
                 return Ok(());
             }
             match self.receiver.recv() {
-                Ok(Piece::Rows(more)) => self.rows = more,
+                Ok(Piece::Rows(more)) => self.rows.push(more),
                 Ok(Piece::End(failed)) => return Err(self.end(failed)),
                 Ok(Piece::Page(..)) | Err(_) => return Err(self.end(Ok(()))),
             }
+        }
+    }
+}
+
+/// Samples in the order in which they came, of which the first have been taken.
+#[derive(Default)]
+struct Queue {
+    samples: Vec<f32>,
+    taken: usize,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.samples.len() - self.taken
+    }
+
+    /// Puts samples behind the others, without a copy if there are none.
+    fn push(&mut self, samples: Vec<f32>) {
+        if self.len() == 0 {
+            *self = Self { samples, taken: 0 };
+        } else {
+            self.behind().extend(samples);
+        }
+    }
+
+    /// To be extended.
+    fn behind(&mut self) -> &mut Vec<f32> {
+        self.samples.drain(..self.taken);
+        self.taken = 0;
+        &mut self.samples
+    }
+
+    /// Moves the first `count` samples behind those of `to`; if that is all there ever was, to where
+    /// there is no room yet, without a copy.
+    fn take(&mut self, count: usize, to: &mut Vec<f32>) {
+        if self.taken == 0 && self.samples.len() == count && to.capacity() == 0 {
+            *to = std::mem::take(&mut self.samples);
+        } else {
+            to.extend_from_slice(&self.samples[self.taken..][..count]);
+            self.taken += count;
         }
     }
 }
@@ -330,17 +379,17 @@ fn run<'scope>(
                 bytes: None,
                 scores: None,
             });
-            outputs.send(&Made::Page(Arc::new(page.clone()), bounds))?;
+            outputs.send(Made::Page(Arc::new(page.clone()), bounds))?;
             let mut rows = 0;
             denoiser.denoise(&page, incoming, bounds, |band| {
-                rows += band.noisy.len() / page.row();
+                rows += band.denoised.len() / page.row();
                 on_event(Event::Progress {
                     job: at,
                     pages: done.pages,
                     rows,
                     height: page.height,
                 });
-                outputs.send(&Made::Band(Arc::new(band)))
+                outputs.send(Made::Band(Arc::new(band)))
             })?;
             done.pages += 1;
         }
@@ -348,7 +397,7 @@ fn run<'scope>(
             reason: "there is no page in it".into(),
         })?;
         done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
-        outputs.send(&Made::End)?;
+        outputs.send(Made::End)?;
         Ok(done)
     };
     let result = denoise();
@@ -425,7 +474,7 @@ impl<'scope> Outputs<'scope> {
                     encoding: job.encoding,
                     limits,
                     page: None,
-                    ready: VecDeque::new(),
+                    ready: Queue::default(),
                     clean: None,
                     seen: None,
                 };
@@ -442,11 +491,15 @@ impl<'scope> Outputs<'scope> {
         }
     }
 
-    fn send(&self, made: &Made) -> Result<()> {
-        let sent = self
-            .senders
+    fn send(&self, made: Made) -> Result<()> {
+        let Some((last, others)) = self.senders.split_last() else {
+            return Ok(());
+        };
+        let sent = others
             .iter()
             .all(|sender| sender.send(made.clone()).is_ok());
+        // Without a copy, so that a single output has the rows for itself.
+        let sent = sent && last.send(made).is_ok();
         sent.then_some(()).ok_or(Error::Stopped)
     }
 }
@@ -467,7 +520,8 @@ struct Outgoing {
     limits: Limits,
     /// The page as it was, and its bounds.
     page: Option<(Arc<Page>, (f32, f32))>,
-    ready: VecDeque<f32>,
+    /// Rows that are made and not yet taken.
+    ready: Queue,
     clean: Option<Reader>,
     /// Clean, noisy and denoised in 8 bits, for the scores.
     seen: Option<[Vec<u8>; 3]>,
@@ -498,7 +552,7 @@ impl Outgoing {
     }
 
     /// The rows of a band as this output shows them.
-    fn show(&mut self, band: &Band) -> Result<()> {
+    fn show(&mut self, band: Arc<Band>) -> Result<()> {
         let Some((page, (low, high))) = self.page.clone() else {
             return Err(Error::Stopped);
         };
@@ -514,34 +568,38 @@ impl Outgoing {
             }
         };
         match self.part {
-            Part::Denoised if !narrow => self.ready.extend(&band.denoised),
+            Part::Denoised if !narrow => match Arc::try_unwrap(band) {
+                Ok(band) => self.ready.push(band.denoised),
+                Err(band) => self.ready.behind().extend(&band.denoised),
+            },
             Part::Denoised => {
+                let ready = self.ready.behind();
                 for pixel in band.denoised.chunks_exact(samples) {
-                    self.ready
-                        .extend(pixel[..channels].iter().map(|&x| value(x)));
-                    self.ready.extend(&pixel[channels..]);
+                    ready.extend(pixel[..channels].iter().map(|&x| value(x)));
+                    ready.extend(&pixel[channels..]);
                 }
             }
             Part::Residual => {
+                let ready = self.ready.behind();
                 let pixels = band.noisy.chunks_exact(samples);
                 for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {
                     let removed = noisy.iter().zip(denoised).take(channels);
-                    self.ready.extend(removed.map(|(n, d)| half + (n - d)));
-                    self.ready.extend(&noisy[channels..]);
+                    ready.extend(removed.map(|(n, d)| half + (n - d)));
+                    ready.extend(&noisy[channels..]);
                 }
             }
             Part::Compared(_) => {
-                let count = band.noisy.len() / page.row();
+                let count = band.denoised.len() / page.row();
                 let mut clean = Vec::new();
                 if let Some(reader) = &mut self.clean {
                     reader.read_rows(count, &mut clean)?;
                 }
+                let ready = self.ready.behind();
                 for y in 0..count {
                     for rows in [&clean, &band.noisy, &band.denoised] {
                         let row = rows.chunks_exact(page.row()).nth(y);
                         for pixel in row.unwrap_or_default().chunks_exact(samples) {
-                            self.ready
-                                .extend(pixel[..channels].iter().map(|&x| value(x)));
+                            ready.extend(pixel[..channels].iter().map(|&x| value(x)));
                         }
                     }
                 }
@@ -632,11 +690,11 @@ impl Pages for Outgoing {
         };
         while self.ready.len() < count * row {
             match self.receiver.recv() {
-                Ok(Made::Band(band)) => self.show(&band)?,
+                Ok(Made::Band(band)) => self.show(band)?,
                 _ => return Err(Error::Stopped),
             }
         }
-        rows.extend(self.ready.drain(..count * row));
+        self.ready.take(count * row, rows);
         Ok(())
     }
 }

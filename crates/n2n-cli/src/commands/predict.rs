@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -19,6 +20,7 @@ use n2n::predict::{self, Config, Done, Event, Input, Output};
 use n2n::{files, image, models};
 
 use crate::args::{self, Pad};
+use crate::interrupt;
 use crate::jobs::{self, Earlier, Job, Naming};
 use crate::ui::Ui;
 
@@ -40,21 +42,36 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     if let Some(json) = &args.json {
         files::check_writable(json)?;
     }
+    let started = Instant::now();
+    let tally = Arc::new(Mutex::new(Tally {
+        started,
+        images: jobs.len(),
+        failed: 0,
+        skipped,
+        files: Vec::new(),
+    }));
+    if let Some(json) = args.json.clone() {
+        let tally = Arc::clone(&tally);
+        interrupt::before_end(move || {
+            if let Err(error) = locked(&tally).write(&json, true) {
+                ui.error(error);
+            }
+        });
+    }
     let mut report = Report {
         args,
         ui,
         jobs: &jobs,
         bar: ui.progress(jobs.len() as u64),
-        failed: 0,
+        tally: &tally,
         lost: None,
-        entries: Vec::new(),
-        started: Instant::now(),
-        line_at: Instant::now(),
+        started,
+        line_at: started,
     };
     predict::predict(&mut network, &jobs, &config(args), |event| {
         report.tell(event);
     })?;
-    report.finish(skipped)
+    report.finish()
 }
 
 /// Refuses names that would lead elsewhere than they seem to.
@@ -87,6 +104,7 @@ fn config(args: &args::Predict) -> Config {
             max_bytes: args.max_memory,
             strength: args.strength,
             ensemble: args.ensemble,
+            ..Options::default()
         },
         range: args.range,
         limits: limits(args),
@@ -294,16 +312,46 @@ fn name(input: &Input) -> String {
     }
 }
 
+/// What the report of `--json` holds.
+struct Tally {
+    started: Instant,
+    images: usize,
+    failed: usize,
+    skipped: usize,
+    /// Of those that have ended, in their order.
+    files: Vec<serde_json::Value>,
+}
+
+impl Tally {
+    fn write(&self, path: &Path, interrupted: bool) -> Result<(), Error> {
+        let report = serde_json::json!({
+            "elapsed_s": self.started.elapsed().as_secs_f64(),
+            "images": self.images,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "interrupted": interrupted,
+            "files": self.files,
+        });
+        files::write_atomically(path, |out| {
+            serde_json::to_writer_pretty(out, &report)
+                .map_err(|error| Error::io(path)(error.into()))
+        })
+    }
+}
+
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is said while the jobs run, and kept for the end.
 struct Report<'a> {
     args: &'a args::Predict,
     ui: Ui,
     jobs: &'a [predict::Job],
     bar: ProgressBar,
-    failed: usize,
+    tally: &'a Mutex<Tally>,
     /// Why a result could not be said.
     lost: Option<anyhow::Error>,
-    entries: Vec<serde_json::Value>,
     started: Instant,
     line_at: Instant,
 }
@@ -359,7 +407,7 @@ impl Report<'_> {
                 self.bar.suspend(|| self.say(job, &mut done))
             }
             Err(error) => {
-                self.failed += 1;
+                locked(self.tally).failed += 1;
                 entry["error"] = error.to_string().into();
                 let error = anyhow::Error::from(error);
                 self.bar.suspend(|| match path(&job.output) {
@@ -369,7 +417,7 @@ impl Report<'_> {
                 Ok(())
             }
         };
-        self.entries.push(entry);
+        locked(self.tally).files.push(entry);
         said
     }
 
@@ -409,30 +457,22 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn finish(self, skipped: usize) -> anyhow::Result<ExitCode> {
+    fn finish(self) -> anyhow::Result<ExitCode> {
         self.bar.finish_and_clear();
-        let (failed, all) = (self.failed, self.jobs.len());
+        let tally = locked(self.tally);
+        let (failed, all) = (tally.failed, tally.images);
         if failed > 0 && all > 1 {
             self.ui
                 .error(format_args!("{failed} of {all} images failed"));
         }
-        if skipped > 0 {
+        if tally.skipped > 0 {
             self.ui.note(format_args!(
-                "{skipped} images left out: their results are there"
+                "{} images left out: their results are there",
+                tally.skipped
             ));
         }
         if let Some(path) = &self.args.json {
-            let report = serde_json::json!({
-                "elapsed_s": self.started.elapsed().as_secs_f64(),
-                "images": all,
-                "failed": failed,
-                "skipped": skipped,
-                "files": self.entries,
-            });
-            files::write_atomically(path, |out| {
-                serde_json::to_writer_pretty(out, &report)
-                    .map_err(|error| Error::io(path)(error.into()))
-            })?;
+            tally.write(path, false)?;
         }
         match self.lost {
             Some(error) => Err(error),

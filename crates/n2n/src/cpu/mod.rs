@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use n2n_kernels::Epilogue;
 use n2n_kernels::adam::Adam;
+use n2n_kernels::bands;
 use n2n_kernels::pool;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
 pub use n2n_kernels::{Level, LevelError};
@@ -221,8 +222,14 @@ impl Network for CpuNetwork {
         // layers of half its height and width weigh most: a kept pooling, and the input and output of
         // a layer.
         let per_pixel = 4 * (4 * 8 + (self.unet.n_feature + 2 * 2 * self.unet.n_feature) / 4);
-        // Weights, packed, and the bands of each thread; small images do not run in bands.
-        let fixed = 4 * 3 * self.parameters.len() + (64 << 20);
+        let window = bands::window(Shape {
+            n: 1,
+            h,
+            w,
+            c: 2 * self.unet.n_feature,
+        });
+        // The weights, and the same packed, of which Winograd's algorithm makes four times as many.
+        let fixed = 4 * (window.h * window.w * window.c + 6 * self.parameters.len()) + (16 << 20);
         (h * w * per_pixel + fixed) as u64
     }
 

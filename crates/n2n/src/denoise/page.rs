@@ -23,6 +23,8 @@ pub struct Options {
     pub strength: f32,
     /// Whether the mean of the eight flips and quarter turns is taken.
     pub ensemble: bool,
+    /// Whether rows are handed out as they were, too.
+    pub with_noisy: bool,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             max_bytes: 2_000_000_000,
             strength: 1.0,
             ensemble: false,
+            with_noisy: false,
         }
     }
 }
@@ -46,7 +49,7 @@ pub struct Denoiser<'a> {
 /// Rows of a page before and after, each with all samples.
 #[derive(Debug, Clone)]
 pub struct Band {
-    /// As they were.
+    /// As they were; empty without [`Options::with_noisy`].
     pub noisy: Vec<f32>,
     /// As they are now; samples that are not colour, and values that are no finite number, as before.
     pub denoised: Vec<f32>,
@@ -76,13 +79,7 @@ impl<'a> Denoiser<'a> {
         (low, high): (f32, f32),
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
-        let Options {
-            padding,
-            tile,
-            max_bytes,
-            ..
-        } = self.options;
-        let cut = Cut::new(page, self.network, padding, tile, max_bytes)?;
+        let cut = Cut::new(page, self.network, &self.options)?;
         let mut window = Window {
             row: page.row(),
             top: 0,
@@ -96,8 +93,7 @@ impl<'a> Denoiser<'a> {
             if kept.is_empty() {
                 break;
             }
-            let noisy = window.rows(kept.clone()).to_vec();
-            let mut denoised = noisy.clone();
+            let mut denoised = window.rows(kept.clone()).to_vec();
             for (across, part) in cut.columns() {
                 let part = part.start..part.end.min(page.width);
                 if part.is_empty() {
@@ -105,10 +101,9 @@ impl<'a> Denoiser<'a> {
                 }
                 let size = (seen.len(), across.len());
                 for view in views(page.color, self.network.architecture().n_channel) {
+                    let from = (seen.start, across.start);
                     let tile =
-                        window.tile(page, (seen.start, across.start), size, |pixel, tile| {
-                            tile.extend(view.inputs().map(|c| normalised(pixel[c], low, high)));
-                        });
+                        window.tile(page, from, size, view, |value| normalised(value, low, high));
                     let tile = self.run(&tile)?;
                     for y in kept.clone() {
                         let from = (y - seen.start) * tile.w + part.start - across.start;
@@ -122,7 +117,13 @@ impl<'a> Denoiser<'a> {
                     }
                 }
             }
-            self.finish(page, &noisy, &mut denoised, (low, high));
+            let noisy = window.rows(kept);
+            self.finish(page, noisy, &mut denoised, (low, high));
+            let noisy = if self.options.with_noisy {
+                noisy.to_vec()
+            } else {
+                vec![]
+            };
             give(Band { noisy, denoised })?;
         }
         Ok(())
@@ -238,7 +239,9 @@ impl Window {
     fn read_to(&mut self, bottom: usize, pages: &mut dyn Pages) -> Result<()> {
         if bottom > self.bottom {
             let count = bottom - self.bottom;
-            self.rows.reserve_exact(count * self.row);
+            if !self.rows.is_empty() {
+                self.rows.reserve_exact(count * self.row);
+            }
             pages.read_rows(count, &mut self.rows)?;
             self.bottom = bottom;
         }
@@ -249,30 +252,28 @@ impl Window {
         &self.rows[(range.start - self.top) * self.row..(range.end - self.top) * self.row]
     }
 
-    /// The `h` × `w` pixels of the padded page from (`top`, `left`) on, as `append` makes them of the
-    /// page's.
+    /// What `view` takes of the `h` × `w` pixels of the padded page from (`top`, `left`) on.
     fn tile(
         &self,
         page: &Page,
         (top, left): (usize, usize),
         (h, w): (usize, usize),
-        append: impl Fn(&[f32], &mut Vec<f32>),
+        view: View,
+        value: impl Fn(f32) -> f32,
     ) -> Batch {
         debug_assert_eq!((h % UNet::SIZE_MULTIPLE, w % UNet::SIZE_MULTIPLE), (0, 0));
         let samples = page.samples();
         let columns: Vec<_> = (left..left + w).map(|x| reflected(x, page.width)).collect();
-        let mut data = Vec::new();
+        let c = view.inputs().count();
+        let mut data = Vec::with_capacity(h * w * c);
         for y in top..top + h {
             let y = reflected(y, page.height);
             let row = self.rows(y..y + 1);
             for x in &columns {
-                append(&row[x * samples..][..samples], &mut data);
-            }
-            if data.capacity() < h * data.len() {
-                data.reserve_exact(h * data.len() - data.len());
+                let pixel = &row[x * samples..][..samples];
+                data.extend(view.inputs().map(|c| value(pixel[c])));
             }
         }
-        let c = data.len() / (h * w);
         Batch::new(1, h, w, c, data)
     }
 }
@@ -398,6 +399,7 @@ mod tests {
         max_bytes: u64::MAX,
         strength: 1.0,
         ensemble: false,
+        with_noisy: true,
     };
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::Padding;
+use super::{Options, Padding};
 use crate::error::{Error, Result};
 use crate::image::Page;
 use crate::network::Network;
@@ -58,13 +58,13 @@ pub(super) struct Cut {
 
 impl Cut {
     /// The cut of a page; of `max_bytes` all that the page, its tiles and the network need at once.
-    pub(super) fn new(
-        page: &Page,
-        network: &dyn Network,
-        padding: Padding,
-        tile: Tile,
-        max_bytes: u64,
-    ) -> Result<Self> {
+    pub(super) fn new(page: &Page, network: &dyn Network, options: &Options) -> Result<Self> {
+        let &Options {
+            padding,
+            tile,
+            max_bytes,
+            ..
+        } = options;
         let up = |side: usize| side.next_multiple_of(UNet::SIZE_MULTIPLE);
         let padded = match padding {
             Padding::Square => (
@@ -77,7 +77,7 @@ impl Cut {
             padded,
             kept: padded,
         };
-        let need = |cut: &Self| cut.bytes(page, network);
+        let need = |cut: &Self| cut.bytes(page, network, options.with_noisy);
         match (tile, padding) {
             (Tile::None, _) => Ok(whole),
             (_, Padding::Square) if need(&whole) > max_bytes => Err(too_little(
@@ -149,15 +149,16 @@ impl Cut {
 
     /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles
     /// sees, and what it gives.
-    fn bytes(&self, page: &Page, network: &dyn Network) -> u64 {
+    fn bytes(&self, page: &Page, network: &dyn Network, with_noisy: bool) -> u64 {
         let (h, w) = self.seen();
         let channels = network.architecture().n_channel;
         // In, out, and each once more when it is turned.
         let tile = 4 * 4 * (h * w * channels) as u64;
         let row = 4 * page.row() as u64;
-        // What is seen; before and after of what is kept; and of the band before, which is written as
-        // this is made, both again and what goes into the file.
-        let rows = h.min(page.height) + 5 * self.kept.0.min(page.height);
+        // What is seen; what is made of what is kept; and the band before, which is written meanwhile.
+        // With the noisy rows, those of both bands, and each of up to four images across beside them.
+        let bands = if with_noisy { 8 } else { 2 };
+        let rows = h.min(page.height) + bands * self.kept.0.min(page.height);
         PROGRAM + network.working_bytes(h, w) + tile + row * rows as u64
     }
 

@@ -25,8 +25,9 @@ pub enum Format {
 }
 
 /// The extensions of image files, in small letters and sorted, for [`crate::files::find`].
-pub const EXTENSIONS: [&str; 13] = [
-    "bmp", "exr", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp",
+pub const EXTENSIONS: [&str; 14] = [
+    "bmp", "btf", "exr", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff",
+    "webp",
 ];
 
 /// Whether the name of a file is that of an image.
@@ -109,7 +110,8 @@ impl Format {
         match self {
             Self::Png => &["png"],
             Self::Jpeg => &["jpg", "jpeg"],
-            Self::Tiff => &["tif", "tiff"],
+            // The last is for BigTIFF.
+            Self::Tiff => &["tif", "tiff", "btf"],
             Self::WebP => &["webp"],
             Self::Bmp => &["bmp"],
             Self::Pnm => &["pnm", "pbm", "pgm", "ppm", "pam"],

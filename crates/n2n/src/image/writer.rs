@@ -176,7 +176,7 @@ pub(super) struct Raster {
 
 impl Raster {
     fn read(pages: &mut dyn Pages, page: Page) -> Encoded<Self> {
-        let mut samples = Vec::with_capacity(page.height * page.row());
+        let mut samples = Vec::new();
         pages.read_rows(page.height, &mut samples)?;
         Ok(Self { page, samples })
     }
