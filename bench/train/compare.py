@@ -1,18 +1,22 @@
-"""Compares ways to train at an equal budget of time, on images that are neither in the training set nor
-in a test set.
+"""Compares ways to train at an equal cost, on images that are neither in the training set nor in a test
+set.
 
     python bench/train/compare.py TABLE IMAGES [--budget 15m] [--only NAME]… [--threads 2] [flags of n2n train]
     python bench/train/compare.py polyu FOLDER [--budget 15m] …
 
 TABLE is `recipe`, what each part of --recipe fast buys, or `frozen`, what noise that is added once
-costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are for tuning: left out
-of training and scored on. `polyu` trains on the *_real* images of FOLDER as they are, and scores them
-against the *_mean* images. Prints a Markdown table; finished runs in --work are not repeated.
+costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are
+for tuning: left out of training and scored on. `polyu` trains on the *_real* images of FOLDER as they
+are, and scores them against the *_mean* images. Prints a Markdown table; finished runs in --work are not repeated.
+
+The budget is turned into steps first, by a run of 15 seconds of every variant, for which the machine must
+be at rest; other work during the runs themselves then changes nothing.
 
 Takes Python with numpy and Pillow. N2N names the program [default: target/release/n2n].
 """
 
 import argparse
+import csv
 import os
 import random
 import subprocess
@@ -25,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 N2N = Path(os.environ.get("N2N", ROOT / "target/release/n2n")).resolve()
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
+EPOCHS = 100
 FAST = ["--recipe=fast"]
 TABLES = {
     # The paper's settings, each part of ours added to them, ours, and ours without each part.
@@ -57,6 +62,7 @@ def main():
     parser.add_argument("table", choices=[*TABLES, "polyu"])
     parser.add_argument("images", type=Path)
     parser.add_argument("--budget", default="15m")
+    parser.add_argument("--steps", type=int, help="of every variant, instead of what the budget pays for")
     parser.add_argument("--only", action="append", metavar="NAME", help="this variant; again for others")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--work", type=Path, default=ROOT / "target/compare")
@@ -64,7 +70,7 @@ def main():
     args.images = args.images.resolve()
     args.work = (args.work / args.table).resolve()
     args.work.mkdir(parents=True, exist_ok=True)
-    flags = [f"--time-budget={args.budget}", f"--threads={args.threads}", *flags]
+    flags = [f"--threads={args.threads}", *flags]
     if args.table == "polyu":
         polyu(args, flags)
     else:
@@ -73,12 +79,9 @@ def main():
 
 def table(args, flags):
     split(args.images, args.work)
-    print(f"| {args.budget} on {args.threads} threads | PSNR | SSIM | steps |\n|---|---|---|---|")
-    for name, variant in TABLES[args.table].items():
-        if args.only and name not in args.only:
-            continue
-        run = train(args, name, [
-            f"--data-dir={args.work}/train", f"--val-dirs={args.work}/tuning", *flags, *variant])
+    print(f"| {title(args)} | PSNR | SSIM | steps |\n|---|---|---|---|")
+    data = [f"--data-dir={args.work}/train", f"--val-dirs={args.work}/tuning"]
+    for name, run in runs(args, TABLES[args.table], [*data, *flags]):
         scores = (run / "validation/A_log_BSD300.csv").read_text().splitlines()[-1]
         _, psnr, ssim = scores.split(",")
         print(f"| {name} | {float(psnr):.2f} | {float(ssim):.4f} | {steps(run)} |", flush=True)
@@ -107,18 +110,16 @@ def polyu(args, flags):
     for path in noisy:
         if not (folder / path.name).is_symlink():
             (folder / path.name).symlink_to(path)
-    print(f"| {args.budget} on {args.threads} threads | PSNR against the means | gain |\n|---|---|---|")
+    print(f"| {title(args)} | PSNR against the means | gain |\n|---|---|---|")
     before = np.mean([psnr(path, mean_of(path)) for path in noisy])
     print(f"| as the camera gives them | {before:.2f} | |", flush=True)
-    for name, variant in {
-        "increase-ratio 1": ["--increase-ratio=1"],
-        "increase-ratio 2": ["--increase-ratio=2"],
-        "increase-ratio 8": ["--increase-ratio=8"],
-    }.items():
-        if args.only and name not in args.only:
-            continue
-        run = train(args, name, [
-            f"--data-dir={folder}", "--noisetype=none", "--val-dirs=none", *FAST, *flags, *variant])
+    variants = {
+        "increase-ratio 1": [*FAST, "--increase-ratio=1"],
+        "increase-ratio 2": [*FAST, "--increase-ratio=2"],
+        "increase-ratio 8": [*FAST, "--increase-ratio=8"],
+    }
+    data = [f"--data-dir={folder}", "--noisetype=none", "--val-dirs=none"]
+    for name, run in runs(args, variants, [*data, *flags]):
         output = run / "denoised"
         predict = [N2N, "predict", folder, "--model-path", run / "latest.safetensors",
                    "--save-dir", output, "--quiet"]
@@ -141,9 +142,32 @@ def psnr(path, against):
     return 10 * np.log10(255**2 / np.mean((a - b) ** 2))
 
 
+def title(args):
+    return f"{args.steps} steps" if args.steps else f"{args.budget} on {args.threads} threads"
+
+
+def runs(args, variants, flags):
+    """The name and the finished run of each variant that was asked for."""
+    variants = {name: [*flags, *variant] for name, variant in variants.items()
+                if not args.only or name in args.only}
+    steps = {name: args.steps or affordable(args, name, variant) for name, variant in variants.items()}
+    for name, variant in variants.items():
+        epochs = [f"--n-epoch={EPOCHS}", f"--steps-per-epoch={-(-steps[name] // EPOCHS)}"]
+        length = f"{args.steps} steps" if args.steps else args.budget
+        yield name, train(args, f"{name} {length}", [*variant, *epochs])
+
+
+def affordable(args, name, flags):
+    """The steps that the budget pays for."""
+    run = train(args, f"{name} speed", [*flags, "--val-dirs=none", "--time-budget=15s", "--log-iters=1"])
+    *_, last = csv.DictReader(open(run / "losses.csv"))
+    unit = {"s": 1, "m": 60, "h": 3600}[args.budget[-1]]
+    return int(float(args.budget[:-1]) * unit * float(last["step"]) / float(last["elapsed_s"]))
+
+
 def train(args, name, flags):
     """The folder of a finished run."""
-    log_name = "".join(c if c.isalnum() else "_" for c in f"{name} {args.budget}")
+    log_name = "".join(c if c.isalnum() else "_" for c in name)
     run = args.work / "results" / log_name
     if (run / "config.toml").exists():
         command = [N2N, "train", f"--resume={run}", "--quiet"]

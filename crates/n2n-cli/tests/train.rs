@@ -464,6 +464,53 @@ fn grey_images_train_a_grey_network() {
 }
 
 #[test]
+fn a_run_may_start_from_a_model() {
+    let folder = workplace();
+    train(&folder, &["--val-dirs=none"]).assert().success();
+    let model = "results/run/epoch_model_002.safetensors";
+    let flags = ["--val-dirs=none", "--log-name=tuned", "--ema=0.5"];
+    let from = format!("--init-from={model}");
+    train(&folder, &[&flags[..], &[&from]].concat())
+        .assert()
+        .success();
+    let tensors = |path: &str| Weights::read(&folder.path().join(path)).unwrap().tensors;
+    assert_eq!(
+        tensors("results/tuned/epoch_model_000.safetensors"),
+        tensors(model)
+    );
+    assert_ne!(
+        tensors("results/tuned/epoch_model_002.safetensors"),
+        tensors(model)
+    );
+    // Once it runs the model is no longer needed.
+    fs::remove_file(folder.path().join(model)).unwrap();
+    Command::cargo_bin("n2n")
+        .unwrap()
+        .current_dir(&folder)
+        .args(["train", "--resume=results/tuned"])
+        .assert()
+        .success();
+
+    for (model, message) in [
+        (
+            "gauss5_50",
+            "expected 2 features and 3 channels, found 48 and 3",
+        ),
+        ("results", "found a folder"),
+        ("missing.pth", "missing.pth"),
+    ] {
+        train(
+            &folder,
+            &[&format!("--init-from={model}"), "--log-name=other"],
+        )
+        .assert()
+        .code(1)
+        .stderr(contains("error: --init-from").and(contains(message)));
+    }
+    assert!(!folder.path().join("results/other").exists());
+}
+
+#[test]
 fn unusable_images_are_named_and_left_out() {
     let folder = workplace();
     fs::write(folder.path().join("images/broken.jpg"), "not an image").unwrap();

@@ -9,6 +9,8 @@ use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use n2n::cpu::CpuNetwork;
 use n2n::error::Error;
+use n2n::models;
+use n2n::network::Network;
 use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, config::Span, folder};
 use toml::Table;
 
@@ -35,7 +37,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         ui.note("note: this program trains on the CPU; --gpu-devices and --parallel do nothing");
     }
     let (config, start) = settings(args, ui)?;
-    let mut network = CpuNetwork::initial_scaled(config.unet()?, config.init_scale, config.seed);
+    let mut network = network(&config, start)?;
     network.set_level(args.processor.level());
     let stop = interrupt::stop_flag(ui);
 
@@ -63,6 +65,40 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         ),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The network as it is before the first step; what a run is resumed from replaces it.
+fn network(config: &Config, start: Start) -> anyhow::Result<CpuNetwork> {
+    let unet = config.unet()?;
+    let Some(model) = config
+        .init_from
+        .as_deref()
+        .filter(|_| start != Start::Resume)
+    else {
+        return Ok(CpuNetwork::initial_scaled(
+            unet,
+            config.init_scale,
+            config.seed,
+        ));
+    };
+    let network = models::load(Some(model))
+        .and_then(|weights| CpuNetwork::from_weights(&weights))
+        .with_context(|| format!("--init-from {}", model.display()))?;
+    let found = network.architecture();
+    if found != unet {
+        bail!(
+            "--init-from {}: expected {} features and {} channels, found {} and {}\nhint: pass \
+             --n-feature {} --n-channel {}",
+            model.display(),
+            unet.n_feature,
+            unet.n_channel,
+            found.n_feature,
+            found.n_channel,
+            found.n_feature,
+            found.n_channel
+        );
+    }
+    Ok(network)
 }
 
 /// The flags over what they name: a run, a configuration file or a recipe.

@@ -79,6 +79,9 @@ pub struct Config {
     pub min_lambda: f64,
     /// Factor on Kaiming's initial weights; applied by whoever makes the network.
     pub init_scale: f64,
+    /// The model whose weights the run starts from instead: a file, or the name of a shipped one; read
+    /// by whoever makes the network.
+    pub init_from: Option<PathBuf>,
     /// Whether patches are flipped and turned at random.
     pub augment: bool,
     /// Decay of the running average of the weights, which is then what is scored and saved; 0 for
@@ -178,6 +181,7 @@ impl Default for Config {
             increase_ratio: 2.0,
             min_lambda: 0.0,
             init_scale: INIT_SCALE,
+            init_from: None,
             augment: false,
             ema: 0.0,
             seed: 0,
@@ -462,6 +466,7 @@ mod tests {
             steps_per_epoch: Some(50),
             time_budget: Some("1h 30m".parse().unwrap()),
             keep: Some(2),
+            init_from: Some("gauss5_50".into()),
             seed: u64::MAX,
             lr: 1.0 / 3.0,
             ..Recipe::Fast.config()

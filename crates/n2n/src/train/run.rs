@@ -509,8 +509,15 @@ impl Run<'_> {
             ("samples", self.loader.samples().to_string()),
             ("version", env!("CARGO_PKG_VERSION").to_string()),
         ]
+        .into_iter()
+        .chain(
+            config
+                .init_from
+                .iter()
+                .map(|model| ("init_from", model.display().to_string())),
+        )
         .map(|(key, value)| (key.to_string(), value))
-        .into()
+        .collect()
     }
 
     /// Writes what the run can be resumed from.
