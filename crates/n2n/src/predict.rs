@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
@@ -356,10 +356,7 @@ fn run<'scope>(
     incoming: &mut Incoming,
     on_event: &mut impl FnMut(Event),
 ) -> Run<'scope> {
-    let mut outputs = Outputs {
-        senders: Vec::new(),
-        handles: Vec::new(),
-    };
+    let mut outputs = Outputs::default();
     let mut start = None;
     let mut denoise = || {
         let mut done: Option<Done> = None;
@@ -397,15 +394,12 @@ fn run<'scope>(
             reason: "there is no page in it".into(),
         })?;
         done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
-        outputs.send(Made::End)?;
         Ok(done)
     };
     let result = denoise();
-    // An output that has not been told the end gives up.
-    drop(outputs.senders);
     Run {
+        outputs: outputs.end(result.is_ok()),
         result,
-        outputs: outputs.handles,
     }
 }
 
@@ -451,13 +445,15 @@ fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
 enum Made {
     Page(Arc<Page>, (f32, f32)),
     Band(Arc<Band>),
-    End,
 }
 
 /// The outputs of a job.
+#[derive(Default)]
 struct Outputs<'scope> {
     senders: Vec<SyncSender<Made>>,
     handles: Vec<ScopedJoinHandle<'scope, Result<Written>>>,
+    /// Whether the end of what is sent is the end of the job.
+    complete: Arc<AtomicBool>,
 }
 
 impl<'scope> Outputs<'scope> {
@@ -466,10 +462,12 @@ impl<'scope> Outputs<'scope> {
         let mut output = |part: Part, output: Output| {
             // Nothing waits between the two: a band may be a good part of a page.
             let (sender, receiver) = sync_channel(0);
+            let complete = Arc::clone(&self.complete);
             self.senders.push(sender);
             self.handles.push(scope.spawn(move || {
                 let mut made = Outgoing {
                     receiver,
+                    complete,
                     part,
                     encoding: job.encoding,
                     limits,
@@ -502,6 +500,12 @@ impl<'scope> Outputs<'scope> {
         let sent = sent && last.send(made).is_ok();
         sent.then_some(()).ok_or(Error::Stopped)
     }
+
+    /// Lets the outputs end, or give up if the job is not complete; nobody waits for them to.
+    fn end(self, complete: bool) -> Vec<ScopedJoinHandle<'scope, Result<Written>>> {
+        self.complete.store(complete, Ordering::Release);
+        self.handles
+    }
 }
 
 /// What an output shows.
@@ -515,6 +519,7 @@ enum Part {
 /// The network's pages, for one output.
 struct Outgoing {
     receiver: Receiver<Made>,
+    complete: Arc<AtomicBool>,
     part: Part,
     encoding: Encoding,
     limits: Limits,
@@ -671,7 +676,7 @@ impl Pages for Outgoing {
                     }));
                 }
                 Ok(Made::Band(_)) => {}
-                Ok(Made::End) => return Ok(None),
+                Err(_) if self.complete.load(Ordering::Acquire) => return Ok(None),
                 Err(_) => return Err(Error::Stopped),
             }
         }

@@ -1,6 +1,8 @@
 //! One page through the network, a row of tiles at a time: as rows come in, rows go out, and no more
 //! of the page is in memory than a row of tiles sees.
 
+use rayon::prelude::*;
+
 use super::tiles::Cut;
 use super::{Padding, Tile};
 use crate::batch::Batch;
@@ -105,16 +107,16 @@ impl<'a> Denoiser<'a> {
                     let tile =
                         window.tile(page, from, size, view, |value| normalised(value, low, high));
                     let tile = self.run(&tile)?;
-                    for y in kept.clone() {
+                    let rows = denoised.par_chunks_exact_mut(page.row());
+                    rows.zip(kept.clone()).for_each(|(row, y)| {
                         let from = (y - seen.start) * tile.w + part.start - across.start;
                         let from = &tile.data[from * tile.c..][..part.len() * tile.c];
-                        let to = (y - kept.start) * page.row() + part.start * page.samples();
-                        let to = denoised[to..][..part.len() * page.samples()]
-                            .chunks_exact_mut(page.samples());
+                        let to =
+                            row[part.start * page.samples()..].chunks_exact_mut(page.samples());
                         for (pixel, values) in to.zip(from.chunks_exact(tile.c)) {
                             view.put(values, pixel);
                         }
-                    }
+                    });
                 }
             }
             let noisy = window.rows(kept);
@@ -150,23 +152,27 @@ impl<'a> Denoiser<'a> {
     fn finish(&self, page: &Page, noisy: &[f32], denoised: &mut [f32], (low, high): (f32, f32)) {
         let (samples, channels) = (page.samples(), page.color.channels());
         let strength = self.options.strength;
-        let pixels = denoised.chunks_exact_mut(samples);
-        for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
-            for (to, &from) in to[..channels].iter_mut().zip(from) {
-                let mut value = low + *to * (high - low);
-                if page.depth != Depth::F32 {
-                    // Within the range; what the image has beyond it stays possible.
-                    value = value.clamp(low.min(from), high.max(from));
+        let rows = denoised.par_chunks_exact_mut(page.row());
+        rows.zip(noisy.par_chunks_exact(page.row()))
+            .for_each(|(denoised, noisy)| {
+                let pixels = denoised.chunks_exact_mut(samples);
+                for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
+                    for (to, &from) in to[..channels].iter_mut().zip(from) {
+                        let mut value = low + *to * (high - low);
+                        if page.depth != Depth::F32 {
+                            // Within the range; what the image has beyond it stays possible.
+                            value = value.clamp(low.min(from), high.max(from));
+                        }
+                        *to = if strength == 0.0 || !from.is_finite() || !value.is_finite() {
+                            from
+                        } else if strength == 1.0 {
+                            value
+                        } else {
+                            from + strength * (value - from)
+                        };
+                    }
                 }
-                *to = if strength == 0.0 || !from.is_finite() || !value.is_finite() {
-                    from
-                } else if strength == 1.0 {
-                    value
-                } else {
-                    from + strength * (value - from)
-                };
-            }
-        }
+            });
     }
 }
 
@@ -259,22 +265,25 @@ impl Window {
         (top, left): (usize, usize),
         (h, w): (usize, usize),
         view: View,
-        value: impl Fn(f32) -> f32,
+        value: impl Fn(f32) -> f32 + Sync,
     ) -> Batch {
         debug_assert_eq!((h % UNet::SIZE_MULTIPLE, w % UNet::SIZE_MULTIPLE), (0, 0));
         let samples = page.samples();
         let columns: Vec<_> = (left..left + w).map(|x| reflected(x, page.width)).collect();
         let c = view.inputs().count();
-        let mut data = Vec::with_capacity(h * w * c);
-        for y in top..top + h {
+        let mut tile = Batch::zeros(1, h, w, c);
+        let rows = tile.data.par_chunks_exact_mut(w * c);
+        rows.zip(top..top + h).for_each(|(to, y)| {
             let y = reflected(y, page.height);
             let row = self.rows(y..y + 1);
-            for x in &columns {
+            for (to, x) in to.chunks_exact_mut(c).zip(&columns) {
                 let pixel = &row[x * samples..][..samples];
-                data.extend(view.inputs().map(|c| value(pixel[c])));
+                for (to, from) in to.iter_mut().zip(view.inputs()) {
+                    *to = value(pixel[from]);
+                }
             }
-        }
-        Batch::new(1, h, w, c, data)
+        });
+        tile
     }
 }
 
