@@ -1,8 +1,8 @@
 """Compares ways to train at an equal cost, on images that are neither in the training set nor in a test
 set.
 
-    python bench/train/compare.py TABLE IMAGES [--budget 15m] [--only NAME]… [--threads 2] [flags of n2n train]
-    python bench/train/compare.py polyu FOLDER [--budget 15m] …
+    python bench/train/compare.py TABLE IMAGES [--budget 15] [--only NAME]… [--threads 2] [flags of n2n train]
+    python bench/train/compare.py polyu FOLDER [--budget 15] …
 
 TABLE is `recipe`, what each part of --recipe fast buys, or `frozen`, what noise that is added once
 costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are
@@ -41,6 +41,8 @@ TABLES = {
         "fast, no average": [*FAST, "--ema=0"],
         "fast, second forward always": [*FAST, "--min-lambda=0"],
         "fast, no turns": [*FAST, "--augment=false"],
+        "fast, increase-ratio 2": [*FAST, "--increase-ratio=2"],
+        "fast, increase-ratio 0": [*FAST, "--increase-ratio=0"],
         "fast, lr 3e-4": [*FAST, "--lr=3e-4"],
         "fast, lr 2e-3": [*FAST, "--lr=2e-3"],
         "fast, patches of 64": [*FAST, "--patchsize=64"],
@@ -61,8 +63,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=[*TABLES, "polyu"])
     parser.add_argument("images", type=Path)
-    parser.add_argument("--budget", default="15m")
-    parser.add_argument("--steps", type=int, help="of every variant, instead of what the budget pays for")
+    parser.add_argument("--budget", default=15, type=float, metavar="MINUTES")
+    parser.add_argument("--steps", type=int, help=f"of every variant, instead; a multiple of {EPOCHS}")
     parser.add_argument("--only", action="append", metavar="NAME", help="this variant; again for others")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--work", type=Path, default=ROOT / "target/compare")
@@ -143,7 +145,7 @@ def psnr(path, against):
 
 
 def title(args):
-    return f"{args.steps} steps" if args.steps else f"{args.budget} on {args.threads} threads"
+    return f"{args.steps} steps" if args.steps else f"{args.budget:g} minutes on {args.threads} threads"
 
 
 def runs(args, variants, flags):
@@ -152,17 +154,17 @@ def runs(args, variants, flags):
                 if not args.only or name in args.only}
     steps = {name: args.steps or affordable(args, name, variant) for name, variant in variants.items()}
     for name, variant in variants.items():
-        epochs = [f"--n-epoch={EPOCHS}", f"--steps-per-epoch={-(-steps[name] // EPOCHS)}"]
-        length = f"{args.steps} steps" if args.steps else args.budget
-        yield name, train(args, f"{name} {length}", [*variant, *epochs])
+        an_epoch = -(-steps[name] // EPOCHS)
+        epochs = [f"--n-epoch={EPOCHS}", f"--steps-per-epoch={an_epoch}"]
+        yield name, train(args, f"{name} {EPOCHS * an_epoch} steps", [*variant, *epochs])
 
 
 def affordable(args, name, flags):
     """The steps that the budget pays for."""
-    run = train(args, f"{name} speed", [*flags, "--val-dirs=none", "--time-budget=15s", "--log-iters=1"])
+    run = train(args, f"{name} speed on {args.threads}",
+                [*flags, "--val-dirs=none", "--time-budget=15s", "--log-iters=1"])
     *_, last = csv.DictReader(open(run / "losses.csv"))
-    unit = {"s": 1, "m": 60, "h": 3600}[args.budget[-1]]
-    return int(float(args.budget[:-1]) * unit * float(last["step"]) / float(last["elapsed_s"]))
+    return int(60 * args.budget * float(last["step"]) / float(last["elapsed_s"]))
 
 
 def train(args, name, flags):

@@ -234,9 +234,8 @@ pub struct Train {
     /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 suits short runs
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub init_scale: Option<f64>,
-    /// Model to start from instead, a file or one of those that `n2n info` lists; with --recipe fast
-    /// a fraction of the time is enough
-    #[arg(long, value_name = "MODEL")]
+    /// Model of the same sizes to start from instead: a file or one of those that `n2n info` lists
+    #[arg(long, value_name = "MODEL", conflicts_with = "init_scale")]
     pub init_from: Option<PathBuf>,
     /// Flip and turn patches at random
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]

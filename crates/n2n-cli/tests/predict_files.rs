@@ -573,6 +573,50 @@ fn an_interrupt_leaves_nothing_half_done() {
     );
 }
 
+/// The report has a reader that never comes.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_does_not_wait_for_whoever_reads_the_report() {
+    let folder = workplace();
+    picture(700, 700)
+        .write(&folder.path().join("big.tif"))
+        .unwrap();
+    let made = Process::new("mkfifo")
+        .current_dir(&folder)
+        .arg("report")
+        .status();
+    assert!(made.unwrap().success());
+    let mut child = Process::new(env!("CARGO_BIN_EXE_n2n"))
+        .current_dir(&folder)
+        .args(["predict", "big.tif", "--model-path=gauss5_50", "--tile=64"])
+        .args(["--ensemble", "--quiet", "--json=report"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let out = folder.path().join("output");
+    let start = Instant::now();
+    while !out.exists() || names(&out).is_empty() {
+        assert!(start.elapsed() < Duration::from_mins(2), "nothing begun");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = Process::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(names(&out).is_empty(), "{:?}", names(&out));
+}
+
+#[test]
+fn a_tile_larger_than_any_image_is_the_image() {
+    let folder = workplace();
+    n2n(
+        &folder,
+        &["predict", "a.png", "--tile=18446744073709551615"],
+    )
+    .success();
+}
+
 /// As when the disk or the share that holds it goes away.
 #[cfg(unix)]
 #[test]
@@ -595,7 +639,13 @@ fn an_image_that_is_cut_off_while_it_is_read_fails_alone() {
         .unwrap();
     let out = folder.path().join("output");
     let start = Instant::now();
-    while !out.exists() || names(&out).is_empty() {
+    let begun = || {
+        let entries = fs::read_dir(&out).into_iter().flatten();
+        entries
+            .flatten()
+            .any(|entry| entry.metadata().is_ok_and(|file| file.len() > 0))
+    };
+    while !begun() {
         assert!(start.elapsed() < Duration::from_mins(2), "nothing begun");
         std::thread::sleep(Duration::from_millis(1));
     }

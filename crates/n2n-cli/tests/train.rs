@@ -482,6 +482,23 @@ fn a_run_may_start_from_a_model() {
         tensors("results/tuned/epoch_model_002.safetensors"),
         tensors(model)
     );
+    // A run that was ended before its first checkpoint starts from there again.
+    let resume = || {
+        let mut command = Command::cargo_bin("n2n").unwrap();
+        command
+            .current_dir(&folder)
+            .args(["train", "--resume=results/tuned"]);
+        command.assert().success();
+    };
+    for name in ["latest", "epoch_model_000"] {
+        let path = format!("results/tuned/{name}.safetensors");
+        fs::remove_file(folder.path().join(path)).unwrap();
+    }
+    resume();
+    assert_eq!(
+        tensors("results/tuned/epoch_model_000.safetensors"),
+        tensors(model)
+    );
     // Once it runs the model is no longer needed.
     fs::remove_file(folder.path().join(model)).unwrap();
     Command::cargo_bin("n2n")

@@ -150,11 +150,11 @@ pub fn predict(
         for (at, job) in jobs.iter().enumerate() {
             let run = run(
                 &mut denoiser,
-                at,
-                job,
+                (at, job),
                 config,
                 scope,
                 &mut incoming,
+                &mut ending,
                 &mut on_event,
             );
             if !incoming.ended {
@@ -346,14 +346,14 @@ struct Written {
     scores: Option<[(f64, f64); 2]>,
 }
 
-/// Takes one job through the network.
+/// Takes one job through the network, while those of `ending` may still be written.
 fn run<'scope>(
     denoiser: &mut Denoiser<'_>,
-    at: usize,
-    job: &'scope Job,
+    (at, job): (usize, &'scope Job),
     config: &Config,
     scope: &'scope Scope<'scope, '_>,
     incoming: &mut Incoming,
+    ending: &mut VecDeque<(usize, Run<'scope>)>,
     on_event: &mut impl FnMut(Event),
 ) -> Run<'scope> {
     let mut outputs = Outputs::default();
@@ -379,6 +379,12 @@ fn run<'scope>(
             outputs.send(Made::Page(Arc::new(page.clone()), bounds))?;
             let mut rows = 0;
             denoiser.denoise(&page, incoming, bounds, |band| {
+                // A job is told to have ended as soon as it has, however long the next one takes.
+                let written =
+                    |(_, run): &(usize, Run)| run.outputs.iter().all(ScopedJoinHandle::is_finished);
+                if ending.front().is_some_and(written) {
+                    end(ending.pop_front(), on_event);
+                }
                 rows += band.denoised.len() / page.row();
                 on_event(Event::Progress {
                     job: at,
@@ -501,9 +507,11 @@ impl<'scope> Outputs<'scope> {
         sent.then_some(()).ok_or(Error::Stopped)
     }
 
-    /// Lets the outputs end, or give up if the job is not complete; nobody waits for them to.
+    /// Lets the outputs end, or give up if the job is not complete, without a wait: they see their
+    /// senders go, and then whether the job was complete.
     fn end(self, complete: bool) -> Vec<ScopedJoinHandle<'scope, Result<Written>>> {
         self.complete.store(complete, Ordering::Release);
+        drop(self.senders);
         self.handles
     }
 }

@@ -401,24 +401,26 @@ impl Report<'_> {
             "input": name(&job.input),
             "output": path(&job.output).map(|path| path.display().to_string()),
         });
-        let said = match result {
-            Ok(mut done) => {
-                describe(&done, &mut entry);
-                self.bar.suspend(|| self.say(job, &mut done))
-            }
+        match &result {
+            Ok(done) => describe(done, &mut entry),
+            Err(error) => entry["error"] = error.to_string().into(),
+        }
+        {
+            let mut tally = locked(self.tally);
+            tally.failed += usize::from(result.is_err());
+            tally.files.push(entry);
+        }
+        self.bar.suspend(|| match result {
+            Ok(mut done) => self.say(job, &mut done),
             Err(error) => {
-                locked(self.tally).failed += 1;
-                entry["error"] = error.to_string().into();
                 let error = anyhow::Error::from(error);
-                self.bar.suspend(|| match path(&job.output) {
+                match path(&job.output) {
                     None => self.ui.error(format_args!("standard input: {error:#}")),
                     Some(_) => self.ui.error(in_context(&name(&job.input), &error)),
-                });
+                }
                 Ok(())
             }
-        };
-        locked(self.tally).files.push(entry);
-        said
+        })
     }
 
     fn say(&self, job: &predict::Job, done: &mut Done) -> anyhow::Result<()> {
@@ -472,6 +474,7 @@ impl Report<'_> {
             ));
         }
         if let Some(path) = &self.args.json {
+            interrupt::withdraw();
             tally.write(path, false)?;
         }
         match self.lost {

@@ -67,14 +67,11 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The network as it is before the first step; what a run is resumed from replaces it.
+/// The network as it is before the first step. Where a run is resumed from a checkpoint, that replaces it.
 fn network(config: &Config, start: Start) -> anyhow::Result<CpuNetwork> {
     let unet = config.unet()?;
-    let Some(model) = config
-        .init_from
-        .as_deref()
-        .filter(|_| start != Start::Resume)
-    else {
+    let replaced = start == Start::Resume && folder::latest(&config.folder()).exists();
+    let Some(model) = config.init_from.as_deref().filter(|_| !replaced) else {
         return Ok(CpuNetwork::initial_scaled(
             unet,
             config.init_scale,
@@ -83,7 +80,7 @@ fn network(config: &Config, start: Start) -> anyhow::Result<CpuNetwork> {
     };
     let network = models::load(Some(model))
         .and_then(|weights| CpuNetwork::from_weights(&weights))
-        .with_context(|| format!("--init-from {}", model.display()))?;
+        .context("--init-from")?;
     let found = network.architecture();
     if found != unet {
         bail!(

@@ -25,7 +25,7 @@ pub struct Options {
     pub strength: f32,
     /// Whether the mean of the eight flips and quarter turns is taken.
     pub ensemble: bool,
-    /// Whether rows are handed out as they were, too.
+    /// Whether rows are handed out as they were, too. [`predict`](crate::predict::predict) sees to it.
     pub with_noisy: bool,
 }
 

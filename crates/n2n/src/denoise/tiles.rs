@@ -88,7 +88,7 @@ impl Cut {
             (_, Padding::Square) => Ok(whole),
             (Tile::Side(side), _) => Ok(Self {
                 padded,
-                kept: (up(side).min(padded.0), up(side).min(padded.1)),
+                kept: (up(side.min(padded.0)), up(side.min(padded.1))),
             }),
             (Tile::Auto, _) if need(&whole) <= max_bytes => Ok(whole),
             (Tile::Auto, _) => whole.largest_within(need, max_bytes),

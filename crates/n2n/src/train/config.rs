@@ -135,6 +135,7 @@ impl Recipe {
                 lr: 1e-3,
                 lr_schedule: LrSchedule::Cosine,
                 init_scale: 1.0,
+                increase_ratio: 1.0,
                 min_lambda: 0.2,
                 augment: true,
                 ema: 0.999,

@@ -68,6 +68,11 @@ pub enum Start {
     Resume,
 }
 
+/// What the run in a folder is resumed from, once there is a checkpoint.
+pub fn latest(folder: &Path) -> PathBuf {
+    folder.join(LATEST)
+}
+
 /// A run's folder, held by this process.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -170,7 +175,7 @@ impl RunFolder {
 
     /// What the run is resumed from.
     pub fn latest(&self) -> PathBuf {
-        self.path.join(LATEST)
+        latest(&self.path)
     }
 
     /// The weights of the best snapshot.
