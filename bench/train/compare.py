@@ -7,7 +7,8 @@ set.
 TABLE is `recipe`, what each part of --recipe fast buys, or `frozen`, what noise that is added once
 costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are
 for tuning: left out of training and scored on. `polyu` trains on the *_real* images of FOLDER as they
-are, and scores them against the *_mean* images. Prints a Markdown table; finished runs in --work are not repeated.
+are, and scores them against the *_mean* images. Prints a Markdown table; finished runs in --work are
+not repeated.
 
 The budget is turned into steps first, by a run of 15 seconds of every variant, for which the machine must
 be at rest; other work during the runs themselves then changes nothing.

@@ -509,6 +509,32 @@ fn an_output_that_fails_leaves_no_half_of_itself() {
     );
 }
 
+/// Waits until a result has a temporary file, and so many bytes in it.
+#[cfg(unix)]
+fn wait_for_result(output: &Path, bytes: u64) {
+    let start = Instant::now();
+    let begun = || {
+        let entries = fs::read_dir(output).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.metadata().ok())
+            .any(|file| file.len() >= bytes)
+    };
+    while !begun() {
+        assert!(start.elapsed() < Duration::from_mins(2), "nothing begun");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Ends the process as Ctrl-C does.
+#[cfg(unix)]
+fn interrupt(child: &mut std::process::Child) {
+    let kill = Process::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_leaves_nothing_half_done() {
@@ -534,20 +560,8 @@ fn an_interrupt_leaves_nothing_half_done() {
         .spawn()
         .unwrap();
     let out = folder.path().join("output");
-    let begun = || out.exists() && names(&out).iter().any(|name| name.ends_with(".partial"));
-    let start = Instant::now();
-    while !begun() {
-        assert!(
-            start.elapsed() < Duration::from_mins(2),
-            "nothing was begun"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let kill = Process::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_for_result(&out, 0);
+    interrupt(&mut child);
     let mut said = String::new();
     child
         .stdout
@@ -594,16 +608,8 @@ fn an_interrupt_does_not_wait_for_whoever_reads_the_report() {
         .spawn()
         .unwrap();
     let out = folder.path().join("output");
-    let start = Instant::now();
-    while !out.exists() || names(&out).is_empty() {
-        assert!(start.elapsed() < Duration::from_mins(2), "nothing begun");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let kill = Process::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_for_result(&out, 0);
+    interrupt(&mut child);
     assert!(names(&out).is_empty(), "{:?}", names(&out));
 }
 
@@ -638,17 +644,7 @@ fn an_image_that_is_cut_off_while_it_is_read_fails_alone() {
         .spawn()
         .unwrap();
     let out = folder.path().join("output");
-    let start = Instant::now();
-    let begun = || {
-        let entries = fs::read_dir(&out).into_iter().flatten();
-        entries
-            .flatten()
-            .any(|entry| entry.metadata().is_ok_and(|file| file.len() > 0))
-    };
-    while !begun() {
-        assert!(start.elapsed() < Duration::from_mins(2), "nothing begun");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_result(&out, 1);
     let file = fs::File::options().write(true).open(&big).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -501,12 +501,7 @@ fn a_run_may_start_from_a_model() {
     );
     // Once it runs the model is no longer needed.
     fs::remove_file(folder.path().join(model)).unwrap();
-    Command::cargo_bin("n2n")
-        .unwrap()
-        .current_dir(&folder)
-        .args(["train", "--resume=results/tuned"])
-        .assert()
-        .success();
+    resume();
 
     for (model, message) in [
         (

@@ -461,6 +461,10 @@ impl Report<'_> {
 
     fn finish(self) -> anyhow::Result<ExitCode> {
         self.bar.finish_and_clear();
+        if self.args.json.is_some() {
+            // Before the lock is taken, which a report that a signal asked for waits for.
+            interrupt::withdraw();
+        }
         let tally = locked(self.tally);
         let (failed, all) = (tally.failed, tally.images);
         if failed > 0 && all > 1 {
@@ -474,7 +478,6 @@ impl Report<'_> {
             ));
         }
         if let Some(path) = &self.args.json {
-            interrupt::withdraw();
             tally.write(path, false)?;
         }
         match self.lost {
