@@ -16,7 +16,7 @@ format:
 
 # No warning from the compiler or clippy
 lint:
-    cargo clippy --workspace --all-targets --locked -- --deny warnings
+    cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings
 
 # No warning from the documentation
 docs:
@@ -26,9 +26,10 @@ docs:
 deny:
     cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
-# Every test
+# Every test, and those of the program with a GPU
 test:
     cargo test --release --workspace
+    cargo test --release --package n2n-cli --features gpu --test device
 
 # The tests of the kernels on 64-bit ARM, emulated
 test-aarch64:
@@ -98,7 +99,7 @@ release:
 
 # Time every layer by itself, as a table with its share of the peak; arguments as `-- dec_conv1b`
 bench-layers *arguments:
-    cargo bench --package n2n {{ arguments }}
+    cargo bench --package n2n --bench layers {{ arguments }}
 
 # Time n2n beside other engines: bench/peers/README.md; flags as --quick
 peers *flags: peers-python

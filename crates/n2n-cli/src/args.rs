@@ -18,6 +18,8 @@ use n2n::train::config::{Config, Span};
 use n2n::unet::UNet;
 use serde::{Serialize, Serializer};
 
+use crate::device::Device;
+
 /// Train an image denoiser from noisy images alone, and use it.
 #[derive(Debug, Parser)]
 #[command(name = "n2n", version, propagate_version = true, max_term_width = 100)]
@@ -61,6 +63,23 @@ impl Processor {
     pub fn level(&self) -> Level {
         self.level.unwrap_or_else(Level::detect)
     }
+
+    /// Whether one was asked for.
+    pub fn is_given(&self) -> bool {
+        self.level.is_some()
+    }
+}
+
+/// The flags of commands that run the network on any device.
+#[derive(Debug, Args)]
+pub struct Computer {
+    /// Device to compute on: cpu, gpu (the first that is none in software), gpu:N (one of those
+    /// `n2n info` lists), or auto (gpu if there is one) [default: cpu]
+    #[arg(long, value_name = "DEVICE", env = "N2N_DEVICE", display_order = 799)]
+    pub device: Option<Device>,
+    /// How, on the CPU.
+    #[command(flatten)]
+    pub processor: Processor,
 }
 
 /// The commands.
@@ -84,7 +103,7 @@ pub enum Command {
     Infer(Infer),
     /// Time the network on random pixels
     Bench(Bench),
-    /// Show the build, the CPU level and the shipped models; or the layers of a model
+    /// Show the build, the CPU level, the GPUs and the shipped models; or the layers of a model
     Info(Info),
 }
 
@@ -253,7 +272,7 @@ pub struct Train {
     /// Memory for decoded images in MB; others are decoded at every visit
     #[arg(long, value_name = "MB")]
     pub cache_mb: Option<usize>,
-    /// Accepted for the reference's scripts; this program trains on the CPU
+    /// Accepted for the reference's scripts; --device says where this program trains
     #[arg(long, value_name = "LIST", hide = true)]
     #[serde(skip)]
     pub gpu_devices: Option<String>,
@@ -264,7 +283,7 @@ pub struct Train {
     /// Where to compute.
     #[command(flatten)]
     #[serde(skip)]
-    pub processor: Processor,
+    pub computer: Computer,
 }
 
 /// As text, for the numbers of a configuration file have a sign.
@@ -316,7 +335,7 @@ pub struct Val {
     pub json: Option<PathBuf>,
     /// Where to compute.
     #[command(flatten)]
-    pub processor: Processor,
+    pub computer: Computer,
 }
 
 /// `n2n predict`
@@ -383,7 +402,8 @@ pub struct Predict {
     /// The clean image, or folder of clean images of the same names: put before the two, with scores
     #[arg(long, value_name = "PATH", requires = "compare")]
     pub reference: Option<PathBuf>,
-    /// Side of the tiles in pixels, or auto (by the memory), or none
+    /// Side of the tiles in pixels, or auto (by the memory), or none; smaller where a GPU has not the
+    /// memory for them
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
     /// Memory that an image, its tiles and the network may take together
@@ -400,7 +420,7 @@ pub struct Predict {
     pub json: Option<PathBuf>,
     /// Where to compute.
     #[command(flatten)]
-    pub processor: Processor,
+    pub computer: Computer,
 }
 
 /// A format of images, as it is called on the command line.
@@ -593,7 +613,7 @@ pub struct Infer {
     /// Numbers to compute with; this program has fp32
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     pub precision: Precision,
-    /// Whether to run on a GPU; this program has none. The reference's default is True
+    /// Whether to run on a GPU; this command does not. The reference's default is True
     #[arg(
         long,
         value_name = "BOOL",
@@ -703,7 +723,7 @@ pub struct Bench {
     pub json: bool,
     /// Where to compute.
     #[command(flatten)]
-    pub processor: Processor,
+    pub computer: Computer,
 }
 
 /// What `n2n bench` times.

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod device;
 mod interrupt;
 mod jobs;
 mod rten_engine;

@@ -59,6 +59,7 @@ fn json_is_one_object_with_what_was_measured() {
         "min_ms",
         "max_ms",
         "runs",
+        "device",
         "threads",
         "level",
         "gflops",
@@ -78,7 +79,7 @@ fn json_is_one_object_with_what_was_measured() {
         let members = members(&String::from_utf8_lossy(&output.get_output().stdout));
         let names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
         let mut expected = common.to_vec();
-        expected.splice(6..6, own.iter().map(|(name, _)| *name));
+        expected.splice(7..7, own.iter().map(|(name, _)| *name));
         assert_eq!(names, expected);
         let value = |name| &members.iter().find(|member| member.0 == name).unwrap().1;
         for (name, expected) in own {
@@ -89,7 +90,9 @@ fn json_is_one_object_with_what_was_measured() {
             (value("runs").as_str(), value("threads").as_str()),
             (runs, "2")
         );
-        assert_eq!(*value("level"), format!("{:?}", Level::detect().name()));
+        let level = Level::detect().name();
+        assert_eq!(*value("level"), format!("{level:?}"));
+        assert_eq!(*value("device"), format!("{:?}", format!("cpu {level}")));
         let [min, median, max] = ["min_ms", "median_ms", "max_ms"].map(|name| number(value(name)));
         assert!(0.0 < min && min <= median && median <= max);
         assert!(number(value("gflops")) > 0.0);
@@ -139,6 +142,7 @@ fn what_cannot_be_timed_is_refused() {
 fn the_level_is_the_flags_before_the_environments() {
     let folder = workplace();
     let level = |name| contains(format!("cpu level       {name}\n"));
+    let timed = |name| contains(format!("device          cpu {name}\n"));
     let fastest = Level::detect().name();
     n2n(folder.path(), &["info"])
         .assert()
@@ -160,7 +164,7 @@ fn the_level_is_the_flags_before_the_environments() {
     )
     .assert()
     .success()
-    .stdout(level("scalar"));
+    .stdout(timed("scalar"));
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use n2n::cpu::CpuNetwork;
-use n2n::network::Network;
 use n2n::unet::UNet;
 use n2n::weights::{Format, Weights};
 use predicates::str::{contains, is_empty};

@@ -209,7 +209,7 @@ fn the_references_spelling_of_the_command_works() {
         ])
         .assert()
         .success()
-        .stderr(contains("trains on the CPU"));
+        .stderr(contains("--gpu-devices and --parallel do nothing"));
     assert!(
         folder
             .path()

@@ -3,10 +3,10 @@
 //! pooling and the optimiser.
 //!
 //! ```sh
-//! cargo bench -p n2n                                   # all of it, some minutes
-//! cargo bench -p n2n -- dec_conv1b                     # what holds this in its name
-//! cargo bench -p n2n -- --save-baseline before         # then change a kernel, then:
-//! cargo bench -p n2n -- --baseline before
+//! cargo bench -p n2n --bench layers                            # all of it, some minutes
+//! cargo bench -p n2n --bench layers -- dec_conv1b              # what holds this in its name
+//! cargo bench -p n2n --bench layers -- --save-baseline before  # then change a kernel, then:
+//! cargo bench -p n2n --bench layers -- --baseline before
 //! ```
 //!
 //! Criterion times and compares. At the end a table puts each rate beside the processor's own,

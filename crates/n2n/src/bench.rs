@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{LossFactors, Network};
+use crate::network::{CleanBatch, LossFactors, Network, Pixels};
+use crate::train::Config;
 use crate::unet::UNet;
 
 /// What is timed.
@@ -50,7 +51,8 @@ impl Work {
     /// they still get faster by more than a twentieth. `ran` is called after each timed run.
     ///
     /// Training changes the weights: each of its runs is a step further, with the paper's rate and
-    /// all factors 1. A result that is not a finite number is an error.
+    /// all factors 1. On a device that draws noise and neighbours itself, that is part of the step, and
+    /// so is the wait for its losses, which training has only now and then. A result that is not a finite number is an error.
     ///
     /// # Panics
     /// If `runs` is 0.
@@ -117,8 +119,24 @@ impl Work {
                     lambda2: 1.0,
                     lambda: 1.0,
                 };
+                let mut clean = CleanBatch {
+                    n: batch,
+                    side: patch,
+                    c,
+                    pixels: Pixels::U8(noisy.data.iter().map(|x| (x * 255.0) as u8).collect()),
+                    noise: Config::default().noise,
+                    augment: false,
+                    seed: 0,
+                };
                 Box::new(move || {
-                    let losses = network.step(&noisy, &neighbors, factors, 3e-4)?;
+                    let losses = match network.drawing() {
+                        None => network.step(&noisy, &neighbors, factors, 3e-4)?,
+                        Some(drawing) => {
+                            clean.seed += 1;
+                            drawing.step(&clean, factors, 3e-4)?;
+                            drawing.losses()?
+                        }
+                    };
                     Ok(losses.loss_full.is_finite())
                 })
             }
@@ -180,10 +198,12 @@ pub struct Report {
     pub max_ms: f64,
     /// Timed runs.
     pub runs: usize,
+    /// What the network computed on.
+    pub device: String,
     /// CPU threads.
     pub threads: usize,
-    /// The processor level of the kernels.
-    pub level: String,
+    /// The processor level of the kernels, on the CPU.
+    pub level: Option<String>,
     /// What was timed.
     #[serde(flatten)]
     pub work: Work,
@@ -284,15 +304,16 @@ mod tests {
             min_ms: 1.0,
             max_ms: 3.5,
             runs: 7,
+            device: "cpu scalar".into(),
             threads: 2,
-            level: "scalar".into(),
+            level: Some("scalar".into()),
             work: Work::Infer { size: [32, 64] },
             gflops: 10.0,
             peak_rss_mb: None,
         };
         assert_eq!(
             report.json(),
-            r#"{"median_ms":2.0,"min_ms":1.0,"max_ms":3.5,"runs":7,"threads":2,"level":"scalar","size":[32,64],"gflops":10.0,"peak_rss_mb":null}"#
+            r#"{"median_ms":2.0,"min_ms":1.0,"max_ms":3.5,"runs":7,"device":"cpu scalar","threads":2,"level":"scalar","size":[32,64],"gflops":10.0,"peak_rss_mb":null}"#
         );
         report.work = Work::Train {
             batch: 4,

@@ -38,6 +38,27 @@ pub enum Error {
         /// Which model, and what happened.
         reason: String,
     },
+    /// A device does not work, or no longer.
+    #[error("{device}: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What happened, and what can be done.
+        reason: String,
+    },
+    /// A device has not the memory for what it was asked to do.
+    #[error(
+        "{device} has not the memory for {asked}{}",
+        fits.as_ref().map_or(String::new(), |fits| format!("; what fits: {fits}"))
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// What it was asked to do.
+        asked: String,
+        /// The largest of the kind that fits, where that is known.
+        fits: Option<String>,
+    },
     /// Named tensors do not fit the architecture.
     #[error("the weights do not fit the network:{}", list(problems))]
     Mismatch {
@@ -115,13 +136,13 @@ pub enum Error {
     /// Work was ended on request, or because work beside it had failed, whose own error says why.
     #[error("stopped on request")]
     Stopped,
-    /// A run cannot write to its folder.
+    /// A run cannot go on: it cannot write to its folder, or its device fails.
     #[error(
         "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} is kept: {}",
         checkpoint.display()
     )]
     Unsaved {
-        /// What the system said.
+        /// What the system or the device said.
         reason: Box<Error>,
         /// The checkpoint that is kept.
         checkpoint: PathBuf,

@@ -4,8 +4,9 @@
 //! a second device is a second implementation and nothing else changes.
 
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
+use crate::noise::Noise;
 use crate::unet::UNet;
 use crate::weights::Weights;
 
@@ -18,6 +19,14 @@ pub trait Network: Send {
     ///
     /// The result has the shape of `noisy` and is not clipped.
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch>;
+
+    /// Makes sure of the memory that [`Self::denoise`] takes for one image of `h` × `w` pixels, where a
+    /// device can run out of it: [`Error::OutOfMemory`] here is none later,
+    /// when a part of the result has been handed out.
+    fn reserve(&mut self, h: usize, w: usize) -> Result<()> {
+        let _ = (h, w);
+        Ok(())
+    }
 
     /// About how many bytes [`Self::denoise`] needs at once for one image of `h` × `w` pixels, beside the
     /// image and its result. What is planned by it should not exceed it.
@@ -41,13 +50,13 @@ pub trait Network: Send {
     ) -> Result<Losses>;
 
     /// A copy of the weights, in the order of [`UNet::tensors`].
-    fn weights(&self) -> Weights;
+    fn weights(&self) -> Result<Weights>;
 
     /// Replaces the weights; forgets the state of the optimiser and the running average.
     fn set_weights(&mut self, weights: &Weights) -> Result<()>;
 
     /// A copy of all that the next step depends on.
-    fn state(&self) -> State;
+    fn state(&self) -> Result<State>;
 
     /// Goes on from a copied state: from here every step is, to the bit, what it would have been
     /// there.
@@ -63,6 +72,68 @@ pub trait Network: Send {
 
     /// What computes, in words: results are the same to the bit only on the same.
     fn device(&self) -> String;
+
+    /// The way to train on a device that draws noise and neighbours itself; `None` where that is done
+    /// beside the network, as on the CPU.
+    fn drawing(&mut self) -> Option<&mut dyn Drawing> {
+        None
+    }
+}
+
+/// Training on a device that is handed clean patches, and hands back losses when asked.
+pub trait Drawing {
+    /// [`Network::step`] on noisy patches and neighbours that are drawn on the device.
+    ///
+    /// It need not wait for the step to end: what went wrong may be told by a later call.
+    fn step(&mut self, clean: &CleanBatch, factors: LossFactors, learning_rate: f64) -> Result<()>;
+
+    /// Waits for the steps taken, and gives the sums of their losses since the last call. When a loss
+    /// or a gradient of a step was not finite, `loss_full` is not either, and the network is as it was
+    /// before that step, whatever steps came after.
+    fn losses(&mut self) -> Result<Losses>;
+}
+
+/// Clean patches, and what is to be drawn on them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CleanBatch {
+    /// Number of patches.
+    pub n: usize,
+    /// Height and width of a patch in pixels.
+    pub side: usize,
+    /// Channels.
+    pub c: usize,
+    /// `n · side · side · c` values in the order patch, row, column, channel.
+    pub pixels: Pixels,
+    /// The noise to add. Training on images that are noisy already adds none.
+    pub noise: Noise,
+    /// Whether each patch is flipped and turned at random.
+    pub augment: bool,
+    /// The key of everything that is drawn for this step; no two steps of a run share it.
+    pub seed: u64,
+}
+
+/// The pixels of patches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// 255 is 1.0.
+    U8(Vec<u8>),
+    /// As they are.
+    F32(Vec<f32>),
+}
+
+impl Pixels {
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// All that a network's next step depends on.
@@ -102,15 +173,64 @@ pub struct Losses {
     pub loss_full: f64,
 }
 
+/// Refuses images that a network of this architecture cannot take: height and width must be multiples of
+/// `multiple`.
+pub fn check_images(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
+    check_shape(unet, [images.n, images.h, images.w, images.c], multiple)
+}
+
+/// Refuses what [`Network::step`] cannot be taken on.
+pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<()> {
+    check_images(unet, noisy, 2 * UNet::SIZE_MULTIPLE)?;
+    let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
+    let drawn = (neighbors.n, neighbors.h, neighbors.w);
+    if drawn != cells {
+        let what = "cells of the neighbours' draw";
+        return Err(Error::value(
+            what,
+            format!("{cells:?}"),
+            format!("{drawn:?}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what [`Drawing::step`] cannot be taken on.
+pub fn check_patches(unet: &UNet, clean: &CleanBatch) -> Result<()> {
+    let shape = [clean.n, clean.side, clean.side, clean.c];
+    check_shape(unet, shape, 2 * UNet::SIZE_MULTIPLE)?;
+    let (expected, got) = (shape.iter().product::<usize>(), clean.pixels.len());
+    if expected != got {
+        return Err(Error::value("values of the patches", expected, got));
+    }
+    Ok(())
+}
+
+fn check_shape(unet: &UNet, [n, h, w, c]: [usize; 4], multiple: usize) -> Result<()> {
+    if c != unet.n_channel {
+        return Err(Error::value("channels of the image", unet.n_channel, c));
+    }
+    let fits = |size: usize| size > 0 && size.is_multiple_of(multiple);
+    if n == 0 || !fits(h) || !fits(w) {
+        let got = format!("{n} of {h}x{w}");
+        let expected = format!("at least one, height and width multiples of {multiple}");
+        return Err(Error::value("images for the network", expected, got));
+    }
+    Ok(())
+}
+
 /// Networks of a line, for the tests of what is built on the trait.
 #[cfg(test)]
 pub(crate) mod fake {
     use super::*;
+    use crate::error::Error;
 
     /// A network that applies a function to each value and notes the sizes it saw.
     pub struct Fake {
         n_channel: usize,
         pixel: fn(f32) -> f32,
+        /// The most pixels it has the memory for, and whether it says so beforehand.
+        pub most: (usize, bool),
         /// The `(n, h, w, c)` of each batch, in order.
         pub seen: Vec<(usize, usize, usize, usize)>,
     }
@@ -126,8 +246,18 @@ pub(crate) mod fake {
             Self {
                 n_channel,
                 pixel,
+                most: (usize::MAX, true),
                 seen: Vec::new(),
             }
+        }
+    }
+
+    /// What a device says that has not the memory for an image.
+    pub fn too_large(h: usize, w: usize) -> Error {
+        Error::OutOfMemory {
+            device: "a function".into(),
+            asked: format!("{h}x{w} pixels"),
+            fits: None,
         }
     }
 
@@ -139,12 +269,22 @@ pub(crate) mod fake {
         fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
             assert_eq!(noisy.h % UNet::SIZE_MULTIPLE, 0);
             assert_eq!(noisy.w % UNet::SIZE_MULTIPLE, 0);
+            if noisy.n * noisy.h * noisy.w > self.most.0 {
+                return Err(too_large(noisy.h, noisy.w));
+            }
             self.seen.push((noisy.n, noisy.h, noisy.w, noisy.c));
             let mut denoised = noisy.clone();
             for value in &mut denoised.data {
                 *value = (self.pixel)(*value);
             }
             Ok(denoised)
+        }
+
+        fn reserve(&mut self, h: usize, w: usize) -> Result<()> {
+            if self.most.1 && h * w > self.most.0 {
+                return Err(too_large(h, w));
+            }
+            Ok(())
         }
 
         fn working_bytes(&self, h: usize, w: usize) -> u64 {
@@ -155,7 +295,7 @@ pub(crate) mod fake {
             unimplemented!("the tests with this network do not train")
         }
 
-        fn weights(&self) -> Weights {
+        fn weights(&self) -> Result<Weights> {
             unimplemented!("this network has no weights")
         }
 
@@ -163,7 +303,7 @@ pub(crate) mod fake {
             unimplemented!("this network has no weights")
         }
 
-        fn state(&self) -> State {
+        fn state(&self) -> Result<State> {
             unimplemented!("this network has no weights")
         }
 

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
 
-use crate::denoise::{Band, Denoiser, Options, Range, Survey};
+use crate::denoise::{Band, Denoiser, Options, Range, Shrunk, Survey};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
@@ -79,6 +79,13 @@ pub enum Event {
         rows: usize,
         /// Its height.
         height: usize,
+    },
+    /// From here on tiles are smaller than planned, because the device has not the memory.
+    Shrunk {
+        /// The job, by its place in the list.
+        job: usize,
+        /// What they are, and why.
+        shrunk: Shrunk,
     },
     /// A job has ended; jobs end in their order.
     Ended {
@@ -378,12 +385,15 @@ fn run<'scope>(
             });
             outputs.send(Made::Page(Arc::new(page.clone()), bounds))?;
             let mut rows = 0;
-            denoiser.denoise(&page, incoming, bounds, |band| {
+            denoiser.denoise(&page, incoming, bounds, |mut band| {
                 // A job is told to have ended as soon as it has, however long the next one takes.
                 let written =
                     |(_, run): &(usize, Run)| run.outputs.iter().all(ScopedJoinHandle::is_finished);
                 if ending.front().is_some_and(written) {
                     end(ending.pop_front(), on_event);
+                }
+                if let Some(shrunk) = band.shrunk.take() {
+                    on_event(Event::Shrunk { job: at, shrunk });
                 }
                 rows += band.denoised.len() / page.row();
                 on_event(Event::Progress {
@@ -709,5 +719,75 @@ impl Pages for Outgoing {
         }
         self.ready.take(count * row, rows);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::denoise::{Padding, Tile};
+    use crate::image::{Format, Image};
+    use crate::network::fake::Fake;
+
+    /// The values of the results, and what was told of tiles.
+    fn predicted(most: usize, options: Options) -> (Vec<Vec<f32>>, Vec<(usize, Shrunk)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: String| folder.path().join(name);
+        let bytes: Vec<u8> = (0..300 * 200).map(|i| (i * 7919 % 251) as u8).collect();
+        let jobs = [0, 1].map(|k| {
+            let input = path(format!("{k}.png"));
+            Image::from_bytes(300, 200, 1, &bytes)
+                .write(&input)
+                .unwrap();
+            Job {
+                input: Input::File(input),
+                output: Output::File(path(format!("{k}_denoise.png"))),
+                residual: None,
+                compare: None,
+                reference: None,
+                encoding: Encoding {
+                    format: Format::Png,
+                    depth: None,
+                    quality: 95,
+                },
+            }
+        });
+        let config = Config {
+            options,
+            range: Range::Auto,
+            limits: Limits::default(),
+        };
+        let mut network = Fake::new(1, |x| x / 2.0);
+        network.most = (most, false);
+        let mut told = vec![];
+        predict(&mut network, &jobs, &config, |event| match event {
+            Event::Shrunk { job, shrunk } => told.push((job, shrunk)),
+            Event::Ended { result, .. } => drop(result.unwrap()),
+            Event::Progress { .. } => {}
+        })
+        .unwrap();
+        let results = [0, 1].map(|k| path(format!("{k}_denoise.png")));
+        let results = results.map(|path| Image::read(&path).unwrap().data);
+        (results.into(), told)
+    }
+
+    #[test]
+    fn that_tiles_became_smaller_is_told_once_and_changes_no_result() {
+        let options = Options {
+            padding: Padding::Multiple,
+            ..Options::default()
+        };
+        let (expected, told) = predicted(usize::MAX, options);
+        assert_eq!(told, []);
+        // The whole, 320 × 224, is too large; the next are of 160 pixels.
+        let (results, told) = predicted(320 * 224 - 1, options);
+        let [(0, Shrunk { side: 160, reason })] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert!(reason.contains("320x224 pixels"), "{reason}");
+        assert!(results == expected);
+        let tile = Tile::Side(160);
+        let (results, told) = predicted(usize::MAX, Options { tile, ..options });
+        assert!(results == expected && told.is_empty());
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use n2n::Error;
 use n2n::cpu::CpuNetwork;
-use n2n::network::Network;
 use n2n::unet::UNet;
 use n2n::weights::{Format, Weights};
 

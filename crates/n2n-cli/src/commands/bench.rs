@@ -7,9 +7,11 @@ use anyhow::Context;
 use n2n::bench::{Report, Work};
 use n2n::cpu::CpuNetwork;
 use n2n::unet::UNet;
+use n2n::weights::Weights;
 use n2n::{models, system};
 
 use crate::args::{self, BenchWork};
+use crate::device::{self, Placed};
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -21,11 +23,10 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
             patch: args.patch,
         },
     };
-    let mut network = load(args)?;
-    network.set_level(args.processor.level());
+    let Placed { mut network, level } = device::place(&args.computer, &weights(args)?, ui)?;
 
     let bar = ui.progress(args.runs as u64);
-    let times = work.measure(&mut network, args.runs, args.seed, || bar.inc(1));
+    let times = work.measure(&mut *network, args.runs, args.seed, || bar.inc(1));
     bar.finish_and_clear();
     let times = times?;
     let report = Report {
@@ -34,7 +35,8 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
         max_ms: times.max_ms(),
         runs: times.runs(),
         threads: rayon::current_num_threads(),
-        level: network.level().to_string(),
+        device: network.device(),
+        level: level.map(|level| level.to_string()),
         work,
         gflops: times.gflops(),
         peak_rss_mb: system::peak_rss_mb(),
@@ -47,13 +49,17 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The network to time: that of a model, or one whose outputs are of the order of 1. The
-/// reference's initial weights would be no test: they give outputs of 1e-6.
-fn load(args: &args::Bench) -> anyhow::Result<CpuNetwork> {
+/// The weights of the network to time: those of a model, or such that its outputs are of the order of
+/// 1. The reference's initial weights would be no test: they give outputs of 1e-6.
+fn weights(args: &args::Bench) -> anyhow::Result<Weights> {
     match &args.model_path {
-        None => Ok(CpuNetwork::initial_scaled(UNet::default(), 1.0, args.seed)),
-        Some(model) => CpuNetwork::from_weights(&models::load(Some(model))?)
-            .with_context(|| model.display().to_string()),
+        None => Ok(CpuNetwork::initial_scaled(UNet::default(), 1.0, args.seed).weights()),
+        Some(model) => {
+            let weights = models::load(Some(model))?;
+            let unet = weights.architecture();
+            unet.with_context(|| model.display().to_string())?;
+            Ok(weights)
+        }
     }
 }
 
@@ -73,7 +79,7 @@ fn lines(report: &Report) -> String {
         ("max", format!("{:.1} ms", report.max_ms)),
         ("runs", report.runs.to_string()),
         ("effective", format!("{:.1} GFLOP/s", report.gflops)),
-        ("cpu level", report.level.clone()),
+        ("device", report.device.clone()),
         ("threads", report.threads.to_string()),
         ("peak memory", memory),
     ];

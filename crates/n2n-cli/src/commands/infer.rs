@@ -61,7 +61,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
 /// Nothing else is done in the place of what was asked for.
 fn refuse_what_is_missing(args: &args::Infer) -> Result<(), Error> {
     if args.use_gpu {
-        let expected = "False: this program runs on the CPU";
+        let expected = "False: this command runs on the CPU";
         return Err(Error::value("--use-gpu", expected, "True"));
     }
     if args.use_tensorrt {

@@ -9,6 +9,7 @@ use n2n::cpu::Level;
 use n2n::models;
 
 use crate::args;
+use crate::device;
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -32,6 +33,9 @@ fn describe_build(level: Level) -> String {
     entry(&mut text, "cpu level", level);
     entry(&mut text, "levels", levels.join(", "));
     entry(&mut text, "threads", rayon::current_num_threads());
+    for (name, device) in device::entries() {
+        entry(&mut text, &name, device);
+    }
     entry(&mut text, "default model", models::DEFAULT);
     text.push_str("\nshipped models\n");
     for model in models::SHIPPED {

@@ -9,17 +9,17 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
-use n2n::cpu::CpuNetwork;
-use n2n::denoise::{Options, Padding};
+use n2n::denoise::{Options, Padding, Shrunk};
 use n2n::error::Error;
 use n2n::image::{Depth, Encoding, Format, Limits, Reader};
-use n2n::network::Network;
 use n2n::predict::{self, Config, Done, Event, Input, Output};
+use n2n::weights::Weights;
 use n2n::{files, image, models};
 
 use crate::args::{self, Pad};
+use crate::device::{self, Placed};
 use crate::interrupt;
 use crate::jobs::{self, Earlier, Job, Naming};
 use crate::ui::Ui;
@@ -34,8 +34,8 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     check_names(args)?;
     let (jobs, skipped) = jobs(args)?;
-    let mut network = load(&args.model_path)?;
-    network.set_level(args.processor.level());
+    let weights = load(&args.model_path)?;
+    let Placed { mut network, .. } = device::place(&args.computer, &weights, ui)?;
     if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
         files::check_writable(first)?;
     }
@@ -45,6 +45,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let tally = Arc::new(Mutex::new(Tally {
         started,
+        device: network.device(),
         images: jobs.len(),
         failed: 0,
         skipped,
@@ -68,7 +69,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         started,
         line_at: started,
     };
-    predict::predict(&mut network, &jobs, &config(args), |event| {
+    predict::predict(&mut *network, &jobs, &config(args), |event| {
         report.tell(event);
     })?;
     report.finish()
@@ -120,12 +121,13 @@ fn limits(args: &args::Predict) -> Limits {
     }
 }
 
-fn load(model: &Path) -> anyhow::Result<CpuNetwork> {
+fn load(model: &Path) -> anyhow::Result<Weights> {
     let weights = models::load(Some(model))?;
-    let network =
-        CpuNetwork::from_weights(&weights).with_context(|| model.display().to_string())?;
-    match network.architecture().n_channel {
-        1 | 3 => Ok(network),
+    let unet = weights
+        .architecture()
+        .with_context(|| model.display().to_string())?;
+    match unet.n_channel {
+        1 | 3 => Ok(weights),
         other => bail!(
             "{}: expected a model of 1 channel (grey) or 3 (RGB), found {other}",
             model.display()
@@ -315,6 +317,7 @@ fn name(input: &Input) -> String {
 /// What the report of `--json` holds.
 struct Tally {
     started: Instant,
+    device: String,
     images: usize,
     failed: usize,
     skipped: usize,
@@ -326,6 +329,7 @@ impl Tally {
     fn write(&self, path: &Path, interrupted: bool) -> Result<(), Error> {
         let report = serde_json::json!({
             "elapsed_s": self.started.elapsed().as_secs_f64(),
+            "device": self.device,
             "images": self.images,
             "failed": self.failed,
             "skipped": self.skipped,
@@ -365,6 +369,12 @@ impl Report<'_> {
                 rows,
                 height,
             } => self.progress(job, pages, rows, height),
+            Event::Shrunk { shrunk, .. } => self.bar.suspend(|| {
+                let Shrunk { side, reason } = shrunk;
+                self.ui.warn(format_args!(
+                    "{reason}; goes on with tiles of {side} pixels, as --tile {side} does from the start"
+                ));
+            }),
             Event::Ended { job, result } => {
                 let said = self.ended(job, result);
                 self.lost = self.lost.take().or(said.err());
@@ -413,7 +423,7 @@ impl Report<'_> {
         self.bar.suspend(|| match result {
             Ok(mut done) => self.say(job, &mut done),
             Err(error) => {
-                let error = anyhow::Error::from(error);
+                let error = with_hint(error);
                 match path(&job.output) {
                     None => self.ui.error(format_args!("standard input: {error:#}")),
                     Some(_) => self.ui.error(in_context(&name(&job.input), &error)),
@@ -485,6 +495,17 @@ impl Report<'_> {
             None if failed == 0 => Ok(ExitCode::SUCCESS),
             None => Ok(ExitCode::FAILURE),
         }
+    }
+}
+
+/// The error, and what to do about it where the device is why.
+fn with_hint(error: Error) -> anyhow::Error {
+    match error {
+        Error::OutOfMemory { .. } => anyhow!(
+            "{error}\nhint: tiles cannot be smaller, and squares (--pad square) are not cut; make room \
+             on the device, or take --device cpu"
+        ),
+        error => error.into(),
     }
 }
 

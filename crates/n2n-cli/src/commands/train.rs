@@ -10,11 +10,12 @@ use indicatif::ProgressBar;
 use n2n::cpu::CpuNetwork;
 use n2n::error::Error;
 use n2n::models;
-use n2n::network::Network;
 use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, config::Span, folder};
+use n2n::weights::Weights;
 use toml::Table;
 
 use crate::args;
+use crate::device::{self, Placed};
 use crate::interrupt;
 use crate::ui::Ui;
 
@@ -34,15 +35,15 @@ const PLAIN_EVERY: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.gpu_devices.is_some() || args.parallel.is_some() {
-        ui.note("note: this program trains on the CPU; --gpu-devices and --parallel do nothing");
+        ui.note("note: --gpu-devices and --parallel do nothing; --device says where to train");
     }
     let (config, start) = settings(args, ui)?;
-    let mut network = network(&config, start)?;
-    network.set_level(args.processor.level());
+    let weights = weights(&config, start)?;
+    let Placed { mut network, .. } = device::place(&args.computer, &weights, ui)?;
     let stop = interrupt::stop_flag(ui);
 
     let mut screen = Screen::new(ui);
-    let outcome = n2n::train::run(&config, start, &mut network, &stop, &mut |event| {
+    let outcome = n2n::train::run(&config, start, &mut *network, &stop, &mut |event| {
         screen.show(event);
     });
     screen.bar.finish_and_clear();
@@ -58,7 +59,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
             config.folder().display()
         ),
         Err(error @ Error::Unsaved { .. }) => {
-            bail!("{error}\nhint: make room, then {resume}")
+            bail!("{error}\nhint: {}{resume}", before_it_goes_on(&error))
         }
         Err(error @ Error::NotFinite { .. }) => bail!(
             "{error}\nhint: look at these images; a lower --lr, or a start from another --seed, may help"
@@ -67,21 +68,30 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The network as it is before the first step. Where a run is resumed from a checkpoint, that replaces it.
-fn network(config: &Config, start: Start) -> anyhow::Result<CpuNetwork> {
+/// What is to be done before a run goes on that could not.
+fn before_it_goes_on(error: &Error) -> &'static str {
+    let Error::Unsaved { reason, .. } = error else {
+        return "";
+    };
+    match **reason {
+        Error::Device { .. } => "once the device works again, or with another --device: ",
+        Error::OutOfMemory { .. } => {
+            "make room on the device, or begin anew with a smaller --batchsize or --patchsize; then "
+        }
+        _ => "make room, then ",
+    }
+}
+
+/// The weights before the first step. Where a run is resumed from a checkpoint, that replaces them.
+fn weights(config: &Config, start: Start) -> anyhow::Result<Weights> {
     let unet = config.unet()?;
     let replaced = start == Start::Resume && folder::latest(&config.folder()).exists();
     let Some(model) = config.init_from.as_deref().filter(|_| !replaced) else {
-        return Ok(CpuNetwork::initial_scaled(
-            unet,
-            config.init_scale,
-            config.seed,
-        ));
+        let network = CpuNetwork::initial_scaled(unet, config.init_scale, config.seed);
+        return Ok(network.weights());
     };
-    let network = models::load(Some(model))
-        .and_then(|weights| CpuNetwork::from_weights(&weights))
-        .context("--init-from")?;
-    let found = network.architecture();
+    let weights = models::load(Some(model)).context("--init-from")?;
+    let found = weights.architecture().context("--init-from")?;
     if found != unet {
         bail!(
             "--init-from {}: expected {} features and {} channels, found {} and {}\nhint: pass \
@@ -95,7 +105,7 @@ fn network(config: &Config, start: Start) -> anyhow::Result<CpuNetwork> {
             found.n_channel
         );
     }
-    Ok(network)
+    Ok(weights)
 }
 
 /// The flags over what they name: a run, a configuration file or a recipe.
@@ -206,7 +216,8 @@ impl Screen {
                 ));
                 if let Some(device) = other_device {
                     self.ui.warn(format!(
-                        "the run was begun on {device}; results will differ in their last bits"
+                        "the run was begun on {device}; results will differ in their last bits, and \
+                         in the noise where one of the two draws it itself"
                     ));
                 }
             }
@@ -246,19 +257,18 @@ impl Screen {
     }
 
     fn step(&mut self, step: &Step) {
-        let step_s = step.elapsed_s + step.waited_s;
-        let mean = self
-            .step_s
-            .map_or(step_s, |mean| 0.95 * mean + 0.05 * step_s);
-        self.step_s = Some(mean);
+        let told = step.told.map_or(String::new(), |told| {
+            let step_s = told.elapsed_s + told.waited_s;
+            let mean = self
+                .step_s
+                .map_or(step_s, |mean| 0.95 * mean + 0.05 * step_s);
+            self.step_s = Some(mean);
+            let loss = told.losses.loss_full;
+            format!(", {:.2} steps/s, loss {loss:.6}", 1.0 / mean)
+        });
         let epochs = self.n_epoch.map_or(String::new(), |all| format!("/{all}"));
         let psnr = (self.psnr_db).map_or(String::new(), |psnr| format!(", PSNR {psnr:.2}"));
-        let text = format!(
-            "epoch {}{epochs}, {:.2} steps/s, loss {:.6}{psnr}",
-            step.epoch,
-            1.0 / mean,
-            step.losses.loss_full
-        );
+        let text = format!("epoch {}{epochs}{told}{psnr}", step.epoch);
         let length = self.bar.length().unwrap_or(0) as f64;
         let at = (step.passed * length).round() as u64;
         let (began, at_first) = *self.began.get_or_insert_with(|| {

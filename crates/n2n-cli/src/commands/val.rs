@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use n2n::cpu::CpuNetwork;
 use n2n::error::Error;
 use n2n::eval::report::Report;
 use n2n::eval::{self, Config};
 use n2n::files;
-use n2n::network::Network;
 use n2n::unet::UNet;
 
 use crate::args;
+use crate::device::{self, Placed};
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -25,12 +24,12 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.csv.is_some() && args.csv == args.json {
         bail!("--csv and --json name the same file");
     }
-    let mut network = load(args, ui)?;
+    let Placed { mut network, level } = load(args, ui)?;
     for path in args.csv.iter().chain(&args.json) {
         files::check_writable(path)?;
     }
     let bar = ui.progress(0);
-    let report = eval::evaluate(&mut network, &config, |scored| {
+    let report = eval::evaluate(&mut *network, &config, |scored| {
         bar.set_length(scored.total as u64);
         bar.set_position(scored.done as u64);
         bar.set_message(scored.score.set.name());
@@ -38,7 +37,7 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     });
     bar.finish_and_clear();
     let mut report = report?;
-    report.cpu_level = Some(network.level().to_string());
+    report.cpu_level = level.map(|level| level.to_string());
     render(&report, ui)?;
     if let Some(path) = &args.csv {
         report.write_csv(path)?;
@@ -49,18 +48,18 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(args: &args::Val, ui: Ui) -> anyhow::Result<CpuNetwork> {
+fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Placed> {
     let model = args.model_path.display();
     ui.result(format_args!("Loading pretrained model from {model}"))?;
     let weights = n2n::models::load(Some(&args.model_path))?;
-    let mut network = CpuNetwork::from_weights(&weights).with_context(|| model.to_string())?;
-    network.set_level(args.processor.level());
-    check(args, network.architecture())?;
+    let unet = weights.architecture().with_context(|| model.to_string())?;
+    check(args, unet)?;
+    let placed = device::place(&args.computer, &weights, ui)?;
     let loaded = weights.tensors.len();
     ui.result(format_args!(
         "There are {loaded}/{loaded} variables loaded into UNet."
     ))?;
-    Ok(network)
+    Ok(placed)
 }
 
 /// The reference is told the sizes of the model; here they follow from the weights, and what is

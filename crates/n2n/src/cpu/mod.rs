@@ -18,9 +18,9 @@ pub use n2n_kernels::{Level, LevelError};
 
 use self::packed::Packed;
 use crate::batch::Batch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::neighbors::Neighbors;
-use crate::network::{LossFactors, Losses, Network, State};
+use crate::network::{self, LossFactors, Losses, Network, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
@@ -109,6 +109,30 @@ impl CpuNetwork {
         self.forget_packed();
     }
 
+    /// A copy of the weights, in the order of [`UNet::tensors`]; here it cannot fail.
+    pub fn weights(&self) -> Weights {
+        Weights::from_parameters(&self.unet, &self.parameters)
+    }
+
+    /// A copy of all that the next step depends on; here it cannot fail.
+    pub fn state(&self) -> State {
+        let named = |values: &[f32]| Weights::from_parameters(&self.unet, values);
+        let fresh;
+        let adam = if let Some(learning) = &self.learning {
+            &learning.adam
+        } else {
+            fresh = Adam::new(self.parameters.len());
+            &fresh
+        };
+        State {
+            weights: self.weights(),
+            first: named(&adam.first),
+            second: named(&adam.second),
+            steps: adam.steps,
+            average: self.average.as_deref().map(named),
+        }
+    }
+
     /// The gradients of the last step by tensor name; all zero before the first.
     pub fn gradients(&self) -> Weights {
         let zeros;
@@ -177,24 +201,6 @@ impl CpuNetwork {
         }
         output
     }
-
-    /// Refuses images the network cannot take.
-    fn check(&self, batch: &Batch, multiple: usize) -> Result<()> {
-        if batch.c != self.unet.n_channel {
-            return Err(Error::value(
-                "channels of the image",
-                self.unet.n_channel,
-                batch.c,
-            ));
-        }
-        let fits = |size: usize| size > 0 && size.is_multiple_of(multiple);
-        if batch.n == 0 || !fits(batch.h) || !fits(batch.w) {
-            let got = format!("{} of {}x{}", batch.n, batch.h, batch.w);
-            let expected = format!("at least one, height and width multiples of {multiple}");
-            return Err(Error::value("images for the network", expected, got));
-        }
-        Ok(())
-    }
 }
 
 /// What follows a layer's sums.
@@ -212,7 +218,7 @@ impl Network for CpuNetwork {
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
-        self.check(noisy, UNet::SIZE_MULTIPLE)?;
+        network::check_images(&self.unet, noisy, UNet::SIZE_MULTIPLE)?;
         self.keep_memory_for(noisy);
         Ok(self.infer(noisy))
     }
@@ -240,22 +246,13 @@ impl Network for CpuNetwork {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Losses> {
-        self.check(noisy, 2 * UNet::SIZE_MULTIPLE)?;
-        let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
-        if (neighbors.n, neighbors.h, neighbors.w) != cells {
-            let got = format!("{:?}", (neighbors.n, neighbors.h, neighbors.w));
-            return Err(Error::value(
-                "cells of the neighbours' draw",
-                format!("{cells:?}"),
-                got,
-            ));
-        }
+        network::check_step(&self.unet, noisy, neighbors)?;
         self.keep_memory_for(noisy);
         Ok(self.learn(noisy, neighbors, factors, learning_rate))
     }
 
-    fn weights(&self) -> Weights {
-        Weights::from_parameters(&self.unet, &self.parameters)
+    fn weights(&self) -> Result<Weights> {
+        Ok(self.weights())
     }
 
     fn set_weights(&mut self, weights: &Weights) -> Result<()> {
@@ -266,22 +263,8 @@ impl Network for CpuNetwork {
         Ok(())
     }
 
-    fn state(&self) -> State {
-        let named = |values: &[f32]| Weights::from_parameters(&self.unet, values);
-        let fresh;
-        let adam = if let Some(learning) = &self.learning {
-            &learning.adam
-        } else {
-            fresh = Adam::new(self.parameters.len());
-            &fresh
-        };
-        State {
-            weights: self.weights(),
-            first: named(&adam.first),
-            second: named(&adam.second),
-            steps: adam.steps,
-            average: self.average.as_deref().map(named),
-        }
+    fn state(&self) -> Result<State> {
+        Ok(self.state())
     }
 
     fn set_state(&mut self, state: &State) -> Result<()> {

@@ -5,7 +5,7 @@ mod page;
 mod range;
 mod tiles;
 
-pub use page::{Band, Denoiser, Options};
+pub use page::{Band, Denoiser, Options, Shrunk};
 pub use range::{Range, Survey};
 pub use tiles::{HALO, Tile};
 

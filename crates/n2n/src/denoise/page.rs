@@ -1,6 +1,8 @@
 //! One page through the network, a row of tiles at a time: as rows come in, rows go out, and no more
 //! of the page is in memory than a row of tiles sees.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::tiles::Cut;
@@ -46,6 +48,10 @@ impl Default for Options {
 pub struct Denoiser<'a> {
     network: &'a mut dyn Network,
     options: Options,
+    /// What the device has the memory for, once that is known to be less than what was planned.
+    shrunk: Option<Shrunk>,
+    /// Whether the next band is to say so.
+    is_news: bool,
 }
 
 /// Rows of a page before and after, each with all samples.
@@ -55,6 +61,17 @@ pub struct Band {
     pub noisy: Vec<f32>,
     /// As they are now; samples that are not colour, and values that are no finite number, as before.
     pub denoised: Vec<f32>,
+    /// Of the first that is made of smaller tiles than planned, what they are.
+    pub shrunk: Option<Shrunk>,
+}
+
+/// Tiles are smaller than planned, because the device has not the memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shrunk {
+    /// Their height and width at most, without the halo.
+    pub side: usize,
+    /// What the device said.
+    pub reason: String,
 }
 
 impl<'a> Denoiser<'a> {
@@ -65,7 +82,12 @@ impl<'a> Denoiser<'a> {
             let expected = "1 (grey) or 3 (RGB), as images have";
             return Err(Error::value("channels of the network", expected, taken));
         }
-        Ok(Self { network, options })
+        Ok(Self {
+            network,
+            options,
+            shrunk: None,
+            is_news: false,
+        })
     }
 
     /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
@@ -81,54 +103,118 @@ impl<'a> Denoiser<'a> {
         (low, high): (f32, f32),
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
-        let cut = Cut::new(page, self.network, &self.options)?;
+        let mut cut = self.cut(page)?;
         let mut window = Window {
             row: page.row(),
             top: 0,
             bottom: 0,
             rows: Vec::new(),
         };
-        for (seen, kept) in cut.rows() {
+        let mut top = 0;
+        while top < page.height {
+            let (seen, kept) = cut.row(top);
             window.forget_above(seen.start.min(page.height));
             window.read_to(seen.end.min(page.height), pages)?;
-            let kept = kept.start..kept.end.min(page.height);
-            if kept.is_empty() {
-                break;
-            }
-            let mut denoised = window.rows(kept.clone()).to_vec();
-            for (across, part) in cut.columns() {
-                let part = part.start..part.end.min(page.width);
-                if part.is_empty() {
-                    break;
+            let rows = kept.start..kept.end.min(page.height);
+            let tiles = self.tiles(page, &window, &cut, (seen, rows.clone()), (low, high));
+            let mut denoised = match tiles {
+                Err(error @ Error::OutOfMemory { .. }) => {
+                    // What has been handed out stays; the rows that were to be next are still here.
+                    cut = self.shrink(&cut, error)?;
+                    continue;
                 }
-                let size = (seen.len(), across.len());
-                for view in views(page.color, self.network.architecture().n_channel) {
-                    let from = (seen.start, across.start);
-                    let tile =
-                        window.tile(page, from, size, view, |value| normalised(value, low, high));
-                    let tile = self.run(&tile)?;
-                    let rows = denoised.par_chunks_exact_mut(page.row());
-                    rows.zip(kept.clone()).for_each(|(row, y)| {
-                        let from = (y - seen.start) * tile.w + part.start - across.start;
-                        let from = &tile.data[from * tile.c..][..part.len() * tile.c];
-                        let to =
-                            row[part.start * page.samples()..].chunks_exact_mut(page.samples());
-                        for (pixel, values) in to.zip(from.chunks_exact(tile.c)) {
-                            view.put(values, pixel);
-                        }
-                    });
-                }
-            }
-            let noisy = window.rows(kept);
+                tiles => tiles?,
+            };
+            top = kept.end;
+            let noisy = window.rows(rows);
             self.finish(page, noisy, &mut denoised, (low, high));
             let noisy = if self.options.with_noisy {
                 noisy.to_vec()
             } else {
                 vec![]
             };
-            give(Band { noisy, denoised })?;
+            let is_news = std::mem::take(&mut self.is_news);
+            let shrunk = self.shrunk.clone().filter(|_| is_news);
+            give(Band {
+                noisy,
+                denoised,
+                shrunk,
+            })?;
         }
         Ok(())
+    }
+
+    /// The cut of a page, into tiles that the device has the memory for, as far as it says so now.
+    fn cut(&mut self, page: &Page) -> Result<Cut> {
+        let mut cut = Cut::new(page, self.network, &self.options)?;
+        if let Some(shrunk) = &self.shrunk
+            && self.options.padding == Padding::Multiple
+        {
+            cut = cut.within(shrunk.side);
+        }
+        loop {
+            let (h, w) = cut.seen();
+            let mut reserved = self.network.reserve(h, w);
+            if self.options.ensemble {
+                reserved = reserved.and_then(|()| self.network.reserve(w, h));
+            }
+            match reserved {
+                Err(error @ Error::OutOfMemory { .. }) => cut = self.shrink(&cut, error)?,
+                reserved => return reserved.map(|()| cut),
+            }
+        }
+    }
+
+    /// The cut into tiles of half the size; without any, the error that asked for them.
+    fn shrink(&mut self, cut: &Cut, error: Error) -> Result<Cut> {
+        // A square is not cut: its padding reflects rows that are gone.
+        let half = cut
+            .half()
+            .filter(|_| self.options.padding == Padding::Multiple);
+        let Some(side) = half else {
+            return Err(error);
+        };
+        self.is_news = true;
+        self.shrunk = Some(Shrunk {
+            side,
+            reason: error.to_string(),
+        });
+        Ok(cut.within(side))
+    }
+
+    /// The rows `kept` of a page with what the network makes of them, a tile after the other.
+    fn tiles(
+        &mut self,
+        page: &Page,
+        window: &Window,
+        cut: &Cut,
+        (seen, kept): (Range<usize>, Range<usize>),
+        (low, high): (f32, f32),
+    ) -> Result<Vec<f32>> {
+        let mut denoised = window.rows(kept.clone()).to_vec();
+        for (across, part) in cut.columns() {
+            let part = part.start..part.end.min(page.width);
+            if part.is_empty() {
+                break;
+            }
+            let size = (seen.len(), across.len());
+            for view in views(page.color, self.network.architecture().n_channel) {
+                let from = (seen.start, across.start);
+                let tile =
+                    window.tile(page, from, size, view, |value| normalised(value, low, high));
+                let tile = self.run(&tile)?;
+                let rows = denoised.par_chunks_exact_mut(page.row());
+                rows.zip(kept.clone()).for_each(|(row, y)| {
+                    let from = (y - seen.start) * tile.w + part.start - across.start;
+                    let from = &tile.data[from * tile.c..][..part.len() * tile.c];
+                    let to = row[part.start * page.samples()..].chunks_exact_mut(page.samples());
+                    for (pixel, values) in to.zip(from.chunks_exact(tile.c)) {
+                        view.put(values, pixel);
+                    }
+                });
+            }
+        }
+        Ok(denoised)
     }
 
     /// The network's result for one tile, or the mean over its flips and turns.
@@ -254,7 +340,7 @@ impl Window {
         Ok(())
     }
 
-    fn rows(&self, range: std::ops::Range<usize>) -> &[f32] {
+    fn rows(&self, range: Range<usize>) -> &[f32] {
         &self.rows[(range.start - self.top) * self.row..(range.end - self.top) * self.row]
     }
 
@@ -344,7 +430,10 @@ mod tests {
     use crate::cpu::CpuNetwork;
     use crate::denoise::HALO;
     use crate::image::{Image, OfImage};
+    use crate::neighbors::Neighbors;
     use crate::network::fake::Fake;
+    use crate::network::{LossFactors, Losses, State};
+    use crate::weights::Weights;
 
     fn image(height: usize, width: usize, channels: usize, depth: Depth) -> Image {
         let values = height * width * channels;
@@ -432,13 +521,170 @@ mod tests {
         }
     }
 
+    /// The real network on a device of little memory.
+    struct Small {
+        network: CpuNetwork,
+        fake: Fake,
+    }
+
+    impl Network for Small {
+        fn architecture(&self) -> UNet {
+            self.network.architecture()
+        }
+
+        fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+            self.fake.denoise(noisy)?;
+            self.network.denoise(noisy)
+        }
+
+        fn reserve(&mut self, h: usize, w: usize) -> Result<()> {
+            self.fake.reserve(h, w)
+        }
+
+        fn working_bytes(&self, h: usize, w: usize) -> u64 {
+            self.network.working_bytes(h, w)
+        }
+
+        fn step(&mut self, _: &Batch, _: &Neighbors, _: LossFactors, _: f64) -> Result<Losses> {
+            unimplemented!("it does not train")
+        }
+
+        fn weights(&self) -> Result<Weights> {
+            Network::weights(&self.network)
+        }
+
+        fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+            self.network.set_weights(weights)
+        }
+
+        fn state(&self) -> Result<State> {
+            Network::state(&self.network)
+        }
+
+        fn set_state(&mut self, state: &State) -> Result<()> {
+            self.network.set_state(state)
+        }
+
+        fn average(&mut self, decay: f64) {
+            self.network.average(decay);
+        }
+
+        fn swap_average(&mut self) {
+            self.network.swap_average();
+        }
+
+        fn device(&self) -> String {
+            self.fake.device()
+        }
+    }
+
+    /// The result, and the sides that were told of.
+    fn told(
+        network: &mut dyn Network,
+        images: &[&Image],
+        options: Options,
+    ) -> (Vec<Vec<f32>>, Vec<usize>) {
+        let mut denoiser = Denoiser::new(network, options).unwrap();
+        let mut sides = vec![];
+        let results = images.iter().map(|image| {
+            let mut pages = OfImage::new(image);
+            let page = pages.next_page().unwrap().unwrap();
+            let mut data = vec![];
+            let result = denoiser.denoise(&page, &mut pages, (0.0, 1.0), |band| {
+                sides.extend(band.shrunk.map(|shrunk| shrunk.side));
+                data.extend(band.denoised);
+                Ok(())
+            });
+            result.unwrap();
+            data
+        });
+        (results.collect(), sides)
+    }
+
+    #[test]
+    fn a_device_of_little_memory_gets_smaller_tiles_for_the_same_result() {
+        let image = image(600, 50, 1, Depth::F32);
+        let options = |tile| Options { tile, ..WHOLE };
+        for (most, side, before) in [
+            (usize::MAX, 608, true),
+            // The whole, 608 × 64, is too large; so are 576 rows, which tiles of 320 may see.
+            (448 * 64, 160, true),
+            // A tile of 160 at the top, which sees 288 rows, would do; one in the middle would not.
+            (360 * 64, 96, true),
+            // Who does not say so beforehand finds out that of this page they see 448 at most.
+            (448 * 64, 320, false),
+        ] {
+            let mut small = Small {
+                network: strong_network(1),
+                fake: Fake::identity(1),
+            };
+            small.fake.most = (most, before);
+            let (result, sides) = told(&mut small, &[&image, &image], options(Tile::None));
+            let (expected, none) = told(
+                &mut strong_network(1),
+                &[&image, &image],
+                options(Tile::Side(side)),
+            );
+            assert!(result == expected, "{most}");
+            let want = if most == usize::MAX {
+                vec![]
+            } else {
+                vec![side]
+            };
+            assert_eq!((sides, none), (want, vec![]), "once for both pages");
+        }
+    }
+
+    #[test]
+    fn memory_that_becomes_short_in_a_page_changes_the_tiles_below() {
+        let image = image(1000, 100, 1, Depth::F32);
+        let mut small = Small {
+            network: strong_network(1),
+            fake: Fake::identity(1),
+        };
+        // Tiles of 256 see 384 rows at the top, which there is room for, and 512 in the middle.
+        small.fake.most = (400 * 128, false);
+        let options = Options {
+            tile: Tile::Side(256),
+            ..WHOLE
+        };
+        let (result, sides) = told(&mut small, &[&image], options);
+        assert_eq!(sides, [128]);
+        let heights: Vec<_> = small.fake.seen.iter().map(|&(_, h, ..)| h).collect();
+        assert_eq!(heights, [384, 384, 384, 384, 384, 384, 256]);
+        let whole = denoised(&mut strong_network(1), &image, WHOLE);
+        assert_close(&whole, &result[0]);
+    }
+
+    #[test]
+    fn a_device_without_memory_for_the_smallest_tile_is_an_error() {
+        let image = image(300, 300, 1, Depth::F32);
+        for (padding, before) in [
+            (Padding::Multiple, true),
+            (Padding::Multiple, false),
+            (Padding::Square, true),
+            (Padding::Square, false),
+        ] {
+            let mut network = Fake::identity(1);
+            network.most = (1000, before);
+            let options = Options { padding, ..WHOLE };
+            let mut pages = OfImage::new(&image);
+            let page = pages.next_page().unwrap().unwrap();
+            let mut denoiser = Denoiser::new(&mut network, options).unwrap();
+            let error = denoiser
+                .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
+                .unwrap_err();
+            assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        }
+    }
+
     #[test]
     fn a_smaller_halo_would_not_do() {
         // What lies just within the halo changes the first pixel that is kept, what lies beyond does
         // not, in a network in which nothing cancels.
         let unet = UNet::new(2, 1).unwrap();
         let parameters = vec![0.05; unet.parameters()];
-        let weights = crate::weights::Weights::from_parameters(&unet, &parameters);
+        let weights = Weights::from_parameters(&unet, &parameters);
         let mut network = CpuNetwork::from_weights(&weights).unwrap();
         let (width, kept) = (512, 256);
         let mut batch = Batch::zeros(1, 32, width, 1);

@@ -131,16 +131,31 @@ impl Cut {
             .ok_or_else(|| too_little("the smallest tiles of this page", smallest, max_bytes))
     }
 
+    /// The cut into tiles of no more than `side` pixels high and wide, without the halo.
+    pub(super) fn within(&self, side: usize) -> Self {
+        Self {
+            padded: self.padded,
+            kept: (self.kept.0.min(side), self.kept.1.min(side)),
+        }
+    }
+
+    /// The side of tiles of half the size, if there are any.
+    pub(super) fn half(&self) -> Option<usize> {
+        let side = self.kept.0.max(self.kept.1);
+        (side > UNet::SIZE_MULTIPLE).then(|| (side / 2).next_multiple_of(UNet::SIZE_MULTIPLE))
+    }
+
     /// Pixels that the network sees in all.
     fn pixels(&self) -> u64 {
         let sum = |kept: usize, padded: usize| -> u64 {
-            spans(kept, padded).map(|(seen, _)| seen.len() as u64).sum()
+            let spans = spans(kept, padded);
+            spans.map(|(seen, _)| seen.len() as u64).sum()
         };
         sum(self.kept.0, self.padded.0) * sum(self.kept.1, self.padded.1)
     }
 
     /// Height and width of the largest tile, its halo included.
-    fn seen(&self) -> (usize, usize) {
+    pub(super) fn seen(&self) -> (usize, usize) {
         (
             (self.kept.0 + 2 * HALO).min(self.padded.0),
             (self.kept.1 + 2 * HALO).min(self.padded.1),
@@ -162,9 +177,10 @@ impl Cut {
         PROGRAM + network.working_bytes(h, w) + tile + row * rows as u64
     }
 
-    /// The rows of tiles: what each sees of the padded page, and what is kept of it.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
-        spans(self.kept.0, self.padded.0)
+    /// The row of tiles that begins at row `top`: what it sees of the padded page, and what is kept of
+    /// it.
+    pub(super) fn row(&self, top: usize) -> (Range<usize>, Range<usize>) {
+        span(top, self.kept.0, self.padded.0)
     }
 
     /// The columns of tiles, likewise.
@@ -175,11 +191,15 @@ impl Cut {
 
 /// A side of `padded` pixels in steps of `kept`: what a tile sees, and what is kept of it.
 fn spans(kept: usize, padded: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    (0..padded).step_by(kept).map(move |start| {
-        let end = (start + kept).min(padded);
-        let seen = start.saturating_sub(HALO)..(end + HALO).min(padded);
-        (seen, start..end)
-    })
+    let starts = (0..padded).step_by(kept);
+    starts.map(move |start| span(start, kept, padded))
+}
+
+/// The tile of a side that begins at `start`.
+fn span(start: usize, kept: usize, padded: usize) -> (Range<usize>, Range<usize>) {
+    let end = (start + kept).min(padded);
+    let seen = start.saturating_sub(HALO)..(end + HALO).min(padded);
+    (seen, start..end)
 }
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
@@ -244,6 +264,21 @@ mod tests {
         let last = (512..544).map(|x| found[x].1).max().unwrap();
         assert_eq!((512 - first, last - 543), (HALO, HALO));
         assert_eq!(HALO % UNet::SIZE_MULTIPLE, 0);
+    }
+
+    #[test]
+    fn tiles_are_halved_down_to_the_smallest() {
+        let mut cut = Cut {
+            padded: (640, 1504),
+            kept: (640, 1504),
+        };
+        let mut sides = vec![];
+        while let Some(side) = cut.half() {
+            sides.push(side);
+            cut = cut.within(side);
+            assert_eq!(cut.kept, (side.min(640), side));
+        }
+        assert_eq!(sides, [768, 384, 192, 96, 64, 32]);
     }
 
     #[test]

@@ -127,6 +127,7 @@ pub fn evaluate(
     Ok(Report {
         noise: config.noise.to_string(),
         seed: SEED,
+        device: network.device(),
         cpu_level: None,
         sets,
         elapsed_s: start.elapsed().as_secs_f64(),

@@ -17,7 +17,9 @@ pub struct Report {
     pub noise: String,
     /// The seed of the random stream.
     pub seed: u32,
-    /// The processor level of the network's kernels, for who made the network to say.
+    /// What the network computed on.
+    pub device: String,
+    /// The processor level of the network's kernels, if it has one, for who made the network to say.
     pub cpu_level: Option<String>,
     /// Wall time of the whole evaluation: reading, noise, network and metrics.
     pub elapsed_s: f64,
@@ -114,6 +116,7 @@ mod tests {
         Report {
             noise: "gauss25".into(),
             seed: 101,
+            device: "cpu scalar".into(),
             cpu_level: Some("scalar".into()),
             elapsed_s: 0.5,
             sets: vec![SetScore {
@@ -157,6 +160,7 @@ mod tests {
         let want = serde_json::json!({
             "noise": "gauss25",
             "seed": 101,
+            "device": "cpu scalar",
             "cpu_level": "scalar",
             "elapsed_s": 0.5,
             "sets": [{

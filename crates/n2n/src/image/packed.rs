@@ -57,38 +57,60 @@ impl Packed {
         }
     }
 
+    /// Whether the samples are bytes.
+    pub fn is_bytes(&self) -> bool {
+        matches!(self.samples, Samples::U8(_))
+    }
+
     /// The square of `side` pixels whose top left pixel is (`top`, `left`), as `f32` in 0..1, into
     /// `out`, which holds `side · side · channels` values.
     ///
     /// What lies beyond the bottom and the right is a reflection, the edge not repeated.
     pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
+        let place = (top, left);
         match &self.samples {
             Samples::U8(samples) => {
-                self.crop_from(samples, top, left, side, out, |x| f32::from(x) / 255.0);
+                self.crop_from(samples, place, side, out, |x| f32::from(x) / 255.0);
             }
             Samples::U16(samples) => {
-                self.crop_from(samples, top, left, side, out, |x| f32::from(x) / 65535.0);
+                self.crop_from(samples, place, side, out, |x| f32::from(x) / 65535.0);
             }
-            Samples::F32(samples) => self.crop_from(samples, top, left, side, out, |x| x),
+            Samples::F32(samples) => self.crop_from(samples, place, side, out, |x| x),
         }
     }
 
-    fn crop_from<T: Copy>(
+    /// [`Self::crop`] without a conversion.
+    ///
+    /// # Panics
+    /// If the samples are not bytes.
+    pub fn crop_bytes(&self, top: usize, left: usize, side: usize, out: &mut [u8]) {
+        let Samples::U8(samples) = &self.samples else {
+            panic!("the samples of this image are not bytes");
+        };
+        self.crop_from(samples, (top, left), side, out, |x| x);
+    }
+
+    fn crop_from<T: Copy, U>(
         &self,
         samples: &[T],
-        top: usize,
-        left: usize,
+        (top, left): (usize, usize),
         side: usize,
-        out: &mut [f32],
-        unpack: impl Fn(T) -> f32,
+        out: &mut [U],
+        unpack: impl Fn(T) -> U,
     ) {
         let c = self.channels;
         assert_eq!(out.len(), side * side * c, "a square of {side}x{side}x{c}");
+        let inside = side.min(self.width.saturating_sub(left));
         for (y, row) in out.chunks_exact_mut(side * c).enumerate() {
             let y = reflected(top + y, self.height);
             let samples = &samples[y * self.width * c..][..self.width * c];
-            for (x, pixel) in row.chunks_exact_mut(c).enumerate() {
-                let x = reflected(left + x, self.width);
+            // Most patches lie within their image, and a row of those is one copy.
+            let (own, beyond) = row.split_at_mut(inside * c);
+            for (value, &sample) in own.iter_mut().zip(&samples[left * c..]) {
+                *value = unpack(sample);
+            }
+            for (x, pixel) in beyond.chunks_exact_mut(c).enumerate() {
+                let x = reflected(left + inside + x, self.width);
                 for (value, &sample) in pixel.iter_mut().zip(&samples[x * c..][..c]) {
                     *value = unpack(sample);
                 }
@@ -129,6 +151,18 @@ mod tests {
                 for y in 0..4 {
                     let own = &image.data[((5 + y) * 11 + 7) * channels..][..4 * channels];
                     assert_eq!(&crop[y * 4 * channels..][..4 * channels], own);
+                }
+                assert_eq!(packed.is_bytes(), depth == Depth::U8);
+                if packed.is_bytes() {
+                    // Within the image, over its edges, and of more than all of it.
+                    for (top, left, side) in [(5, 7, 4), (6, 9, 5), (0, 0, 16)] {
+                        let (mut bytes, mut floats) = (vec![0; 256 * 3], vec![0.0; 256 * 3]);
+                        let len = side * side * channels;
+                        packed.crop_bytes(top, left, side, &mut bytes[..len]);
+                        packed.crop(top, left, side, &mut floats[..len]);
+                        let as_floats = bytes.iter().map(|&byte| f32::from(byte) / 255.0);
+                        assert!(as_floats.eq(floats));
+                    }
                 }
             }
         }

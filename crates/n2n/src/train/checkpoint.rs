@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::network::State;
+use crate::network::{Losses, State};
+use crate::train::event::Told;
 use crate::weights::Weights;
 
 /// The metadata entry with the [`Progress`].
@@ -55,6 +56,32 @@ pub struct Pending {
     pub loss2: f64,
     /// Sum of their `loss_full`.
     pub loss_full: f64,
+}
+
+impl Pending {
+    /// Adds the sums over other steps.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.elapsed_s += other.elapsed_s;
+        self.waited_s += other.waited_s;
+        self.loss1 += other.loss1;
+        self.loss2 += other.loss2;
+        self.loss_full += other.loss_full;
+    }
+
+    /// The means over the steps, of which there is one at least.
+    pub fn means(&self) -> Told {
+        let mean = |sum: f64| sum / self.steps as f64;
+        Told {
+            losses: Losses {
+                loss1: mean(self.loss1),
+                loss2: mean(self.loss2),
+                loss_full: mean(self.loss_full),
+            },
+            elapsed_s: mean(self.elapsed_s - self.waited_s),
+            waited_s: mean(self.waited_s),
+        }
+    }
 }
 
 /// Writes a checkpoint, whole or not at all. Read as weights it is the average of the weights if
@@ -133,7 +160,6 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
 mod tests {
     use super::*;
     use crate::cpu::CpuNetwork;
-    use crate::network::Network;
     use crate::unet::UNet;
 
     fn progress() -> Progress {

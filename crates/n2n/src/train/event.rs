@@ -44,7 +44,8 @@ pub enum Event {
         iteration: usize,
         /// Steps taken in all.
         steps: u64,
-        /// What computed so far, if it is another than now: results then differ in their last bits.
+        /// What computed so far, if it is another than now: results then differ in their last bits, and
+        /// in the noise where one of the two draws it itself.
         other_device: Option<String>,
     },
     /// The training images are ready.
@@ -118,18 +119,26 @@ pub struct Step {
     pub epoch: usize,
     /// Iteration within the epoch, counted from 1.
     pub iteration: usize,
-    /// The losses before the update.
-    pub losses: Losses,
+    /// What the device told of it; of a device that tells only now and then, what it told last, if it
+    /// has told anything yet.
+    pub told: Option<Told>,
     /// Λ of the epoch.
     pub lambda: f64,
+    /// The part of the run that has passed, 0..=1.
+    pub passed: f64,
+    /// Whether its turn has come to be a line of the log; the device has then just told.
+    pub logged: bool,
+}
+
+/// What a device told of a step; of several at once, their means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Told {
+    /// The losses before the update.
+    pub losses: Losses,
     /// Time of the step, without the wait for its batch.
     pub elapsed_s: f64,
     /// The wait for its batch.
     pub waited_s: f64,
-    /// The part of the run that has passed, 0..=1.
-    pub passed: f64,
-    /// Whether its turn has come to be a line of the log.
-    pub logged: bool,
 }
 
 impl Event {
@@ -152,7 +161,7 @@ impl Event {
                 let rate = python_float(*learning_rate);
                 format!("LearningRate of Epoch {epoch} = {rate}")
             }
-            Self::Stepped(step) if step.logged => step.line(),
+            Self::Stepped(step) if step.logged => step.line()?,
             Self::Saved { path } => format!("Checkpoint saved to {}", path.display()),
             Self::Evaluated(score) => score.line(),
             Self::HeldOutEvaluated(Losses {
@@ -168,20 +177,24 @@ impl Event {
 }
 
 impl Step {
-    fn line(&self) -> String {
-        let Losses {
-            loss1,
-            loss2,
-            loss_full,
-        } = self.losses;
-        format!(
+    fn line(&self) -> Option<String> {
+        let Told {
+            losses:
+                Losses {
+                    loss1,
+                    loss2,
+                    loss_full,
+                },
+            elapsed_s,
+            ..
+        } = self.told?;
+        Some(format!(
             "{:04} {:05} Loss1={loss1:.6}, Lambda={}, Loss2={loss2:.6}, Loss_Full={loss_full:.6}, \
-             Time={:.4}",
+             Time={elapsed_s:.4}",
             self.epoch,
             self.iteration,
             python_float(self.lambda),
-            self.elapsed_s,
-        )
+        ))
     }
 }
 
@@ -256,14 +269,16 @@ mod tests {
             Event::Stepped(Step {
                 epoch: 100,
                 iteration: 11000,
-                losses: Losses {
-                    loss1: 0.014_327,
-                    loss2: 0.019_858,
-                    loss_full: 0.034_185_9,
-                },
+                told: Some(Told {
+                    losses: Losses {
+                        loss1: 0.014_327,
+                        loss2: 0.019_858,
+                        loss_full: 0.034_185_9,
+                    },
+                    elapsed_s: 0.04751,
+                    waited_s: 0.0,
+                }),
                 lambda: 2.0,
-                elapsed_s: 0.04751,
-                waited_s: 0.0,
                 passed: 1.0,
                 logged: true,
             }),

@@ -1,14 +1,17 @@
 //! Batches for the network: each epoch goes through the images in a new order and cuts one patch
-//! from each, at a place drawn uniformly; the patches get their noise, and the batch its neighbours.
+//! from each, at a place drawn uniformly; the patches get their noise, and the batch its neighbours,
+//! here or on a device that draws both itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rand::RngExt;
 use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::image::Packed;
 use crate::neighbors::Neighbors;
+use crate::network::{CleanBatch, Pixels};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::frozen;
@@ -23,13 +26,21 @@ pub struct Loader {
 
 /// What a step is taken on.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// The noisy patches, `[batchsize, patchsize, patchsize, channels]`, not clipped.
-    pub noisy: Batch,
-    /// The neighbours drawn on them.
-    pub neighbors: Neighbors,
-    /// The image that each patch is of, by its index.
-    pub images: Vec<usize>,
+pub enum Sample {
+    /// Noisy patches, `[batchsize, patchsize, patchsize, channels]`, not clipped, and the neighbours
+    /// drawn on them.
+    Noisy(Batch, Neighbors),
+    /// Clean patches, for a device that draws noise and neighbours itself.
+    Clean(CleanBatch),
+}
+
+/// Which of the two a run's samples are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Sample::Noisy`]
+    Noisy,
+    /// [`Sample::Clean`]
+    Clean,
 }
 
 impl Loader {
@@ -58,9 +69,11 @@ impl Loader {
         self.cutter.dataset.len()
     }
 
-    /// The name of an image.
-    pub fn name(&self, image: usize) -> &str {
-        self.cutter.dataset.name(image)
+    /// The names of the images that the patches of a batch are of; `iteration` counts from 0.
+    pub fn names(&self, epoch: usize, iteration: usize) -> Vec<&str> {
+        let images = self.cutter.images(epoch, iteration);
+        let names = images.iter().map(|&image| self.cutter.dataset.name(image));
+        names.collect()
     }
 
     /// Batches in an epoch. By default images that do not fill a last one are left for another
@@ -80,10 +93,11 @@ impl Loader {
     /// The batches from that after `iteration` of `epoch` on, of one epoch after the other, the last
     /// being `last_epoch`.
     ///
-    /// A batch depends on the images, the settings, the epoch and the iteration, and on nothing
-    /// else.
+    /// A batch depends on its kind, the images, the settings, the epoch and the iteration, and on
+    /// nothing else.
     pub fn batches(
         &self,
+        kind: Kind,
         epoch: usize,
         iteration: usize,
         last_epoch: usize,
@@ -94,7 +108,11 @@ impl Loader {
         let threads = cutter.config.loader_threads;
         Prefetch::start(threads, end.saturating_sub(first), move |index| {
             let index = first + index;
-            cutter.sample(1 + index / cutter.iterations, index % cutter.iterations)
+            let (epoch, iteration) = (1 + index / cutter.iterations, index % cutter.iterations);
+            match kind {
+                Kind::Noisy => cutter.noisy(epoch, iteration),
+                Kind::Clean => cutter.clean(epoch, iteration),
+            }
         })
     }
 }
@@ -135,26 +153,45 @@ impl Cutter {
         Arc::clone(&last.1)
     }
 
-    /// One batch; `iteration` counts from 0.
-    fn sample(&self, epoch: usize, iteration: usize) -> Result<Sample> {
+    /// The images of a batch; `iteration` counts from 0, here and below.
+    fn images(&self, epoch: usize, iteration: usize) -> Vec<usize> {
+        let n = self.config.batchsize;
+        self.order(epoch)[iteration * n..(iteration + 1) * n].to_vec()
+    }
+
+    /// Gives each image of a batch in turn with the place of its patch. An image that is not kept in
+    /// memory is decoded for this patch alone, and gone before the next.
+    fn each_place(
+        &self,
+        epoch: usize,
+        iteration: usize,
+        mut cut: impl FnMut(usize, (&str, &Packed), (usize, usize)),
+    ) -> Result<()> {
         let config = &self.config;
         let (n, side) = (config.batchsize, config.patchsize);
-        let order = self.order(epoch);
-        let images = order[iteration * n..(iteration + 1) * n].to_vec();
-        let mut noisy = Batch::zeros(n, side, side, self.dataset.channels());
-        for (patch, &index) in images.iter().enumerate() {
+        for (patch, index) in self.images(epoch, iteration).into_iter().enumerate() {
             let image = self.dataset.image(index)?;
             let mut rng = stream(config.seed, Purpose::Crop, epoch, iteration * n + patch);
             let top = rng.random_range(0..=image.height().saturating_sub(side));
             let left = rng.random_range(0..=image.width().saturating_sub(side));
+            cut(patch, (self.dataset.name(index), &image), (top, left));
+        }
+        Ok(())
+    }
+
+    /// A batch with its noise and its neighbours.
+    fn noisy(&self, epoch: usize, iteration: usize) -> Result<Sample> {
+        let config = &self.config;
+        let (n, side) = (config.batchsize, config.patchsize);
+        let mut noisy = Batch::zeros(n, side, side, self.dataset.channels());
+        self.each_place(epoch, iteration, |patch, image, (top, left)| {
             let out = noisy.image_mut(patch);
             if config.frozen_noise {
-                let image = (self.dataset.name(index), image.as_ref());
                 frozen::crop(config.noise, config.seed, image, (top, left), side, out);
             } else {
-                image.crop(top, left, side, out);
+                image.1.crop(top, left, side, out);
             }
-        }
+        })?;
         // The streams of a whole batch count iterations from 1.
         let rng = |purpose| stream(config.seed, purpose, epoch, iteration + 1);
         if !config.frozen_noise {
@@ -169,11 +206,37 @@ impl Cutter {
             }
         }
         let neighbors = Neighbors::draw(&noisy, &mut rng(Purpose::Neighbors));
-        Ok(Sample {
-            noisy,
-            neighbors,
-            images,
-        })
+        Ok(Sample::Noisy(noisy, neighbors))
+    }
+
+    /// A batch as it is in the files: bytes, a quarter of the way to the device, if all of it is.
+    fn clean(&self, epoch: usize, iteration: usize) -> Result<Sample> {
+        let config = &self.config;
+        let (n, side, c) = (config.batchsize, config.patchsize, self.dataset.channels());
+        let len = side * side * c;
+        let mut pixels = Pixels::U8(vec![0; n * len]);
+        self.each_place(epoch, iteration, |patch, (_, image), (top, left)| {
+            if !image.is_bytes()
+                && let Pixels::U8(bytes) = &pixels
+            {
+                let floats = bytes.iter().map(|&byte| f32::from(byte) / 255.0);
+                pixels = Pixels::F32(floats.collect());
+            }
+            let own = patch * len..(patch + 1) * len;
+            match &mut pixels {
+                Pixels::U8(bytes) => image.crop_bytes(top, left, side, &mut bytes[own]),
+                Pixels::F32(floats) => image.crop(top, left, side, &mut floats[own]),
+            }
+        })?;
+        Ok(Sample::Clean(CleanBatch {
+            n,
+            side,
+            c,
+            pixels,
+            noise: config.noise,
+            augment: config.augment,
+            seed: stream(config.seed, Purpose::Step, epoch, iteration + 1).next_u64(),
+        }))
     }
 }
 
@@ -241,14 +304,27 @@ mod tests {
         Loader::new(dataset, &config).unwrap()
     }
 
-    fn samples(loader: &Loader, epoch: usize) -> Vec<Sample> {
-        let samples = loader.batches(epoch, 0, epoch).unwrap();
+    fn samples(loader: &Loader, kind: Kind, epoch: usize) -> Vec<Sample> {
+        let samples = loader.batches(kind, epoch, 0, epoch).unwrap();
         samples.map(Result::unwrap).collect()
     }
 
     fn batches(loader: &Loader, epoch: usize) -> Vec<Batch> {
-        let samples = samples(loader, epoch).into_iter();
-        samples.map(|sample| sample.noisy).collect()
+        let samples = samples(loader, Kind::Noisy, epoch).into_iter();
+        let noisy = samples.map(|sample| match sample {
+            Sample::Noisy(noisy, _) => noisy,
+            Sample::Clean(_) => panic!("not what was asked for"),
+        });
+        noisy.collect()
+    }
+
+    fn clean_batches(loader: &Loader, epoch: usize) -> Vec<CleanBatch> {
+        let samples = samples(loader, Kind::Clean, epoch).into_iter();
+        let clean = samples.map(|sample| match sample {
+            Sample::Noisy(..) => panic!("not what was asked for"),
+            Sample::Clean(clean) => clean,
+        });
+        clean.collect()
     }
 
     /// Image, top and left of every patch.
@@ -265,7 +341,11 @@ mod tests {
     fn batches_do_not_depend_on_threads_or_cache() {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 10);
-        for frozen_noise in [false, true] {
+        for (frozen_noise, kind) in [
+            (false, Kind::Noisy),
+            (true, Kind::Noisy),
+            (false, Kind::Clean),
+        ] {
             let loader = |threads, cache_mb| {
                 loader(folder.path(), |c| {
                     c.noise = "gauss5_50".parse().unwrap();
@@ -275,11 +355,11 @@ mod tests {
                     c.cache_mb = cache_mb;
                 })
             };
-            let expected = samples(&loader(1, 1024), 1);
+            let expected = samples(&loader(1, 1024), kind, 1);
             for threads in [2, 5] {
                 for cache_mb in [0, 1024] {
                     let loader = loader(threads, cache_mb);
-                    assert!(samples(&loader, 1) == expected, "{threads} threads");
+                    assert!(samples(&loader, kind, 1) == expected, "{threads} threads");
                 }
             }
         }
@@ -290,13 +370,51 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 10);
         let loader = loader(folder.path(), |c| c.noise = "gauss25".parse().unwrap());
-        let expected: Vec<_> = (1..=3).flat_map(|epoch| samples(&loader, epoch)).collect();
-        assert_eq!(expected.len(), 9);
-        for (epoch, iteration) in [(1, 0), (1, 2), (2, 0), (2, 1), (3, 3)] {
-            let rest: Vec<_> = loader.batches(epoch, iteration, 3).unwrap().collect();
-            let rest: Vec<_> = rest.into_iter().map(Result::unwrap).collect();
-            assert!(rest == expected[(epoch - 1) * 3 + iteration..], "{epoch}");
+        for kind in [Kind::Noisy, Kind::Clean] {
+            let expected: Vec<_> = (1..=3)
+                .flat_map(|epoch| samples(&loader, kind, epoch))
+                .collect();
+            assert_eq!(expected.len(), 9);
+            for (epoch, iteration) in [(1, 0), (1, 2), (2, 0), (2, 1), (3, 3)] {
+                let rest = loader.batches(kind, epoch, iteration, 3).unwrap();
+                let rest: Vec<_> = rest.map(Result::unwrap).collect();
+                assert!(rest == expected[(epoch - 1) * 3 + iteration..], "{epoch}");
+            }
         }
+    }
+
+    #[test]
+    fn a_device_gets_the_same_patches_clean_and_a_seed_of_its_own_for_each() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 6);
+        // In the batches of this one image bytes would not do.
+        let (words, mixed) = (folder.path().join("05.png"), 5.0 / 255.0);
+        let mut image = Image::read(&words).unwrap();
+        image.depth = Depth::U16;
+        image.write(&words).unwrap();
+        let loader = loader(folder.path(), |_| {});
+        let mut seeds = std::collections::HashSet::new();
+        let mut kinds = [0; 2];
+        for epoch in 1..=4 {
+            let clean = clean_batches(&loader, epoch);
+            // These are without noise, flips and turns.
+            let noisy = batches(&loader, epoch);
+            for (clean, noisy) in clean.iter().zip(&noisy) {
+                assert_eq!((clean.n, clean.side, clean.c), (3, 64, 3));
+                assert!(seeds.insert(clean.seed));
+                let is_mixed = (0..3).any(|i| noisy.image(i)[0] == mixed);
+                kinds[usize::from(is_mixed)] += 1;
+                let floats = match &clean.pixels {
+                    Pixels::U8(bytes) => {
+                        bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect()
+                    }
+                    Pixels::F32(floats) => floats.clone(),
+                };
+                assert_eq!(matches!(clean.pixels, Pixels::F32(_)), is_mixed);
+                assert!(floats == noisy.data);
+            }
+        }
+        assert_eq!(kinds, [4, 4]);
     }
 
     #[test]
@@ -305,10 +423,12 @@ mod tests {
         write_images(folder.path(), 4);
         let loader = loader(folder.path(), |c| c.steps_per_epoch = Some(8));
         assert_eq!(loader.iterations(), 8);
-        let images: Vec<_> = samples(&loader, 1)
-            .iter()
-            .flat_map(|sample| sample.images.clone())
-            .collect();
+        let batches = batches(&loader, 1);
+        let images: Vec<_> = places(&batches).iter().map(|place| place[0]).collect();
+        let names: Vec<_> = (0..8).flat_map(|i| loader.names(1, i)).collect();
+        for (image, name) in images.iter().zip(names) {
+            assert_eq!(name, format!("{image:02}.png"));
+        }
         for round in images.chunks(4) {
             let mut round = round.to_vec();
             round.sort_unstable();
@@ -470,7 +590,7 @@ mod tests {
         let loader = loader(folder.path(), |c| c.cache_mb = 0);
         std::fs::remove_file(folder.path().join("01.png")).unwrap();
         let error = loader
-            .batches(1, 0, 1)
+            .batches(Kind::Noisy, 1, 0, 1)
             .unwrap()
             .find_map(Result::err)
             .unwrap();

@@ -21,7 +21,7 @@ mod tensorboard;
 mod validation;
 
 pub use config::Config;
-pub use event::{Collapse, Event, Step};
+pub use event::{Collapse, Event, Step, Told};
 pub use folder::Start;
 pub use run::{Outcome, run};
 pub use schedule::Moment;

@@ -19,6 +19,8 @@ pub enum Purpose {
     Augment = 5,
     /// The images that are held out, and the neighbours drawn on them.
     HoldOut = 6,
+    /// What a device draws itself for a step.
+    Step = 7,
 }
 
 /// The stream for one purpose at one point of a run: `index` is the position in the epoch, below
@@ -58,10 +60,10 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_no_two_are_the_same() {
-        use Purpose::{Augment, Crop, HoldOut, Neighbors, Noise, Shuffle};
+        use Purpose::{Augment, Crop, HoldOut, Neighbors, Noise, Shuffle, Step};
         let mut seen = HashSet::new();
         for seed in [0, 1, u64::MAX] {
-            for purpose in [Shuffle, Crop, Noise, Neighbors, Augment, HoldOut] {
+            for purpose in [Shuffle, Crop, Noise, Neighbors, Augment, HoldOut, Step] {
                 for epoch in [0, 1, 2, (1 << 28) - 1] {
                     for index in [0, 1, 2, (1 << 32) - 1] {
                         let draw = || stream(seed, purpose, epoch, index).next_u64();

@@ -14,14 +14,15 @@ use crate::network::{LossFactors, Losses, Network};
 use crate::train::checkpoint::{self, Pending, Progress};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
-use crate::train::event::{Event, Step};
+use crate::train::event::{Event, Step, Told};
 use crate::train::folder::{EVENTS, LOG, LOSSES, RunFolder, Start};
-use crate::train::loader::{Loader, Sample};
+use crate::train::loader::{Kind, Loader, Sample};
 use crate::train::page;
 use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
 use crate::train::tensorboard::{self, Value};
 use crate::train::validation::{Scores, Validation};
+use crate::weights::Weights;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub enum Outcome {
 /// `observe` is told everything that happens. When `stop` is set the run ends after the step, and
 /// saves. With the same configuration, images, initial weights and device the run is the same to the
 /// last bit, however often it is interrupted and resumed; one with a time budget depends on the clock
-/// too.
+/// too. A device that tells of several steps at once adds up their losses itself, so that of those the
+/// means may differ in their last digit.
 pub fn run(
     config: &Config,
     start: Start,
@@ -64,6 +66,8 @@ pub fn run(
         loader,
         validation,
         progress: Progress::new(images, network.device()),
+        untold: Untold::default(),
+        told: None,
         kept: None,
         folder,
         clock: Instant::now(),
@@ -117,6 +121,10 @@ struct Run<'a> {
     validation: Validation,
     folder: RunFolder,
     progress: Progress,
+    /// The steps of which the device has not told yet what became of them.
+    untold: Untold,
+    /// What it told last.
+    told: Option<Told>,
     /// When the checkpoint was written that the run can be resumed from, its epoch and iteration.
     kept: Option<(Instant, usize, usize)>,
     /// When the progress' time was last brought up to date.
@@ -135,7 +143,13 @@ impl Run<'_> {
             None => config.n_epoch,
             Some(_) => Config::MAX_EPOCHS,
         };
-        let mut samples = self.loader.batches(epoch, iteration, last_epoch)?;
+        let draws_itself = network.drawing().is_some() && !config.frozen_noise;
+        let kind = if draws_itself {
+            Kind::Clean
+        } else {
+            Kind::Noisy
+        };
+        let mut samples = self.loader.batches(kind, epoch, iteration, last_epoch)?;
 
         while !self.progress.finished {
             self.begin_epoch()?;
@@ -145,10 +159,13 @@ impl Run<'_> {
                 let started = Instant::now();
                 let moment = self.moment();
                 let (rate, factors) = (config.learning_rate(moment), config.factors(moment));
-                let losses = network.step(&sample.noisy, &sample.neighbors, factors, rate)?;
-                self.check(&losses, &sample)?;
+                let losses = take_step(network, &sample, factors, rate)?;
                 self.average(network);
-                self.record(losses, factors, rate, (waiting, started))?;
+                self.count(waiting, started);
+                if let Some(losses) = losses {
+                    self.told = Some(self.take_down(network, losses)?);
+                }
+                self.record(network, factors, rate)?;
                 if stop.load(Relaxed) {
                     self.keep(network)?;
                     return Ok(Outcome::Stopped);
@@ -265,21 +282,6 @@ impl Run<'_> {
         self.kept.is_none_or(|(when, ..)| when.elapsed() >= every)
     }
 
-    fn check(&self, losses: &Losses, sample: &Sample) -> Result<()> {
-        if losses.loss_full.is_finite() {
-            return Ok(());
-        }
-        let images: Vec<_> = (sample.images.iter())
-            .map(|&image| self.loader.name(image))
-            .collect();
-        Err(Error::NotFinite {
-            epoch: self.progress.epoch,
-            iteration: self.progress.iteration + 1,
-            images: images.join(", "),
-            checkpoint: self.folder.latest(),
-        })
-    }
-
     fn average(&self, network: &mut dyn Network) {
         if self.config.ema > 0.0 {
             // A young average forgets faster: where it began is worth nothing.
@@ -288,42 +290,90 @@ impl Run<'_> {
         }
     }
 
-    /// Counts a step and writes it down.
-    fn record(
-        &mut self,
-        losses: Losses,
-        factors: LossFactors,
-        rate: f64,
-        (waiting, started): (Instant, Instant),
-    ) -> Result<()> {
-        self.tick();
-        let progress = &mut self.progress;
-        progress.iteration += 1;
-        progress.steps += 1;
-        let (epoch, iteration) = (progress.epoch, progress.iteration);
-        let (elapsed_s, waited_s) = (
-            started.elapsed().as_secs_f64(),
-            (started - waiting).as_secs_f64(),
-        );
-        let pending = &mut progress.pending;
-        pending.steps += 1;
-        pending.elapsed_s += elapsed_s + waited_s;
-        pending.waited_s += waited_s;
-        pending.loss1 += losses.loss1;
-        pending.loss2 += losses.loss2;
-        pending.loss_full += losses.loss_full;
+    /// Counts a step that was asked for.
+    fn count(&mut self, waiting: Instant, started: Instant) {
+        self.progress.iteration += 1;
+        self.progress.steps += 1;
+        self.untold.steps += 1;
+        self.untold.elapsed_s += started.elapsed().as_secs_f64();
+        self.untold.waited_s += (started - waiting).as_secs_f64();
+    }
+
+    /// Asks a device that tells it later what became of the steps since it was last asked. Nothing is
+    /// saved, and no run ends, before it has told.
+    fn settle(&mut self, network: &mut dyn Network) -> Result<()> {
+        if self.untold.steps == 0 {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let losses = match network.drawing() {
+            Some(drawing) => drawing.losses()?,
+            None => unreachable!("a device that does not draw tells at each step"),
+        };
+        self.untold.elapsed_s += started.elapsed().as_secs_f64();
+        self.take_down(network, losses)?;
+        // Of all steps since the row before, so that a line does not depend on when else it was asked.
+        self.told = Some(self.progress.pending.means());
+        Ok(())
+    }
+
+    /// Takes down what became of the untold steps, of which `sums` are the losses, and gives their
+    /// means.
+    fn take_down(&mut self, network: &dyn Network, sums: Losses) -> Result<Told> {
+        let Untold {
+            steps,
+            elapsed_s,
+            waited_s,
+        } = std::mem::take(&mut self.untold);
+        if !sums.loss_full.is_finite() {
+            return Err(self.not_finite(network, steps)?);
+        }
+        let taken = Pending {
+            steps,
+            elapsed_s: elapsed_s + waited_s,
+            waited_s,
+            loss1: sums.loss1,
+            loss2: sums.loss2,
+            loss_full: sums.loss_full,
+        };
+        self.progress.pending.add(&taken);
+        Ok(taken.means())
+    }
+
+    /// Which of the last `steps` failed: the first that the network has not counted, for it stays as it
+    /// was before it.
+    fn not_finite(&self, network: &dyn Network, steps: u64) -> Result<Error> {
+        let before = self.progress.steps - steps;
+        let good = network.state()?.steps.saturating_sub(before);
+        let good = good.min(steps - 1);
+        let iteration = self.progress.iteration - (steps - good) as usize;
+        let epoch = self.progress.epoch;
+        Ok(Error::NotFinite {
+            epoch,
+            iteration: iteration + 1,
+            images: self.loader.names(epoch, iteration).join(", "),
+            checkpoint: self.folder.latest(),
+        })
+    }
+
+    /// Writes a step down.
+    fn record(&mut self, network: &mut dyn Network, factors: LossFactors, rate: f64) -> Result<()> {
+        let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
         let logged = iteration.is_multiple_of(self.config.log_iters);
-        if logged || iteration == self.loader.iterations() {
+        let is_row = logged || iteration == self.loader.iterations();
+        if is_row {
+            self.settle(network)?;
+        }
+        self.tick();
+        if is_row {
             self.write_losses(factors.lambda, rate)?;
         }
         let passed = self.moment().passed;
         self.tell(&Event::Stepped(Step {
             epoch,
             iteration,
-            losses,
+            told: self.told,
             lambda: factors.lambda,
-            elapsed_s,
-            waited_s,
             passed,
             logged,
         }))
@@ -331,26 +381,23 @@ impl Run<'_> {
 
     /// Adds the means over the pending steps to the tables.
     fn write_losses(&mut self, lambda: f64, rate: f64) -> Result<()> {
-        let Pending {
-            steps,
-            elapsed_s,
-            waited_s,
+        let pending = std::mem::take(&mut self.progress.pending);
+        let Losses {
             loss1,
             loss2,
             loss_full,
-        } = std::mem::take(&mut self.progress.pending);
-        let mean = |sum: f64| sum / steps as f64;
+        } = pending.means().losses;
         let row = LossRow {
             step: self.progress.steps,
             epoch: self.progress.epoch,
             iteration: self.progress.iteration,
-            loss1: mean(loss1),
-            loss2: mean(loss2),
-            loss_full: mean(loss_full),
+            loss1,
+            loss2,
+            loss_full,
             lambda,
             learning_rate: rate,
-            steps_per_s: steps as f64 / elapsed_s,
-            waited: waited_s / elapsed_s,
+            steps_per_s: pending.steps as f64 / pending.elapsed_s,
+            waited: pending.waited_s / pending.elapsed_s,
             elapsed_s: self.progress.elapsed_s,
         };
         let mut table = csv::WriterBuilder::new()
@@ -388,6 +435,7 @@ impl Run<'_> {
 
     /// After the last step of an epoch: its snapshot, if it is due, and on to the next.
     fn end_epoch(&mut self, network: &mut dyn Network, stop: &AtomicBool) -> Result<Outcome> {
+        self.settle(network)?;
         self.tick();
         let epoch = self.progress.epoch;
         let is_last = match self.config.time_budget {
@@ -438,7 +486,7 @@ impl Run<'_> {
         if let Some(merit) = scores.merit()
             && self.progress.best.is_none_or(|best| merit > best)
         {
-            self.weights(network, epoch).write(&self.folder.best())?;
+            self.weights(network, epoch)?.write(&self.folder.best())?;
             self.progress.best = Some(merit);
         }
         if let Some(score) = scores.set {
@@ -484,15 +532,15 @@ impl Run<'_> {
     /// Writes the numbered checkpoint of an epoch.
     fn save(&mut self, network: &dyn Network, epoch: usize) -> Result<()> {
         let path = self.folder.checkpoint(epoch);
-        self.weights(network, epoch).write(&path)?;
+        self.weights(network, epoch)?.write(&path)?;
         self.tell(&Event::Saved { path })
     }
 
     /// The weights, and how they came about.
-    fn weights(&self, network: &dyn Network, epoch: usize) -> crate::weights::Weights {
-        let mut weights = network.weights();
+    fn weights(&self, network: &dyn Network, epoch: usize) -> Result<Weights> {
+        let mut weights = network.weights()?;
         weights.metadata = self.metadata(epoch);
-        weights
+        Ok(weights)
     }
 
     fn metadata(&self, epoch: usize) -> BTreeMap<String, String> {
@@ -521,7 +569,8 @@ impl Run<'_> {
     }
 
     /// Writes what the run can be resumed from.
-    fn keep(&mut self, network: &dyn Network) -> Result<()> {
+    fn keep(&mut self, network: &mut dyn Network) -> Result<()> {
+        self.settle(network)?;
         self.progress.logs = self.folder.log_lengths()?;
         self.write_checkpoint(network)
     }
@@ -530,7 +579,7 @@ impl Run<'_> {
         let path = self.folder.latest();
         let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
         let metadata = self.metadata(epoch);
-        checkpoint::write(&path, &network.state(), &self.progress, metadata)?;
+        checkpoint::write(&path, &network.state()?, &self.progress, metadata)?;
         self.kept = Some((Instant::now(), epoch, iteration));
         (self.observe)(&Event::Kept { path });
         Ok(())
@@ -543,18 +592,46 @@ impl Run<'_> {
         self.clock = now;
     }
 
-    /// What to say of a failure to write.
+    /// What to say of a failure to write, or of a device.
     fn with_checkpoint(&self, error: Error) -> Error {
-        match (error, self.kept) {
-            (error @ Error::Io { .. }, Some((_, epoch, iteration))) => Error::Unsaved {
-                reason: Box::new(error),
+        let reason = match error {
+            Error::Io { .. } | Error::Device { .. } | Error::OutOfMemory { .. } => Box::new(error),
+            error => return error,
+        };
+        match self.kept {
+            Some((_, epoch, iteration)) => Error::Unsaved {
+                reason,
                 checkpoint: self.folder.latest(),
                 epoch,
                 iteration,
             },
-            (error, _) => error,
+            None => *reason,
         }
     }
+}
+
+/// Takes a step. Its losses, unless they are to be asked for.
+fn take_step(
+    network: &mut dyn Network,
+    sample: &Sample,
+    factors: LossFactors,
+    rate: f64,
+) -> Result<Option<Losses>> {
+    match (sample, network.drawing()) {
+        (Sample::Noisy(noisy, neighbors), _) => {
+            network.step(noisy, neighbors, factors, rate).map(Some)
+        }
+        (Sample::Clean(clean), Some(drawing)) => drawing.step(clean, factors, rate).map(|()| None),
+        (Sample::Clean(_), None) => unreachable!("clean patches are for a device that draws"),
+    }
+}
+
+/// Steps that were asked for, and the sums of their times.
+#[derive(Debug, Default)]
+struct Untold {
+    steps: u64,
+    elapsed_s: f64,
+    waited_s: f64,
 }
 
 impl Progress {
@@ -608,11 +685,11 @@ mod tests {
     use crate::cpu::CpuNetwork;
     use crate::image::{Depth, Image};
     use crate::neighbors::Neighbors;
-    use crate::network::State;
+    use crate::network::{CleanBatch, Drawing, Pixels, State};
     use crate::noise::Noise;
     use crate::train::config::{Recipe, Span};
     use crate::unet::UNet;
-    use crate::weights::{Tensor, Weights};
+    use crate::weights::Tensor;
 
     /// Stands in for a device: writes down what it is asked, and keeps one number that every step
     /// changes for its weights.
@@ -620,6 +697,7 @@ mod tests {
         weight: f32,
         steps: Vec<Asked>,
         fail_at: Option<usize>,
+        lost_at: Option<usize>,
     }
 
     /// [`super::run`] of a new run that nobody stops.
@@ -659,6 +737,7 @@ mod tests {
                 weight: 1.0,
                 steps: vec![],
                 fail_at: None,
+                lost_at: None,
             }
         }
     }
@@ -689,6 +768,9 @@ mod tests {
                 factors,
                 learning_rate,
             });
+            if self.lost_at == Some(self.steps.len()) {
+                return Err(lost());
+            }
             self.weight = self.weight * 0.9 + noisy.data[0];
             let failed = self.fail_at == Some(self.steps.len());
             Ok(Losses {
@@ -698,30 +780,30 @@ mod tests {
             })
         }
 
-        fn weights(&self) -> Weights {
+        fn weights(&self) -> Result<Weights> {
             let tensors = self.architecture().tensors().into_iter().map(|spec| {
                 let data = vec![self.weight; spec.len()];
                 let shape = spec.shape;
                 (spec.name, Tensor { shape, data })
             });
-            Weights {
+            Ok(Weights {
                 tensors: tensors.collect(),
                 ..Weights::default()
-            }
+            })
         }
 
         fn set_weights(&mut self, _: &Weights) -> Result<()> {
             unreachable!("training starts from the weights it is given")
         }
 
-        fn state(&self) -> State {
-            State {
-                weights: self.weights(),
-                first: self.weights(),
-                second: self.weights(),
+        fn state(&self) -> Result<State> {
+            Ok(State {
+                weights: self.weights()?,
+                first: self.weights()?,
+                second: self.weights()?,
                 steps: 0,
                 average: None,
-            }
+            })
         }
 
         fn set_state(&mut self, state: &State) -> Result<()> {
@@ -736,6 +818,325 @@ mod tests {
         fn device(&self) -> String {
             "a test".into()
         }
+    }
+
+    fn lost() -> Error {
+        Error::Device {
+            device: "a test".into(),
+            reason: "it was unplugged".into(),
+        }
+    }
+
+    /// Stands in for a device that draws noise and neighbours itself, and tells of its steps when asked.
+    struct Drawer {
+        network: CpuNetwork,
+        /// The losses of each step, and its seed.
+        steps: Vec<(Losses, u64)>,
+        /// Steps that were told of, at each time it was asked.
+        told: Vec<usize>,
+        /// Steps that noise was drawn for elsewhere.
+        noisy: usize,
+        fail_at: Option<usize>,
+        has_failed: bool,
+        lost_at: Option<usize>,
+        full_at: Option<usize>,
+    }
+
+    impl Drawer {
+        fn new(config: &Config) -> Self {
+            let unet = config.unet().unwrap();
+            Self {
+                network: CpuNetwork::initial_scaled(unet, config.init_scale, config.seed),
+                steps: vec![],
+                told: vec![],
+                noisy: 0,
+                fail_at: None,
+                has_failed: false,
+                lost_at: None,
+                full_at: None,
+            }
+        }
+    }
+
+    impl Drawing for Drawer {
+        fn step(&mut self, clean: &CleanBatch, factors: LossFactors, rate: f64) -> Result<()> {
+            let at = self.steps.len() + 1;
+            if self.lost_at == Some(at) {
+                return Err(lost());
+            }
+            self.has_failed |= self.fail_at == Some(at);
+            let mut losses = Losses {
+                loss1: 0.0,
+                loss2: 0.0,
+                loss_full: f64::NAN,
+            };
+            if !self.has_failed {
+                let pixels = match &clean.pixels {
+                    Pixels::U8(bytes) => bytes.iter().map(|&x| f32::from(x) / 255.0).collect(),
+                    Pixels::F32(floats) => floats.clone(),
+                };
+                let mut noisy = Batch::new(clean.n, clean.side, clean.side, clean.c, pixels);
+                let mut rng = stream(clean.seed, Purpose::Noise, 0, 0);
+                clean.noise.corrupt_in_place(&mut noisy, &mut rng);
+                let neighbors = Neighbors::draw(&noisy, &mut rng);
+                losses = self.network.step(&noisy, &neighbors, factors, rate)?;
+            }
+            self.steps.push((losses, clean.seed));
+            Ok(())
+        }
+
+        fn losses(&mut self) -> Result<Losses> {
+            if self.full_at.is_some_and(|at| at <= self.steps.len()) {
+                return Err(Error::OutOfMemory {
+                    device: "a test".into(),
+                    asked: "a step".into(),
+                    fits: None,
+                });
+            }
+            let before = self.told.last().copied().unwrap_or(0);
+            self.told.push(self.steps.len());
+            let sum = |part: fn(&Losses) -> f64| {
+                let untold = self.steps[before..].iter();
+                untold.map(|(losses, _)| part(losses)).sum()
+            };
+            Ok(Losses {
+                loss1: sum(|losses| losses.loss1),
+                loss2: sum(|losses| losses.loss2),
+                loss_full: sum(|losses| losses.loss_full),
+            })
+        }
+    }
+
+    impl Network for Drawer {
+        fn architecture(&self) -> UNet {
+            self.network.architecture()
+        }
+
+        fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+            self.network.denoise(noisy)
+        }
+
+        fn working_bytes(&self, h: usize, w: usize) -> u64 {
+            self.network.working_bytes(h, w)
+        }
+
+        fn step(
+            &mut self,
+            noisy: &Batch,
+            neighbors: &Neighbors,
+            factors: LossFactors,
+            rate: f64,
+        ) -> Result<Losses> {
+            self.noisy += 1;
+            self.network.step(noisy, neighbors, factors, rate)
+        }
+
+        fn weights(&self) -> Result<Weights> {
+            Network::weights(&self.network)
+        }
+
+        fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+            self.network.set_weights(weights)
+        }
+
+        fn state(&self) -> Result<State> {
+            Network::state(&self.network)
+        }
+
+        fn set_state(&mut self, state: &State) -> Result<()> {
+            self.network.set_state(state)
+        }
+
+        fn average(&mut self, decay: f64) {
+            if !self.has_failed {
+                self.network.average(decay);
+            }
+        }
+
+        fn swap_average(&mut self) {
+            self.network.swap_average();
+        }
+
+        fn device(&self) -> String {
+            "a test that draws".into()
+        }
+
+        fn drawing(&mut self) -> Option<&mut dyn Drawing> {
+            Some(self)
+        }
+    }
+
+    /// Two epochs of seven steps, with a row of losses after every third and at the end.
+    fn drawn() -> (tempfile::TempDir, Config) {
+        let (folder, config) = workplace();
+        let config = Config {
+            n_epoch: 2,
+            steps_per_epoch: Some(7),
+            log_iters: 3,
+            ema: 0.9,
+            ..config
+        };
+        (folder, config)
+    }
+
+    fn rows(folder: &Path) -> Vec<LossRow> {
+        let mut table = csv::Reader::from_path(folder.join(LOSSES)).unwrap();
+        table.deserialize().map(|row| row.unwrap()).collect()
+    }
+
+    #[test]
+    fn a_device_that_draws_is_asked_for_losses_only_when_they_are_written() {
+        let (_folder, config) = drawn();
+        let mut network = Drawer::new(&config);
+        let mut told = vec![];
+        run(&config, &mut network, &mut |event| {
+            if let Event::Stepped(step) = event {
+                told.push((step.told.map(|told| told.losses), step.logged));
+            }
+        })
+        .unwrap();
+        let ends = [3, 6, 7, 10, 13, 14];
+        assert_eq!((network.told.as_slice(), network.noisy), (&ends[..], 0));
+        let seeds: std::collections::HashSet<_> = network.steps.iter().map(|step| step.1).collect();
+        assert_eq!(seeds.len(), 14);
+
+        let rows = rows(&config.folder());
+        assert_eq!(
+            rows.iter().map(|row| row.step as usize).collect::<Vec<_>>(),
+            ends
+        );
+        let mut begin = 0;
+        for (row, end) in rows.iter().zip(ends) {
+            let steps = &network.steps[begin..end];
+            let mean = |part: fn(&Losses) -> f64| {
+                steps.iter().map(|step| part(&step.0)).sum::<f64>() / steps.len() as f64
+            };
+            assert_eq!(row.loss1, mean(|losses| losses.loss1));
+            assert_eq!(row.loss2, mean(|losses| losses.loss2));
+            assert_eq!(row.loss_full, mean(|losses| losses.loss_full));
+            // From here on to the next row these are the last that are known.
+            assert_eq!(told[end - 1].0.unwrap().loss1, row.loss1);
+            begin = end;
+        }
+        assert_eq!((told[0].0, told[1].0), (None, None));
+        assert_eq!(told[2].0, told[3].0);
+        let logged: Vec<_> = (1..=14).filter(|step| told[step - 1].1).collect();
+        assert_eq!(logged, [3, 6, 10, 13]);
+    }
+
+    #[test]
+    fn a_device_that_draws_resumes_as_if_it_had_not_been_interrupted() {
+        let (_folder, config) = drawn();
+        let config = Config {
+            n_snapshot: 1,
+            ..config
+        };
+        let end = |log_name: &str, stops: &[usize]| {
+            let config = Config {
+                log_name: log_name.into(),
+                ..config.clone()
+            };
+            let mut start = Start::New;
+            for &steps in stops.iter().chain([&usize::MAX]) {
+                let mut network = Drawer::new(&config);
+                let step = |event: &Event| matches!(event, Event::Stepped(_));
+                let outcome = until_with(&mut network, &config, start, steps, step);
+                assert_eq!(outcome == Outcome::Finished, steps == usize::MAX);
+                start = Start::Resume;
+            }
+            let mut left = left_by(&config.folder());
+            // Sums of other parts differ in their last bit.
+            left.remove(LOSSES);
+            (left, rows(&config.folder()))
+        };
+        let (expected, expected_rows) = end("whole", &[]);
+        for stops in [&[1][..], &[3], &[5, 1], &[7, 4]] {
+            let (left, rows) = end(&format!("part{}", stops[0]), stops);
+            for (name, content) in &expected {
+                assert!(left.get(name) == Some(content), "{name} of {stops:?}");
+            }
+            for (row, expected) in rows.iter().zip(&expected_rows) {
+                assert_eq!((row.step, row.lambda), (expected.step, expected.lambda));
+                let error = (row.loss_full - expected.loss_full).abs();
+                assert!(error < 1e-14 * expected.loss_full, "{row:?} {expected:?}");
+            }
+            assert_eq!(rows.len(), expected_rows.len());
+        }
+    }
+
+    #[test]
+    fn of_steps_told_together_the_one_that_is_not_finite_is_named() {
+        let (folder, config) = drawn();
+        let mut network = Drawer::new(&config);
+        network.fail_at = Some(7 + 5);
+        let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
+        let Error::NotFinite {
+            epoch: 2,
+            iteration: 5,
+            images,
+            checkpoint,
+        } = error
+        else {
+            panic!("{error}")
+        };
+        let (dataset, _) = open_images(&config, &mut |_| {}).unwrap();
+        let loader = Loader::new(dataset, &config).unwrap();
+        assert_eq!(images, loader.names(2, 4).join(", "));
+        assert_eq!(images.split(", ").count(), 2);
+        // It was found at the next row.
+        assert_eq!(network.steps.len(), 7 + 6);
+        assert_eq!(checkpoint, folder.path().join("run/latest.safetensors"));
+        checkpoint::read(&checkpoint).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_draws_is_given_noise_that_is_frozen() {
+        let (_folder, config) = drawn();
+        let config = Config {
+            frozen_noise: true,
+            ..config
+        };
+        let mut network = Drawer::new(&config);
+        run(&config, &mut network, &mut |_| {}).unwrap();
+        assert_eq!((network.noisy, network.steps.len()), (14, 0));
+    }
+
+    #[test]
+    fn a_run_whose_device_fails_names_its_checkpoint() {
+        let (_folder, config) = drawn();
+        let mut failed = vec![];
+        let mut fail = |log_name: &str, network: &mut dyn Network| {
+            let config = Config {
+                log_name: log_name.into(),
+                n_snapshot: 1,
+                ..config.clone()
+            };
+            let error = run(&config, network, &mut |_| {}).unwrap_err();
+            let Error::Unsaved {
+                reason,
+                checkpoint,
+                epoch: 2,
+                iteration: 0,
+            } = error
+            else {
+                panic!("{error}")
+            };
+            let (_, progress) = checkpoint::read(&checkpoint).unwrap();
+            assert_eq!((progress.epoch, progress.iteration), (2, 0));
+            failed.push(reason.to_string());
+        };
+        let mut told_at_once = Recording::new();
+        told_at_once.lost_at = Some(9);
+        fail("at_once", &mut told_at_once);
+        let mut lost = Drawer::new(&config);
+        lost.lost_at = Some(9);
+        fail("drawing", &mut lost);
+        let mut full = Drawer::new(&config);
+        full.full_at = Some(9);
+        fail("full", &mut full);
+        let unplugged = "a test: it was unplugged";
+        let full = "a test has not the memory for a step";
+        assert_eq!(failed, [unplugged, unplugged, full]);
     }
 
     #[test]
@@ -1073,8 +1474,18 @@ Checkpoint saved to run/epoch_model_005.safetensors
     fn until(config: &Config, start: Start, events: usize, counted: fn(&Event) -> bool) -> Outcome {
         let mut network =
             CpuNetwork::initial_scaled(config.unet().unwrap(), config.init_scale, config.seed);
+        until_with(&mut network, config, start, events, counted)
+    }
+
+    fn until_with(
+        network: &mut dyn Network,
+        config: &Config,
+        start: Start,
+        events: usize,
+        counted: fn(&Event) -> bool,
+    ) -> Outcome {
         let (stop, mut left) = (AtomicBool::new(events == 0), events);
-        super::run(config, start, &mut network, &stop, &mut |event| {
+        super::run(config, start, network, &stop, &mut |event| {
             if counted(event) && left > 0 {
                 left -= 1;
                 stop.store(left == 0, Relaxed);

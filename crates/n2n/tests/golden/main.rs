@@ -2,5 +2,6 @@
 //! repository's `tests/golden`, whose README says what each one holds and how it was made.
 
 mod evaluation;
+mod fixture;
 mod generator;
 mod network;

@@ -1,17 +1,12 @@
 //! The network on the CPU: forward passes, and training steps with their losses, gradients and
 //! weights.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
 use n2n::network::{LossFactors, Network};
 use n2n::unet::UNet;
-use n2n::weights::Weights;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use crate::fixture::{Fixture, assert_close, folder, rms};
 use crate::generator;
 
 /// Greatest RMS of a difference, over the RMS of the tensor. float32 itself is within 2e-6 here.
@@ -28,7 +23,7 @@ fn a_forward_pass_gives_what_pytorch_gives() {
     ] {
         let fixture = Fixture::read(name);
         let noisy = fixture.images();
-        let denoised = fixture.network().denoise(&noisy).unwrap();
+        let denoised = network(&fixture).denoise(&noisy).unwrap();
         assert_eq!(
             (denoised.n, denoised.h, denoised.w, denoised.c),
             (noisy.n, noisy.h, noisy.w, noisy.c)
@@ -37,6 +32,7 @@ fn a_forward_pass_gives_what_pytorch_gives() {
             &format!("{name}: output"),
             &denoised.data,
             &fixture.tensors["output"],
+            TOLERANCE,
         );
     }
 }
@@ -51,7 +47,7 @@ fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
             lambda2: fixture.number("lambda2"),
             lambda: fixture.number("lambda_"),
         };
-        let mut network = fixture.network();
+        let mut network = network(&fixture);
         let mut compared = 0;
         for (k, expected) in (1..).zip(fixture.tensors["losses"].chunks(3)) {
             let draw = generator::pairs(fixture.seed(), k, &noisy);
@@ -68,9 +64,9 @@ fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
                 );
             }
             if k == 1 {
-                compared += fixture.compare("gradient", &network.gradients());
+                compared += fixture.compare("gradient", &network.gradients(), TOLERANCE);
             }
-            compared += fixture.compare(&format!("weights_{k}"), &network.weights());
+            compared += fixture.compare(&format!("weights_{k}"), &network.weights(), TOLERANCE);
         }
         assert_eq!(compared + 1, fixture.tensors.len(), "{name}: left over");
     }
@@ -129,107 +125,6 @@ fn initial_weights_follow_from_the_seed() {
     assert_ne!(weights(1), weights(2));
 }
 
-/// A file of `tests/golden/network`.
-struct Fixture {
-    name: String,
-    /// What it was made from.
-    case: Value,
-    tensors: BTreeMap<String, Vec<f64>>,
-}
-
-impl Fixture {
-    fn read(name: &str) -> Self {
-        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let tensors = SafeTensors::deserialize(&bytes)
-            .unwrap()
-            .iter()
-            .map(|(name, view)| (name.to_owned(), values(view.dtype(), view.data())))
-            .collect();
-        Self {
-            name: name.to_owned(),
-            case: serde_json::from_str(&header.metadata().as_ref().unwrap()["case"]).unwrap(),
-            tensors,
-        }
-    }
-
-    fn number(&self, key: &str) -> f64 {
-        self.case[key].as_f64().unwrap()
-    }
-
-    fn integer(&self, key: &str) -> u64 {
-        self.case[key].as_u64().unwrap()
-    }
-
-    fn seed(&self) -> u64 {
-        self.integer("seed")
-    }
-
-    fn network(&self) -> CpuNetwork {
-        let unet = UNet::new(
-            self.integer("n_feature") as usize,
-            self.integer("n_channel") as usize,
-        )
-        .unwrap();
-        CpuNetwork::from_weights(&generator::weights(self.seed(), &unet)).unwrap()
-    }
-
-    fn images(&self) -> Batch {
-        let [n, h, w, c] = ["n", "h", "w", "n_channel"].map(|key| self.integer(key) as usize);
-        generator::images(self.seed(), n, h, w, c)
-    }
-
-    /// Compares the tensors stored as `<group>/<name>` and gives their number.
-    fn compare(&self, group: &str, got: &Weights) -> usize {
-        let mut compared = 0;
-        for (key, expected) in &self.tensors {
-            if let Some(tensor) = key
-                .strip_prefix(group)
-                .and_then(|rest| rest.strip_prefix('/'))
-            {
-                assert_close(
-                    &format!("{}: {key}", self.name),
-                    &got.tensors[tensor].data,
-                    expected,
-                );
-                compared += 1;
-            }
-        }
-        compared
-    }
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/network")
-}
-
-fn values(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    match dtype {
-        Dtype::F32 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| f32::from_le_bytes(b).into())
-            .collect(),
-        Dtype::F64 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| f64::from_le_bytes(b))
-            .collect(),
-        other => panic!("a fixture of {other:?}"),
-    }
-}
-
-fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let difference = rms(got.iter().zip(expected).map(|(&g, e)| f64::from(g) - e));
-    let relative = difference / rms(expected.iter().copied());
-    // Not `>`: a NaN must fail.
-    assert!(relative <= TOLERANCE, "{what}: relative RMS {relative:.1e}");
-}
-
-fn rms(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len() as f64;
-    (values.map(|v| v * v).sum::<f64>() / n).sqrt()
+fn network(fixture: &Fixture) -> CpuNetwork {
+    CpuNetwork::from_weights(&fixture.weights()).unwrap()
 }

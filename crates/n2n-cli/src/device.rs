@@ -1,0 +1,257 @@
+//! Where the network computes: the CPU or a GPU, and how a flag names it.
+//!
+//! GPUs are numbered in the order in which `n2n info` lists them. Without the feature `gpu` there are
+//! none, and asking for one is an error that says how to get them.
+
+use std::str::FromStr;
+
+use n2n::Error;
+use n2n::cpu::{CpuNetwork, Level};
+use n2n::network::Network;
+use n2n::weights::Weights;
+
+use crate::args::Computer;
+use crate::ui::Ui;
+
+/// A device as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first GPU that is none in software, or one by its number.
+    Gpu(Option<usize>),
+    /// The first GPU that is none in software, or else the processor.
+    Auto,
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu(None)),
+            "auto" => Ok(Self::Auto),
+            _ => {
+                let number = text.strip_prefix("gpu:").and_then(|n| n.parse().ok());
+                let gpu = number.map(|number| Self::Gpu(Some(number)));
+                gpu.ok_or_else(|| "expected cpu, gpu, gpu:N or auto".into())
+            }
+        }
+    }
+}
+
+/// A network ready to compute.
+pub struct Placed {
+    /// The network.
+    pub network: Box<dyn Network>,
+    /// The level of the processor's kernels, if it is on the processor.
+    pub level: Option<Level>,
+}
+
+/// Puts a network with given weights where the flags say; its sizes follow from their shapes. What it
+/// computes on is said, if there was a choice to make.
+pub fn place(flags: &Computer, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
+    let on_cpu = || -> Result<Placed, Error> {
+        let mut network = CpuNetwork::from_weights(weights)?;
+        network.set_level(flags.processor.level());
+        Ok(Placed {
+            level: Some(network.level()),
+            network: Box::new(network),
+        })
+    };
+    let (placed, reason) = match flags.device {
+        None | Some(Device::Cpu) => (on_cpu()?, None),
+        Some(Device::Gpu(number)) => (gpu::place(number, weights)?, None),
+        Some(Device::Auto) => match gpu::best() {
+            Ok(number) => {
+                let reason = "the first GPU that was found".to_string();
+                (gpu::place(Some(number), weights)?, Some(reason))
+            }
+            Err(reason) => (on_cpu()?, Some(reason)),
+        },
+    };
+    if flags.device.is_some() {
+        let reason = reason.map_or(String::new(), |reason| format!(", {reason}"));
+        let level = match (placed.level, flags.processor.is_given()) {
+            (None, true) => "; the level is of the CPU and does nothing here",
+            _ => "",
+        };
+        let device = placed.network.device();
+        ui.note(format_args!("device: {device}{reason}{level}"));
+    }
+    Ok(placed)
+}
+
+/// What `n2n info` says of GPUs: names and what they name.
+pub fn entries() -> Vec<(String, String)> {
+    gpu::entries()
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use anyhow::bail;
+    use n2n::weights::Weights;
+    use n2n_gpu::{Adapter, GpuNetwork};
+
+    use super::Placed;
+
+    /// The number of the first adapter that is a GPU, or why there is none.
+    pub fn best() -> Result<usize, String> {
+        best_of(&found(&Adapter::all()))
+    }
+
+    /// A network on the adapter of a number, or on the first that is a GPU.
+    pub fn place(number: Option<usize>, weights: &Weights) -> anyhow::Result<Placed> {
+        let adapters = Adapter::all();
+        let number = choose(number, &found(&adapters))?;
+        Ok(Placed {
+            network: Box::new(GpuNetwork::from_weights(&adapters[number], weights)?),
+            level: None,
+        })
+    }
+
+    pub fn entries() -> Vec<(String, String)> {
+        let found = found(&Adapter::all());
+        if found.is_empty() {
+            return vec![("gpu".into(), "none found".into())];
+        }
+        let entry = |(number, adapter): (usize, Found)| (format!("gpu:{number}"), adapter.name);
+        found.into_iter().enumerate().map(entry).collect()
+    }
+
+    /// What the choice is made by.
+    struct Found {
+        name: String,
+        is_software: bool,
+    }
+
+    fn found(adapters: &[Adapter]) -> Vec<Found> {
+        let found = |adapter: &Adapter| Found {
+            name: adapter.name.clone(),
+            is_software: adapter.is_software,
+        };
+        adapters.iter().map(found).collect()
+    }
+
+    fn best_of(found: &[Found]) -> Result<usize, String> {
+        let real = found.iter().position(|adapter| !adapter.is_software);
+        real.ok_or_else(|| match found {
+            [] => "for no GPU was found".into(),
+            _ => format!("for no GPU was found but in software: {}", list(found)),
+        })
+    }
+
+    fn choose(number: Option<usize>, found: &[Found]) -> anyhow::Result<usize> {
+        match (number, found) {
+            (Some(number), _) if number < found.len() => Ok(number),
+            (Some(number), []) => {
+                bail!("--device gpu:{number}: expected the number of a device, found none")
+            }
+            (Some(number), _) => bail!(
+                "--device gpu:{number}: expected the number of a device, found {}",
+                list(found)
+            ),
+            (None, []) => bail!(
+                "--device gpu: no GPU was found\nhint: its driver must offer Vulkan, Metal or DX12; \
+                 --device cpu needs none"
+            ),
+            (None, _) => best_of(found).or_else(|_| {
+                bail!(
+                    "--device gpu: expected a GPU, found in software {}\nhint: --device gpu:N takes \
+                     one by its number; --device cpu is faster",
+                    list(found)
+                )
+            }),
+        }
+    }
+
+    fn list(found: &[Found]) -> String {
+        let named = found.iter().enumerate();
+        let named: Vec<_> = named
+            .map(|(number, adapter)| format!("gpu:{number} {}", adapter.name))
+            .collect();
+        named.join(", ")
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_gpu_is_taken_before_software_and_software_by_its_number_alone() {
+            let found = |software: &[bool]| {
+                let adapter = |(i, &is_software): (usize, &bool)| Found {
+                    name: format!("Adapter {i}"),
+                    is_software,
+                };
+                software.iter().enumerate().map(adapter).collect::<Vec<_>>()
+            };
+            for (software, number, want) in [
+                (&[false, true][..], None, Ok(0)),
+                (&[true, false], None, Ok(1)),
+                (&[true, false], Some(0), Ok(0)),
+                (&[true], Some(0), Ok(0)),
+                (&[true], None, Err("gpu:0 Adapter 0\nhint: --device gpu:N")),
+                (&[true], Some(1), Err("--device gpu:1: expected the number")),
+                (&[], None, Err("no GPU was found")),
+                (&[], Some(0), Err("found none")),
+            ] {
+                match (choose(number, &found(software)), want) {
+                    (Ok(got), Ok(want)) => assert_eq!(got, want),
+                    (Err(error), Err(want)) => {
+                        assert!(error.to_string().contains(want), "{error}");
+                    }
+                    (got, want) => panic!("{got:?} is not {want:?}"),
+                }
+            }
+            let reason = best_of(&found(&[true])).unwrap_err();
+            assert!(reason.contains("gpu:0 Adapter 0"), "{reason}");
+        }
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+mod gpu {
+    use anyhow::bail;
+    use n2n::weights::Weights;
+
+    use super::Placed;
+
+    /// How a program with GPUs is built, in the folder of its source.
+    const BUILD: &str = "cargo build --release --features gpu";
+
+    #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
+    pub fn best() -> Result<usize, String> {
+        Err("for this program is built without GPUs".into())
+    }
+
+    pub fn place(_: Option<usize>, _: &Weights) -> anyhow::Result<Placed> {
+        bail!("--device: this program is built without GPUs\nhint: build it with {BUILD}")
+    }
+
+    pub fn entries() -> Vec<(String, String)> {
+        vec![("gpu".into(), format!("built without; {BUILD}"))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        for (text, want) in [
+            ("cpu", Device::Cpu),
+            ("gpu", Device::Gpu(None)),
+            ("gpu:0", Device::Gpu(Some(0))),
+            ("gpu:12", Device::Gpu(Some(12))),
+            ("auto", Device::Auto),
+        ] {
+            assert_eq!(text.parse(), Ok(want), "{text}");
+        }
+        for text in ["", "GPU", "gpu:", "gpu:-1", "gpu0", "cuda"] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The network on any GPU, through `wgpu`: Vulkan, Metal or DX12.
+//!
+//! [`GpuNetwork`] is the second implementation of [`n2n::network::Network`]. The rows of
+//! [`n2n::unet::UNet`] become passes of compute shaders, recorded once for a size of batch; a training step
+//! stays on the device from the clean bytes to the updated weights. The CPU is the definition of
+//! correct.
+#![forbid(unsafe_code)]
+
+mod conv;
+mod correlation;
+mod device;
+mod graph;
+mod layout;
+mod network;
+mod passes;
+mod wgsl;
+
+pub use device::Adapter;
+pub use network::GpuNetwork;

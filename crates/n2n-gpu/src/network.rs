@@ -1,0 +1,883 @@
+//! The device behind [`n2n::network::Network`].
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use n2n::batch::Batch;
+use n2n::neighbors::Neighbors;
+use n2n::network::{
+    self, CleanBatch, Drawing, LossFactors, Losses, Network, Pixels as CleanPixels, State,
+};
+use n2n::unet::UNet;
+use n2n::weights::Weights;
+use n2n::{Error, Result};
+use n2n_kernels::adam::{BETA1, BETA2};
+
+use crate::device::{Adapter, Device};
+use crate::graph::{Graph, Id, Program};
+use crate::layout::Layout;
+use crate::passes::{self, Passes, Pixels, Shared, image_fours};
+
+/// Steps sent to the device before the first of them must be done.
+const IN_FLIGHT: usize = 3;
+
+/// The network on a GPU.
+///
+/// Its results are close to those of [`n2n::cpu::CpuNetwork`], the definition of correct, and the same to the
+/// bit from run to run on one device. Memory is kept from call to call, for batches of one size.
+pub struct GpuNetwork {
+    unet: UNet,
+    layout: Layout,
+    device: Device,
+    buffers: Buffers,
+    /// What `step` holds.
+    numbers: Step,
+    /// Updates of Adam sent to the device.
+    steps: u64,
+    has_average: bool,
+    /// λ1 and λ2 of the steps since the losses were last taken.
+    lambdas: [f64; 2],
+    inference: Option<Inference>,
+    training: Option<Training>,
+    averaging: Option<Program>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+}
+
+/// What outlives every program. All but the last two have a value for each parameter and its padding.
+struct Buffers {
+    parameters: wgpu::Buffer,
+    gradients: wgpu::Buffer,
+    first: wgpu::Buffer,
+    second: wgpu::Buffer,
+    average: wgpu::Buffer,
+    losses: wgpu::Buffer,
+    step: wgpu::Buffer,
+}
+
+/// The same as a graph names them.
+struct Given {
+    parameters: Id,
+    gradients: Id,
+    first: Id,
+    second: Id,
+    average: Id,
+    shared: Shared,
+}
+
+impl Buffers {
+    fn name(graph: &mut Graph) -> Given {
+        let mut index = 0..;
+        let mut next = || graph.given(index.next().expect("numbers without end"));
+        Given {
+            parameters: next(),
+            gradients: next(),
+            first: next(),
+            second: next(),
+            average: next(),
+            shared: Shared {
+                losses: next(),
+                step: next(),
+            },
+        }
+    }
+
+    fn list(&self) -> [&wgpu::Buffer; 7] {
+        [
+            &self.parameters,
+            &self.gradients,
+            &self.first,
+            &self.second,
+            &self.average,
+            &self.losses,
+            &self.step,
+        ]
+    }
+}
+
+/// `Step` in `wgsl/step.wgsl`.
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Step {
+    seed: [u32; 2],
+    lambda1: f32,
+    lambda2: f32,
+    lambda: f32,
+    rate: f32,
+    root: f32,
+    share: f32,
+}
+
+/// The forward pass for one size of batch.
+struct Inference {
+    shape: [usize; 3],
+    program: Program,
+    image: Pixels,
+    result: Pixels,
+    passes: usize,
+}
+
+/// A training step for one size of batch.
+struct Training {
+    kind: Kind,
+    program: Program,
+    noisy: Pixels,
+    pairs: Id,
+    clean: Option<Id>,
+    draw: Range<usize>,
+    whole: Range<usize>,
+    learn: Range<usize>,
+}
+
+/// What a [`Training`] is for.
+#[derive(Debug, Clone, PartialEq)]
+struct Kind {
+    shape: [usize; 3],
+    /// Clean patches without their pixels, when noise is drawn on the device.
+    clean: Option<CleanBatch>,
+}
+
+impl GpuNetwork {
+    /// A network with given weights; its sizes follow from their shapes.
+    pub fn from_weights(adapter: &Adapter, weights: &Weights) -> Result<Self> {
+        let unet = weights.architecture()?;
+        let layout = Layout::new(&unet);
+        let device = Device::open(adapter)?;
+        let bytes = 4 * layout.len as u64;
+        let sizes = [bytes, bytes, bytes, bytes, bytes, 16];
+        let [parameters, gradients, first, second, average, losses] =
+            device.array(sizes, "the weights and what training them takes")?;
+        let step = device.uniform(size_of::<Step>() as u64);
+        let mut network = Self {
+            unet,
+            layout,
+            device,
+            buffers: Buffers {
+                parameters,
+                gradients,
+                first,
+                second,
+                average,
+                losses,
+                step,
+            },
+            numbers: Step::default(),
+            steps: 0,
+            has_average: false,
+            lambdas: [0.0; 2],
+            inference: None,
+            training: None,
+            averaging: None,
+            in_flight: VecDeque::new(),
+        };
+        network.set_weights(weights)?;
+        Ok(network)
+    }
+
+    /// The gradients of the last step by tensor name; all zero before the first.
+    pub fn gradients(&self) -> Result<Weights> {
+        self.named(&self.buffers.gradients)
+    }
+
+    /// Lets the network use no more than so many bytes for a batch, weights apart, however much the
+    /// device has.
+    pub fn set_max_bytes(&mut self, bytes: u64) {
+        self.device.max_bytes = bytes;
+        self.inference = None;
+        self.training = None;
+    }
+
+    fn named(&self, buffer: &wgpu::Buffer) -> Result<Weights> {
+        let values = self.device.read(buffer, self.layout.len)?;
+        Ok(Weights::from_parameters(
+            &self.unet,
+            &self.layout.to_host(&values),
+        ))
+    }
+
+    /// Values for the device, checked before any of them is sent.
+    fn values(&self, weights: &Weights) -> Result<Vec<f32>> {
+        Ok(self.layout.to_device(&weights.to_parameters(&self.unet)?))
+    }
+
+    /// Forgets the steps that have been taken.
+    fn restart(&mut self, steps: u64) {
+        self.steps = steps;
+        self.device
+            .write(&self.buffers.losses, &[0, 0, 0, steps as u32]);
+    }
+
+    fn passes(&self, parameters: Id) -> Passes<'_> {
+        Passes {
+            unet: self.unet,
+            layout: &self.layout,
+            parameters,
+        }
+    }
+
+    /// The graph of the forward pass, its image and its result.
+    fn infer_graph(&self, [n, h, w]: [usize; 3]) -> (Graph, Pixels, Pixels) {
+        let mut graph = Graph::default();
+        let given = Buffers::name(&mut graph);
+        let fours = image_fours(&self.unet);
+        let image = Pixels::kept(&mut graph, n, h, w, fours);
+        let result = Pixels::kept(&mut graph, n, h, w, fours);
+        self.passes(given.parameters)
+            .forward(&mut graph, image, Some(result));
+        (graph, image, result)
+    }
+
+    fn prepare_inference(&mut self, shape: [usize; 3]) -> Result<&Inference> {
+        if self
+            .inference
+            .as_ref()
+            .is_none_or(|kept| kept.shape != shape)
+        {
+            // Its memory goes back first.
+            self.inference = None;
+            let (graph, image, result) = self.infer_graph(shape);
+            let [n, h, w] = shape;
+            let asked = format!("{n} of {h}x{w} pixels");
+            let program = graph.compile(&self.device, &self.buffers.list(), &asked)?;
+            self.inference = Some(Inference {
+                shape,
+                program,
+                image,
+                result,
+                passes: graph.len(),
+            });
+        }
+        Ok(self.inference.as_ref().expect("made where it was not"))
+    }
+
+    fn prepare_training(&mut self, kind: &Kind) -> Result<()> {
+        if self
+            .training
+            .as_ref()
+            .is_some_and(|kept| kept.kind == *kind)
+        {
+            return Ok(());
+        }
+        self.training = None;
+        self.training = Some(self.training(kind).map_err(|error| match error {
+            Error::OutOfMemory { device, asked, .. } => {
+                let fits = self.largest_batch(kind);
+                Error::OutOfMemory {
+                    device,
+                    asked,
+                    fits: fits.map(|n| format!("a batch of {n} (--batchsize {n})")),
+                }
+            }
+            error => error,
+        })?);
+        Ok(())
+    }
+
+    /// The largest batch of such patches that a step can be made ready for, if any can.
+    fn largest_batch(&self, kind: &Kind) -> Option<usize> {
+        let fits = |n: usize| {
+            let mut kind = kind.clone();
+            kind.shape[0] = n;
+            if let Some(clean) = &mut kind.clean {
+                clean.n = n;
+            }
+            self.training(&kind).is_ok()
+        };
+        let (mut most, mut least) = (kind.shape[0], 0);
+        while least + 1 < most {
+            let middle = least.midpoint(most);
+            if fits(middle) {
+                least = middle;
+            } else {
+                most = middle;
+            }
+        }
+        (least > 0).then_some(least)
+    }
+
+    fn training(&self, kind: &Kind) -> Result<Training> {
+        let [n, h, w] = kind.shape;
+        let mut graph = Graph::default();
+        let given = Buffers::name(&mut graph);
+        let network = self.passes(given.parameters);
+        let fours = image_fours(&self.unet);
+        let noisy = Pixels::kept(&mut graph, n, h, w, fours);
+        let pairs = graph.kept((n * h * w) as u64);
+        let clean = kind.clean.as_ref().map(|batch| {
+            let values = n * h * w * batch.c;
+            let clean = graph.kept(match batch.pixels {
+                CleanPixels::U8(_) => values.next_multiple_of(4) as u64,
+                CleanPixels::F32(_) => 4 * values as u64,
+            });
+            passes::draw(&mut graph, given.shared, batch, clean, (noisy, pairs));
+            clean
+        });
+        let drawn = graph.len();
+        let denoised = Pixels::kept(&mut graph, n, h, w, fours);
+        network.forward(&mut graph, noisy, Some(denoised));
+        let expected = graph.len();
+        let input = passes::sub_sample(&mut graph, noisy, pairs);
+        let tape = network.forward(&mut graph, input, None);
+        let images = (noisy, denoised, pairs);
+        let output = passes::loss(&mut graph, given.shared, &tape, self.unet.n_channel, images);
+        let to = (given.gradients, given.shared.losses);
+        network.backward(&mut graph, &tape, output, to);
+        let state = [
+            given.shared.step,
+            given.parameters,
+            given.gradients,
+            given.first,
+            given.second,
+            given.shared.losses,
+        ];
+        let adam = include_str!("wgsl/adam.wgsl");
+        passes::over_parameters(&mut graph, &self.layout, adam, state.to_vec());
+        let asked = format!("a training step on {n} patches of {h}x{w} pixels");
+        Ok(Training {
+            kind: kind.clone(),
+            program: graph.compile(&self.device, &self.buffers.list(), &asked)?,
+            noisy,
+            pairs,
+            clean,
+            draw: 0..drawn,
+            whole: drawn..expected,
+            learn: expected..graph.len(),
+        })
+    }
+
+    /// Makes a step on clean patches ready, and sends them.
+    fn load(&mut self, clean: &CleanBatch) -> Result<()> {
+        network::check_patches(&self.unet, clean)?;
+        self.prepare_training(&Kind {
+            shape: [clean.n, clean.side, clean.side],
+            clean: Some(CleanBatch {
+                pixels: match clean.pixels {
+                    CleanPixels::U8(_) => CleanPixels::U8(vec![]),
+                    CleanPixels::F32(_) => CleanPixels::F32(vec![]),
+                },
+                seed: 0,
+                ..*clean
+            }),
+        })?;
+        let ready = self.training.as_ref().expect("made ready");
+        let to = ready.program.buffer(ready.clean.expect("of clean patches"));
+        match &clean.pixels {
+            CleanPixels::F32(values) => self.device.write(to, values),
+            CleanPixels::U8(bytes) if bytes.len() % 4 == 0 => self.device.write(to, bytes),
+            CleanPixels::U8(bytes) => {
+                let mut bytes = bytes.clone();
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+                self.device.write(to, &bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a step whose images are on the device.
+    fn send(&mut self, factors: LossFactors, learning_rate: f64, seed: u64) -> Result<()> {
+        let updates = (self.steps + 1) as f64;
+        self.lambdas = [factors.lambda1, factors.lambda2];
+        self.numbers = Step {
+            seed: [seed as u32, (seed >> 32) as u32],
+            lambda1: factors.lambda1 as f32,
+            lambda2: factors.lambda2 as f32,
+            lambda: factors.lambda as f32,
+            rate: (learning_rate / (1.0 - BETA1.powf(updates))) as f32,
+            root: (1.0 / (1.0 - BETA2.powf(updates)).sqrt()) as f32,
+            share: self.numbers.share,
+        };
+        self.device.write(&self.buffers.step, &[self.numbers]);
+        let training = self.training.as_ref().expect("made ready before");
+        let ticket = self.device.submit(|encoder| {
+            training.program.encode(encoder, training.draw.clone());
+            if factors.lambda != 0.0 {
+                training.program.encode(encoder, training.whole.clone());
+            }
+            training.program.encode(encoder, training.learn.clone());
+        })?;
+        self.steps += 1;
+        self.in_flight.push_back(ticket);
+        if self.in_flight.len() > IN_FLIGHT {
+            let first = self.in_flight.pop_front().expect("more than none");
+            self.device.wait(first)?;
+        }
+        Ok(())
+    }
+
+    /// The sums of the losses since the last call, and a fresh start where a step failed.
+    fn take_losses(&mut self) -> Result<Losses> {
+        let words: Vec<u32> = self.device.read(&self.buffers.losses, 4)?;
+        self.in_flight.clear();
+        self.restart(words[3].into());
+        let [loss1, loss2] = [words[0], words[1]].map(|word| f64::from(f32::from_bits(word)));
+        let [lambda1, lambda2] = self.lambdas;
+        let failed = words[2] != 0;
+        Ok(Losses {
+            loss1,
+            loss2,
+            loss_full: if failed {
+                f64::NAN
+            } else {
+                lambda1 * loss1 + lambda2 * loss2
+            },
+        })
+    }
+
+    /// Values of an image as the device has them: channels padded to fours.
+    fn padded(&self, batch: &Batch) -> Vec<f32> {
+        let padded = 4 * image_fours(&self.unet);
+        let mut values = vec![0.0; batch.data.len() / batch.c * padded];
+        for (to, pixel) in values
+            .chunks_exact_mut(padded)
+            .zip(batch.data.chunks_exact(batch.c))
+        {
+            to[..batch.c].copy_from_slice(pixel);
+        }
+        values
+    }
+
+    fn unpadded(&self, values: &[f32], [n, h, w]: [usize; 3]) -> Batch {
+        let c = self.unet.n_channel;
+        let pixels = values.chunks_exact(4 * image_fours(&self.unet));
+        Batch::new(
+            n,
+            h,
+            w,
+            c,
+            pixels.flat_map(|pixel| &pixel[..c]).copied().collect(),
+        )
+    }
+}
+
+impl Network for GpuNetwork {
+    fn architecture(&self) -> UNet {
+        self.unet
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        network::check_images(&self.unet, noisy, UNet::SIZE_MULTIPLE)?;
+        let shape = [noisy.n, noisy.h, noisy.w];
+        let values = self.padded(noisy);
+        self.prepare_inference(shape)?;
+        let ready = self.inference.as_ref().expect("made ready");
+        let device = &self.device;
+        device.write(ready.program.buffer(ready.image.id), &values);
+        device.submit(|encoder| ready.program.encode(encoder, 0..ready.passes))?;
+        let values = device.read(ready.program.buffer(ready.result.id), ready.result.len())?;
+        Ok(self.unpadded(&values, shape))
+    }
+
+    fn reserve(&mut self, h: usize, w: usize) -> Result<()> {
+        self.prepare_inference([1, h, w]).map(|_| ())
+    }
+
+    fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        let (graph, ..) = self.infer_graph([1, h, w]);
+        if graph.largest() > self.device.largest() {
+            // More than any device has: there are limits beside the memory.
+            return 1 << 60;
+        }
+        graph.bytes()
+    }
+
+    fn step(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        network::check_step(&self.unet, noisy, neighbors)?;
+        self.prepare_training(&Kind {
+            shape: [noisy.n, noisy.h, noisy.w],
+            clean: None,
+        })?;
+        let values = self.padded(noisy);
+        let pairs: Vec<u32> = neighbors.pairs.iter().map(|&pair| pair.into()).collect();
+        let ready = self.training.as_ref().expect("made ready");
+        self.device
+            .write(ready.program.buffer(ready.noisy.id), &values);
+        self.device.write(ready.program.buffer(ready.pairs), &pairs);
+        self.restart(self.steps);
+        self.send(factors, learning_rate, 0)?;
+        self.take_losses()
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        self.named(&self.buffers.parameters)
+    }
+
+    fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        let values = self.values(weights)?;
+        self.device.write(&self.buffers.parameters, &values);
+        let zeros = vec![0.0f32; self.layout.len];
+        let Buffers {
+            gradients,
+            first,
+            second,
+            ..
+        } = &self.buffers;
+        for buffer in [gradients, first, second] {
+            self.device.write(buffer, &zeros);
+        }
+        self.has_average = false;
+        self.restart(0);
+        self.device.check()
+    }
+
+    fn state(&self) -> Result<State> {
+        let average = || self.named(&self.buffers.average);
+        let losses: Vec<u32> = self.device.read(&self.buffers.losses, 4)?;
+        Ok(State {
+            weights: self.weights()?,
+            first: self.named(&self.buffers.first)?,
+            second: self.named(&self.buffers.second)?,
+            steps: losses[3].into(),
+            average: self.has_average.then(average).transpose()?,
+        })
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        let parameters = self.values(&state.weights)?;
+        let first = self.values(&state.first)?;
+        let second = self.values(&state.second)?;
+        let average = state
+            .average
+            .as_ref()
+            .map(|average| self.values(average))
+            .transpose()?;
+        self.device.write(&self.buffers.parameters, &parameters);
+        self.device.write(&self.buffers.first, &first);
+        self.device.write(&self.buffers.second, &second);
+        self.has_average = average.is_some();
+        if let Some(average) = average {
+            self.device.write(&self.buffers.average, &average);
+        }
+        self.restart(state.steps);
+        self.device.check()
+    }
+
+    fn average(&mut self, decay: f64) {
+        let Buffers {
+            parameters,
+            average,
+            ..
+        } = &self.buffers;
+        // A device that fails here says so at the next step.
+        if !self.has_average {
+            let bytes = parameters.size();
+            let _ = self.device.submit(|encoder| {
+                encoder.copy_buffer_to_buffer(parameters, 0, average, 0, bytes);
+            });
+            self.has_average = true;
+            return;
+        }
+        self.numbers.share = (1.0 - decay) as f32;
+        self.device.write(&self.buffers.step, &[self.numbers]);
+        if self.averaging.is_none() {
+            let mut graph = Graph::default();
+            let given = Buffers::name(&mut graph);
+            let shared = given.shared;
+            let buffers = vec![shared.step, given.parameters, given.average, shared.losses];
+            let source = include_str!("wgsl/average.wgsl");
+            passes::over_parameters(&mut graph, &self.layout, source, buffers);
+            self.averaging = graph.compile(&self.device, &self.buffers.list(), "").ok();
+        }
+        if let Some(program) = &self.averaging {
+            let _ = self.device.submit(|encoder| program.encode(encoder, 0..1));
+        }
+    }
+
+    fn swap_average(&mut self) {
+        if !self.has_average {
+            return;
+        }
+        let Buffers {
+            parameters,
+            average,
+            // Every step fills it before it is read.
+            gradients,
+            ..
+        } = &self.buffers;
+        let bytes = parameters.size();
+        let _ = self.device.submit(|encoder| {
+            for (from, to) in [
+                (parameters, gradients),
+                (average, parameters),
+                (gradients, average),
+            ] {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
+            }
+        });
+    }
+
+    fn device(&self) -> String {
+        format!("gpu {}", self.device.name)
+    }
+
+    fn drawing(&mut self) -> Option<&mut dyn Drawing> {
+        Some(self)
+    }
+}
+
+impl Drawing for GpuNetwork {
+    fn step(&mut self, clean: &CleanBatch, factors: LossFactors, learning_rate: f64) -> Result<()> {
+        self.load(clean)?;
+        self.send(factors, learning_rate, clean.seed)
+    }
+
+    fn losses(&mut self) -> Result<Losses> {
+        self.take_losses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use n2n::cpu::CpuNetwork;
+
+    use super::*;
+
+    /// A small network for images of so many channels, on the device that the tests run on, if any.
+    fn network(channels: usize) -> Option<GpuNetwork> {
+        let asked = std::env::var("N2N_TEST_GPU").ok();
+        let number = asked.as_ref().map_or(0, |number| number.parse().unwrap());
+        let Some(adapter) = Adapter::all().into_iter().nth(number) else {
+            assert!(asked.is_none(), "no GPU of number {number}");
+            println!("skipped: there is no GPU, nor a program that stands in for one");
+            return None;
+        };
+        println!("on {}", adapter.name);
+        let unet = UNet::new(1, channels).unwrap();
+        let weights = CpuNetwork::initial(unet, 1).weights();
+        Some(GpuNetwork::from_weights(&adapter, &weights).unwrap())
+    }
+
+    fn patches(n: usize, c: usize, noise: &str, value: impl Fn(usize) -> u8) -> CleanBatch {
+        let side = 128;
+        CleanBatch {
+            n,
+            side,
+            c,
+            pixels: CleanPixels::U8((0..n * side * side * c).map(value).collect()),
+            noise: noise.parse().unwrap(),
+            augment: false,
+            seed: 0x0100_0000_004d,
+        }
+    }
+
+    /// The noisy patches and the pairs that a step draws.
+    fn draw(network: &mut GpuNetwork, clean: &CleanBatch) -> (Batch, Vec<u32>) {
+        network.load(clean).unwrap();
+        network.numbers.seed = [clean.seed as u32, (clean.seed >> 32) as u32];
+        network
+            .device
+            .write(&network.buffers.step, &[network.numbers]);
+        let training = network.training.as_ref().unwrap();
+        let draw = |encoder: &mut _| training.program.encode(encoder, training.draw.clone());
+        network.device.submit(draw).unwrap();
+        let noisy = training.program.buffer(training.noisy.id);
+        let noisy = network.device.read(noisy, training.noisy.len()).unwrap();
+        let padded = 4 * image_fours(&network.unet);
+        for pixel in noisy.chunks_exact(padded) {
+            assert!(pixel[clean.c..].iter().all(|&value: &f32| value == 0.0));
+        }
+        let shape = [clean.n, clean.side, clean.side];
+        let cells = clean.n * clean.side * clean.side / 4;
+        let pairs = training.program.buffer(training.pairs);
+        let pairs = network.device.read(pairs, cells).unwrap();
+        (network.unpadded(&noisy, shape), pairs)
+    }
+
+    /// Mean, variance, skewness and excess kurtosis.
+    fn moments(values: &(impl Iterator<Item = f64> + Clone)) -> [f64; 4] {
+        let n = values.clone().count() as f64;
+        let mean = values.clone().sum::<f64>() / n;
+        let central = |k: i32| values.clone().map(|v| (v - mean).powi(k)).sum::<f64>() / n;
+        let variance = central(2);
+        [
+            mean,
+            variance,
+            central(3) / variance.powf(1.5),
+            central(4) / variance.powi(2) - 3.0,
+        ]
+    }
+
+    #[test]
+    fn gaussian_noise_has_its_moments_and_no_pattern() {
+        let Some(mut network) = network(3) else {
+            return;
+        };
+        let clean = patches(4, 3, "gauss25", |_| 102);
+        let (noisy, _) = draw(&mut network, &clean);
+        let noise: Vec<f64> = noisy.data.iter().map(|&v| f64::from(v) - 0.4).collect();
+        let sigma = 25.0 / 255.0;
+        let [mean, variance, skewness, kurtosis] = moments(&noise.iter().copied());
+        // Five standard errors each.
+        let n = noise.len() as f64;
+        assert!(mean.abs() < 5.0 * sigma / n.sqrt(), "{mean}");
+        let spread = variance / (sigma * sigma) - 1.0;
+        assert!(spread.abs() < 5.0 * (2.0 / n).sqrt(), "{spread}");
+        assert!(skewness.abs() < 5.0 * (6.0 / n).sqrt(), "{skewness}");
+        assert!(kurtosis.abs() < 5.0 * (24.0 / n).sqrt(), "{kurtosis}");
+        // Neither with the next channels, the next pixel, the next row nor the next image.
+        for lag in [1, 2, 3, 128 * 3, 128 * 128 * 3] {
+            let pairs = noise.iter().zip(&noise[lag..]);
+            let correlation = pairs.map(|(a, b)| a * b).sum::<f64>() / n / variance;
+            assert!(correlation.abs() < 5.0 / n.sqrt(), "{lag}: {correlation}");
+        }
+        // The tails are there: 13.6 of 1e6 lie beyond 4.35 deviations.
+        let far = noise.iter().filter(|v| v.abs() > 4.0 * sigma).count() as f64;
+        let expected = n * 6.334e-5;
+        assert!(
+            (far - expected).abs() < 5.0 * expected.sqrt(),
+            "{far} {expected}"
+        );
+    }
+
+    #[test]
+    fn levels_of_a_range_are_drawn_for_each_image() {
+        let Some(mut network) = network(1) else {
+            return;
+        };
+        let clean = patches(16, 1, "gauss5_50", |_| 102);
+        let (noisy, _) = draw(&mut network, &clean);
+        let mut levels: Vec<f64> = (0..16)
+            .map(|i| {
+                let image = noisy.image(i).iter().map(|&v| f64::from(v));
+                255.0 * moments(&image)[1].sqrt()
+            })
+            .collect();
+        levels.sort_by(f64::total_cmp);
+        assert!(levels[0] > 4.8 && levels[15] < 51.0, "{levels:?}");
+        assert!(
+            levels.windows(2).all(|pair| pair[1] - pair[0] > 1e-3),
+            "{levels:?}"
+        );
+        // A mean of 27.5 with a standard error of 3.2.
+        let mean = levels.iter().sum::<f64>() / 16.0;
+        assert!((mean - 27.5).abs() < 13.0, "{mean}");
+    }
+
+    #[test]
+    fn poisson_noise_has_the_mean_and_the_variance_of_its_rate() {
+        let Some(mut network) = network(1) else {
+            return;
+        };
+        for (noise, lam) in [
+            ("poisson30", 30.0),
+            ("poisson200", 200.0),
+            ("poisson2", 2.0),
+        ] {
+            for value in [0u8, 3, 102, 255] {
+                let clean = patches(2, 1, noise, |_| value);
+                let (noisy, _) = draw(&mut network, &clean);
+                let rate = lam * f64::from(value) / 255.0;
+                let counts: Vec<f64> = noisy.data.iter().map(|&v| f64::from(v) * lam).collect();
+                assert!(
+                    counts
+                        .iter()
+                        .all(|c| (c - c.round()).abs() < 1e-3 && *c > -1e-3)
+                );
+                let n = counts.len() as f64;
+                let [mean, variance, ..] = moments(&counts.into_iter());
+                let case = format!("{noise} at {value}: {mean} {variance} for {rate}");
+                assert!((mean - rate).abs() <= 5.0 * (rate / n).sqrt(), "{case}");
+                let error = (rate * (1.0 + 2.0 * rate) / n).sqrt();
+                assert!((variance - rate).abs() <= 5.0 * error, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_uniform_and_follow_from_the_seed() {
+        let Some(mut network) = network(1) else {
+            return;
+        };
+        let clean = patches(4, 1, "none", |_| 102);
+        let (noisy, pairs) = draw(&mut network, &clean);
+        assert!(noisy.data.iter().all(|&v| v == 0.4));
+        let mut counts = [0; 8];
+        for &pair in &pairs {
+            counts[pair as usize] += 1;
+        }
+        let expected = pairs.len() as f64 / 8.0;
+        let chi: f64 = counts
+            .map(|c| (f64::from(c) - expected).powi(2) / expected)
+            .iter()
+            .sum();
+        // The 0.999 quantile at seven degrees of freedom.
+        assert!(chi < 24.3, "{counts:?}");
+        assert_eq!(draw(&mut network, &clean).1, pairs);
+        let other = CleanBatch { seed: 5, ..clean };
+        assert_ne!(draw(&mut network, &other).1, pairs);
+    }
+
+    #[test]
+    fn patches_are_turned_in_all_eight_ways_and_come_from_bytes_or_floats() {
+        let Some(mut network) = network(3) else {
+            return;
+        };
+        // Row, column and channel, each seen.
+        let mut clean = patches(8, 3, "none", |i| {
+            let (pixel, channel) = (i / 3 % (128 * 128), i % 3);
+            [pixel / 128, pixel % 128, 7][channel] as u8
+        });
+        let (plain, _) = draw(&mut network, &clean);
+        let CleanPixels::U8(bytes) = &clean.pixels else {
+            unreachable!()
+        };
+        let floats: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+        assert_eq!(plain.data, floats);
+
+        clean.augment = true;
+        let mut ways = std::collections::BTreeSet::new();
+        for seed in 0..8 {
+            clean.seed = seed;
+            let (turned, _) = draw(&mut network, &clean);
+            for i in 0..clean.n {
+                let at = |y: usize, x: usize| {
+                    let pixel = &turned.image(i)[(y * 128 + x) * 3..][..3];
+                    [0, 1, 2].map(|c| (pixel[c] * 255.0).round() as usize)
+                };
+                // Every turn takes a pixel to one of eight places, with all of its channels.
+                let [row, column, seven] = at(40, 9);
+                assert_eq!(seven, 7);
+                assert!([(40, 9), (9, 40)].iter().any(|&(a, b)| {
+                    (row == a || row == 127 - a) && (column == b || column == 127 - b)
+                }));
+                ways.insert((at(0, 0), at(0, 127)));
+            }
+        }
+        assert_eq!(ways.len(), 8, "{ways:?}");
+
+        let of_bytes = draw(&mut network, &clean);
+        clean.pixels = CleanPixels::F32(floats);
+        assert!(draw(&mut network, &clean) == of_bytes);
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error_at_once() {
+        let Some(mut network) = network(1) else {
+            return;
+        };
+        let image = Batch::zeros(1, 64, 64, 1);
+        assert!(network.denoise(&image).is_ok());
+        network.device.destroy();
+        let clean = patches(1, 1, "gauss25", |_| 0);
+        let factors = LossFactors {
+            lambda1: 1.0,
+            lambda2: 1.0,
+            lambda: 1.0,
+        };
+        network.average(0.9);
+        network.swap_average();
+        let errors = [
+            network.denoise(&image).err(),
+            Drawing::step(&mut network, &clean, factors, 1e-3).err(),
+            network.losses().err(),
+            network.state().err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, Some(Error::Device { .. })), "{error:?}");
+        }
+    }
+}

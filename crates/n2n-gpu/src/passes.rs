@@ -1,0 +1,484 @@
+//! The network as passes: its rows forward, and backward with the gradients of all parameters.
+
+use n2n::neighbors::PAIRS;
+use n2n::network::CleanBatch;
+use n2n::noise::Noise;
+use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
+
+use crate::conv::{Conv, ConvParams, Epilogue, Output};
+use crate::correlation::{Correlation, CorrelationParams};
+use crate::graph::{Graph, Id, Kernel, Pass};
+use crate::layout::{Layout, Place, fours};
+
+/// Workgroups that keep a large device busy.
+const BUSY: usize = 1024;
+/// Most copies of a layer's gradient.
+const MAX_SPLITS: usize = 64;
+
+/// Pixels on the device, `n` images of `h` × `w` pixels with so many fours of channels.
+#[derive(Debug, Clone, Copy)]
+pub struct Pixels {
+    pub id: Id,
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub fours: usize,
+}
+
+impl Pixels {
+    fn bytes(n: usize, h: usize, w: usize, fours: usize) -> u64 {
+        16 * (n * h * w * fours) as u64
+    }
+
+    pub fn kept(graph: &mut Graph, n: usize, h: usize, w: usize, fours: usize) -> Self {
+        let id = graph.kept(Self::bytes(n, h, w, fours));
+        Self { id, n, h, w, fours }
+    }
+
+    fn temporary(graph: &mut Graph, n: usize, h: usize, w: usize, fours: usize) -> Self {
+        let id = graph.temporary(Self::bytes(n, h, w, fours));
+        Self { id, n, h, w, fours }
+    }
+
+    /// Values, padding included.
+    pub fn len(&self) -> usize {
+        4 * self.n * self.h * self.w * self.fours
+    }
+}
+
+/// What a forward pass leaves for the gradients.
+pub struct Tape {
+    image: Pixels,
+    /// The output of each row before pooling, but where only the pooled one was asked for.
+    outputs: Vec<Option<Pixels>>,
+    pools: Vec<Pixels>,
+}
+
+/// The network over one set of parameters.
+pub struct Passes<'a> {
+    pub unet: UNet,
+    pub layout: &'a Layout,
+    pub parameters: Id,
+}
+
+impl Passes<'_> {
+    /// The rows of the network on `image`. With `result` the last of them goes there, and nothing but
+    /// what the rows below read is written; without it everything is kept for the gradients.
+    pub fn forward(&self, graph: &mut Graph, image: Pixels, result: Option<Pixels>) -> Tape {
+        let layers = self.unet.layers();
+        let mut tape = Tape {
+            image,
+            outputs: vec![],
+            pools: vec![],
+        };
+        for (i, (layer, place)) in layers.iter().zip(&self.layout.places).enumerate() {
+            let inputs = self.inputs(&tape, i);
+            let Pixels { n, h, w, .. } = inputs[0];
+            let up = layer.kind == Kind::Up2x2;
+            let grown = if up { 2 } else { 1 };
+            let full = (!layer.pool || result.is_none()).then(|| match result {
+                Some(result) if i + 1 == layers.len() => result,
+                _ => Pixels::temporary(graph, n, grown * h, grown * w, place.outputs),
+            });
+            let pooled = layer
+                .pool
+                .then(|| Pixels::temporary(graph, n, h / 2, w / 2, place.outputs));
+            let conv = Conv {
+                radius: usize::from(layer.kind == Kind::Conv3x3),
+                inputs: inputs.len(),
+                transposed: false,
+                up,
+                epilogue: if layer.activation {
+                    Epilogue::LeakyRelu
+                } else {
+                    Epilogue::Store
+                },
+                output: match (full, pooled) {
+                    (_, None) => Output::Full,
+                    (None, _) => Output::Pooled,
+                    _ => Output::Both,
+                },
+            };
+            let params = ConvParams {
+                h,
+                w,
+                inputs: place.inputs,
+                outputs: place.columns,
+                weight: place.weight,
+                bias: place.bias,
+                rows: place.rows(),
+                columns: place.columns,
+                first: 0,
+                part: place.outputs,
+            };
+            let to: Vec<Id> = [full, pooled]
+                .into_iter()
+                .flatten()
+                .map(|to| to.id)
+                .collect();
+            self.convolve(graph, conv, params, &inputs, &to);
+            tape.outputs.push(full);
+            tape.pools.extend(pooled);
+        }
+        tape
+    }
+
+    fn convolve(
+        &self,
+        graph: &mut Graph,
+        conv: Conv,
+        params: ConvParams,
+        inputs: &[Pixels],
+        to: &[Id],
+    ) {
+        let inputs_of = inputs.iter().map(|input| input.id);
+        graph.push(Pass {
+            kernel: Kernel::Conv(conv),
+            params: params.words(),
+            buffers: std::iter::once(self.parameters)
+                .chain(inputs_of)
+                .chain(to.iter().copied())
+                .collect(),
+            groups: params.groups(inputs[0].n),
+        });
+    }
+
+    /// The inputs of row `i`: the row above (pooled, if it pools), then the skip.
+    fn inputs(&self, tape: &Tape, i: usize) -> Vec<Pixels> {
+        let layers = self.unet.layers();
+        let main = match i.checked_sub(1) {
+            None => tape.image,
+            Some(above) if layers[above].pool => tape.pools[self.pools_before(i) - 1],
+            Some(above) => tape.outputs[above].expect("written, for it is not pooled"),
+        };
+        let skip = layers[i].skip.map(|skip| match skip {
+            Skip::Pool(k) => tape.pools[k - 1],
+            Skip::Image => tape.image,
+        });
+        std::iter::once(main).chain(skip).collect()
+    }
+
+    /// Poolings in the rows before row `i`.
+    fn pools_before(&self, i: usize) -> usize {
+        let layers = self.unet.layers();
+        layers[..i].iter().filter(|layer| layer.pool).count()
+    }
+
+    /// Fills `gradients` from the gradient of the network's output; marks in `losses` one that is not
+    /// finite.
+    pub fn backward(
+        &self,
+        graph: &mut Graph,
+        tape: &Tape,
+        output: Pixels,
+        (gradients, losses): (Id, Id),
+    ) {
+        let layers = self.unet.layers();
+        // Gradients of the poolings' outputs, from the decoder rows that read them.
+        let mut skipped: Vec<Option<Pixels>> = vec![None; tape.pools.len()];
+        // The gradient of the row's output before its activation.
+        let mut gradient = output;
+        for (i, (layer, place)) in layers.iter().zip(&self.layout.places).enumerate().rev() {
+            let inputs = self.inputs(tape, i);
+            weight_gradient(
+                graph,
+                (layer, place),
+                &inputs,
+                gradient,
+                (gradients, losses),
+            );
+            let Some(above) = i.checked_sub(1) else { break };
+
+            if let Some(Skip::Pool(k)) = layer.skip {
+                let to = like(graph, inputs[1]);
+                let first = 4 * place.inputs[0];
+                self.back(
+                    graph,
+                    (layer, place),
+                    first,
+                    gradient,
+                    (to, None),
+                    Epilogue::Store,
+                );
+                skipped[k - 1] = Some(to);
+            }
+            let pooled = layers[above].pool.then(|| self.pools_before(i) - 1);
+            let (to, epilogue) = match pooled.and_then(|k| skipped[k].take()) {
+                Some(to) => (to, Epilogue::Add),
+                None if pooled.is_none() && layers[above].activation => {
+                    (like(graph, inputs[0]), Epilogue::Slope)
+                }
+                None => (like(graph, inputs[0]), Epilogue::Store),
+            };
+            let activation = (epilogue == Epilogue::Slope).then_some(inputs[0]);
+            self.back(
+                graph,
+                (layer, place),
+                0,
+                gradient,
+                (to, activation),
+                epilogue,
+            );
+            gradient = if pooled.is_some() {
+                let full = tape.outputs[above].expect("kept for the gradients");
+                pool_gradient(graph, full, to)
+            } else {
+                to
+            };
+        }
+    }
+
+    /// The gradient of the input channels from row `first` of the weight on.
+    fn back(
+        &self,
+        graph: &mut Graph,
+        (layer, place): (&Layer, &Place),
+        first: usize,
+        gradient: Pixels,
+        (to, activation): (Pixels, Option<Pixels>),
+        epilogue: Epilogue,
+    ) {
+        let up = layer.kind == Kind::Up2x2;
+        let conv = Conv {
+            radius: usize::from(layer.kind == Kind::Conv3x3),
+            inputs: 1,
+            transposed: true,
+            up,
+            epilogue,
+            output: Output::Full,
+        };
+        let params = ConvParams {
+            h: to.h,
+            w: to.w,
+            inputs: [place.columns, 0],
+            outputs: to.fours,
+            weight: place.weight,
+            bias: 0,
+            rows: place.rows(),
+            columns: place.columns,
+            first,
+            part: place.outputs,
+        };
+        let buffers: Vec<Id> = activation.iter().map(|a| a.id).chain([to.id]).collect();
+        self.convolve(graph, conv, params, &[gradient], &buffers);
+    }
+}
+
+/// Fills the gradient of a layer's weight and bias.
+fn weight_gradient(
+    graph: &mut Graph,
+    (layer, place): (&Layer, &Place),
+    inputs: &[Pixels],
+    gradient: Pixels,
+    (gradients, losses): (Id, Id),
+) {
+    let correlation = Correlation {
+        radius: usize::from(layer.kind == Kind::Conv3x3),
+        up: layer.kind == Kind::Up2x2,
+    };
+    let Pixels { n, h, w, .. } = inputs[0];
+    let mut params = CorrelationParams {
+        n,
+        h,
+        w,
+        inputs: place.inputs[0],
+        columns: place.columns,
+        first: 0,
+        rows: place.rows(),
+        part: place.outputs,
+        stride: place.len,
+        splits: 1,
+    };
+    let [x, y, _] = params.groups(correlation);
+    params.splits = (BUSY / (x * y)).clamp(1, params.strips().min(MAX_SPLITS));
+    let partial = graph.temporary(16 * (params.splits * params.stride) as u64);
+    for (input, first) in inputs.iter().zip([0, 4 * place.inputs[0]]) {
+        params.inputs = input.fours;
+        params.first = first;
+        graph.push(Pass {
+            kernel: Kernel::Correlation(correlation),
+            params: params.words(),
+            buffers: vec![input.id, gradient.id, partial],
+            groups: params.groups(correlation),
+        });
+    }
+    let pixels = gradient.n * gradient.h * gradient.w;
+    graph.push(Pass {
+        kernel: Kernel::Text(include_str!("wgsl/sum_columns.wgsl").into()),
+        params: words([
+            pixels,
+            gradient.fours,
+            place.bias - place.weight,
+            params.stride,
+            params.splits,
+        ]),
+        buffers: vec![gradient.id, partial],
+        groups: [gradient.fours.div_ceil(8), params.splits, 1],
+    });
+    graph.push(Pass {
+        kernel: Kernel::Text(with_step(include_str!("wgsl/sum_copies.wgsl"))),
+        params: words([place.weight, params.stride, params.splits]),
+        buffers: vec![partial, gradients, losses],
+        groups: line(params.stride),
+    });
+}
+
+fn like(graph: &mut Graph, pixels: Pixels) -> Pixels {
+    let Pixels { n, h, w, fours, .. } = pixels;
+    Pixels::temporary(graph, n, h, w, fours)
+}
+
+fn pool_gradient(graph: &mut Graph, activation: Pixels, pooled: Pixels) -> Pixels {
+    let to = like(graph, activation);
+    let constants = format!("const LEAKY_SLOPE = {LEAKY_SLOPE:?}f;\n");
+    graph.push(Pass {
+        kernel: Kernel::Text(constants + include_str!("wgsl/pool_gradient.wgsl")),
+        params: words([pooled.h, pooled.w, pooled.fours]),
+        buffers: vec![activation.id, pooled.id, to.id],
+        groups: [(pooled.w * pooled.fours).div_ceil(64), pooled.h, pooled.n],
+    });
+    to
+}
+
+/// What the passes of a training step share beside the network's own buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared {
+    /// The numbers of the step: `wgsl/step.wgsl`.
+    pub step: Id,
+    pub losses: Id,
+}
+
+/// Noisy patches from clean ones, and the pairs of neighbours on them.
+pub fn draw(
+    graph: &mut Graph,
+    shared: Shared,
+    batch: &CleanBatch,
+    clean: Id,
+    (noisy, pairs): (Pixels, Id),
+) {
+    let (kind, min, max) = match batch.noise {
+        Noise::None => (0, 0.0, 0.0),
+        Noise::Gauss { min, max } => (1, min.sigma(), max.sigma()),
+        Noise::Poisson { min, max } => (2, min, max),
+    };
+    let bytes = matches!(batch.pixels, n2n::network::Pixels::U8(_));
+    let mut params = words([
+        noisy.n,
+        noisy.h,
+        batch.c,
+        noisy.fours,
+        usize::from(bytes),
+        usize::from(batch.augment),
+        kind,
+    ]);
+    params.extend([min, max].map(|level| (level as f32).to_bits()));
+    graph.push(Pass {
+        kernel: Kernel::Text(
+            with_step(include_str!("wgsl/random.wgsl")) + include_str!("wgsl/draw_noise.wgsl"),
+        ),
+        params,
+        buffers: vec![shared.step, clean, noisy.id],
+        groups: [noisy.w.div_ceil(64), noisy.h, noisy.n],
+    });
+    let cells = noisy.n * noisy.h * noisy.w / 4;
+    graph.push(Pass {
+        kernel: Kernel::Text(
+            with_step(include_str!("wgsl/random.wgsl")) + include_str!("wgsl/draw_pairs.wgsl"),
+        ),
+        params: words([cells]),
+        buffers: vec![shared.step, pairs],
+        groups: line(cells),
+    });
+}
+
+/// The network's input: the first neighbours of `noisy`.
+pub fn sub_sample(graph: &mut Graph, noisy: Pixels, pairs: Id) -> Pixels {
+    let (h, w) = (noisy.h / 2, noisy.w / 2);
+    let half = Pixels::temporary(graph, noisy.n, h, w, noisy.fours);
+    graph.push(Pass {
+        kernel: Kernel::Text(with_step(include_str!("wgsl/sub_sample.wgsl"))),
+        params: words([h, w, noisy.fours]),
+        buffers: vec![noisy.id, pairs, half.id],
+        groups: [w.div_ceil(64), h, noisy.n],
+    });
+    half
+}
+
+/// The losses, and the gradient of the network's output.
+pub fn loss(
+    graph: &mut Graph,
+    shared: Shared,
+    tape: &Tape,
+    channels: usize,
+    (noisy, denoised, pairs): (Pixels, Pixels, Id),
+) -> Pixels {
+    let output = tape
+        .outputs
+        .last()
+        .copied()
+        .flatten()
+        .expect("the network has layers");
+    let gradient = like(graph, output);
+    let cells = output.n * output.h * output.w;
+    let groups = cells.div_ceil(1024);
+    let sums = graph.temporary(8 * groups as u64);
+    graph.push(Pass {
+        kernel: Kernel::Text(with_step(include_str!("wgsl/loss.wgsl"))),
+        params: words([output.h, output.w, channels, output.fours, cells]),
+        buffers: vec![
+            shared.step,
+            output.id,
+            noisy.id,
+            denoised.id,
+            pairs,
+            gradient.id,
+            sums,
+        ],
+        groups: [groups, 1, 1],
+    });
+    graph.push(Pass {
+        kernel: Kernel::Text(with_step(include_str!("wgsl/sum_losses.wgsl"))),
+        params: words([groups]),
+        buffers: vec![sums, shared.losses],
+        groups: [1, 1, 1],
+    });
+    gradient
+}
+
+/// A pass over all parameters: one of the sources of `wgsl/`, its buffers after the step's numbers.
+pub fn over_parameters(graph: &mut Graph, layout: &Layout, source: &str, buffers: Vec<Id>) {
+    graph.push(Pass {
+        kernel: Kernel::Text(with_step(source)),
+        params: words([layout.len / 4]),
+        buffers,
+        groups: line(layout.len / 4),
+    });
+}
+
+fn words<const N: usize>(numbers: [usize; N]) -> Vec<u32> {
+    numbers.map(|number| number as u32).to_vec()
+}
+
+/// Workgroups of 64 for so many items: `item_of` in `wgsl/step.wgsl` numbers them.
+fn line(items: usize) -> [usize; 3] {
+    let groups = items.div_ceil(64);
+    [groups.min(1 << 10), groups.div_ceil(1 << 10), 1]
+}
+
+/// A source after the definitions that the passes of a step share.
+fn with_step(source: &str) -> String {
+    use n2n_kernels::adam::{BETA1, BETA2, EPSILON};
+    let pairs = PAIRS.iter().rev().fold(0, |packed, &(first, second)| {
+        packed << 4 | u32::from(second) << 2 | u32::from(first)
+    });
+    format!(
+        "const PAIRS = {pairs}u;\nconst BETA1 = {BETA1:?}f;\nconst BETA2 = {BETA2:?}f;\n\
+         const EPSILON = {EPSILON:?}f;\n{}\n{source}",
+        include_str!("wgsl/step.wgsl")
+    )
+}
+
+/// Fours of channels of the network's images.
+pub fn image_fours(unet: &UNet) -> usize {
+    fours(unet.n_channel)
+}

@@ -1,0 +1,425 @@
+//! The network on a GPU against the same on the CPU, and against PyTorch's results.
+//!
+//! The tests take the first device there is, or that whose number `N2N_TEST_GPU` gives, and say which. Where
+//! there is none they pass without a check, and say that; with `N2N_TEST_GPU` set they fail.
+
+#[path = "../../n2n/tests/golden/fixture.rs"]
+#[allow(dead_code)]
+mod fixture;
+#[path = "../../n2n/tests/golden/generator.rs"]
+mod generator;
+
+use n2n::batch::Batch;
+use n2n::cpu::CpuNetwork;
+use n2n::neighbors::Neighbors;
+use n2n::network::{CleanBatch, LossFactors, Network, Pixels};
+use n2n::noise::Noise;
+use n2n::unet::UNet;
+use n2n::weights::Weights;
+use n2n::{Error, Result};
+use n2n_gpu::{Adapter, GpuNetwork};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::fixture::{Fixture, assert_close};
+
+/// Greatest RMS of a difference, over the RMS of the tensor.
+const TOLERANCE: f64 = 1e-4;
+
+const FACTORS: LossFactors = LossFactors {
+    lambda1: 1.0,
+    lambda2: 0.7,
+    lambda: 1.3,
+};
+
+/// The network on the device that the tests run on, if there is one.
+fn on_device(weights: &Weights) -> Option<GpuNetwork> {
+    let asked = std::env::var("N2N_TEST_GPU").ok();
+    let number = asked.as_ref().map_or(0, |number| number.parse().unwrap());
+    let Some(adapter) = Adapter::all().into_iter().nth(number) else {
+        assert!(asked.is_none(), "no GPU of number {number}");
+        println!("skipped: there is no GPU, nor a program that stands in for one");
+        return None;
+    };
+    println!("on {}", adapter.name);
+    Some(GpuNetwork::from_weights(&adapter, weights).unwrap())
+}
+
+/// Weights whose outputs are of order 1, biases included.
+fn weights(unet: UNet) -> Weights {
+    generator::weights(3, &unet)
+}
+
+fn images(seed: u64, n: usize, h: usize, w: usize, c: usize) -> Batch {
+    generator::images(seed, n, h, w, c)
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| value.into()).collect()
+}
+
+fn assert_same(what: &str, got: &Weights, expected: &Weights) {
+    for (name, expected) in &expected.tensors {
+        let got = &got.tensors[name].data;
+        assert_close(
+            &format!("{what}: {name}"),
+            got,
+            &wide(&expected.data),
+            TOLERANCE,
+        );
+    }
+}
+
+#[test]
+fn a_forward_pass_gives_what_pytorch_gives() {
+    for name in [
+        "forward_f4_c3",
+        "forward_f4_c1",
+        "forward_f5_c2",
+        "forward_f7_c3",
+        "forward_f48_c3",
+    ] {
+        let fixture = Fixture::read(name);
+        let Some(mut network) = on_device(&fixture.weights()) else {
+            return;
+        };
+        let denoised = network.denoise(&fixture.images()).unwrap();
+        assert_close(name, &denoised.data, &fixture.tensors["output"], TOLERANCE);
+    }
+}
+
+#[test]
+fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
+    for name in ["step", "step_factors", "step_lambda_0"] {
+        let fixture = Fixture::read(name);
+        let Some(mut network) = on_device(&fixture.weights()) else {
+            return;
+        };
+        let noisy = fixture.images();
+        let factors = LossFactors {
+            lambda1: fixture.number("lambda1"),
+            lambda2: fixture.number("lambda2"),
+            lambda: fixture.number("lambda_"),
+        };
+        let mut compared = 0;
+        for (k, expected) in (1..).zip(fixture.tensors["losses"].chunks(3)) {
+            let draw = generator::pairs(fixture.seed(), k, &noisy);
+            let rate = fixture.number("learning_rate");
+            let losses = network.step(&noisy, &draw, factors, rate).unwrap();
+            let losses = [losses.loss1, losses.loss2, losses.loss_full];
+            for (got, expected) in losses.iter().zip(expected) {
+                assert!(
+                    (got - expected).abs() <= TOLERANCE * expected.abs(),
+                    "{name}, step {k}: expected the losses {expected:?}, got {losses:?}"
+                );
+            }
+            if k == 1 {
+                compared += fixture.compare("gradient", &network.gradients().unwrap(), TOLERANCE);
+            }
+            let weights = network.weights().unwrap();
+            compared += fixture.compare(&format!("weights_{k}"), &weights, TOLERANCE);
+        }
+        assert_eq!(compared + 1, fixture.tensors.len(), "{name}: left over");
+    }
+}
+
+#[test]
+fn odd_shapes_give_what_the_cpu_gives() {
+    // Sizes around those of tiles and blocks, in every place they count.
+    for (f, c, n, h, w) in [
+        (1, 1, 1, 32, 32),
+        (8, 3, 2, 64, 32),
+        (5, 4, 1, 32, 96),
+        (47, 3, 1, 64, 32),
+        (3, 5, 3, 96, 64),
+    ] {
+        let weights = weights(UNet::new(f, c).unwrap());
+        let Some(mut network) = on_device(&weights) else {
+            return;
+        };
+        let noisy = images(f as u64, n, h, w, c);
+        let expected = CpuNetwork::from_weights(&weights)
+            .unwrap()
+            .denoise(&noisy)
+            .unwrap();
+        let denoised = network.denoise(&noisy).unwrap();
+        let case = format!("F = {f}, {n} of {h}x{w}x{c}");
+        assert_close(&case, &denoised.data, &wide(&expected.data), TOLERANCE);
+        // Another size after it, and the first again.
+        let other = images(9, 1, 32, 32, c);
+        let expected = CpuNetwork::from_weights(&weights)
+            .unwrap()
+            .denoise(&other)
+            .unwrap();
+        let got = network.denoise(&other).unwrap();
+        assert_close(&case, &got.data, &wide(&expected.data), TOLERANCE);
+        assert!(network.denoise(&noisy).unwrap() == denoised, "{case}");
+    }
+}
+
+#[test]
+fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
+    for (f, c, n, h, w) in [(2, 1, 2, 64, 64), (9, 3, 1, 128, 64), (6, 4, 3, 64, 192)] {
+        let weights = weights(UNet::new(f, c).unwrap());
+        let Some(mut network) = on_device(&weights) else {
+            return;
+        };
+        let mut cpu = CpuNetwork::from_weights(&weights).unwrap();
+        let noisy = images(2, n, h, w, c);
+        let case = format!("F = {f}, {n} of {h}x{w}x{c}");
+        for k in 1..=3 {
+            let draw = generator::pairs(1, k, &noisy);
+            let losses = network.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
+            let expected = cpu.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
+            for (got, expected) in [
+                (losses.loss1, expected.loss1),
+                (losses.loss2, expected.loss2),
+                (losses.loss_full, expected.loss_full),
+            ] {
+                assert!(
+                    (got / expected - 1.0).abs() < TOLERANCE,
+                    "{case}: {got} {expected}"
+                );
+            }
+            if k == 1 {
+                assert_same(&case, &network.gradients().unwrap(), &cpu.gradients());
+            }
+            // All weights as one: Adam makes much of a gradient that is all but zero, and a bias of two
+            // values may have no other.
+            let all = |weights: &Weights| -> Vec<f32> {
+                let tensors = weights.tensors.values();
+                tensors.flat_map(|tensor| tensor.data.clone()).collect()
+            };
+            let (got, expected) = (all(&network.weights().unwrap()), all(&cpu.weights()));
+            assert_close(&case, &got, &wide(&expected), TOLERANCE);
+            assert_eq!(network.state().unwrap().steps, k);
+        }
+    }
+}
+
+/// Clean patches of `Pixels::U8` with noise to be drawn.
+fn clean(n: usize, c: usize, seed: u64) -> CleanBatch {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    CleanBatch {
+        n,
+        side: 64,
+        c,
+        pixels: Pixels::U8((0..n * 64 * 64 * c).map(|_| rng.random()).collect()),
+        noise: "gauss25".parse::<Noise>().unwrap(),
+        augment: true,
+        seed,
+    }
+}
+
+/// Steps that draw on the device, with an average, and their losses.
+fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<n2n::network::Losses> {
+    for seed in seeds {
+        let drawing = network.drawing().expect("a device that draws");
+        drawing.step(&clean(2, 1, seed), FACTORS, 1e-3)?;
+        network.average(0.9);
+    }
+    network.drawing().expect("a device that draws").losses()
+}
+
+#[test]
+fn a_network_goes_on_from_a_state_to_the_bit() {
+    let weights = weights(UNet::new(4, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let untrained = network.state().unwrap();
+    assert_eq!(untrained.weights, weights);
+    advance(&mut network, 0..2).unwrap();
+    let state = network.state().unwrap();
+    assert_eq!(state.steps, 2);
+    let losses = advance(&mut network, 2..4).unwrap();
+    let expected = network.state().unwrap();
+    assert!(expected.weights != state.weights && expected.average != state.average);
+
+    network.set_state(&untrained).unwrap();
+    assert!(network.state().unwrap() == untrained);
+    let mut another = on_device(&weights).unwrap();
+    for other in [&mut another, &mut network] {
+        other.set_state(&state).unwrap();
+        assert!(other.state().unwrap() == state);
+        assert_eq!(advance(other, 2..4).unwrap(), losses);
+        assert!(other.state().unwrap() == expected);
+    }
+    // Other draws lead elsewhere.
+    network.set_state(&state).unwrap();
+    assert_ne!(advance(&mut network, 3..5).unwrap(), losses);
+}
+
+#[test]
+fn the_average_takes_the_place_of_the_weights_and_back() {
+    let weights = weights(UNet::new(2, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let mut cpu = CpuNetwork::from_weights(&weights).unwrap();
+    network.swap_average();
+    assert!(network.weights().unwrap() == weights);
+    let noisy = images(4, 1, 64, 64, 1);
+    for k in 1..=3 {
+        let draw = generator::pairs(1, k, &noisy);
+        for network in [&mut network as &mut dyn Network, &mut cpu] {
+            network.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
+            network.average(0.75);
+        }
+    }
+    let last = network.weights().unwrap();
+    network.swap_average();
+    cpu.swap_average();
+    let got = network.weights().unwrap();
+    for (name, expected) in &cpu.weights().tensors {
+        assert_close(name, &got.tensors[name].data, &wide(&expected.data), 1e-3);
+    }
+    assert!(got != last);
+    network.swap_average();
+    assert!(network.weights().unwrap() == last);
+}
+
+#[test]
+fn losses_are_the_sums_since_they_were_last_asked_for() {
+    let weights = weights(UNet::new(2, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let mut sums = [0.0; 2];
+    for seed in 0..3 {
+        let losses = advance(&mut network, seed..seed + 1).unwrap();
+        sums[0] += losses.loss1;
+        sums[1] += losses.loss2;
+    }
+    network.set_weights(&weights).unwrap();
+    let losses = advance(&mut network, 0..3).unwrap();
+    for (got, sum) in [losses.loss1, losses.loss2].into_iter().zip(sums) {
+        assert!((got / sum - 1.0).abs() < 1e-5, "{got} {sum}");
+    }
+    assert!((losses.loss_full / (losses.loss1 + 0.7 * losses.loss2) - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn after_a_step_that_fails_the_network_is_as_it_was_before() {
+    let weights = weights(UNet::new(2, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    advance(&mut network, 0..2).unwrap();
+    let good = network.state().unwrap();
+
+    // Infinite on the device, though each factor is a number.
+    let huge = LossFactors {
+        lambda1: 1e38,
+        ..FACTORS
+    };
+    for factors in [FACTORS, huge, FACTORS, FACTORS] {
+        network
+            .drawing()
+            .unwrap()
+            .step(&clean(2, 1, 7), factors, 1e-3)
+            .unwrap();
+        network.average(0.9);
+    }
+    let mut expected = on_device(&weights).unwrap();
+    expected.set_state(&good).unwrap();
+    expected
+        .drawing()
+        .unwrap()
+        .step(&clean(2, 1, 7), FACTORS, 1e-3)
+        .unwrap();
+    expected.average(0.9);
+    assert!(
+        !network
+            .drawing()
+            .unwrap()
+            .losses()
+            .unwrap()
+            .loss_full
+            .is_finite()
+    );
+    assert!(network.state().unwrap() == expected.state().unwrap());
+    // It can go on from there.
+    for network in [&mut network, &mut expected] {
+        assert!(advance(network, 8..9).unwrap().loss_full.is_finite());
+    }
+    assert!(network.state().unwrap() == expected.state().unwrap());
+}
+
+#[test]
+fn what_a_device_has_no_memory_for_is_refused_with_what_fits() {
+    let weights = weights(UNet::new(2, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    network.set_max_bytes(network.working_bytes(64, 64));
+    assert!(network.denoise(&images(1, 1, 64, 64, 1)).is_ok());
+    let error = network.denoise(&images(1, 1, 128, 64, 1)).unwrap_err();
+    assert!(
+        matches!(error, Error::OutOfMemory { fits: None, .. }),
+        "{error}"
+    );
+    // Nothing is lost by it.
+    assert!(network.denoise(&images(1, 1, 64, 64, 1)).is_ok());
+
+    network.set_max_bytes(20 << 20);
+    let error = network
+        .drawing()
+        .unwrap()
+        .step(&clean(100, 1, 1), FACTORS, 1e-3);
+    let Err(Error::OutOfMemory {
+        asked,
+        fits: Some(fits),
+        ..
+    }) = error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(asked, "a training step on 100 patches of 64x64 pixels");
+    let n: usize = fits
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .trim_end_matches(')')
+        .parse()
+        .unwrap();
+    assert_eq!(fits, format!("a batch of {n} (--batchsize {n})"));
+    let mut step = |n| {
+        network
+            .drawing()
+            .unwrap()
+            .step(&clean(n, 1, 1), FACTORS, 1e-3)
+    };
+    assert!(step(n).is_ok() && step(n + 1).is_err());
+}
+
+#[test]
+fn images_the_network_cannot_take_are_refused() {
+    let weights = weights(UNet::new(2, 3).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    for (n, h, w, c) in [
+        (1, 33, 32, 3),
+        (1, 0, 32, 3),
+        (0, 32, 32, 3),
+        (1, 32, 32, 1),
+    ] {
+        assert!(
+            network.denoise(&Batch::zeros(n, h, w, c)).is_err(),
+            "{n} {h} {w} {c}"
+        );
+    }
+    let small = Batch::zeros(1, 32, 32, 3);
+    let draw = Neighbors::draw(&small, &mut ChaCha8Rng::seed_from_u64(1));
+    assert!(network.step(&small, &draw, FACTORS, 1e-3).is_err());
+    let mut short = clean(1, 3, 1);
+    short.pixels = Pixels::U8(vec![0; 5]);
+    assert!(
+        network
+            .drawing()
+            .unwrap()
+            .step(&short, FACTORS, 1e-3)
+            .is_err()
+    );
+}
