@@ -16,6 +16,7 @@ use n2n::models;
 use n2n::noise::Noise;
 use n2n::train::config::{Config, Span};
 use n2n::unet::UNet;
+use n2n::weights::DType;
 use serde::{Serialize, Serializer};
 
 use crate::device::Device;
@@ -545,6 +546,9 @@ pub struct Export {
         default_value = "onnx,safetensors"
     )]
     pub format: Vec<ExportFormat>,
+    /// Numbers of model.safetensors; f16 has half the size. The ONNX model has f32
+    #[arg(long, value_enum, default_value_t = ExportType::F32)]
+    pub dtype: ExportType,
     /// Licence of the weights, to be stated in the files [default: what the model states]
     #[arg(long, value_name = "SPDX", visible_alias = "licence")]
     pub license: Option<String>,
@@ -560,6 +564,24 @@ pub enum ExportFormat {
     Onnx,
     /// The weights alone, for PyTorch
     Safetensors,
+}
+
+/// A type of numbers that `n2n export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportType {
+    /// Single precision, which the network computes in
+    F32,
+    /// Half precision
+    F16,
+}
+
+impl From<ExportType> for DType {
+    fn from(value: ExportType) -> Self {
+        match value {
+            ExportType::F32 => Self::F32,
+            ExportType::F16 => Self::F16,
+        }
+    }
 }
 
 /// `n2n infer`. Of a flag given twice the last counts, as for `n2n train`.

@@ -70,6 +70,44 @@ fn both_files_hold_the_model_and_the_onnx_file_was_checked() {
 }
 
 #[test]
+fn half_precision_halves_the_file_of_weights() {
+    let (folder, weights) = folder();
+    let size = |dtype: &str| {
+        let dtype = format!("--dtype={dtype}");
+        let args = [
+            "export",
+            "--model-path=net.safetensors",
+            "--save-dir=out",
+            &dtype,
+        ];
+        n2n(folder.path(), &args).success();
+        std::fs::metadata(folder.path().join("out/model.safetensors"))
+            .unwrap()
+            .len()
+    };
+    let (single, half) = (size("f32"), size("f16"));
+    let parameters = UNet::new(2, 3).unwrap().parameters() as u64;
+    assert_eq!(single - half, 2 * parameters);
+    let read = Weights::read(&folder.path().join("out/model.safetensors")).unwrap();
+    for (name, tensor) in &weights.tensors {
+        for (got, want) in read.tensors[name].data.iter().zip(&tensor.data) {
+            // Eleven bits, and the smallest step that there is.
+            assert!(
+                (got - want).abs() <= want.abs() / 2048.0 + 3e-8,
+                "{name}: {got} {want}"
+            );
+        }
+    }
+    // The graph stays as it is.
+    assert_eq!(
+        Weights::read(&folder.path().join("out/model.onnx"))
+            .unwrap()
+            .tensors,
+        weights.tensors
+    );
+}
+
+#[test]
 fn one_format_is_written_alone_into_the_default_folder() {
     let (folder, _) = folder();
     let args = [

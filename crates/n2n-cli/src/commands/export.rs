@@ -57,7 +57,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         ui.result(onnx.display())?;
     }
     if args.format.contains(&ExportFormat::Safetensors) {
-        weights.write(&safetensors)?;
+        weights.write_as(&safetensors, args.dtype.into())?;
         ui.result(safetensors.display())?;
     }
     Ok(ExitCode::SUCCESS)
