@@ -140,8 +140,9 @@ pub struct Prepare {
                   weights as if it had never been interrupted."
 )]
 pub struct Train {
-    /// Go on with the run in this folder; only --data-dir, --val-dirs, --keep, --checkpoint-every,
-    /// --loader-threads and --cache-mb may be given beside it
+    /// Go on with the run in this folder; of its settings only --data-dir, --val-dirs, --keep,
+    /// --checkpoint-every, --loader-threads and --cache-mb may be given beside it, and where it computes:
+    /// --device, --level, --threads
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overwrite"])]
     #[serde(skip)]
     pub resume: Option<PathBuf>,

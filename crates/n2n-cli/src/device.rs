@@ -3,6 +3,7 @@
 //! GPUs are numbered in the order in which `n2n info` lists them. Without the feature `gpu` there are
 //! none, and asking for one is an error that says how to get them.
 
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use n2n::Error;
@@ -37,6 +38,17 @@ impl FromStr for Device {
                 let gpu = number.map(|number| Self::Gpu(Some(number)));
                 gpu.ok_or_else(|| "expected cpu, gpu, gpu:N or auto".into())
             }
+        }
+    }
+}
+
+impl Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(None) => f.write_str("gpu"),
+            Self::Gpu(Some(number)) => write!(f, "gpu:{number}"),
+            Self::Auto => f.write_str("auto"),
         }
     }
 }
@@ -153,8 +165,8 @@ mod gpu {
                 list(found)
             ),
             (None, []) => bail!(
-                "--device gpu: no GPU was found\nhint: its driver must offer Vulkan, Metal or DX12; \
-                 --device cpu needs none"
+                "--device gpu: no GPU was found\nhint: its driver must offer Vulkan, Metal or DX12 (in a \
+                 container of NVIDIA's: NVIDIA_DRIVER_CAPABILITIES with graphics); --device cpu needs none"
             ),
             (None, _) => best_of(found).or_else(|_| {
                 bail!(
@@ -249,6 +261,7 @@ mod tests {
             ("auto", Device::Auto),
         ] {
             assert_eq!(text.parse(), Ok(want), "{text}");
+            assert_eq!(want.to_string(), text);
         }
         for text in ["", "GPU", "gpu:", "gpu:-1", "gpu0", "cuda"] {
             assert!(text.parse::<Device>().is_err(), "{text}");

@@ -25,7 +25,11 @@ pub struct Adapter {
 impl Adapter {
     /// Every device, in the order they are numbered: discrete GPUs first, programs on the CPU last.
     pub fn all() -> Vec<Self> {
-        let instance = wgpu::Instance::default();
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        // Where the driver says how much there is, a buffer too many is refused before anything else
+        // fails, which would be the end of the device.
+        descriptor.memory_budget_thresholds.for_resource_creation = Some(90);
+        let instance = wgpu::Instance::new(descriptor);
         let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
         let mut adapters: Vec<_> = adapters
             .into_iter()
@@ -151,16 +155,11 @@ impl Device {
     /// Buffers of so many bytes each, all or none. `asked` is what they are for, in an error's words.
     pub fn buffers(&self, sizes: &[u64], asked: &str) -> Result<Vec<wgpu::Buffer>> {
         self.check()?;
-        let out_of_memory = || Error::OutOfMemory {
-            device: self.name.clone(),
-            asked: asked.into(),
-            fits: None,
-        };
         let total: u64 = sizes.iter().sum();
         if total > self.max_bytes || sizes.iter().any(|&size| size > self.largest()) {
-            return Err(out_of_memory());
+            return Err(self.out_of_memory(asked));
         }
-        let scope = self.wgpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let scope = self.watch_memory();
         let buffers = sizes
             .iter()
             .map(|&size| {
@@ -174,9 +173,28 @@ impl Device {
                 })
             })
             .collect();
+        self.had_memory(scope, asked)?;
+        Ok(buffers)
+    }
+
+    /// Notes a lack of memory from here to [`Self::had_memory`].
+    pub fn watch_memory(&self) -> wgpu::ErrorScopeGuard {
+        self.wgpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory)
+    }
+
+    /// An error, when there was a lack of it.
+    pub fn had_memory(&self, scope: wgpu::ErrorScopeGuard, asked: &str) -> Result<()> {
         match pollster::block_on(scope.pop()) {
-            None => Ok(buffers),
-            Some(_) => Err(out_of_memory()),
+            None => Ok(()),
+            Some(_) => Err(self.out_of_memory(asked)),
+        }
+    }
+
+    pub fn out_of_memory(&self, asked: &str) -> Error {
+        Error::OutOfMemory {
+            device: self.name.clone(),
+            asked: asked.into(),
+            fits: None,
         }
     }
 
@@ -300,20 +318,14 @@ impl Device {
     /// The first `len` values of a buffer, once all that was submitted is done.
     pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<T>> {
         let bytes = (len * size_of::<T>()) as u64;
-        let scope = self.wgpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let scope = self.watch_memory();
         let staging = self.wgpu.create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: bytes,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        if pollster::block_on(scope.pop()).is_some() {
-            return Err(Error::OutOfMemory {
-                device: self.name.clone(),
-                asked: format!("{bytes} bytes to hand back"),
-                fits: None,
-            });
-        }
+        self.had_memory(scope, &format!("{bytes} bytes to hand back"))?;
         let ticket = self.submit(|encoder| {
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
         })?;

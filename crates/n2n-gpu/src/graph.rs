@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use n2n::{Error, Result};
+use n2n::Result;
 
 use crate::conv::Conv;
 use crate::correlation::Correlation;
@@ -168,14 +168,11 @@ impl Graph {
         let most = device.max_groups();
         let groups = self.passes.iter().flat_map(|pass| pass.groups);
         if groups.max().is_some_and(|groups| groups > most) {
-            return Err(Error::OutOfMemory {
-                device: device.name.clone(),
-                asked: asked.into(),
-                fits: None,
-            });
+            return Err(device.out_of_memory(asked));
         }
         let (pieces, places) = self.plan();
         let pieces = device.buffers(&pieces, asked)?;
+        let scope = device.watch_memory();
         let buffers: Vec<wgpu::Buffer> = std::iter::zip(&self.buffers, places)
             .map(|(buffer, place)| match (buffer.owner, place) {
                 (Owner::Caller(index), _) => given[index].clone(),
@@ -197,6 +194,8 @@ impl Graph {
                 }
             })
             .collect();
+        device.had_memory(scope, asked)?;
+        device.check()?;
         Ok(Program { passes, buffers })
     }
 }

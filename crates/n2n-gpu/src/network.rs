@@ -173,7 +173,8 @@ impl GpuNetwork {
         Ok(network)
     }
 
-    /// The gradients of the last step by tensor name; all zero before the first.
+    /// The gradients of the last step by tensor name, until something else than a step or a read is
+    /// done; all zero before the first.
     pub fn gradients(&self) -> Result<Weights> {
         self.named(&self.buffers.gradients)
     }
@@ -232,12 +233,21 @@ impl GpuNetwork {
             .as_ref()
             .is_none_or(|kept| kept.shape != shape)
         {
-            // Its memory goes back first.
-            self.inference = None;
             let (graph, image, result) = self.infer_graph(shape);
             let [n, h, w] = shape;
-            let asked = format!("{n} of {h}x{w} pixels");
-            let program = graph.compile(&self.device, &self.buffers.list(), &asked)?;
+            let images = if n == 1 { "image" } else { "images" };
+            let asked = format!("{n} {images} of {h}x{w} pixels");
+            // Its memory goes back first, and that for training where both are too much.
+            self.inference = None;
+            let compile =
+                |network: &Self| graph.compile(&network.device, &network.buffers.list(), &asked);
+            let program = match compile(self) {
+                Err(Error::OutOfMemory { .. }) if self.training.is_some() => {
+                    self.forget_training()?;
+                    compile(self)?
+                }
+                program => program?,
+            };
             self.inference = Some(Inference {
                 shape,
                 program,
@@ -257,8 +267,14 @@ impl GpuNetwork {
         {
             return Ok(());
         }
-        self.training = None;
-        self.training = Some(self.training(kind).map_err(|error| match error {
+        self.forget_training()?;
+        let mut training = self.training(kind);
+        if let Err(Error::OutOfMemory { .. }) = training
+            && self.inference.take().is_some()
+        {
+            training = self.training(kind);
+        }
+        self.training = Some(training.map_err(|error| match error {
             Error::OutOfMemory { device, asked, .. } => {
                 let fits = self.largest_batch(kind);
                 Error::OutOfMemory {
@@ -269,6 +285,16 @@ impl GpuNetwork {
             }
             error => error,
         })?);
+        Ok(())
+    }
+
+    /// Gives back the memory of training, once the steps under way no longer need it.
+    fn forget_training(&mut self) -> Result<()> {
+        if let Some(last) = self.in_flight.pop_back() {
+            self.device.wait(last)?;
+            self.in_flight.clear();
+        }
+        self.training = None;
         Ok(())
     }
 
@@ -473,10 +499,16 @@ impl Network for GpuNetwork {
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
         let (graph, ..) = self.infer_graph([1, h, w]);
         if graph.largest() > self.device.largest() {
-            // More than any device has: there are limits beside the memory.
-            return 1 << 60;
+            return u64::MAX;
         }
         graph.bytes()
+    }
+
+    fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
+        self.prepare_training(&Kind {
+            shape: [n, h, w],
+            clean: None,
+        })
     }
 
     fn step(
@@ -562,7 +594,7 @@ impl Network for GpuNetwork {
             average,
             ..
         } = &self.buffers;
-        // A device that fails here says so at the next step.
+        // A device that fails in this says so at the next step.
         if !self.has_average {
             let bytes = parameters.size();
             let _ = self.device.submit(|encoder| {
@@ -766,6 +798,7 @@ mod tests {
             ("poisson30", 30.0),
             ("poisson200", 200.0),
             ("poisson2", 2.0),
+            ("poisson5000", 5000.0),
         ] {
             for value in [0u8, 3, 102, 255] {
                 let clean = patches(2, 1, noise, |_| value);
@@ -794,7 +827,7 @@ mod tests {
         };
         let clean = patches(4, 1, "none", |_| 102);
         let (noisy, pairs) = draw(&mut network, &clean);
-        assert!(noisy.data.iter().all(|&v| v == 0.4));
+        assert!(noisy.data.iter().all(|&v| (v - 0.4).abs() < 1e-6));
         let mut counts = [0; 8];
         for &pair in &pairs {
             counts[pair as usize] += 1;
@@ -826,7 +859,9 @@ mod tests {
             unreachable!()
         };
         let floats: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
-        assert_eq!(plain.data, floats);
+        // A device may divide by 255 with an error of its own.
+        let apart = |a: &[f32], b: &[f32]| std::iter::zip(a, b).any(|(a, b)| (a - b).abs() > 1e-6);
+        assert!(!apart(&plain.data, &floats));
 
         clean.augment = true;
         let mut ways = std::collections::BTreeSet::new();
@@ -851,7 +886,8 @@ mod tests {
 
         let of_bytes = draw(&mut network, &clean);
         clean.pixels = CleanPixels::F32(floats);
-        assert!(draw(&mut network, &clean) == of_bytes);
+        let of_floats = draw(&mut network, &clean);
+        assert!(!apart(&of_floats.0.data, &of_bytes.0.data) && of_floats.1 == of_bytes.1);
     }
 
     #[test]

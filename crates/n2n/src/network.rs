@@ -29,8 +29,16 @@ pub trait Network: Send {
     }
 
     /// About how many bytes [`Self::denoise`] needs at once for one image of `h` × `w` pixels, beside the
-    /// image and its result. What is planned by it should not exceed it.
+    /// image and its result. What is planned by it should not exceed it. [`u64::MAX`] where no memory would
+    /// do, for a device has other limits too.
     fn working_bytes(&self, h: usize, w: usize) -> u64;
+
+    /// Makes sure of the memory of a [`Self::step`] on `n` patches of `h` × `w` pixels, as
+    /// [`Self::reserve`] does.
+    fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
+        let _ = (n, h, w);
+        Ok(())
+    }
 
     /// One training step of the paper (Algorithm 1): losses, gradients, one Adam update.
     ///

@@ -47,7 +47,9 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         screen.show(event);
     });
     screen.bar.finish_and_clear();
-    let resume = format!("n2n train --resume {}", config.folder().display());
+    let device =
+        (args.computer.device).map_or(String::new(), |device| format!(" --device {device}"));
+    let resume = format!("n2n train --resume {}{device}", config.folder().display());
     match outcome {
         Ok(Outcome::Finished) => Ok(ExitCode::SUCCESS),
         Ok(Outcome::Stopped) => {
@@ -60,6 +62,9 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         ),
         Err(error @ Error::Unsaved { .. }) => {
             bail!("{error}\nhint: {}{resume}", before_it_goes_on(&error))
+        }
+        Err(error @ Error::OutOfMemory { .. }) => {
+            bail!("{error}\nhint: a smaller --batchsize or --patchsize takes less")
         }
         Err(error @ Error::NotFinite { .. }) => bail!(
             "{error}\nhint: look at these images; a lower --lr, or a start from another --seed, may help"
@@ -75,9 +80,7 @@ fn before_it_goes_on(error: &Error) -> &'static str {
     };
     match **reason {
         Error::Device { .. } => "once the device works again, or with another --device: ",
-        Error::OutOfMemory { .. } => {
-            "make room on the device, or begin anew with a smaller --batchsize or --patchsize; then "
-        }
+        Error::OutOfMemory { .. } => "make room on the device, then ",
         _ => "make room, then ",
     }
 }

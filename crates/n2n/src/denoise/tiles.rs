@@ -174,7 +174,7 @@ impl Cut {
         // With the noisy rows, those of both bands, and each of up to four images across beside them.
         let bands = if with_noisy { 8 } else { 2 };
         let rows = h.min(page.height) + bands * self.kept.0.min(page.height);
-        PROGRAM + network.working_bytes(h, w) + tile + row * rows as u64
+        (PROGRAM + tile + row * rows as u64).saturating_add(network.working_bytes(h, w))
     }
 
     /// The row of tiles that begins at row `top`: what it sees of the padded page, and what is kept of
@@ -203,6 +203,9 @@ fn span(start: usize, kept: usize, padded: usize) -> (Range<usize>, Range<usize>
 }
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
+    if needed == u64::MAX {
+        return Error::value(what, "what the device can hold in one piece", "more");
+    }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(
         "memory",

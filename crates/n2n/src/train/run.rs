@@ -59,6 +59,8 @@ pub fn run(
     let loader = Loader::new(dataset, config)?;
     tell_padded(&loader, config, observe);
     let validation = Validation::new(config, held_out)?;
+    let (n, side) = (config.batchsize, config.patchsize);
+    network.reserve_step(n, side, side)?;
     // Last, for it may remove an earlier run: nothing is known by now to stand in the way.
     let folder = RunFolder::open(config, &network.device(), start)?;
     let mut run = Run {
@@ -827,6 +829,14 @@ mod tests {
         }
     }
 
+    fn no_memory() -> Error {
+        Error::OutOfMemory {
+            device: "a test".into(),
+            asked: "a step".into(),
+            fits: None,
+        }
+    }
+
     /// Stands in for a device that draws noise and neighbours itself, and tells of its steps when asked.
     struct Drawer {
         network: CpuNetwork,
@@ -887,11 +897,7 @@ mod tests {
 
         fn losses(&mut self) -> Result<Losses> {
             if self.full_at.is_some_and(|at| at <= self.steps.len()) {
-                return Err(Error::OutOfMemory {
-                    device: "a test".into(),
-                    asked: "a step".into(),
-                    fits: None,
-                });
+                return Err(no_memory());
             }
             let before = self.told.last().copied().unwrap_or(0);
             self.told.push(self.steps.len());
@@ -918,6 +924,13 @@ mod tests {
 
         fn working_bytes(&self, h: usize, w: usize) -> u64 {
             self.network.working_bytes(h, w)
+        }
+
+        fn reserve_step(&mut self, _: usize, _: usize, _: usize) -> Result<()> {
+            match self.full_at {
+                Some(0) => Err(no_memory()),
+                _ => Ok(()),
+            }
         }
 
         fn step(
@@ -1436,13 +1449,18 @@ Checkpoint saved to run/epoch_model_005.safetensors
         config.data_dir = data;
         config.batchsize = 6;
         again(&config).unwrap_err();
+        config.batchsize = 5;
+        let mut full = Drawer::new(&config);
+        full.full_at = Some(0);
+        let never = AtomicBool::new(false);
+        let full = super::run(&config, Start::Overwrite, &mut full, &never, &mut |_| {});
+        assert!(matches!(full, Err(Error::OutOfMemory { .. })), "{full:?}");
         let checkpoint = |epoch: usize| {
             let name = format!("run/epoch_model_{epoch:03}.safetensors");
             folder.path().join(name).exists()
         };
         assert!(checkpoint(5));
 
-        config.batchsize = 5;
         config.n_epoch = 1;
         again(&config).unwrap();
         assert!(checkpoint(1) && !checkpoint(5));
