@@ -22,6 +22,11 @@ fn the_build_and_the_shipped_models_are_shown() {
         .success()
         .stdout(contains(format!("n2n {}\n", env!("CARGO_PKG_VERSION"))))
         .stdout(contains("shipped models\ngauss5_50"))
+        .stdout(
+            contains("\ngauss25 ")
+                .and(contains("\npoisson30 "))
+                .and(contains("\npoisson5_50 ")),
+        )
         .stdout(contains("default model   gauss5_50"))
         .stderr(is_empty());
 }
@@ -83,7 +88,7 @@ fn a_missing_file_is_an_error_that_names_the_shipped_models() {
         .stdout(is_empty())
         .stderr(
             "error: missing.pth: no such file, and no shipped model of that name; \
-             shipped: gauss5_50\n",
+             shipped: gauss5_50, gauss25, poisson30, poisson5_50\n",
         );
 }
 
