@@ -75,11 +75,8 @@ pub fn place(flags: &Computer, weights: &Weights, ui: Ui) -> anyhow::Result<Plac
     let (placed, reason) = match flags.device {
         None | Some(Device::Cpu) => (on_cpu()?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, weights)?, None),
-        Some(Device::Auto) => match gpu::best() {
-            Ok(number) => {
-                let reason = "the first GPU that was found".to_string();
-                (gpu::place(Some(number), weights)?, Some(reason))
-            }
+        Some(Device::Auto) => match gpu::place_best(weights)? {
+            Ok(placed) => (placed, Some("the first GPU that was found".to_string())),
             Err(reason) => (on_cpu()?, Some(reason)),
         },
     };
@@ -108,17 +105,25 @@ mod gpu {
 
     use super::Placed;
 
-    /// The number of the first adapter that is a GPU, or why there is none.
-    pub fn best() -> Result<usize, String> {
-        best_of(&found(&Adapter::all()))
+    /// A network on the first adapter that is a GPU, or why there is none.
+    pub fn place_best(weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
+        let adapters = Adapter::all();
+        match best_of(&found(&adapters)) {
+            Ok(number) => on(&adapters[number], weights).map(Ok),
+            Err(reason) => Ok(Err(reason)),
+        }
     }
 
     /// A network on the adapter of a number, or on the first that is a GPU.
     pub fn place(number: Option<usize>, weights: &Weights) -> anyhow::Result<Placed> {
         let adapters = Adapter::all();
         let number = choose(number, &found(&adapters))?;
+        on(&adapters[number], weights)
+    }
+
+    fn on(adapter: &Adapter, weights: &Weights) -> anyhow::Result<Placed> {
         Ok(Placed {
-            network: Box::new(GpuNetwork::from_weights(&adapters[number], weights)?),
+            network: Box::new(GpuNetwork::from_weights(adapter, weights)?),
             level: None,
         })
     }
@@ -234,8 +239,8 @@ mod gpu {
     const BUILD: &str = "cargo build --release --features gpu";
 
     #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
-    pub fn best() -> Result<usize, String> {
-        Err("for this program is built without GPUs".into())
+    pub fn place_best(_: &Weights) -> anyhow::Result<Result<Placed, String>> {
+        Ok(Err("for this program is built without GPUs".into()))
     }
 
     pub fn place(_: Option<usize>, _: &Weights) -> anyhow::Result<Placed> {

@@ -148,14 +148,9 @@ impl Graph {
         (pieces, places)
     }
 
-    /// The memory the graph will take, in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.plan().0.iter().sum()
-    }
-
-    /// The largest piece of it.
-    pub fn largest(&self) -> u64 {
-        self.plan().0.into_iter().max().unwrap_or(0)
+    /// The memory the graph will take: the bytes of each piece.
+    pub fn pieces(&self) -> Vec<u64> {
+        self.plan().0
     }
 
     /// Takes the memory and makes the passes ready. `asked` is what it is all for, in an error's words.
@@ -255,6 +250,6 @@ mod tests {
         // The first of the chain is read again at the end, so that only the second is ever free.
         assert_eq!(pieces, [10, 40, 50, 20]);
         assert_eq!(places, [Some(0), Some(1), Some(2), Some(3), Some(2)]);
-        assert_eq!(graph.bytes(), 120);
+        assert_eq!(graph.pieces(), pieces);
     }
 }

@@ -497,11 +497,11 @@ impl Network for GpuNetwork {
     }
 
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
-        let (graph, ..) = self.infer_graph([1, h, w]);
-        if graph.largest() > self.device.largest() {
+        let pieces = self.infer_graph([1, h, w]).0.pieces();
+        if pieces.iter().any(|&bytes| bytes > self.device.largest()) {
             return u64::MAX;
         }
-        graph.bytes()
+        pieces.iter().sum()
     }
 
     fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
@@ -663,21 +663,18 @@ impl Drawing for GpuNetwork {
 }
 
 #[cfg(test)]
+#[path = "."]
 mod tests {
     use n2n::cpu::CpuNetwork;
 
     use super::*;
 
+    #[path = "../tests/adapter/mod.rs"]
+    mod adapter;
+
     /// A small network for images of so many channels, on the device that the tests run on, if any.
     fn network(channels: usize) -> Option<GpuNetwork> {
-        let asked = std::env::var("N2N_TEST_GPU").ok();
-        let number = asked.as_ref().map_or(0, |number| number.parse().unwrap());
-        let Some(adapter) = Adapter::all().into_iter().nth(number) else {
-            assert!(asked.is_none(), "no GPU of number {number}");
-            println!("skipped: there is no GPU, nor a program that stands in for one");
-            return None;
-        };
-        println!("on {}", adapter.name);
+        let adapter = adapter::choose(Adapter::all(), |adapter| &adapter.name)?;
         let unet = UNet::new(1, channels).unwrap();
         let weights = CpuNetwork::initial(unet, 1).weights();
         Some(GpuNetwork::from_weights(&adapter, &weights).unwrap())

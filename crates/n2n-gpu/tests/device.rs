@@ -1,10 +1,8 @@
-//! The network on a GPU against the same on the CPU, and against PyTorch's results.
-//!
-//! The tests take the first device there is, or that whose number `N2N_TEST_GPU` gives, and say which. Where
-//! there is none they pass without a check, and say that; with `N2N_TEST_GPU` set they fail.
+//! The network on a GPU against the same on the CPU, and against PyTorch's results. `adapter` says which
+//! GPU.
 
+mod adapter;
 #[path = "../../n2n/tests/golden/fixture.rs"]
-#[allow(dead_code)]
 mod fixture;
 #[path = "../../n2n/tests/golden/generator.rs"]
 mod generator;
@@ -34,14 +32,7 @@ const FACTORS: LossFactors = LossFactors {
 
 /// The network on the device that the tests run on, if there is one.
 fn on_device(weights: &Weights) -> Option<GpuNetwork> {
-    let asked = std::env::var("N2N_TEST_GPU").ok();
-    let number = asked.as_ref().map_or(0, |number| number.parse().unwrap());
-    let Some(adapter) = Adapter::all().into_iter().nth(number) else {
-        assert!(asked.is_none(), "no GPU of number {number}");
-        println!("skipped: there is no GPU, nor a program that stands in for one");
-        return None;
-    };
-    println!("on {}", adapter.name);
+    let adapter = adapter::choose(Adapter::all(), |adapter| &adapter.name)?;
     Some(GpuNetwork::from_weights(&adapter, weights).unwrap())
 }
 
@@ -72,13 +63,7 @@ fn assert_same(what: &str, got: &Weights, expected: &Weights) {
 
 #[test]
 fn a_forward_pass_gives_what_pytorch_gives() {
-    for name in [
-        "forward_f4_c3",
-        "forward_f4_c1",
-        "forward_f5_c2",
-        "forward_f7_c3",
-        "forward_f48_c3",
-    ] {
+    for name in fixture::FORWARD {
         let fixture = Fixture::read(name);
         let Some(mut network) = on_device(&fixture.weights()) else {
             return;
@@ -90,17 +75,13 @@ fn a_forward_pass_gives_what_pytorch_gives() {
 
 #[test]
 fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
-    for name in ["step", "step_factors", "step_lambda_0"] {
+    for name in fixture::STEPS {
         let fixture = Fixture::read(name);
         let Some(mut network) = on_device(&fixture.weights()) else {
             return;
         };
         let noisy = fixture.images();
-        let factors = LossFactors {
-            lambda1: fixture.number("lambda1"),
-            lambda2: fixture.number("lambda2"),
-            lambda: fixture.number("lambda_"),
-        };
+        let factors = fixture.factors();
         let mut compared = 0;
         for (k, expected) in (1..).zip(fixture.tensors["losses"].chunks(3)) {
             let draw = generator::pairs(fixture.seed(), k, &noisy);

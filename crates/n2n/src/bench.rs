@@ -52,7 +52,8 @@ impl Work {
     ///
     /// Training changes the weights: each of its runs is a step further, with the paper's rate and
     /// all factors 1. On a device that draws noise and neighbours itself, that is part of the step, and
-    /// so is the wait for its losses, which training has only now and then. A result that is not a finite number is an error.
+    /// so is the wait for its losses, which training has only now and then. A result that is not a finite
+    /// number is an error.
     ///
     /// # Panics
     /// If `runs` is 0.

@@ -5,12 +5,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use n2n::batch::Batch;
+use n2n::network::LossFactors;
 use n2n::unet::UNet;
 use n2n::weights::Weights;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::generator;
+
+/// Those of forward passes.
+pub const FORWARD: [&str; 5] = [
+    "forward_f4_c3",
+    "forward_f4_c1",
+    "forward_f5_c2",
+    "forward_f7_c3",
+    "forward_f48_c3",
+];
+/// Those of training steps.
+pub const STEPS: [&str; 3] = ["step", "step_factors", "step_lambda_0"];
 
 /// A file of `tests/golden/network`.
 pub struct Fixture {
@@ -46,6 +58,15 @@ impl Fixture {
 
     pub fn seed(&self) -> u64 {
         self.integer("seed")
+    }
+
+    /// The factors of its loss.
+    pub fn factors(&self) -> LossFactors {
+        LossFactors {
+            lambda1: self.number("lambda1"),
+            lambda2: self.number("lambda2"),
+            lambda: self.number("lambda_"),
+        }
     }
 
     /// The weights it was made with.

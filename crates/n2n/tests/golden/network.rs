@@ -2,11 +2,11 @@
 //! weights.
 
 use n2n::cpu::CpuNetwork;
-use n2n::network::{LossFactors, Network};
+use n2n::network::Network;
 use n2n::unet::UNet;
 use serde_json::Value;
 
-use crate::fixture::{Fixture, assert_close, folder, rms};
+use crate::fixture::{self, Fixture, assert_close, folder, rms};
 use crate::generator;
 
 /// Greatest RMS of a difference, over the RMS of the tensor. float32 itself is within 2e-6 here.
@@ -14,13 +14,7 @@ const TOLERANCE: f64 = 1e-5;
 
 #[test]
 fn a_forward_pass_gives_what_pytorch_gives() {
-    for name in [
-        "forward_f4_c3",
-        "forward_f4_c1",
-        "forward_f5_c2",
-        "forward_f7_c3",
-        "forward_f48_c3",
-    ] {
+    for name in fixture::FORWARD {
         let fixture = Fixture::read(name);
         let noisy = fixture.images();
         let denoised = network(&fixture).denoise(&noisy).unwrap();
@@ -39,14 +33,10 @@ fn a_forward_pass_gives_what_pytorch_gives() {
 
 #[test]
 fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
-    for name in ["step", "step_factors", "step_lambda_0"] {
+    for name in fixture::STEPS {
         let fixture = Fixture::read(name);
         let noisy = fixture.images();
-        let factors = LossFactors {
-            lambda1: fixture.number("lambda1"),
-            lambda2: fixture.number("lambda2"),
-            lambda: fixture.number("lambda_"),
-        };
+        let factors = fixture.factors();
         let mut network = network(&fixture);
         let mut compared = 0;
         for (k, expected) in (1..).zip(fixture.tensors["losses"].chunks(3)) {

@@ -1,0 +1,16 @@
+//! The device that the tests run on: the first there is, or that whose number `N2N_TEST_GPU` gives. Where
+//! there is none they pass without a check, and say so; with `N2N_TEST_GPU` set they fail.
+
+/// The one to take of `adapters`, which is named by `name`.
+pub fn choose<A>(adapters: Vec<A>, name: impl Fn(&A) -> &str) -> Option<A> {
+    let asked = std::env::var("N2N_TEST_GPU").ok();
+    let number = asked.as_ref().map_or(0, |number| number.parse().unwrap());
+    let adapter = adapters.into_iter().nth(number);
+    if let Some(adapter) = &adapter {
+        println!("on {}", name(adapter));
+    } else {
+        assert!(asked.is_none(), "no GPU of number {number}");
+        println!("skipped: there is no GPU, nor a program that stands in for one");
+    }
+    adapter
+}

@@ -1,0 +1,1044 @@
+//! Whole runs, on networks that record what they are asked.
+
+use super::*;
+use crate::batch::Batch;
+use crate::cpu::CpuNetwork;
+use crate::image::{Depth, Image};
+use crate::neighbors::Neighbors;
+use crate::network::{CleanBatch, Drawing, Pixels, State};
+use crate::noise::Noise;
+use crate::train::config::{Recipe, Span};
+use crate::unet::UNet;
+use crate::weights::Tensor;
+
+/// Stands in for a device: writes down what it is asked, and keeps one number that every step
+/// changes for its weights.
+struct Recording {
+    weight: f32,
+    steps: Vec<Asked>,
+    fail_at: Option<usize>,
+    lost_at: Option<usize>,
+}
+
+/// [`super::run`] of a new run that nobody stops.
+fn run(config: &Config, network: &mut dyn Network, observe: &mut dyn FnMut(&Event)) -> Result<()> {
+    let never = AtomicBool::new(false);
+    let outcome = super::run(config, Start::New, network, &never, observe)?;
+    assert_eq!(outcome, Outcome::Finished);
+    Ok(())
+}
+
+fn overwrite(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<Outcome> {
+    let never = AtomicBool::new(false);
+    super::run(
+        config,
+        Start::Overwrite,
+        &mut Recording::new(),
+        &never,
+        observe,
+    )
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Asked {
+    noisy: Batch,
+    neighbors: Neighbors,
+    factors: LossFactors,
+    learning_rate: f64,
+}
+
+impl Recording {
+    fn new() -> Self {
+        Self {
+            weight: 1.0,
+            steps: vec![],
+            fail_at: None,
+            lost_at: None,
+        }
+    }
+}
+
+impl Network for Recording {
+    fn architecture(&self) -> UNet {
+        UNet::new(1, 1).unwrap()
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        Ok(noisy.clone())
+    }
+
+    fn working_bytes(&self, _: usize, _: usize) -> u64 {
+        0
+    }
+
+    fn step(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        self.steps.push(Asked {
+            noisy: noisy.clone(),
+            neighbors: neighbors.clone(),
+            factors,
+            learning_rate,
+        });
+        if self.lost_at == Some(self.steps.len()) {
+            return Err(lost());
+        }
+        self.weight = self.weight * 0.9 + noisy.data[0];
+        let failed = self.fail_at == Some(self.steps.len());
+        Ok(Losses {
+            loss1: 0.25,
+            loss2: 0.5 * factors.lambda,
+            loss_full: if failed { f64::NAN } else { 0.75 },
+        })
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        let tensors = self.architecture().tensors().into_iter().map(|spec| {
+            let data = vec![self.weight; spec.len()];
+            let shape = spec.shape;
+            (spec.name, Tensor { shape, data })
+        });
+        Ok(Weights {
+            tensors: tensors.collect(),
+            ..Weights::default()
+        })
+    }
+
+    fn set_weights(&mut self, _: &Weights) -> Result<()> {
+        unreachable!("training starts from the weights it is given")
+    }
+
+    fn state(&self) -> Result<State> {
+        Ok(State {
+            weights: self.weights()?,
+            first: self.weights()?,
+            second: self.weights()?,
+            steps: 0,
+            average: None,
+        })
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        self.weight = state.weights.tensors["nin_c.bias"].data[0];
+        Ok(())
+    }
+
+    fn average(&mut self, _: f64) {}
+
+    fn swap_average(&mut self) {}
+
+    fn device(&self) -> String {
+        "a test".into()
+    }
+}
+
+fn lost() -> Error {
+    Error::Device {
+        device: "a test".into(),
+        reason: "it was unplugged".into(),
+    }
+}
+
+fn no_memory() -> Error {
+    Error::OutOfMemory {
+        device: "a test".into(),
+        asked: "a step".into(),
+        fits: None,
+    }
+}
+
+/// Stands in for a device that draws noise and neighbours itself, and tells of its steps when asked.
+struct Drawer {
+    network: CpuNetwork,
+    /// The losses of each step, and its seed.
+    steps: Vec<(Losses, u64)>,
+    /// Steps that were told of, at each time it was asked.
+    told: Vec<usize>,
+    /// Steps that noise was drawn for elsewhere.
+    noisy: usize,
+    fail_at: Option<usize>,
+    has_failed: bool,
+    lost_at: Option<usize>,
+    full_at: Option<usize>,
+}
+
+impl Drawer {
+    fn new(config: &Config) -> Self {
+        let unet = config.unet().unwrap();
+        Self {
+            network: CpuNetwork::initial_scaled(unet, config.init_scale, config.seed),
+            steps: vec![],
+            told: vec![],
+            noisy: 0,
+            fail_at: None,
+            has_failed: false,
+            lost_at: None,
+            full_at: None,
+        }
+    }
+}
+
+impl Drawing for Drawer {
+    fn step(&mut self, clean: &CleanBatch, factors: LossFactors, rate: f64) -> Result<()> {
+        let at = self.steps.len() + 1;
+        if self.lost_at == Some(at) {
+            return Err(lost());
+        }
+        self.has_failed |= self.fail_at == Some(at);
+        let mut losses = Losses {
+            loss1: 0.0,
+            loss2: 0.0,
+            loss_full: f64::NAN,
+        };
+        if !self.has_failed {
+            let pixels = match &clean.pixels {
+                Pixels::U8(bytes) => bytes.iter().map(|&x| f32::from(x) / 255.0).collect(),
+                Pixels::F32(floats) => floats.clone(),
+            };
+            let mut noisy = Batch::new(clean.n, clean.side, clean.side, clean.c, pixels);
+            let mut rng = stream(clean.seed, Purpose::Noise, 0, 0);
+            clean.noise.corrupt_in_place(&mut noisy, &mut rng);
+            let neighbors = Neighbors::draw(&noisy, &mut rng);
+            losses = self.network.step(&noisy, &neighbors, factors, rate)?;
+        }
+        self.steps.push((losses, clean.seed));
+        Ok(())
+    }
+
+    fn losses(&mut self) -> Result<Losses> {
+        if self.full_at.is_some_and(|at| at <= self.steps.len()) {
+            return Err(no_memory());
+        }
+        let before = self.told.last().copied().unwrap_or(0);
+        self.told.push(self.steps.len());
+        let sum = |part: fn(&Losses) -> f64| {
+            let untold = self.steps[before..].iter();
+            untold.map(|(losses, _)| part(losses)).sum()
+        };
+        Ok(Losses {
+            loss1: sum(|losses| losses.loss1),
+            loss2: sum(|losses| losses.loss2),
+            loss_full: sum(|losses| losses.loss_full),
+        })
+    }
+}
+
+impl Network for Drawer {
+    fn architecture(&self) -> UNet {
+        self.network.architecture()
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        self.network.denoise(noisy)
+    }
+
+    fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        self.network.working_bytes(h, w)
+    }
+
+    fn reserve_step(&mut self, _: usize, _: usize, _: usize) -> Result<()> {
+        match self.full_at {
+            Some(0) => Err(no_memory()),
+            _ => Ok(()),
+        }
+    }
+
+    fn step(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        factors: LossFactors,
+        rate: f64,
+    ) -> Result<Losses> {
+        self.noisy += 1;
+        self.network.step(noisy, neighbors, factors, rate)
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        Network::weights(&self.network)
+    }
+
+    fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        self.network.set_weights(weights)
+    }
+
+    fn state(&self) -> Result<State> {
+        Network::state(&self.network)
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        self.network.set_state(state)
+    }
+
+    fn average(&mut self, decay: f64) {
+        if !self.has_failed {
+            self.network.average(decay);
+        }
+    }
+
+    fn swap_average(&mut self) {
+        self.network.swap_average();
+    }
+
+    fn device(&self) -> String {
+        "a test that draws".into()
+    }
+
+    fn drawing(&mut self) -> Option<&mut dyn Drawing> {
+        Some(self)
+    }
+}
+
+/// Two epochs of seven steps, with a row of losses after every third and at the end.
+fn drawn() -> (tempfile::TempDir, Config) {
+    let (folder, config) = workplace();
+    let config = Config {
+        n_epoch: 2,
+        steps_per_epoch: Some(7),
+        log_iters: 3,
+        ema: 0.9,
+        ..config
+    };
+    (folder, config)
+}
+
+fn rows(folder: &Path) -> Vec<LossRow> {
+    let mut table = csv::Reader::from_path(folder.join(LOSSES)).unwrap();
+    table.deserialize().map(|row| row.unwrap()).collect()
+}
+
+#[test]
+fn a_device_that_draws_is_asked_for_losses_only_when_they_are_written() {
+    let (_folder, config) = drawn();
+    let mut network = Drawer::new(&config);
+    let mut told = vec![];
+    run(&config, &mut network, &mut |event| {
+        if let Event::Stepped(step) = event {
+            told.push((step.told.map(|told| told.losses), step.logged));
+        }
+    })
+    .unwrap();
+    let ends = [3, 6, 7, 10, 13, 14];
+    assert_eq!((network.told.as_slice(), network.noisy), (&ends[..], 0));
+    let seeds: std::collections::HashSet<_> = network.steps.iter().map(|step| step.1).collect();
+    assert_eq!(seeds.len(), 14);
+
+    let rows = rows(&config.folder());
+    assert_eq!(
+        rows.iter().map(|row| row.step as usize).collect::<Vec<_>>(),
+        ends
+    );
+    let mut begin = 0;
+    for (row, end) in rows.iter().zip(ends) {
+        let steps = &network.steps[begin..end];
+        let mean = |part: fn(&Losses) -> f64| {
+            steps.iter().map(|step| part(&step.0)).sum::<f64>() / steps.len() as f64
+        };
+        assert_eq!(row.loss1, mean(|losses| losses.loss1));
+        assert_eq!(row.loss2, mean(|losses| losses.loss2));
+        assert_eq!(row.loss_full, mean(|losses| losses.loss_full));
+        // From here on to the next row these are the last that are known.
+        assert_eq!(told[end - 1].0.unwrap().loss1, row.loss1);
+        begin = end;
+    }
+    assert_eq!((told[0].0, told[1].0), (None, None));
+    assert_eq!(told[2].0, told[3].0);
+    let logged: Vec<_> = (1..=14).filter(|step| told[step - 1].1).collect();
+    assert_eq!(logged, [3, 6, 10, 13]);
+}
+
+#[test]
+fn a_device_that_draws_resumes_as_if_it_had_not_been_interrupted() {
+    let (_folder, config) = drawn();
+    let config = Config {
+        n_snapshot: 1,
+        ..config
+    };
+    let end = |log_name: &str, stops: &[usize]| {
+        let config = Config {
+            log_name: log_name.into(),
+            ..config.clone()
+        };
+        let mut start = Start::New;
+        for &steps in stops.iter().chain([&usize::MAX]) {
+            let mut network = Drawer::new(&config);
+            let step = |event: &Event| matches!(event, Event::Stepped(_));
+            let outcome = until_with(&mut network, &config, start, steps, step);
+            assert_eq!(outcome == Outcome::Finished, steps == usize::MAX);
+            start = Start::Resume;
+        }
+        let mut left = left_by(&config.folder());
+        // Sums of other parts differ in their last bit.
+        left.remove(LOSSES);
+        (left, rows(&config.folder()))
+    };
+    let (expected, expected_rows) = end("whole", &[]);
+    for stops in [&[1][..], &[3], &[5, 1], &[7, 4]] {
+        let (left, rows) = end(&format!("part{}", stops[0]), stops);
+        for (name, content) in &expected {
+            assert!(left.get(name) == Some(content), "{name} of {stops:?}");
+        }
+        for (row, expected) in rows.iter().zip(&expected_rows) {
+            assert_eq!((row.step, row.lambda), (expected.step, expected.lambda));
+            let error = (row.loss_full - expected.loss_full).abs();
+            assert!(error < 1e-14 * expected.loss_full, "{row:?} {expected:?}");
+        }
+        assert_eq!(rows.len(), expected_rows.len());
+    }
+}
+
+#[test]
+fn of_steps_told_together_the_one_that_is_not_finite_is_named() {
+    let (folder, config) = drawn();
+    let mut network = Drawer::new(&config);
+    network.fail_at = Some(7 + 5);
+    let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
+    let Error::NotFinite {
+        epoch: 2,
+        iteration: 5,
+        images,
+        checkpoint,
+    } = error
+    else {
+        panic!("{error}")
+    };
+    let (dataset, _) = open_images(&config, &mut |_| {}).unwrap();
+    let loader = Loader::new(dataset, &config).unwrap();
+    assert_eq!(images, loader.names(2, 4).join(", "));
+    assert_eq!(images.split(", ").count(), 2);
+    // It was found at the next row.
+    assert_eq!(network.steps.len(), 7 + 6);
+    assert_eq!(checkpoint, folder.path().join("run/latest.safetensors"));
+    checkpoint::read(&checkpoint).unwrap();
+}
+
+#[test]
+fn a_device_that_draws_is_given_noise_that_is_frozen() {
+    let (_folder, config) = drawn();
+    let config = Config {
+        frozen_noise: true,
+        ..config
+    };
+    let mut network = Drawer::new(&config);
+    run(&config, &mut network, &mut |_| {}).unwrap();
+    assert_eq!((network.noisy, network.steps.len()), (14, 0));
+}
+
+#[test]
+fn a_run_whose_device_fails_names_its_checkpoint() {
+    let (_folder, config) = drawn();
+    let mut failed = vec![];
+    let mut fail = |log_name: &str, network: &mut dyn Network| {
+        let config = Config {
+            log_name: log_name.into(),
+            n_snapshot: 1,
+            ..config.clone()
+        };
+        let error = run(&config, network, &mut |_| {}).unwrap_err();
+        let Error::Unsaved {
+            reason,
+            checkpoint,
+            epoch: 2,
+            iteration: 0,
+        } = error
+        else {
+            panic!("{error}")
+        };
+        let (_, progress) = checkpoint::read(&checkpoint).unwrap();
+        assert_eq!((progress.epoch, progress.iteration), (2, 0));
+        failed.push(reason.to_string());
+    };
+    let mut told_at_once = Recording::new();
+    told_at_once.lost_at = Some(9);
+    fail("at_once", &mut told_at_once);
+    let mut lost = Drawer::new(&config);
+    lost.lost_at = Some(9);
+    fail("drawing", &mut lost);
+    let mut full = Drawer::new(&config);
+    full.full_at = Some(9);
+    fail("full", &mut full);
+    let unplugged = "a test: it was unplugged";
+    let full = "a test has not the memory for a step";
+    assert_eq!(failed, [unplugged, unplugged, full]);
+}
+
+#[test]
+fn outputs_and_scored_images_are_not_trained_on() {
+    let (folder, mut config) = workplace();
+    config.data_dir = folder.path().into();
+    let mut samples = vec![];
+    for _ in 0..2 {
+        overwrite(&config, &mut |event| {
+            if let Event::Fetched { samples: count } = event {
+                samples.push(*count);
+            }
+        })
+        .unwrap();
+    }
+    assert_eq!(samples, [5, 5]);
+}
+
+#[test]
+fn a_users_own_files_are_not_overwritten() {
+    let (_folder, config) = workplace();
+    fs::create_dir_all(config.folder()).unwrap();
+    let notes = config.folder().join("config.json");
+    fs::write(&notes, "mine").unwrap();
+    let error = run(&config, &mut Recording::new(), &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::RunExists { .. }), "{error}");
+    assert_eq!(fs::read_to_string(notes).unwrap(), "mine");
+}
+
+/// Five images of 64×80, two for validation of 30×20, and the settings of a short run.
+fn workplace() -> (tempfile::TempDir, Config) {
+    let folder = tempfile::tempdir().unwrap();
+    for k in 0..5 {
+        write_image(&folder.path().join(format!("images/{k}.png")), 64, 80, k);
+    }
+    for k in 0..2 {
+        let path = format!("validation/BSD300/test/{k}.png");
+        write_image(&folder.path().join(path), 30, 20, k);
+    }
+    let config = Config {
+        data_dir: folder.path().join("images"),
+        val_dirs: Some(folder.path().join("validation")),
+        save_model_path: folder.path().into(),
+        log_name: "run".into(),
+        n_feature: 1,
+        n_channel: 1,
+        n_epoch: 5,
+        n_snapshot: 2,
+        log_iters: 2,
+        batchsize: 2,
+        patchsize: 64,
+        seed: 3,
+        ..Config::default()
+    };
+    (folder, config)
+}
+
+fn write_image(path: &Path, height: usize, width: usize, k: usize) {
+    let value = |i: usize| ((i * i / 7 + 50 * k) % 256) as f32 / 255.0;
+    let image = Image {
+        height,
+        width,
+        channels: 1,
+        data: (0..height * width).map(value).collect(),
+        depth: Depth::U8,
+    };
+    image.write(path).unwrap();
+}
+
+/// Runs with a network that records, which comes back with the lines of the log.
+fn trained(config: &Config) -> (Recording, Vec<String>) {
+    let mut network = Recording::new();
+    let mut lines = vec![];
+    run(config, &mut network, &mut |event| {
+        lines.extend(event.line());
+    })
+    .unwrap();
+    (network, lines)
+}
+
+#[test]
+fn each_step_gets_fresh_noise_and_neighbours_and_its_epochs_schedule() {
+    let (_folder, config) = workplace();
+    let (network, _) = trained(&config);
+    assert_eq!(network.steps.len(), 5 * 2);
+    for (i, step) in network.steps.iter().enumerate() {
+        let epoch = i / 2 + 1;
+        let passed = i as f64 / 10.0;
+        let moment = Moment { epoch, passed };
+        assert_eq!(step.learning_rate, config.learning_rate(moment));
+        assert_eq!(step.factors, config.factors(moment));
+        let noisy = &step.noisy;
+        assert_eq!((noisy.n, noisy.h, noisy.w, noisy.c), (2, 64, 64, 1));
+        assert_eq!((step.neighbors.h, step.neighbors.w), (32, 32));
+        for other in &network.steps[..i] {
+            assert_ne!(other.noisy, step.noisy);
+            assert_ne!(other.neighbors, step.neighbors);
+        }
+    }
+}
+
+/// Every image is one grey, so that what is left without it is the noise.
+#[test]
+fn the_noise_asked_for_is_added_and_none_when_none_is() {
+    let (folder, mut config) = workplace();
+    for k in 0..5 {
+        let image = Image::from_bytes(64, 64, 1, &[51; 64 * 64]);
+        image
+            .write(&folder.path().join(format!("images/{k}.png")))
+            .unwrap();
+    }
+    let (network, _) = trained(&config);
+    let noise = network.steps.iter().flat_map(|step| &step.noisy.data);
+    let variances: Vec<_> = noise.map(|x| (f64::from(*x) - 0.2).powi(2)).collect();
+    let deviation = (variances.iter().sum::<f64>() / variances.len() as f64).sqrt();
+    // 81,920 values: the standard error of the deviation is 0.25 %.
+    assert!((deviation * 255.0 - 25.0).abs() < 0.3, "{deviation}");
+
+    config.noise = Noise::None;
+    config.holdout = Some(0);
+    config.log_name = "real".into();
+    let (network, _) = trained(&config);
+    let mut values = network.steps.iter().flat_map(|step| &step.noisy.data);
+    assert!(values.all(|&x| x == 51.0 / 255.0));
+}
+
+#[test]
+fn a_run_depends_on_the_seed_and_not_on_threads_or_memory() {
+    let (_folder, mut config) = workplace();
+    let (expected, _) = trained(&config);
+    config.log_name = "again".into();
+    config.loader_threads = 5;
+    config.cache_mb = 0;
+    let (again, _) = trained(&config);
+    assert!(again.steps == expected.steps);
+    assert_eq!(again.weight, expected.weight);
+    config.log_name = "other".into();
+    config.seed += 1;
+    let (other, _) = trained(&config);
+    assert!(other.steps[0].noisy != expected.steps[0].noisy);
+    assert!(other.steps[0].neighbors != expected.steps[0].neighbors);
+}
+
+#[test]
+fn lines_come_in_the_references_order_and_are_kept_in_the_folder() {
+    let (folder, config) = workplace();
+    let (_, lines) = trained(&config);
+    // What changes from run to run, and the scores, are checked elsewhere.
+    let root = folder.path().join("run").display().to_string();
+    let short: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let line = line.replace(&root, "run");
+            let end = [" psnr:", ", Time="]
+                .iter()
+                .filter_map(|mark| line.find(mark));
+            line[..end.min().unwrap_or(line.len())].to_string()
+        })
+        .collect();
+    let expected = "\
+fetch 5 samples for training
+Batchsize=2, number of epoch=5
+Checkpoint saved to run/epoch_model_000.safetensors
+LearningRate of Epoch 1 = 0.00015
+0001 00002 Loss1=0.250000, Lambda=0.4, Loss2=0.200000, Loss_Full=0.750000
+LearningRate of Epoch 2 = 7.5e-05
+0002 00002 Loss1=0.250000, Lambda=0.8, Loss2=0.400000, Loss_Full=0.750000
+Checkpoint saved to run/epoch_model_002.safetensors
+[EVAL] BSD300:
+LearningRate of Epoch 3 = 3.75e-05
+0003 00002 Loss1=0.250000, Lambda=1.2, Loss2=0.600000, Loss_Full=0.750000
+LearningRate of Epoch 4 = 1.875e-05
+0004 00002 Loss1=0.250000, Lambda=1.6, Loss2=0.800000, Loss_Full=0.750000
+Checkpoint saved to run/epoch_model_004.safetensors
+[EVAL] BSD300:
+LearningRate of Epoch 5 = 1.875e-05
+0005 00002 Loss1=0.250000, Lambda=2.0, Loss2=1.000000, Loss_Full=0.750000
+Checkpoint saved to run/epoch_model_005.safetensors
+[EVAL] BSD300:";
+    assert_eq!(short.join("\n"), expected);
+    let log = fs::read_to_string(folder.path().join("run/train.log")).unwrap();
+    assert_eq!(log.lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
+fn checkpoints_hold_the_weights_of_their_epoch_and_how_they_came_about() {
+    let (folder, config) = workplace();
+    let (network, _) = trained(&config);
+    let checkpoint = |epoch: usize| {
+        let path = format!("run/epoch_model_{epoch:03}.safetensors");
+        Weights::read(&folder.path().join(path)).unwrap()
+    };
+    assert_eq!(checkpoint(0).tensors["nin_c.bias"].data, [1.0]);
+    let last = checkpoint(5);
+    assert_eq!(last.tensors["nin_c.bias"].data, [network.weight]);
+    for (key, value) in [
+        ("noise", "gauss25"),
+        ("epoch", "5"),
+        ("n_epoch", "5"),
+        ("seed", "3"),
+        ("lr", "0.0003"),
+        ("batchsize", "2"),
+        ("patchsize", "64"),
+        ("samples", "5"),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert_eq!(last.metadata[key], value, "{key}");
+    }
+}
+
+#[test]
+fn a_snapshot_is_scored_and_its_first_images_are_shown() {
+    let (folder, mut config) = workplace();
+    config.n_epoch = 1;
+    let sets = folder.path().join("validation/BSD300/test");
+    for k in 0..7 {
+        write_image(&sets.join(format!("{k}.png")), 30, 20, k);
+    }
+    let (_, lines) = trained(&config);
+
+    let root = folder.path().join("run/validation");
+    let mut files: Vec<_> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let mut expected = vec!["A_log_BSD300.csv".to_string()];
+    for index in 0..5 {
+        for kind in ["clean", "denoised", "noisy"] {
+            expected.push(format!("BSD300_{index:03}-001_{kind}.png"));
+        }
+    }
+    assert_eq!(files, expected);
+
+    let picture = |name: &str| Image::read(&root.join(name)).unwrap();
+    let clean = picture("BSD300_003-001_clean.png");
+    assert_eq!(clean, Image::read(&sets.join("3.png")).unwrap());
+    // The network gives back what it is given.
+    let noisy = picture("BSD300_003-001_noisy.png");
+    assert_eq!(noisy, picture("BSD300_003-001_denoised.png"));
+    assert_ne!(noisy, clean);
+
+    let table = fs::read_to_string(root.join("A_log_BSD300.csv")).unwrap();
+    let scores: Vec<_> = table.trim_end().split(',').collect();
+    assert_eq!(scores[0], "1");
+    let line = format!("[EVAL] BSD300: psnr:{} ssim:{}", scores[1], scores[2]);
+    assert_eq!(lines.last(), Some(&line));
+}
+
+#[test]
+fn a_validation_set_that_cannot_be_scored_is_an_error_before_training() {
+    let (folder, config) = workplace();
+    let broken = folder.path().join("validation/BSD300/test/broken.png");
+    fs::write(broken, "no image").unwrap();
+    let mut network = Recording::new();
+    let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("broken.png"), "{error}");
+    assert!(network.steps.is_empty() && !folder.path().join("run").exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run() {
+    let (folder, config) = workplace();
+    let mut network = Recording::new();
+    network.fail_at = Some(4);
+    let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
+    let latest = folder.path().join("run/latest.safetensors");
+    let Error::NotFinite {
+        epoch: 2,
+        iteration: 2,
+        images,
+        checkpoint,
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(images.split(", ").count(), 2, "{images}");
+    assert!(images.contains(".png, "), "{images}");
+    assert_eq!(checkpoint, latest);
+    checkpoint::read(&latest).unwrap();
+    assert_eq!(network.steps.len(), 4);
+    let spoilt = folder.path().join("run/epoch_model_002.safetensors");
+    assert!(!spoilt.exists());
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_the_one_before_alone() {
+    let (folder, mut config) = workplace();
+    trained(&config);
+    let again = |config: &Config| run(config, &mut Recording::new(), &mut |_| {});
+    let error = again(&config).unwrap_err();
+    assert!(matches!(error, Error::RunExists { .. }), "{error}");
+
+    let again = |config: &Config| overwrite(config, &mut |_| {});
+    let data = std::mem::replace(&mut config.data_dir, folder.path().join("nowhere"));
+    again(&config).unwrap_err();
+    config.data_dir = data;
+    config.batchsize = 6;
+    again(&config).unwrap_err();
+    config.batchsize = 5;
+    let mut full = Drawer::new(&config);
+    full.full_at = Some(0);
+    let never = AtomicBool::new(false);
+    let full = super::run(&config, Start::Overwrite, &mut full, &never, &mut |_| {});
+    assert!(matches!(full, Err(Error::OutOfMemory { .. })), "{full:?}");
+    let checkpoint = |epoch: usize| {
+        let name = format!("run/epoch_model_{epoch:03}.safetensors");
+        folder.path().join(name).exists()
+    };
+    assert!(checkpoint(5));
+
+    config.n_epoch = 1;
+    again(&config).unwrap();
+    assert!(checkpoint(1) && !checkpoint(5));
+}
+
+#[test]
+fn what_is_unusual_about_the_images_is_told_once() {
+    let (folder, mut config) = workplace();
+    fs::write(folder.path().join("images/broken.png"), "no image").unwrap();
+    config.holdout = Some(1);
+    config.patchsize = 128;
+    let mut told = vec![];
+    run(&config, &mut Recording::new(), &mut |event| {
+        told.extend(match event {
+            Event::Skipped { error } => Some(format!("skipped {error}")),
+            Event::Padded { images, patchsize } => Some(format!("padded {images} {patchsize}")),
+            Event::HeldOut { images } => Some(format!("held out {images}")),
+            _ => None,
+        });
+    })
+    .unwrap();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("broken.png"));
+    assert_eq!(told[1], "held out 1");
+    assert_eq!(told[2], "padded 4 128");
+}
+
+/// Runs a small network until it is asked to stop, after so many events of the kinds counted.
+fn until(config: &Config, start: Start, events: usize, counted: fn(&Event) -> bool) -> Outcome {
+    let mut network =
+        CpuNetwork::initial_scaled(config.unet().unwrap(), config.init_scale, config.seed);
+    until_with(&mut network, config, start, events, counted)
+}
+
+fn until_with(
+    network: &mut dyn Network,
+    config: &Config,
+    start: Start,
+    events: usize,
+    counted: fn(&Event) -> bool,
+) -> Outcome {
+    let (stop, mut left) = (AtomicBool::new(events == 0), events);
+    super::run(config, start, network, &stop, &mut |event| {
+        if counted(event) && left > 0 {
+            left -= 1;
+            stop.store(left == 0, Relaxed);
+        }
+    })
+    .unwrap()
+}
+
+/// What a run left, without what is of the clock.
+fn left_by(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    let mut left = BTreeMap::new();
+    for path in crate::files::find(folder, &["safetensors", "png", "csv", "log"]).unwrap() {
+        let name = path.strip_prefix(folder).unwrap().display().to_string();
+        let content = match name.as_str() {
+            "train.log" => (text(&path).lines())
+                .map(|line| line.split(", Time=").next().unwrap().to_owned() + "\n")
+                .map(|line| line.replace(folder.to_str().unwrap(), ""))
+                .collect::<String>()
+                .into_bytes(),
+            // Steps, losses, Λ and rate; then speed and time.
+            "losses.csv" => (text(&path).lines())
+                .map(|line| line.split(',').take(8).collect::<Vec<_>>().join(",") + "\n")
+                .collect::<String>()
+                .into_bytes(),
+            "latest.safetensors" => {
+                let (state, progress) = checkpoint::read(&path).unwrap();
+                let of_the_clock = Progress {
+                    elapsed_s: 0.0,
+                    pending: Pending::default(),
+                    logs: BTreeMap::new(),
+                    ..progress
+                };
+                format!("{state:?}{of_the_clock:?}").into_bytes()
+            }
+            _ => fs::read(&path).unwrap(),
+        };
+        left.insert(name, content);
+    }
+    left
+}
+
+/// With everything that has a state: an average, a held-out loss, scores, turns.
+#[test]
+fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
+    type Counted = fn(&Event) -> bool;
+    let (folder, config) = workplace();
+    let config = Config {
+        n_epoch: 2,
+        n_snapshot: 1,
+        holdout: Some(1),
+        n_feature: 2,
+        data_dir: config.data_dir.clone(),
+        val_dirs: config.val_dirs.clone(),
+        save_model_path: config.save_model_path.clone(),
+        log_iters: 3,
+        steps_per_epoch: Some(4),
+        batchsize: 2,
+        patchsize: 64,
+        n_channel: 1,
+        ..Recipe::Fast.config()
+    };
+    let named = |name: &str| Config {
+        log_name: name.into(),
+        ..config.clone()
+    };
+    let whole = named("whole");
+    assert_eq!(
+        until(&whole, Start::New, usize::MAX, |_| false),
+        Outcome::Finished
+    );
+    let expected = left_by(&whole.folder());
+    assert!(expected.len() > 10, "{:?}", expected.keys());
+
+    // After each step; and between the images of an evaluation, of which there are 2 · 3.
+    let step = |event: &Event| matches!(event, Event::Stepped(_));
+    let scored = |event: &Event| matches!(event, Event::Scored { .. });
+    let points: [(Counted, std::ops::RangeInclusive<usize>); 2] = [(step, 1..=7), (scored, 1..=11)];
+    for (k, (counted, counts)) in points.into_iter().enumerate() {
+        for count in counts {
+            let part = named(&format!("part{k}_{count}"));
+            assert_eq!(until(&part, Start::New, count, counted), Outcome::Stopped);
+            // Again at once, after a step more or within the same evaluation.
+            assert_eq!(until(&part, Start::Resume, 1, counted), Outcome::Stopped);
+            let end = until(&part, Start::Resume, usize::MAX, |_| false);
+            assert_eq!(end, Outcome::Finished);
+            let left = left_by(&part.folder());
+            for (name, content) in &expected {
+                let same = left.get(name) == Some(content);
+                assert!(same, "{name} of {}", part.log_name);
+            }
+            assert_eq!(left.len(), expected.len());
+        }
+    }
+    // A run that is over stays as it is.
+    let end = until(&whole, Start::Resume, usize::MAX, |_| false);
+    assert_eq!(end, Outcome::Finished);
+    assert!(left_by(&whole.folder()) == expected);
+    drop(folder);
+}
+
+#[test]
+fn a_run_that_lost_its_checkpoint_begins_again() {
+    let (_folder, config) = workplace();
+    let config = Config {
+        n_epoch: 1,
+        ..config
+    };
+    until(&config, Start::New, usize::MAX, |_| false);
+    let expected = left_by(&config.folder());
+    fs::remove_file(config.folder().join("latest.safetensors")).unwrap();
+    until(&config, Start::Resume, usize::MAX, |_| false);
+    assert!(left_by(&config.folder()) == expected);
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_images() {
+    let (folder, config) = workplace();
+    trained(&config);
+    write_image(&folder.path().join("images/9.png"), 64, 80, 9);
+    let never = AtomicBool::new(false);
+    let error = super::run(
+        &config,
+        Start::Resume,
+        &mut Recording::new(),
+        &never,
+        &mut |_| {},
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("images") && error.contains("begun with"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_run_with_a_time_budget_ends_in_time_and_with_its_schedule() {
+    let (_folder, config) = workplace();
+    let config = Config {
+        time_budget: Some(Span(std::time::Duration::from_millis(300))),
+        val_dirs: None,
+        n_snapshot: 1_000_000,
+        ..config
+    };
+    let mut network = Recording::new();
+    let (mut passed, begun) = (vec![], Instant::now());
+    run(&config, &mut network, &mut |event| {
+        if let Event::Stepped(step) = event {
+            passed.push(step.passed);
+        }
+    })
+    .unwrap();
+    assert!(begun.elapsed().as_millis() >= 300);
+    // The budget may end in a step or between two.
+    assert!(passed.is_sorted() && passed.last() <= Some(&1.0));
+    assert!(
+        passed[..passed.len() - 1]
+            .iter()
+            .all(|&passed| passed < 1.0)
+    );
+    // The rate has fallen at each fifth that a step has met.
+    let last = network.steps.last().unwrap().learning_rate;
+    assert!(last <= config.lr * config.gamma, "{last}");
+    let names = fs::read_dir(config.folder()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        names
+            .filter(|name| name.starts_with("epoch_model_"))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn what_gives_nothing_new_is_reported_at_validation() {
+    let (_folder, config) = workplace();
+    let mut told = vec![];
+    run(&config, &mut Recording::new(), &mut |event| {
+        if let Event::Collapsed(collapse) = event {
+            told.push(*collapse);
+        }
+    })
+    .unwrap();
+    // The network of this test gives back what it is given; there are three snapshots.
+    assert_eq!(told, [crate::train::Collapse::Identity; 3]);
+}
+
+#[test]
+fn images_held_out_are_validated_on_and_not_trained_on() {
+    let (folder, config) = workplace();
+    let config = Config {
+        holdout: Some(2),
+        val_dirs: None,
+        ..config
+    };
+    let (network, lines) = trained(&config);
+    assert_eq!(lines[0], "fetch 3 samples for training");
+    // Of 3 images, 1 batch an epoch.
+    assert_eq!(network.steps.len(), 5);
+    let held_out = |line: &&String| line.starts_with("[EVAL] held out: Loss1=");
+    assert_eq!(lines.iter().filter(held_out).count(), 3);
+    let table = folder.path().join("run/validation/A_log_held_out.csv");
+    let table = fs::read_to_string(table).unwrap();
+    let epochs: Vec<_> = table.lines().map(|row| &row[..2]).collect();
+    assert_eq!(epochs, ["2,", "4,", "5,"]);
+    assert!(folder.path().join("run/best.safetensors").exists());
+}
+
+#[test]
+fn the_newest_numbered_checkpoints_are_kept_as_asked() {
+    let (folder, config) = workplace();
+    trained(&Config {
+        keep: Some(2),
+        n_snapshot: 1,
+        ..config
+    });
+    let left: Vec<_> = (0..=5)
+        .filter(|epoch| {
+            let name = format!("run/epoch_model_{epoch:03}.safetensors");
+            folder.path().join(name).exists()
+        })
+        .collect();
+    assert_eq!(left, [4, 5]);
+}
