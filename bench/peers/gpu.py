@@ -104,10 +104,10 @@ class Torch:
 class Ours:
     """n2n, a process a turn."""
 
-    def __init__(self, case, args):
+    def __init__(self, case, args, *flags):
         work, n, side = case
         size = ["--size", str(side)] if work == "infer" else ["--batch", str(n), "--patch", str(side)]
-        self.command = [args.n2n, "bench", work, *size, "--device", args.device, "--json"]
+        self.command = [args.n2n, "bench", work, *size, "--device", args.device, "--json", *flags]
         self.times_ms, self.device = [], None
 
     def turn(self):
@@ -119,8 +119,10 @@ class Ours:
 
 def measure(case, args):
     rows, engines = [], {}
+    halves = [("n2n, half precision", lambda: Ours(case, args, "--half"))] if case[0] == "infer" else []
     for name, make in [
         ("n2n", lambda: Ours(case, args)),
+        *halves,
         *((settings[0], lambda s=settings: Torch(s, case, args.torch_device)) for settings in ENGINES),
     ]:
         print(f"{case}: loading {name}", file=sys.stderr, flush=True)

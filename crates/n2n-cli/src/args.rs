@@ -83,6 +83,17 @@ pub struct Computer {
     pub processor: Processor,
 }
 
+/// The flags of commands that denoise on any device.
+#[derive(Debug, Args)]
+pub struct Denoiser {
+    /// Where to compute.
+    #[command(flatten)]
+    pub computer: Computer,
+    /// Keep what lies between layers in half precision, on a GPU: half of the memory
+    #[arg(long, display_order = 799)]
+    pub half: bool,
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one of it")]
@@ -337,7 +348,7 @@ pub struct Val {
     pub json: Option<PathBuf>,
     /// Where to compute.
     #[command(flatten)]
-    pub computer: Computer,
+    pub denoiser: Denoiser,
 }
 
 /// `n2n predict`
@@ -422,7 +433,7 @@ pub struct Predict {
     pub json: Option<PathBuf>,
     /// Where to compute.
     #[command(flatten)]
-    pub computer: Computer,
+    pub denoiser: Denoiser,
 }
 
 /// A format of images, as it is called on the command line.
@@ -746,7 +757,7 @@ pub struct Bench {
     pub json: bool,
     /// Where to compute.
     #[command(flatten)]
-    pub computer: Computer,
+    pub denoiser: Denoiser,
 }
 
 /// What `n2n bench` times.

@@ -6,6 +6,7 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use anyhow::bail;
 use n2n::Error;
 use n2n::cpu::{CpuNetwork, Level};
 use n2n::network::Network;
@@ -63,7 +64,9 @@ pub struct Placed {
 
 /// Puts a network with given weights where the flags say; its sizes follow from their shapes. What it
 /// computes on is said, if there was a choice to make.
-pub fn place(flags: &Computer, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
+///
+/// With `half`, [`Network::denoise`] keeps what lies between layers in half precision; the CPU cannot.
+pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
     let on_cpu = || -> Result<Placed, Error> {
         let mut network = CpuNetwork::from_weights(weights)?;
         network.set_level(flags.processor.level());
@@ -73,10 +76,15 @@ pub fn place(flags: &Computer, weights: &Weights, ui: Ui) -> anyhow::Result<Plac
         })
     };
     let (placed, reason) = match flags.device {
+        None | Some(Device::Cpu) if half => bail!(
+            "--half: expected with a GPU, found with the CPU, which computes in full precision\n\
+             hint: --device gpu, or auto for a GPU if there is one"
+        ),
         None | Some(Device::Cpu) => (on_cpu()?, None),
-        Some(Device::Gpu(number)) => (gpu::place(number, weights)?, None),
-        Some(Device::Auto) => match gpu::place_best(weights)? {
+        Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
+        Some(Device::Auto) => match gpu::place_best(half, weights)? {
             Ok(placed) => (placed, Some("the first GPU that was found".to_string())),
+            Err(reason) if half => (on_cpu()?, Some(reason + "; in full precision")),
             Err(reason) => (on_cpu()?, Some(reason)),
         },
     };
@@ -106,24 +114,26 @@ mod gpu {
     use super::Placed;
 
     /// A network on the first adapter that is a GPU, or why there is none.
-    pub fn place_best(weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
+    pub fn place_best(half: bool, weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
         let adapters = Adapter::all();
         match best_of(&found(&adapters)) {
-            Ok(number) => on(&adapters[number], weights).map(Ok),
+            Ok(number) => on(&adapters[number], half, weights).map(Ok),
             Err(reason) => Ok(Err(reason)),
         }
     }
 
     /// A network on the adapter of a number, or on the first that is a GPU.
-    pub fn place(number: Option<usize>, weights: &Weights) -> anyhow::Result<Placed> {
+    pub fn place(number: Option<usize>, half: bool, weights: &Weights) -> anyhow::Result<Placed> {
         let adapters = Adapter::all();
         let number = choose(number, &found(&adapters))?;
-        on(&adapters[number], weights)
+        on(&adapters[number], half, weights)
     }
 
-    fn on(adapter: &Adapter, weights: &Weights) -> anyhow::Result<Placed> {
+    fn on(adapter: &Adapter, half: bool, weights: &Weights) -> anyhow::Result<Placed> {
+        let mut network = GpuNetwork::from_weights(adapter, weights)?;
+        network.set_half(half);
         Ok(Placed {
-            network: Box::new(GpuNetwork::from_weights(adapter, weights)?),
+            network: Box::new(network),
             level: None,
         })
     }
@@ -239,11 +249,11 @@ mod gpu {
     const BUILD: &str = "cargo build --release --features gpu";
 
     #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
-    pub fn place_best(_: &Weights) -> anyhow::Result<Result<Placed, String>> {
+    pub fn place_best(_: bool, _: &Weights) -> anyhow::Result<Result<Placed, String>> {
         Ok(Err("for this program is built without GPUs".into()))
     }
 
-    pub fn place(_: Option<usize>, _: &Weights) -> anyhow::Result<Placed> {
+    pub fn place(_: Option<usize>, _: bool, _: &Weights) -> anyhow::Result<Placed> {
         bail!("--device: this program is built without GPUs\nhint: build it with {BUILD}")
     }
 

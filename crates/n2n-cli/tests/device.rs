@@ -152,6 +152,30 @@ fn what_is_no_device_is_refused() {
     }
 }
 
+#[test]
+fn half_precision_is_for_denoising_on_a_gpu() {
+    let folder = workplace();
+    let [train, val, predict, infer, learn] = COMMANDS;
+    for command in [val, predict, infer] {
+        n2n(&folder, command)
+            .arg("--half")
+            .assert()
+            .code(1)
+            .stderr(contains("--half: expected with a GPU").and(contains("hint: ")));
+        n2n(&folder, command)
+            .args(["--half", "--device=auto"])
+            .assert()
+            .success()
+            .stderr(contains("; in full precision\n").or(contains(", half precision, ")));
+    }
+    n2n(&folder, learn)
+        .arg("--half")
+        .assert()
+        .code(1)
+        .stderr(contains("--half: expected with infer, found with train"));
+    n2n(&folder, train).arg("--half").assert().code(2);
+}
+
 #[cfg(not(feature = "gpu"))]
 #[test]
 fn a_gpu_is_an_error_that_says_how_to_build_with_it() {

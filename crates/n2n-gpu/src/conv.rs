@@ -6,7 +6,7 @@
 
 use n2n::unet::LEAKY_SLOPE;
 
-use crate::wgsl::{Bindings, LANES, write};
+use crate::wgsl::{Bindings, LANES, PACKING, Storage, write};
 
 /// Width and height of a tile of pixels, of a workgroup of [`Conv`].
 pub const TILE: [usize; 2] = [16, 8];
@@ -49,6 +49,9 @@ pub struct Conv {
     pub up: bool,
     pub epilogue: Epilogue,
     pub output: Output,
+    /// How the inputs lie, and all that is written.
+    pub from: [Storage; 2],
+    pub to: Storage,
 }
 
 /// The numbers of a [`Conv`]. Channels, columns and offsets are in fours.
@@ -136,6 +139,7 @@ impl Conv {
                 columns: u32, first: u32, part: u32, blocks: u32,
             }}
             {bindings}
+            {PACKING}
             var<workgroup> pixels: array<vec4<f32>, {area}>;
             var<workgroup> weights: array<vec4<f32>, {weight_area}>;
 
@@ -186,37 +190,50 @@ impl Conv {
 
     fn bindings(self) -> Bindings {
         let mut bindings = Bindings::default();
-        bindings.read("parameters");
+        bindings.read("parameters", Storage::F32);
         for i in 0..self.inputs {
-            bindings.read(&format!("input{i}"));
+            bindings.read(&format!("input{i}"), self.from[i]);
         }
         if self.epilogue == Epilogue::Slope {
-            bindings.read("activation");
+            bindings.read("activation", Storage::F32);
         }
         if self.output != Output::Pooled {
-            bindings.write("output");
+            bindings.write("output", self.to);
         }
         if self.output != Output::Full {
-            bindings.write("pooled");
+            bindings.write("pooled", self.to);
         }
         bindings
     }
 
     /// One four of channels of the tile and its surroundings.
     fn load_pixels(self) -> String {
+        let input = |i: usize, at: &str| self.from[i].get(&format!("input{i}"), at);
         let read = if self.transposed && self.up {
-            "let tap = k / p.part;
-            let row = (image * 2u * p.h + 2u * u32(y) + tap / 2u) * 2u * p.w;
-            v = input0[(row + 2u * u32(x) + tap % 2u) * p.part + k % p.part];"
+            format!(
+                "let tap = k / p.part;
+                let row = (image * 2u * p.h + 2u * u32(y) + tap / 2u) * 2u * p.w;
+                let at = (row + 2u * u32(x) + tap % 2u) * p.part + k % p.part;
+                v = {};",
+                input(0, "at")
+            )
         } else if self.inputs == 1 {
-            "v = input0[((image * p.h + u32(y)) * p.w + u32(x)) * p.k0 + k];"
+            format!(
+                "let pixel = (image * p.h + u32(y)) * p.w + u32(x);
+                v = {};",
+                input(0, "pixel * p.k0 + k")
+            )
         } else {
-            "let pixel = (image * p.h + u32(y)) * p.w + u32(x);
-            if (k < p.k0) {
-                v = input0[pixel * p.k0 + k];
-            } else {
-                v = input1[pixel * p.k1 + k - p.k0];
-            }"
+            format!(
+                "let pixel = (image * p.h + u32(y)) * p.w + u32(x);
+                if (k < p.k0) {{
+                    v = {};
+                }} else {{
+                    v = {};
+                }}",
+                input(0, "pixel * p.k0 + k"),
+                input(1, "pixel * p.k1 + k - p.k0")
+            )
         };
         let (across, down) = self.halo();
         format!(
@@ -331,13 +348,14 @@ impl Conv {
             if self.output != Output::Full {
                 for x in (0..PIXELS[0]).step_by(2) {
                     let next = x + 1;
+                    let most = format!("max(max(v0{x}, v0{next}), max(v1{x}, v1{next}))");
                     write!(
                         text,
                         "if (top < p.h && left + {x}u < p.w) {{
                             let row = (image * p.h + top) / 2u * (p.w / 2u);
-                            pooled[(row + (left + {x}u) / 2u) * p.outputs + column] =
-                                max(max(v0{x}, v0{next}), max(v1{x}, v1{next}));
-                        }}\n"
+                            pooled[(row + (left + {x}u) / 2u) * p.outputs + column] = {};
+                        }}\n",
+                        self.to.held(&most)
                     );
                 }
             }
@@ -361,14 +379,15 @@ impl Conv {
                 "v{y}{x} * select(vec4<f32>({LEAKY_SLOPE}), vec4<f32>(1.0), \
                  activation[at] > vec4<f32>())"
             ),
-            Epilogue::Add => format!("output[at] + v{y}{x}"),
+            Epilogue::Add => format!("{} + v{y}{x}", self.to.get("output", "at")),
         };
         write!(
             text,
             "if (top + {y}u < p.h && left + {x}u < p.w) {{
                 let at = {at};
-                output[at] = {value};
-            }}\n"
+                output[at] = {};
+            }}\n",
+            self.to.held(&value)
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Weight gradients as WGSL.
 
 use crate::conv::BLOCK;
-use crate::wgsl::{Bindings, LANES, write};
+use crate::wgsl::{Bindings, LANES, Storage, write};
 
 /// Width and height of the strips of pixels that a workgroup takes one after the other.
 pub const STRIP: [usize; 2] = [16, 2];
@@ -87,9 +87,9 @@ impl Correlation {
         let threads = BLOCK * channels * side;
         let (across, down) = (STRIP[0] + 2 * r, STRIP[1] + 2 * r);
         let mut bindings = Bindings::default();
-        bindings.read("input0");
-        bindings.read("gradient");
-        bindings.write("partial");
+        bindings.read("input0", Storage::F32);
+        bindings.read("gradient", Storage::F32);
+        bindings.write("partial", Storage::F32);
         format!(
             "struct Params {{
                 h: u32, w: u32, inputs: u32, columns: u32, first: u32, rows: u32, part: u32,

@@ -9,6 +9,7 @@ use crate::conv::{Conv, ConvParams, Epilogue, Output};
 use crate::correlation::{Correlation, CorrelationParams};
 use crate::graph::{Graph, Id, Kernel, Pass};
 use crate::layout::{Layout, Place, fours};
+use crate::wgsl::Storage;
 
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
@@ -23,21 +24,32 @@ pub struct Pixels {
     pub h: usize,
     pub w: usize,
     pub fours: usize,
+    pub storage: Storage,
 }
 
 impl Pixels {
-    fn bytes(n: usize, h: usize, w: usize, fours: usize) -> u64 {
-        16 * (n * h * w * fours) as u64
-    }
-
     pub fn kept(graph: &mut Graph, n: usize, h: usize, w: usize, fours: usize) -> Self {
-        let id = graph.kept(Self::bytes(n, h, w, fours));
-        Self { id, n, h, w, fours }
+        let bytes = Storage::F32.bytes() * (n * h * w * fours) as u64;
+        Self {
+            id: graph.kept(bytes),
+            n,
+            h,
+            w,
+            fours,
+            storage: Storage::F32,
+        }
     }
 
-    fn temporary(graph: &mut Graph, n: usize, h: usize, w: usize, fours: usize) -> Self {
-        let id = graph.temporary(Self::bytes(n, h, w, fours));
-        Self { id, n, h, w, fours }
+    fn temporary(graph: &mut Graph, [n, h, w]: [usize; 3], fours: usize, storage: Storage) -> Self {
+        let bytes = storage.bytes() * (n * h * w * fours) as u64;
+        Self {
+            id: graph.temporary(bytes),
+            n,
+            h,
+            w,
+            fours,
+            storage,
+        }
     }
 
     /// Values, padding included.
@@ -59,6 +71,8 @@ pub struct Passes<'a> {
     pub unet: UNet,
     pub layout: &'a Layout,
     pub parameters: Id,
+    /// How the pixels between its rows lie; in f32 where there are gradients.
+    pub storage: Storage,
 }
 
 impl Passes<'_> {
@@ -78,11 +92,14 @@ impl Passes<'_> {
             let grown = if up { 2 } else { 1 };
             let full = (!layer.pool || result.is_none()).then(|| match result {
                 Some(result) if i + 1 == layers.len() => result,
-                _ => Pixels::temporary(graph, n, grown * h, grown * w, place.outputs),
+                _ => {
+                    let shape = [n, grown * h, grown * w];
+                    Pixels::temporary(graph, shape, place.outputs, self.storage)
+                }
             });
             let pooled = layer
                 .pool
-                .then(|| Pixels::temporary(graph, n, h / 2, w / 2, place.outputs));
+                .then(|| Pixels::temporary(graph, [n, h / 2, w / 2], place.outputs, self.storage));
             let conv = Conv {
                 radius: usize::from(layer.kind == Kind::Conv3x3),
                 inputs: inputs.len(),
@@ -98,6 +115,8 @@ impl Passes<'_> {
                     (None, _) => Output::Pooled,
                     _ => Output::Both,
                 },
+                from: [inputs[0], *inputs.last().unwrap_or(&inputs[0])].map(|from| from.storage),
+                to: full.or(pooled).map_or(self.storage, |to| to.storage),
             };
             let params = ConvParams {
                 h,
@@ -246,6 +265,8 @@ impl Passes<'_> {
             up,
             epilogue,
             output: Output::Full,
+            from: [Storage::F32; 2],
+            to: Storage::F32,
         };
         let params = ConvParams {
             h: to.h,
@@ -324,8 +345,8 @@ fn weight_gradient(
 }
 
 fn like(graph: &mut Graph, pixels: Pixels) -> Pixels {
-    let Pixels { n, h, w, fours, .. } = pixels;
-    Pixels::temporary(graph, n, h, w, fours)
+    let Pixels { n, h, w, .. } = pixels;
+    Pixels::temporary(graph, [n, h, w], pixels.fours, pixels.storage)
 }
 
 fn pool_gradient(graph: &mut Graph, activation: Pixels, pooled: Pixels) -> Pixels {
@@ -394,7 +415,7 @@ pub fn draw(
 /// The network's input: the first neighbours of `noisy`.
 pub fn sub_sample(graph: &mut Graph, noisy: Pixels, pairs: Id) -> Pixels {
     let (h, w) = (noisy.h / 2, noisy.w / 2);
-    let half = Pixels::temporary(graph, noisy.n, h, w, noisy.fours);
+    let half = Pixels::temporary(graph, [noisy.n, h, w], noisy.fours, Storage::F32);
     graph.push(Pass {
         kernel: Kernel::Text(with_step(include_str!("wgsl/sub_sample.wgsl"))),
         params: words([h, w, noisy.fours]),

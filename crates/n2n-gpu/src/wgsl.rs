@@ -13,7 +13,59 @@ macro_rules! write {
 }
 pub(crate) use write;
 
-/// Declarations of the bindings: the numbers first, then buffers of `vec4`s in order.
+/// How the fours of a buffer lie in it. All computing is in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Storage {
+    F32,
+    /// Rounded to half precision. WGSL packs two in a word on any device, so that none need offer more.
+    F16,
+}
+
+impl Storage {
+    /// Bytes of four values.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 16,
+            Self::F16 => 8,
+        }
+    }
+
+    /// The four at an index of the buffer `name`, as an expression.
+    pub fn get(self, name: &str, index: &str) -> String {
+        match self {
+            Self::F32 => format!("{name}[{index}]"),
+            Self::F16 => format!("unpack({name}[{index}])"),
+        }
+    }
+
+    /// An expression's value as the buffer holds it.
+    pub fn held(self, value: &str) -> String {
+        match self {
+            Self::F32 => value.into(),
+            Self::F16 => format!("pack({value})"),
+        }
+    }
+
+    fn element(self) -> &'static str {
+        match self {
+            Self::F32 => "vec4<f32>",
+            Self::F16 => "vec2<u32>",
+        }
+    }
+}
+
+/// What [`Storage::F16`] calls. What packing does to a value beyond the halves is left open by WGSL.
+pub const PACKING: &str = "
+fn unpack(words: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+fn pack(values: vec4<f32>) -> vec2<u32> {
+    let v = clamp(values, vec4<f32>(-65504.0), vec4<f32>(65504.0));
+    return vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw));
+}
+";
+
+/// Declarations of the bindings: the numbers first, then buffers of fours in order.
 pub struct Bindings {
     text: String,
     next: usize,
@@ -29,20 +81,21 @@ impl Default for Bindings {
 }
 
 impl Bindings {
-    pub fn read(&mut self, name: &str) {
-        self.declare(name, "read");
+    pub fn read(&mut self, name: &str, storage: Storage) {
+        self.declare(name, "read", storage);
     }
 
-    pub fn write(&mut self, name: &str) {
-        self.declare(name, "read_write");
+    pub fn write(&mut self, name: &str, storage: Storage) {
+        self.declare(name, "read_write", storage);
     }
 
-    fn declare(&mut self, name: &str, access: &str) {
+    fn declare(&mut self, name: &str, access: &str, storage: Storage) {
         let binding = self.next;
         self.next += 1;
+        let element = storage.element();
         write!(
             self.text,
-            "@group(0) @binding({binding}) var<storage, {access}> {name}: array<vec4<f32>>;\n"
+            "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{element}>;\n"
         );
     }
 }

@@ -139,6 +139,41 @@ fn odd_shapes_give_what_the_cpu_gives() {
 }
 
 #[test]
+fn half_precision_takes_half_of_the_memory_for_a_small_error() {
+    let weights = weights(UNet::new(47, 3).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let noisy = images(7, 2, 64, 96, 3);
+    let full = network.denoise(&noisy).unwrap();
+    let (bytes, name) = (network.working_bytes(512, 512), network.device());
+    network.set_half(true);
+    let half = network.denoise(&noisy).unwrap();
+    assert!(half != full);
+    assert_close("half", &half.data, &wide(&full.data), 2e-3);
+    // The image and the result are as they were.
+    let ratio = network.working_bytes(512, 512) as f64 / bytes as f64;
+    assert!((0.5..0.55).contains(&ratio), "{ratio}");
+    assert_eq!(network.device(), format!("{name}, half precision"));
+
+    // Values beyond the halves are as large as those can be.
+    let mut bright = noisy.clone();
+    bright.data.iter_mut().for_each(|value| *value *= 1e6);
+    let denoised = network.denoise(&bright).unwrap();
+    assert!(denoised.data.iter().all(|value| value.is_finite()));
+
+    // Training knows nothing of it.
+    let square = images(7, 1, 64, 64, 3);
+    let draw = generator::pairs(1, 1, &square);
+    let mut other = on_device(&weights).unwrap();
+    let losses = other.step(&square, &draw, FACTORS, 1e-3).unwrap();
+    assert_eq!(network.step(&square, &draw, FACTORS, 1e-3).unwrap(), losses);
+    network.set_half(false);
+    network.set_weights(&weights).unwrap();
+    assert!(network.denoise(&noisy).unwrap() == full);
+}
+
+#[test]
 fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
     for (f, c, n, h, w) in [(2, 1, 2, 64, 64), (9, 3, 1, 128, 64), (6, 4, 3, 64, 192)] {
         let weights = weights(UNet::new(f, c).unwrap());

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use n2n::bench::{Report, Work};
 use n2n::cpu::CpuNetwork;
 use n2n::unet::UNet;
 use n2n::weights::Weights;
 use n2n::{models, system};
 
-use crate::args::{self, BenchWork};
+use crate::args::{self, BenchWork, Denoiser};
 use crate::device::{self, Placed};
 use crate::ui::Ui;
 
@@ -23,7 +23,11 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
             patch: args.patch,
         },
     };
-    let Placed { mut network, level } = device::place(&args.computer, &weights(args)?, ui)?;
+    let Denoiser { computer, half } = &args.denoiser;
+    if *half && args.work == BenchWork::Train {
+        bail!("--half: expected with infer, found with train, which computes in full precision");
+    }
+    let Placed { mut network, level } = device::place(computer, *half, &weights(args)?, ui)?;
 
     let bar = ui.progress(args.runs as u64);
     let times = work.measure(&mut *network, args.runs, args.seed, || bar.inc(1));

@@ -18,7 +18,7 @@ use n2n::predict::{self, Config, Done, Event, Input, Output};
 use n2n::weights::Weights;
 use n2n::{files, image, models};
 
-use crate::args::{self, Pad};
+use crate::args::{self, Denoiser, Pad};
 use crate::device::{self, Placed};
 use crate::interrupt;
 use crate::jobs::{self, Earlier, Job, Naming};
@@ -35,7 +35,8 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     check_names(args)?;
     let (jobs, skipped) = jobs(args)?;
     let weights = load(&args.model_path)?;
-    let Placed { mut network, .. } = device::place(&args.computer, &weights, ui)?;
+    let Denoiser { computer, half } = &args.denoiser;
+    let Placed { mut network, .. } = device::place(computer, *half, &weights, ui)?;
     if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
         files::check_writable(first)?;
     }

@@ -39,7 +39,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     let (config, start) = settings(args, ui)?;
     let weights = weights(&config, start)?;
-    let Placed { mut network, .. } = device::place(&args.computer, &weights, ui)?;
+    let Placed { mut network, .. } = device::place(&args.computer, false, &weights, ui)?;
     let stop = interrupt::stop_flag(ui);
 
     let mut screen = Screen::new(ui);

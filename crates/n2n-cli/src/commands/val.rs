@@ -9,7 +9,7 @@ use n2n::eval::{self, Config};
 use n2n::files;
 use n2n::unet::UNet;
 
-use crate::args;
+use crate::args::{self, Denoiser};
 use crate::device::{self, Placed};
 use crate::ui::Ui;
 
@@ -54,7 +54,8 @@ fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Placed> {
     let weights = n2n::models::load(Some(&args.model_path))?;
     let unet = weights.architecture().with_context(|| model.to_string())?;
     check(args, unet)?;
-    let placed = device::place(&args.computer, &weights, ui)?;
+    let Denoiser { computer, half } = &args.denoiser;
+    let placed = device::place(computer, *half, &weights, ui)?;
     let loaded = weights.tensors.len();
     ui.result(format_args!(
         "There are {loaded}/{loaded} variables loaded into UNet."
