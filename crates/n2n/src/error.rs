@@ -117,6 +117,24 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// Training has left the images: its loss is many times what it was.
+    #[error(
+        "training has diverged: the loss is {loss:.1e} at epoch {epoch}, iteration {iteration}, after \
+         {lowest:.1e}; the last checkpoint from before is {}",
+        checkpoint.display()
+    )]
+    Diverged {
+        /// Epoch, counted from 1.
+        epoch: usize,
+        /// Iteration within the epoch, counted from 1.
+        iteration: usize,
+        /// The reconstruction loss, a mean over the steps since the row before.
+        loss: f64,
+        /// The least it has been.
+        lowest: f64,
+        /// The checkpoint from before it.
+        checkpoint: PathBuf,
+    },
     /// The loss or a gradient of a training step is not a finite number.
     #[error(
         "the loss or a gradient is not finite at epoch {epoch}, iteration {iteration}, on {images}; \

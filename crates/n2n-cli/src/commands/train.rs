@@ -69,6 +69,10 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         Err(error @ Error::NotFinite { .. }) => bail!(
             "{error}\nhint: look at these images; a lower --lr, or a start from another --seed, may help"
         ),
+        Err(error @ Error::Diverged { .. }) => bail!(
+            "{error}\nhint: a lower --lr: begin again, or go on from a snapshot by --init-from; that \
+             checkpoint may lie shortly before it"
+        ),
         Err(error) => Err(error.into()),
     }
 }

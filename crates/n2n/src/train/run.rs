@@ -69,6 +69,7 @@ pub fn run(
         validation,
         progress: Progress::new(images, network.device()),
         untold: Untold::default(),
+        lowest_loss: f64::INFINITY,
         told: None,
         kept: None,
         folder,
@@ -116,6 +117,10 @@ fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)
     }
 }
 
+/// A reconstruction loss so many times the least of the run is that of a network that has left its images
+/// and does not come back.
+const DIVERGED: f64 = 1e6;
+
 /// A run under way.
 struct Run<'a> {
     config: &'a Config,
@@ -125,6 +130,8 @@ struct Run<'a> {
     progress: Progress,
     /// The steps of which the device has not told yet what became of them.
     untold: Untold,
+    /// The least mean of the reconstruction loss that a row had.
+    lowest_loss: f64,
     /// What it told last.
     told: Option<Told>,
     /// When the checkpoint was written that the run can be resumed from, its epoch and iteration.
@@ -389,6 +396,16 @@ impl Run<'_> {
             loss2,
             loss_full,
         } = pending.means().losses;
+        self.lowest_loss = self.lowest_loss.min(loss1);
+        if loss1 > DIVERGED * self.lowest_loss {
+            return Err(Error::Diverged {
+                epoch: self.progress.epoch,
+                iteration: self.progress.iteration,
+                loss: loss1,
+                lowest: self.lowest_loss,
+                checkpoint: self.folder.latest(),
+            });
+        }
         let row = LossRow {
             step: self.progress.steps,
             epoch: self.progress.epoch,

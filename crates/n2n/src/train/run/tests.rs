@@ -18,6 +18,8 @@ struct Recording {
     steps: Vec<Asked>,
     fail_at: Option<usize>,
     lost_at: Option<usize>,
+    /// The step from which on the loss is ten million times as large.
+    diverges_at: Option<usize>,
 }
 
 /// [`super::run`] of a new run that nobody stops.
@@ -54,6 +56,7 @@ impl Recording {
             steps: vec![],
             fail_at: None,
             lost_at: None,
+            diverges_at: None,
         }
     }
 }
@@ -89,8 +92,9 @@ impl Network for Recording {
         }
         self.weight = self.weight * 0.9 + noisy.data[0];
         let failed = self.fail_at == Some(self.steps.len());
+        let diverged = self.diverges_at.is_some_and(|at| at <= self.steps.len());
         Ok(Losses {
-            loss1: 0.25,
+            loss1: if diverged { 2.5e6 } else { 0.25 },
             loss2: 0.5 * factors.lambda,
             loss_full: if failed { f64::NAN } else { 0.75 },
         })
@@ -745,6 +749,30 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     assert_eq!(checkpoint, latest);
     checkpoint::read(&latest).unwrap();
     assert_eq!(network.steps.len(), 4);
+    let spoilt = folder.path().join("run/epoch_model_002.safetensors");
+    assert!(!spoilt.exists());
+}
+
+#[test]
+fn a_run_that_diverges_ends_before_it_is_saved() {
+    let (folder, config) = workplace();
+    let mut network = Recording::new();
+    network.diverges_at = Some(3);
+    let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
+    let latest = folder.path().join("run/latest.safetensors");
+    let Error::Diverged {
+        epoch: 2,
+        loss,
+        lowest: 0.25,
+        checkpoint,
+        ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert!(loss > 1e5, "{loss}");
+    assert_eq!(checkpoint, latest);
+    checkpoint::read(&latest).unwrap();
     let spoilt = folder.path().join("run/epoch_model_002.safetensors");
     assert!(!spoilt.exists());
 }
