@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::Level;
+use crate::arch::{Kernel, LANES, Simd};
 use crate::tensor::{Shape, Tensor};
 
 /// The shape after pooling; a last odd row or column is dropped.
@@ -45,6 +47,7 @@ pub fn max_pool(input: &Tensor, output: &mut Tensor) {
 /// # Panics
 /// If a shape does not fit.
 pub fn max_pool_gradient(
+    level: Level,
     activation: &Tensor,
     pooled_gradient: &Tensor,
     slope: f32,
@@ -64,31 +67,80 @@ pub fn max_pool_gradient(
             row.fill(0.0);
             return;
         }
-        let rows = [
-            activation.row(n, 2 * block_y),
-            activation.row(n, 2 * block_y + 1),
-        ];
-        let from = pooled_gradient.row(n, block_y).chunks_exact(stride);
-        let mut blocks = row.chunks_exact_mut(2 * stride);
-        for (x, (to, from)) in blocks.by_ref().zip(from).enumerate() {
-            let values: [&[f32]; 4] =
-                std::array::from_fn(|i| &rows[i / 2][(2 * x + i % 2) * stride..][..stride]);
-            let (left, right) = to.split_at_mut(stride);
-            for c in 0..stride {
-                let values = values.map(|value| value[c]);
-                // `>` and not `>=`: the first of equals wins.
-                let (mut best, mut at) = (values[0], 0);
-                for (i, &value) in values.iter().enumerate().skip(1) {
-                    if value > best {
-                        (best, at) = (value, i);
-                    }
+        let (to, odd) = row.split_at_mut(shape.w / 2 * 2 * stride);
+        odd.fill(0.0);
+        level.run(Route {
+            upper: activation.row(n, 2 * block_y),
+            lower: activation.row(n, 2 * block_y + 1),
+            from: pooled_gradient.row(n, block_y),
+            slope,
+            stride,
+            first: if y % 2 == 0 { 0.0 } else { 2.0 },
+            to,
+        });
+    });
+}
+
+/// One row of the gradient before pooling.
+struct Route<'a> {
+    /// The two rows of the blocks, before pooling.
+    upper: &'a [f32],
+    lower: &'a [f32],
+    /// The gradient of the pooled row.
+    from: &'a [f32],
+    slope: f32,
+    /// Floats of a pixel, whole vectors.
+    stride: usize,
+    /// The number in its block of the first value that the row has: 0, or 2 of a lower row.
+    first: f32,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Route<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let block = 2 * self.stride;
+        let (zero, minus) = (simd.splat(0.0), simd.splat(-1.0));
+        let blocks = self
+            .upper
+            .chunks_exact(block)
+            .zip(self.lower.chunks_exact(block));
+        let pooled = self.from.chunks_exact(self.stride);
+        for ((to, (upper, lower)), from) in self.to.chunks_exact_mut(block).zip(blocks).zip(pooled)
+        {
+            for c in (0..self.stride).step_by(LANES) {
+                let (mut best, mut at) = (simd.load(vector(upper, c)), zero);
+                let others = [
+                    (upper, c + self.stride),
+                    (lower, c),
+                    (lower, c + self.stride),
+                ];
+                for (i, (row, c)) in others.into_iter().enumerate() {
+                    let value = simd.load(vector(row, c));
+                    // Above and not equal: the first of equals wins.
+                    let above = simd.mul_add(minus, best, value);
+                    best = simd.where_positive(above, value, best);
+                    at = simd.where_positive(above, simd.splat((i + 1) as f32), at);
                 }
-                let routed = if best > 0.0 { from[c] } else { from[c] * slope };
-                let here = 2 * (y % 2);
-                left[c] = if at == here { routed } else { 0.0 };
-                right[c] = if at == here + 1 { routed } else { 0.0 };
+                let from = simd.load(vector(from, c));
+                let routed = simd.mul(from, simd.splat(self.slope));
+                let routed = simd.where_positive(best, from, routed);
+                for (c, here) in [(c, self.first), (c + self.stride, self.first + 1.0)] {
+                    let here = simd.splat(here);
+                    let (after, before) =
+                        (simd.mul_add(minus, here, at), simd.mul_add(minus, at, here));
+                    let value = simd.where_positive(before, zero, routed);
+                    let value = simd.where_positive(after, zero, value);
+                    simd.store(value, to[c..].first_chunk_mut().expect("a vector"));
+                }
             }
         }
-        blocks.into_remainder().fill(0.0);
-    });
+    }
+}
+
+#[inline(always)]
+fn vector(floats: &[f32], at: usize) -> &[f32; LANES] {
+    floats[at..].first_chunk().expect("a vector")
 }

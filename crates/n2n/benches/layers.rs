@@ -416,7 +416,7 @@ impl Bench {
         });
         let mut gradient = Tensor::zeros(activation.shape());
         self.time(&group, "max-pooling, gradient", 0.0, 0.0, || {
-            pool::max_pool_gradient(&activation, &pooled, LEAKY_SLOPE, &mut gradient);
+            pool::max_pool_gradient(self.level, &activation, &pooled, LEAKY_SLOPE, &mut gradient);
         });
         let count = unet.parameters();
         let mut adam = Adam::new(count);

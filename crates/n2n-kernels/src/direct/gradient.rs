@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Place, TILE, WIDEST, within_border};
+use super::{Place, within_border};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
 use crate::tensor::Tensor;
@@ -41,7 +41,8 @@ pub(crate) fn correlate(
     }
     let parts = out.n.min(IMAGE_PARTS);
     let vectors = out.pixel_stride() / LANES;
-    let panels = vectors.div_ceil(WIDEST);
+    let widest = level.widest();
+    let panels = vectors.div_ceil(widest);
     let channels: usize = inputs.iter().map(|(_, channels)| channels).sum();
     // A job is a part of the images, a panel of outputs and a tap: its sums stay in cache.
     let mut jobs = vec![];
@@ -52,7 +53,7 @@ pub(crate) fn correlate(
             }
         }
     }
-    let width = |panel: usize| (vectors - panel * WIDEST).min(WIDEST);
+    let width = |panel: usize| (vectors - panel * widest).min(widest);
     let partial: Vec<Vec<f32>> = jobs
         .into_par_iter()
         .map(|(part, panel, tap)| {
@@ -65,7 +66,7 @@ pub(crate) fn correlate(
                 place,
                 images,
                 grid,
-                first: panel * WIDEST * LANES,
+                first: panel * widest * LANES,
                 vectors: width(panel),
                 sums: &mut sums,
             });
@@ -76,13 +77,13 @@ pub(crate) fn correlate(
         let width = width(panel) * LANES;
         for tap in 0..taps.len() {
             for c in 0..channels {
-                for o in 0..width.min(out.c - panel * WIDEST * LANES) {
+                for o in 0..width.min(out.c - panel * widest * LANES) {
                     let value = (0..parts)
                         .map(|part| {
                             partial[(part * panels + panel) * taps.len() + tap][c * width + o]
                         })
                         .sum();
-                    give(tap, c, panel * WIDEST * LANES + o, value);
+                    give(tap, c, panel * widest * LANES + o, value);
                 }
             }
         }
@@ -94,7 +95,7 @@ const IMAGE_PARTS: usize = 8;
 
 /// Grid pixels whose products are summed in registers before they are added to memory: keeps the
 /// inputs of a block in cache while all its channels are gone through.
-const BLOCK_PIXELS: usize = 512;
+const BLOCK_PIXELS: usize = 128;
 
 struct Correlation<'a> {
     inputs: &'a [(&'a Tensor, usize)],
@@ -116,6 +117,9 @@ impl Kernel for Correlation<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match self.vectors {
+            6 => self.panel::<S, 6>(simd),
+            5 => self.panel::<S, 5>(simd),
+            4 => self.panel::<S, 4>(simd),
             3 => self.panel::<S, 3>(simd),
             2 => self.panel::<S, 2>(simd),
             _ => self.panel::<S, 1>(simd),
@@ -163,23 +167,21 @@ impl Correlation<'_> {
                     sums = rest;
                     let (mine, _) = mine.as_chunks_mut::<LANES>();
                     let (mine, _) = mine.as_chunks_mut::<VECTORS>();
-                    let (tiles, tail) = mine.as_chunks_mut::<TILE>();
                     // SAFETY: `check` covered `block` × `w` pixels of `dy` with VECTORS · LANES
                     // values each and of `x` with `channels` values each.
                     unsafe {
-                        for (i, tile) in tiles.iter_mut().enumerate() {
-                            outer_product(simd, &x, i * TILE, &dy, (block, w), tile);
+                        let mut c = 0;
+                        while S::ROWS == 8 && c + 8 <= *channels {
+                            outer_product::<_, 8, _>(simd, &x, c, &dy, (block, w), &mut mine[c..]);
+                            c += 8;
                         }
-                        for (i, tile) in tail.iter_mut().enumerate() {
-                            let tile = std::array::from_mut(tile);
-                            outer_product(
-                                simd,
-                                &x,
-                                channels - channels % TILE + i,
-                                &dy,
-                                (block, w),
-                                tile,
-                            );
+                        while c + 4 <= *channels {
+                            outer_product::<_, 4, _>(simd, &x, c, &dy, (block, w), &mut mine[c..]);
+                            c += 4;
+                        }
+                        while c < *channels {
+                            outer_product::<_, 1, _>(simd, &x, c, &dy, (block, w), &mut mine[c..]);
+                            c += 1;
                         }
                     }
                 }
@@ -218,7 +220,7 @@ unsafe fn outer_product<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
     channel: usize,
     dy: &Pixels,
     (h, w): (usize, usize),
-    sums: &mut [[[f32; LANES]; VECTORS]; CHANNELS],
+    sums: &mut [[[f32; LANES]; VECTORS]],
 ) {
     let mut total = [[simd.splat(0.0); VECTORS]; CHANNELS];
     for row in 0..h {

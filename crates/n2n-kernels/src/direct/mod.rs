@@ -22,7 +22,7 @@ pub(crate) use gradient::correlate;
 
 use crate::Level;
 
-/// Pixels of a register tile forward, input channels of one for the gradient.
+/// Pixels of a register tile.
 const TILE: usize = 4;
 /// Pixels of a register tile of one vector.
 const TALL: usize = 12;

@@ -6,6 +6,7 @@
 //! whose sums stay in cache. Every sum is taken by one thread in the order of the tiles.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -25,10 +26,6 @@ const BLOCK: usize = 256;
 const RUN: usize = 128;
 /// Tiles that one job takes to their points.
 const SHARE: usize = 16;
-/// Input channels of a register tile.
-const ROWS: usize = 4;
-/// Vectors of output channels of the widest register tile.
-const WIDEST: usize = 3;
 
 thread_local! {
     /// Memory for a block's points and for the sums, kept from call to call. It is taken out while it is
@@ -246,8 +243,11 @@ impl Kernel for Products<'_> {
     fn run<S: Simd>(mut self, simd: S) {
         for run in (0..self.count).step_by(RUN) {
             let run = run..(run + RUN).min(self.count);
-            for begin in (0..self.width).step_by(WIDEST * LANES) {
-                match ((self.width - begin) / LANES).min(WIDEST) {
+            for begin in (0..self.width).step_by(S::WIDEST * LANES) {
+                match ((self.width - begin) / LANES).min(S::WIDEST) {
+                    6 => self.panel::<S, 6>(simd, run.clone(), begin),
+                    5 => self.panel::<S, 5>(simd, run.clone(), begin),
+                    4 => self.panel::<S, 4>(simd, run.clone(), begin),
                     3 => self.panel::<S, 3>(simd, run.clone(), begin),
                     2 => self.panel::<S, 2>(simd, run.clone(), begin),
                     _ => self.panel::<S, 1>(simd, run.clone(), begin),
@@ -259,14 +259,23 @@ impl Kernel for Products<'_> {
 
 impl Products<'_> {
     #[inline(always)]
-    fn panel<S: Simd, const VECTORS: usize>(
+    fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, run: Range<usize>, begin: usize) {
+        // The depth is whole vectors, hence whole register tiles.
+        if S::ROWS == 8 {
+            self.tiles::<S, 8, VECTORS>(simd, run, begin);
+        } else {
+            self.tiles::<S, 4, VECTORS>(simd, run, begin);
+        }
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(
         &mut self,
         simd: S,
-        run: std::ops::Range<usize>,
+        run: Range<usize>,
         begin: usize,
     ) {
         let begins = self.begins && run.start == 0;
-        // The depth is whole vectors, hence whole register tiles.
         for row in (0..self.depth).step_by(ROWS) {
             let mut total = [[simd.splat(0.0); VECTORS]; ROWS];
             for tile in run.clone().step_by(SHARE) {

@@ -184,7 +184,7 @@ impl CpuNetwork {
             if pooled.is_some() {
                 let activation = &tape.outputs[above];
                 let mut before = self.arena.take(activation.shape());
-                pool::max_pool_gradient(activation, &to, LEAKY_SLOPE, &mut before);
+                pool::max_pool_gradient(self.level, activation, &to, LEAKY_SLOPE, &mut before);
                 self.arena.give(std::mem::replace(&mut to, before));
             }
             self.arena.give(std::mem::replace(&mut gradient, to));
