@@ -35,10 +35,14 @@ train base gauss5_50 --lr-schedule step --gamma 1 --increase-ratio 0 \
 train gauss5_50 gauss5_50 --init-from runs/base/epoch_model_006.safetensors --increase-ratio 2 --lr 5e-4 \
     --n-epoch 14 --steps-per-epoch 1000 --n-snapshot 2
 # The blind model is where the others begin.
-for noise in gauss25 poisson30 poisson5_50; do
+for noise in gauss25 poisson30; do
     train "$noise" "$noise" --init-from runs/gauss5_50/epoch_model_014.safetensors --increase-ratio 2 --lr 3e-4 \
         --n-epoch 2 --steps-per-epoch 1000
 done
+train poisson5_50_first poisson5_50 --init-from runs/gauss5_50/epoch_model_014.safetensors \
+    --increase-ratio 2 --lr 3e-4 --n-epoch 2 --steps-per-epoch 1000
+train poisson5_50 poisson5_50 --init-from runs/poisson5_50_first/epoch_model_002.safetensors \
+    --increase-ratio 2 --lr 5e-4 --n-epoch 4 --steps-per-epoch 2000 --seed 1
 
 for noise in gauss5_50 gauss25 poisson30 poisson5_50; do
     last=$(find "runs/$noise" -name 'epoch_model_*' | sort | tail -n 1)
