@@ -77,8 +77,8 @@ pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow:
     };
     let (placed, reason) = match flags.device {
         None | Some(Device::Cpu) if half => bail!(
-            "--half: expected with a GPU, found with the CPU, which computes in full precision\n\
-             hint: --device gpu, or auto for a GPU if there is one"
+            "--half: expected with a GPU, found with the CPU, which computes in full precision\nhint: {}",
+            gpu::HINT
         ),
         None | Some(Device::Cpu) => (on_cpu()?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
@@ -112,6 +112,9 @@ mod gpu {
     use n2n_gpu::{Adapter, GpuNetwork};
 
     use super::Placed;
+
+    /// How a GPU is asked for.
+    pub const HINT: &str = "--device gpu, or auto for a GPU if there is one";
 
     /// A network on the first adapter that is a GPU, or why there is none.
     pub fn place_best(half: bool, weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
@@ -247,6 +250,9 @@ mod gpu {
 
     /// How a program with GPUs is built, in the folder of its source.
     const BUILD: &str = "cargo build --release --features gpu";
+    /// How a GPU is asked for.
+    pub const HINT: &str = "this program is built without GPUs; cargo build --release --features gpu, then \
+                            --device gpu";
 
     #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
     pub fn place_best(_: bool, _: &Weights) -> anyhow::Result<Result<Placed, String>> {

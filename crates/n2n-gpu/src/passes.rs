@@ -115,7 +115,7 @@ impl Passes<'_> {
                     (None, _) => Output::Pooled,
                     _ => Output::Both,
                 },
-                from: [inputs[0], *inputs.last().unwrap_or(&inputs[0])].map(|from| from.storage),
+                from: [inputs[0].storage, inputs[inputs.len() - 1].storage],
                 to: full.or(pooled).map_or(self.storage, |to| to.storage),
             };
             let params = ConvParams {

@@ -23,8 +23,8 @@ const SIZES: [(usize, usize); 9] = [
     (4, 4),
     (12, 8),
 ];
-/// Input and output channels around the vectors of 8 and the panels of 24.
-const CHANNELS: [(usize, usize); 8] = [
+/// Input and output channels around the vectors of 8 and the panels of 24, of 48 at AVX-512.
+const CHANNELS: [(usize, usize); 10] = [
     (1, 1),
     (3, 8),
     (8, 3),
@@ -33,6 +33,8 @@ const CHANNELS: [(usize, usize); 8] = [
     (47, 25),
     (5, 48),
     (13, 41),
+    (9, 49),
+    (21, 97),
 ];
 
 /// Pseudo-random values in -1..1, the same everywhere.
@@ -387,7 +389,7 @@ fn sums_over_many_tiles_match_the_definition() {
         w: 44,
         c: 20,
     };
-    let (count, outputs) = (3 * 40 * 44, 33);
+    let (count, outputs) = (3 * 40 * 44, 57);
     let (x, w, dy) = (
         values(count * 20, 1),
         values(outputs * 20 * 9, 2),

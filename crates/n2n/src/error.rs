@@ -117,23 +117,20 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// Training has left the images: its loss is many times what it was.
+    /// Training has diverged: its loss is many times what it was.
     #[error(
-        "training has diverged: the loss is {loss:.1e} at epoch {epoch}, iteration {iteration}, after \
-         {lowest:.1e}; the last checkpoint from before is {}",
-        checkpoint.display()
+        "training has diverged: the loss is {loss:.1e} at epoch {epoch}, iteration {iteration}, and was \
+         {least:.1e} at its least"
     )]
     Diverged {
         /// Epoch, counted from 1.
         epoch: usize,
         /// Iteration within the epoch, counted from 1.
         iteration: usize,
-        /// The reconstruction loss, a mean over the steps since the row before.
+        /// The reconstruction loss of the last step, or of the last few together.
         loss: f64,
-        /// The least it has been.
-        lowest: f64,
-        /// The checkpoint from before it.
-        checkpoint: PathBuf,
+        /// The least that a row of the table of losses has.
+        least: f64,
     },
     /// The loss or a gradient of a training step is not a finite number.
     #[error(
@@ -154,13 +151,13 @@ pub enum Error {
     /// Work was ended on request, or because work beside it had failed, whose own error says why.
     #[error("stopped on request")]
     Stopped,
-    /// A run cannot go on: it cannot write to its folder, or its device fails.
+    /// A run cannot go on: it cannot write to its folder, its device fails, or it has diverged.
     #[error(
         "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} is kept: {}",
         checkpoint.display()
     )]
     Unsaved {
-        /// What the system or the device said.
+        /// What is in the way.
         reason: Box<Error>,
         /// The checkpoint that is kept.
         checkpoint: PathBuf,

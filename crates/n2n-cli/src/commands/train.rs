@@ -60,6 +60,10 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
             "{error}\nhint: choose another --log-name, or pass --resume {} or --overwrite",
             config.folder().display()
         ),
+        Err(error @ Error::Unsaved { .. }) if has_diverged(&error) => bail!(
+            "{error}\nhint: begin again with a lower --lr, or from a snapshot by --init-from; --resume would \
+             take the same steps again"
+        ),
         Err(error @ Error::Unsaved { .. }) => {
             bail!("{error}\nhint: {}{resume}", before_it_goes_on(&error))
         }
@@ -69,12 +73,12 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         Err(error @ Error::NotFinite { .. }) => bail!(
             "{error}\nhint: look at these images; a lower --lr, or a start from another --seed, may help"
         ),
-        Err(error @ Error::Diverged { .. }) => bail!(
-            "{error}\nhint: a lower --lr: begin again, or go on from a snapshot by --init-from; that \
-             checkpoint may lie shortly before it"
-        ),
         Err(error) => Err(error.into()),
     }
+}
+
+fn has_diverged(error: &Error) -> bool {
+    matches!(error, Error::Unsaved { reason, .. } if matches!(**reason, Error::Diverged { .. }))
 }
 
 /// What is to be done before a run goes on that could not.

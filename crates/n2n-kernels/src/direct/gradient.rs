@@ -93,8 +93,8 @@ pub(crate) fn correlate(
 /// The most parts a sum over images is cut into.
 const IMAGE_PARTS: usize = 8;
 
-/// Grid pixels whose products are summed in registers before they are added to memory: keeps the
-/// inputs of a block in cache while all its channels are gone through.
+/// Grid pixels, but at least a row of them, whose products are summed in registers before they are added
+/// to memory: keeps a block in cache while all its channels are gone through (decision 2).
 const BLOCK_PIXELS: usize = 128;
 
 struct Correlation<'a> {

@@ -10,7 +10,8 @@
 //!
 //! The register tile is 4 pixels × 3 vectors of output channels: twelve accumulators, three vectors
 //! of weights and one broadcast pixel fill the sixteen registers of AVX2 exactly, and twelve
-//! independent sums hide the latency of the multiply-add.
+//! independent sums hide the latency of the multiply-add. AVX-512 has one of 8 × 6, where one
+//! strip goes through all input channels. The gradient has input channels in place of pixels.
 
 mod chain;
 mod forward;

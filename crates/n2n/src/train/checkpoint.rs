@@ -33,6 +33,9 @@ pub struct Progress {
     pub best: Option<f64>,
     /// Losses not yet written to the table of losses.
     pub pending: Pending,
+    /// The least reconstruction loss that a row of that table has.
+    #[serde(default)]
+    pub least_loss: Option<f64>,
     /// The data set's fingerprint.
     pub images: u64,
     /// What computes.
@@ -175,6 +178,7 @@ mod tests {
                 loss1: 0.1 + 0.2,
                 ..Pending::default()
             },
+            least_loss: Some(1.0 / 7.0),
             images: u64::MAX,
             device: "cpu".into(),
             logs: BTreeMap::from([("train.log".to_string(), 123)]),

@@ -69,7 +69,6 @@ pub fn run(
         validation,
         progress: Progress::new(images, network.device()),
         untold: Untold::default(),
-        lowest_loss: f64::INFINITY,
         told: None,
         kept: None,
         folder,
@@ -117,9 +116,10 @@ fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)
     }
 }
 
-/// A reconstruction loss so many times the least of the run is that of a network that has left its images
-/// and does not come back.
+/// A reconstruction loss so many times the least of the run does not come back (docs/train.md).
 const DIVERGED: f64 = 1e6;
+/// What counts as the least where it is less: images may be black.
+const LEAST: f64 = 1e-3;
 
 /// A run under way.
 struct Run<'a> {
@@ -130,8 +130,6 @@ struct Run<'a> {
     progress: Progress,
     /// The steps of which the device has not told yet what became of them.
     untold: Untold,
-    /// The least mean of the reconstruction loss that a row had.
-    lowest_loss: f64,
     /// What it told last.
     told: Option<Told>,
     /// When the checkpoint was written that the run can be resumed from, its epoch and iteration.
@@ -346,7 +344,17 @@ impl Run<'_> {
             loss_full: sums.loss_full,
         };
         self.progress.pending.add(&taken);
-        Ok(taken.means())
+        let told = taken.means();
+        let (loss, least) = (told.losses.loss1, self.progress.least_loss);
+        match least.map(|least| least.max(LEAST)) {
+            Some(least) if loss > DIVERGED * least => Err(Error::Diverged {
+                epoch: self.progress.epoch,
+                iteration: self.progress.iteration,
+                loss,
+                least,
+            }),
+            _ => Ok(told),
+        }
     }
 
     /// Which of the last `steps` failed: the first that the network has not counted, for it stays as it
@@ -396,16 +404,11 @@ impl Run<'_> {
             loss2,
             loss_full,
         } = pending.means().losses;
-        self.lowest_loss = self.lowest_loss.min(loss1);
-        if loss1 > DIVERGED * self.lowest_loss {
-            return Err(Error::Diverged {
-                epoch: self.progress.epoch,
-                iteration: self.progress.iteration,
-                loss: loss1,
-                lowest: self.lowest_loss,
-                checkpoint: self.folder.latest(),
-            });
-        }
+        let least = self
+            .progress
+            .least_loss
+            .map_or(loss1, |least| least.min(loss1));
+        self.progress.least_loss = Some(least);
         let row = LossRow {
             step: self.progress.steps,
             epoch: self.progress.epoch,
@@ -611,10 +614,13 @@ impl Run<'_> {
         self.clock = now;
     }
 
-    /// What to say of a failure to write, or of a device.
+    /// What to say of a failure to write, of a device, or of the run itself.
     fn with_checkpoint(&self, error: Error) -> Error {
         let reason = match error {
-            Error::Io { .. } | Error::Device { .. } | Error::OutOfMemory { .. } => Box::new(error),
+            Error::Io { .. }
+            | Error::Device { .. }
+            | Error::OutOfMemory { .. }
+            | Error::Diverged { .. } => Box::new(error),
             error => return error,
         };
         match self.kept {
@@ -663,6 +669,7 @@ impl Progress {
             elapsed_s: 0.0,
             best: None,
             pending: Pending::default(),
+            least_loss: None,
             images,
             device,
             logs: BTreeMap::new(),

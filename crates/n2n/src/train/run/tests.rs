@@ -18,8 +18,8 @@ struct Recording {
     steps: Vec<Asked>,
     fail_at: Option<usize>,
     lost_at: Option<usize>,
-    /// The step from which on the loss is ten million times as large.
-    diverges_at: Option<usize>,
+    /// The reconstruction loss of each step, counted from 1.
+    loss: fn(usize) -> f64,
 }
 
 /// [`super::run`] of a new run that nobody stops.
@@ -56,7 +56,7 @@ impl Recording {
             steps: vec![],
             fail_at: None,
             lost_at: None,
-            diverges_at: None,
+            loss: |_| 0.25,
         }
     }
 }
@@ -92,9 +92,8 @@ impl Network for Recording {
         }
         self.weight = self.weight * 0.9 + noisy.data[0];
         let failed = self.fail_at == Some(self.steps.len());
-        let diverged = self.diverges_at.is_some_and(|at| at <= self.steps.len());
         Ok(Losses {
-            loss1: if diverged { 2.5e6 } else { 0.25 },
+            loss1: (self.loss)(self.steps.len()),
             loss2: 0.5 * factors.lambda,
             loss_full: if failed { f64::NAN } else { 0.75 },
         })
@@ -754,27 +753,54 @@ fn a_loss_that_is_not_finite_ends_the_run() {
 }
 
 #[test]
-fn a_run_that_diverges_ends_before_it_is_saved() {
-    let (folder, config) = workplace();
+fn a_run_that_diverges_ends_before_it_is_saved_and_does_again_when_resumed() {
+    let (folder, mut config) = workplace();
+    config.checkpoint_every = Span(std::time::Duration::ZERO);
+    let never = AtomicBool::new(false);
     let mut network = Recording::new();
-    network.diverges_at = Some(3);
-    let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
-    let latest = folder.path().join("run/latest.safetensors");
-    let Error::Diverged {
-        epoch: 2,
-        loss,
-        lowest: 0.25,
-        checkpoint,
-        ..
-    } = error
-    else {
-        panic!("{error}")
-    };
-    assert!(loss > 1e5, "{loss}");
-    assert_eq!(checkpoint, latest);
-    checkpoint::read(&latest).unwrap();
-    let spoilt = folder.path().join("run/epoch_model_002.safetensors");
-    assert!(!spoilt.exists());
+    network.loss = |step| if step < 3 { 0.25 } else { 0.26e6 };
+    let mut resumed = Recording::new();
+    resumed.loss = |_| 0.26e6;
+    for (network, start) in [(&mut network, Start::New), (&mut resumed, Start::Resume)] {
+        let error = super::run(&config, start, network, &never, &mut |_| {}).unwrap_err();
+        let Error::Unsaved {
+            reason,
+            checkpoint,
+            epoch: 2,
+            iteration: 0,
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert!(
+            matches!(
+                *reason,
+                Error::Diverged {
+                    epoch: 2,
+                    iteration: 1,
+                    loss: 0.26e6,
+                    least: 0.25,
+                }
+            ),
+            "{reason}"
+        );
+        let (_, progress) = checkpoint::read(&checkpoint).unwrap();
+        assert_eq!((progress.epoch, progress.iteration), (2, 0));
+        assert!(
+            !folder
+                .path()
+                .join("run/epoch_model_002.safetensors")
+                .exists()
+        );
+    }
+}
+
+#[test]
+fn images_that_are_black_are_no_sign_that_a_run_diverges() {
+    let (_folder, config) = workplace();
+    let mut network = Recording::new();
+    network.loss = |step| if step < 3 { 0.0 } else { 0.5 };
+    run(&config, &mut network, &mut |_| {}).unwrap();
 }
 
 #[test]
