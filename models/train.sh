@@ -4,7 +4,7 @@
 # IMAGES: a folder of clean images (README.md says which ones these models saw). WORK: where data and runs go.
 # A run that was interrupted goes on when the script is called again. README.md has the hours it takes.
 set -euo pipefail
-images=$1 work=$2
+images=$(cd "$1" && pwd) work=$2
 n2n=${N2N:-n2n}
 mkdir -p "$work"
 cd "$work"
