@@ -1,6 +1,6 @@
 //! What happens to a convolution's sums on the way to memory, while they are still in registers.
 
-use crate::arch::{LANES, Simd};
+use crate::arch::{LANES, Simd, vector};
 use crate::tensor::Tensor;
 
 /// What happens to a sum before it is stored.
@@ -36,7 +36,7 @@ impl Epilogue<'_> {
                 simd.where_positive(sum, sum, simd.mul(sum, simd.splat(slope)))
             }
             Self::Slope(activation, slope) => {
-                let of = activation.as_slice()[at..].first_chunk().expect("a vector");
+                let of = vector(activation.as_slice(), at);
                 sloped(simd.load(of), slope)
             }
         };

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::Level;
-use crate::arch::{Kernel, LANES, Simd};
+use crate::arch::{Kernel, LANES, Simd, vector, vector_mut};
 use crate::tensor::{Shape, Tensor};
 
 /// The shape after pooling; a last odd row or column is dropped.
@@ -133,14 +133,9 @@ impl Kernel for Route<'_> {
                         (simd.mul_add(minus, here, at), simd.mul_add(minus, at, here));
                     let value = simd.where_positive(before, zero, routed);
                     let value = simd.where_positive(after, zero, value);
-                    simd.store(value, to[c..].first_chunk_mut().expect("a vector"));
+                    simd.store(value, vector_mut(to, c));
                 }
             }
         }
     }
-}
-
-#[inline(always)]
-fn vector(floats: &[f32], at: usize) -> &[f32; LANES] {
-    floats[at..].first_chunk().expect("a vector")
 }

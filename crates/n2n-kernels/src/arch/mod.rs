@@ -11,6 +11,24 @@ pub mod scalar;
 /// Lanes of a vector at every level.
 pub const LANES: usize = 8;
 
+/// The vector at an index.
+///
+/// # Panics
+/// If there is none.
+#[inline(always)]
+pub fn vector(floats: &[f32], at: usize) -> &[f32; LANES] {
+    floats[at..].first_chunk().expect("a vector")
+}
+
+/// [`vector`], to be written.
+///
+/// # Panics
+/// If there is none.
+#[inline(always)]
+pub fn vector_mut(floats: &mut [f32], at: usize) -> &mut [f32; LANES] {
+    floats[at..].first_chunk_mut().expect("a vector")
+}
+
 /// The operations of one level.
 ///
 /// A value of the type is the proof that the processor has the level, so it is made only after
@@ -153,8 +171,7 @@ unsafe fn generic_product<S: Simd, const M: usize, const N: usize>(
     unsafe { simd.multiply_add_strip(&mut sums, strip) };
     for (i, sums) in sums.into_iter().enumerate() {
         for (j, sum) in sums.into_iter().enumerate() {
-            let to = &mut to[i * stride + j * LANES..];
-            simd.store(sum, to.first_chunk_mut().expect("a vector"));
+            simd.store(sum, vector_mut(to, i * stride + j * LANES));
         }
     }
 }

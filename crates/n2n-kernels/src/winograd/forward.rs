@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{DOUBLING, GAP, OUT, Then, Tiles, phases, tile_rows, transform};
 use crate::Level;
-use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::arch::{Kernel, LANES, Simd, Strip, vector};
 use crate::direct::Chain;
 use crate::epilogue::Epilogue;
 use crate::memory::Memory;
@@ -452,11 +452,6 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
     }
 }
 
-#[inline(always)]
-pub(super) fn vector(floats: &[f32], at: usize) -> &[f32; LANES] {
-    floats[at..].first_chunk().expect("a vector")
-}
-
 /// [`vector`] without its check.
 ///
 /// # Safety
@@ -468,7 +463,7 @@ pub(super) unsafe fn vector_unchecked(floats: &[f32], at: usize) -> &[f32; LANES
     unsafe { &*floats.as_ptr().add(at).cast() }
 }
 
-/// [`vector_mut`] without its check.
+/// [`vector_mut`](crate::arch::vector_mut) without its check.
 ///
 /// # Safety
 /// `at + LANES <= floats.len()`.
@@ -477,11 +472,6 @@ pub(super) unsafe fn vector_unchecked_mut(floats: &mut [f32], at: usize) -> &mut
     debug_assert!(at + LANES <= floats.len());
     // SAFETY: the caller's promise.
     unsafe { &mut *floats.as_mut_ptr().add(at).cast() }
-}
-
-#[inline(always)]
-pub(super) fn vector_mut(floats: &mut [f32], at: usize) -> &mut [f32; LANES] {
-    floats[at..].first_chunk_mut().expect("a vector")
 }
 
 /// The tiles' inputs at one point, `[tile][depth]`, of which `used` channels count.

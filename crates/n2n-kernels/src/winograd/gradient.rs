@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::{input_points, vector, vector_mut, vector_unchecked, vector_unchecked_mut};
+use super::forward::{input_points, vector_unchecked, vector_unchecked_mut};
 use super::{OUT, SAME, Tiles, transform};
 use crate::Level;
-use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::tensor::{Rows, Tensor};
 
 /// Inputs along a tile's side.
