@@ -49,8 +49,9 @@ pub struct Conv {
     pub up: bool,
     pub epilogue: Epilogue,
     pub output: Output,
-    /// How the inputs lie, and all that is written.
+    /// How each input lies; a single one stands twice.
     pub from: [Storage; 2],
+    /// How what is written lies.
     pub to: Storage,
 }
 
