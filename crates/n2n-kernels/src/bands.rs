@@ -3,6 +3,7 @@
 //! network's largest tensors, stays in cache and never takes its whole size of memory.
 
 use crate::conv::{self, Conv};
+use crate::picks::Picks;
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::upconv::UpConv;
 use crate::winograd::{self, DOUBLING, SAME, tile_rows};
@@ -36,6 +37,9 @@ pub enum Then<'a> {
     Pool,
     /// 1×1 convolutions, one after another.
     Chain(&'a [(&'a Conv, Epilogue<'a>)]),
+    /// The same, of two pixels of each 2×2 cell: the output has half the height and width, and the second
+    /// pixel's channels after the first one's, both up to a multiple of 8.
+    PickedChain(&'a [(&'a Conv, Epilogue<'a>)], Picks<'a>),
 }
 
 /// Computes `then` of `second` of `first`.
@@ -60,11 +64,13 @@ pub fn run(
     let mut between = arena.take(window(image));
     let chain = match then {
         Then::Pool => None,
-        Then::Chain(convs) => Some(conv::chain(level, convs)),
+        Then::Chain(convs) | Then::PickedChain(convs, _) => Some(conv::chain(level, convs)),
     };
-    let then = chain
-        .as_ref()
-        .map_or(winograd::Then::Pool, winograd::Then::Chain);
+    let then = match (&chain, then) {
+        (Some(chain), Then::PickedChain(_, picks)) => winograd::Then::PickedChain(chain, picks),
+        (Some(chain), _) => winograd::Then::Chain(chain),
+        (None, _) => winograd::Then::Pool,
+    };
     // The window's first row, the rows of the first layer that are there, those of the second.
     let (mut top, mut ready, mut done) = (0, 0, 0);
     while done < h {

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use crate::direct::{self, Chain, Place, TapConv, correlate};
+pub use crate::direct::head::Gradients;
+use crate::direct::{self, Chain, Place, TapConv, correlate, head};
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::winograd::{self, SAME, Then};
 use crate::{Epilogue, Level, pool};
@@ -138,6 +139,23 @@ impl Conv {
         }
     }
 
+    /// The nine taps between an input and an output channel of this convolution, if it is 3×3.
+    fn taps(&self, c: usize, o: usize) -> [f32; 9] {
+        let of = |pair: usize| {
+            *self.weight[9 * pair..]
+                .first_chunk()
+                .expect("nine taps a pair")
+        };
+        match &self.gradient_of {
+            None => of(o * self.layer_inputs + c),
+            Some(inputs) => {
+                let mut taps: [f32; 9] = of(c * self.layer_inputs + inputs.start + o);
+                taps.reverse();
+                taps
+            }
+        }
+    }
+
     /// Computes `output` from `inputs`, all of one height and width.
     ///
     /// # Panics
@@ -246,7 +264,7 @@ impl Conv {
                 &self.channels,
                 self.outputs,
                 &self.bias,
-                |c, _, o| std::array::from_fn(|tap| self.weight(tap, c, o)),
+                |c, _, o| self.taps(c, o),
             )
         })
     }
@@ -280,6 +298,43 @@ pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, outp
     output.rows_mut().for_each(|(n, y, row)| {
         chain.run(level, input.row(n, y), from.pixel_stride(), from.w, row);
     });
+}
+
+/// A layer of [`learn_chain`].
+#[derive(Debug, Clone, Copy)]
+pub struct Pointwise<'a> {
+    /// The 1×1 convolution.
+    pub forward: &'a Conv,
+    /// The gradient of all of its input channels.
+    pub backward: &'a Conv,
+    /// The slope of the `LeakyReLU` after it, if there is one.
+    pub slope: Option<f32>,
+}
+
+/// Output, loss and gradients of the 1×1 convolutions at the end of a network, in one go: what lies between
+/// them is never in memory.
+///
+/// `pixels` is the output of a `LeakyReLU` of slope `before`, above 0; it is replaced by the gradient of what
+/// went into that. `loss` is given the image, row and first column of some pixels side by side, and the last
+/// layer's output for these, each pixel's channels up to a multiple of 8; it replaces the output by the
+/// gradient of the loss, leaving channels beyond the layer's own at zero, and returns what these pixels add
+/// to two sums. Returned are the gradients of each layer's parameters, and those sums.
+///
+/// # Panics
+/// If there is no layer, one is not 1×1 with one input tensor, or they do not follow one another.
+pub fn learn_chain(
+    level: Level,
+    layers: &[Pointwise],
+    pixels: &mut Tensor,
+    before: f32,
+    loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
+) -> (Vec<Gradients>, [f64; 2]) {
+    let layers = layers.iter().map(|layer| head::Layer {
+        forward: layer.forward.direct(level),
+        backward: layer.backward.direct(level),
+        slope: layer.slope,
+    });
+    head::learn(level, &layers.collect::<Vec<_>>(), pixels, before, loss)
 }
 
 /// The convolutions of a chain, packed.

@@ -22,6 +22,7 @@ mod epilogue;
 mod level;
 mod memory;
 pub mod peak;
+mod picks;
 pub mod pool;
 pub mod reference;
 pub mod tensor;
@@ -31,3 +32,4 @@ mod winograd;
 
 pub use epilogue::Epilogue;
 pub use level::{Level, LevelError};
+pub use picks::Picks;

@@ -3,13 +3,13 @@
 
 use n2n_kernels::adam::{Adam, BETA1, BETA2, EPSILON};
 use n2n_kernels::bands::{self, First, Then};
-use n2n_kernels::conv::{self, Conv, Size};
+use n2n_kernels::conv::{self, Conv, Pointwise, Size};
 use n2n_kernels::pool;
 use n2n_kernels::reference;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
 use n2n_kernels::upconv::{self, Layers, UpConv};
 use n2n_kernels::upsample::{self, InputGradient, Upsample};
-use n2n_kernels::{Epilogue, Level};
+use n2n_kernels::{Epilogue, Level, Picks};
 
 /// Heights and widths: one, around the tile of 4 pixels, several tiles and a remainder.
 const SIZES: [(usize, usize); 9] = [
@@ -701,9 +701,175 @@ fn layers_in_bands_are_the_layers_whole() {
             // Memory that held other values, as in every call but the first.
             bands::run(level, (of, leaky), second_layer, then, &mut got, arena);
             bands::run(level, (of, leaky), second_layer, then, &mut got, arena);
-            assert_eq!(read(&got), read(&want), "a chain, {n} of {h}x{w}");
+            let want = read(&want);
+            assert_eq!(read(&got), want, "a chain, {n} of {h}x{w}");
+
+            // Two pixels of each cell, whose channels lie side by side, each up to a whole vector.
+            let cells = (0..n * (h / 2) * (w / 2)).map(|i| i * 5 + i / 7);
+            let pairs: Vec<_> = cells
+                .map(|i| [i % 4, (i / 3) % 4].map(|p| p as u8))
+                .collect();
+            let mut got = Tensor::zeros(small(16));
+            let then = Then::PickedChain(&chain, Picks::new(shape(3), &pairs));
+            bands::run(level, (of, leaky), second_layer, then, &mut got, arena);
+            let picked = read(&got);
+            for (cell, pair) in pairs.iter().enumerate() {
+                let (row, x) = (cell / (w / 2), cell % (w / 2));
+                for (k, &number) in pair.iter().enumerate() {
+                    let (y, x) = (
+                        2 * row + usize::from(number / 2),
+                        2 * x + usize::from(number % 2),
+                    );
+                    let from = (y * w + x) * 3;
+                    let got = &picked[cell * 16 + 8 * k..][..8];
+                    assert_eq!(
+                        got[..3],
+                        want[from..from + 3],
+                        "pixel {number} of cell {cell}"
+                    );
+                    assert_eq!(got[3..], [0.0; 5], "padding");
+                }
+            }
         }
     });
+}
+
+/// Output, losses and gradients of three 1×1 layers against loops in f64, and the same bits for any number
+/// of threads. Rows are shorter and longer than the pixels that are taken together, and batches have more
+/// and fewer rows than there are parts.
+#[test]
+fn a_chain_that_learns_matches_the_definition() {
+    let slope = 0.2;
+    for level in Level::available() {
+        for (n, h, w) in [(1, 1, 1), (2, 3, 5), (1, 19, 64), (3, 7, 131)] {
+            let count = n * h * w;
+            let channels = [25, 17, 51, 3];
+            let shape = |c| Shape { n, h, w, c };
+            let mut input = values(count * channels[0], 1);
+            for value in &mut input {
+                *value = if *value > 0.0 { *value } else { 0.2 * *value };
+            }
+            // Of a size that keeps values between the layers below 1, for the bound.
+            let weights: Vec<Vec<f32>> = (0..3)
+                .map(|i| {
+                    let weight = values(channels[i] * channels[i + 1], 2 + i as u64);
+                    weight.iter().map(|w| w / channels[i] as f32).collect()
+                })
+                .collect();
+            let biases: Vec<_> = (0..3)
+                .map(|i| values(channels[i + 1], 5 + i as u64))
+                .collect();
+            let target = values(count * 3, 9);
+
+            let slopes = [Some(slope), Some(slope), None];
+            let mut outputs = vec![wide(&input)];
+            for i in 0..3 {
+                let (weight, bias) = (wide(&weights[i]), wide(&biases[i]));
+                let y = reference::conv(&outputs[i], shape(channels[i]), &weight, &bias, 1);
+                outputs.push(match slopes[i] {
+                    Some(slope) => reference::leaky_relu(&y, f64::from(slope as f32)),
+                    None => y,
+                });
+            }
+            // Losses Σ (y − t)² and Σ y; the gradient is that of their sum.
+            let error = |y: f64, t: f32| y - f64::from(t);
+            let pairs = || outputs[3].iter().zip(&target);
+            let want_losses = [
+                pairs().map(|(&y, &t)| error(y, t).powi(2)).sum::<f64>(),
+                outputs[3].iter().sum(),
+            ];
+            let mut dy: Vec<f64> = pairs().map(|(&y, &t)| 2.0 * error(y, t) + 1.0).collect();
+            let mut want = vec![];
+            let sloped = |gradient: Vec<f64>, of: &[f64]| -> Vec<f64> {
+                let pairs = gradient.into_iter().zip(of);
+                pairs
+                    .map(|(g, &of)| {
+                        if of > 0.0 {
+                            g
+                        } else {
+                            g * f64::from(slope as f32)
+                        }
+                    })
+                    .collect()
+            };
+            for i in (0..3).rev() {
+                let weight = wide(&weights[i]);
+                let (dx, dw, db) = reference::conv_gradients(
+                    &outputs[i],
+                    shape(channels[i]),
+                    &weight,
+                    &dy,
+                    channels[i + 1],
+                    1,
+                );
+                want.push((dw, db));
+                dy = sloped(dx, &outputs[i]);
+            }
+            want.reverse();
+
+            let convs: Vec<_> = (0..3)
+                .map(|i| {
+                    let (inputs, outputs) = (channels[i], channels[i + 1]);
+                    let (weight, bias) = (&weights[i], &biases[i]);
+                    let forward = Conv::forward(Size::One, &[inputs], weight, bias);
+                    let of = 0..inputs;
+                    (
+                        forward,
+                        Conv::input_gradient(Size::One, outputs, inputs, of, weight),
+                    )
+                })
+                .collect();
+            let layers: Vec<_> = convs
+                .iter()
+                .zip(slopes)
+                .map(|((forward, backward), slope)| Pointwise {
+                    forward,
+                    backward,
+                    slope,
+                })
+                .collect();
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().unwrap().install(|| {
+                    let mut pixels = tensor(shape(channels[0]), &input);
+                    let loss = |n: usize, y: usize, x: usize, outputs: &mut [f32]| {
+                        let mut sums = [0.0; 2];
+                        for (i, pixel) in outputs.chunks_exact_mut(8).enumerate() {
+                            for (k, value) in pixel[..3].iter_mut().enumerate() {
+                                let t = target[((n * h + y) * w + x + i) * 3 + k];
+                                let error = f64::from(*value) - f64::from(t);
+                                sums[0] += error * error;
+                                sums[1] += f64::from(*value);
+                                *value = (2.0 * error + 1.0) as f32;
+                            }
+                        }
+                        sums
+                    };
+                    let (gradients, losses) =
+                        conv::learn_chain(level, &layers, &mut pixels, slope, loss);
+                    (read(&pixels), gradients, losses)
+                })
+            };
+            let (pixels, gradients, losses) = run(1);
+            let what = |of: &str| format!("{level} {n}x{h}x{w}, {of}");
+            for (got, want) in losses.iter().zip(want_losses) {
+                assert!(
+                    (got - want).abs() <= 1e-5 * (1.0 + count as f64),
+                    "{}",
+                    what("losses")
+                );
+            }
+            assert_close(&pixels, &dy, channels[2], &what("gradient of the input"));
+            for (i, (got, (dw, db))) in gradients.iter().zip(&want).enumerate() {
+                assert_close(&got.weight, dw, 4 * count, &what(&format!("weight {i}")));
+                assert_close(&got.bias, db, 4 * count, &what(&format!("bias {i}")));
+            }
+            for threads in [2, 3, 7] {
+                let same = run(threads) == (pixels.clone(), gradients.clone(), losses);
+                assert!(same, "{}", what(&format!("{threads} threads")));
+            }
+        }
+    }
 }
 
 #[test]

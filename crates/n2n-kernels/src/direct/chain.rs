@@ -51,6 +51,13 @@ impl<'a> Chain<'a> {
         self.outputs
     }
 
+    /// [`Chain::outputs`], up to whole vectors.
+    pub fn padded_outputs(&self) -> usize {
+        self.convs
+            .last()
+            .map_or(0, |(conv, _)| conv.padded_outputs())
+    }
+
     /// Takes `count` pixels, `stride` floats from one to the next, to pixels of whole vectors side by
     /// side.
     pub fn run(&self, level: Level, pixels: &[f32], stride: usize, count: usize, to: &mut [f32]) {

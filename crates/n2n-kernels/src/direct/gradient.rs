@@ -165,27 +165,105 @@ impl Correlation<'_> {
                     x.check(block, w, *channels);
                     let (mine, rest) = sums.split_at_mut(channels * VECTORS * LANES);
                     sums = rest;
-                    let (mine, _) = mine.as_chunks_mut::<LANES>();
-                    let (mine, _) = mine.as_chunks_mut::<VECTORS>();
                     // SAFETY: `check` covered `block` × `w` pixels of `dy` with VECTORS · LANES
                     // values each and of `x` with `channels` values each.
                     unsafe {
-                        let mut c = 0;
-                        while S::ROWS == 8 && c + 8 <= *channels {
-                            outer_product::<_, 8, _>(simd, &x, c, &dy, (block, w), &mut mine[c..]);
-                            c += 8;
-                        }
-                        while c + 4 <= *channels {
-                            outer_product::<_, 4, _>(simd, &x, c, &dy, (block, w), &mut mine[c..]);
-                            c += 4;
-                        }
-                        while c < *channels {
-                            outer_product::<_, 1, _>(simd, &x, c, &dy, (block, w), &mut mine[c..]);
-                            c += 1;
-                        }
+                        outer_products::<S, VECTORS>(simd, &x, *channels, &dy, (block, w), mine);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds the products of some pixels' channels with those of the outputs' gradient to the sums of a 1×1
+/// convolution's weight gradient.
+pub(super) struct OuterProducts<'a> {
+    /// Pixels `x_stride` floats apart, of `channels` that count.
+    pub x: &'a [f32],
+    pub x_stride: usize,
+    pub channels: usize,
+    /// As many pixels of whole vectors, side by side.
+    pub dy: &'a [f32],
+    pub vectors: usize,
+    pub count: usize,
+    /// For each panel of the widest register tile, `[channel][vectors · LANES]`.
+    pub sums: &'a mut [f32],
+}
+
+impl Kernel for OuterProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        if self.count == 0 {
+            return;
+        }
+        for first in (0..self.vectors).step_by(S::WIDEST) {
+            match (self.vectors - first).min(S::WIDEST) {
+                6 => self.panel::<S, 6>(simd, first),
+                5 => self.panel::<S, 5>(simd, first),
+                4 => self.panel::<S, 4>(simd, first),
+                3 => self.panel::<S, 3>(simd, first),
+                2 => self.panel::<S, 2>(simd, first),
+                _ => self.panel::<S, 1>(simd, first),
+            }
+        }
+    }
+}
+
+impl OuterProducts<'_> {
+    #[inline(always)]
+    fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, first: usize) {
+        let pixels = |floats, begin, pixel| Pixels {
+            floats,
+            begin,
+            row: 0,
+            pixel,
+        };
+        let x = pixels(self.x, 0, self.x_stride);
+        let dy = pixels(self.dy, first * LANES, self.vectors * LANES);
+        x.check(1, self.count, self.channels);
+        dy.check(1, self.count, VECTORS * LANES);
+        let sums = &mut self.sums[first * LANES * self.channels..];
+        let sums = &mut sums[..self.channels * VECTORS * LANES];
+        // SAFETY: `check` covered `count` pixels of `dy` with VECTORS · LANES values each and of `x` with
+        // `channels` values each.
+        unsafe {
+            outer_products::<S, VECTORS>(simd, &x, self.channels, &dy, (1, self.count), sums)
+        };
+    }
+}
+
+/// [`outer_product`] of all `channels`, to sums `[channel][vectors · LANES]`.
+///
+/// # Safety
+/// `h` × `w` pixels of `dy` hold `VECTORS · LANES` values each, and those of `x` hold `channels`.
+#[inline(always)]
+unsafe fn outer_products<S: Simd, const VECTORS: usize>(
+    simd: S,
+    x: &Pixels,
+    channels: usize,
+    dy: &Pixels,
+    size: (usize, usize),
+    sums: &mut [f32],
+) {
+    let (sums, _) = sums.as_chunks_mut::<LANES>();
+    let (sums, _) = sums.as_chunks_mut::<VECTORS>();
+    let mut c = 0;
+    // SAFETY: the caller's promise, for no more than `channels`.
+    unsafe {
+        while S::ROWS == 8 && c + 8 <= channels {
+            outer_product::<_, 8, _>(simd, x, c, dy, size, &mut sums[c..]);
+            c += 8;
+        }
+        while c + 4 <= channels {
+            outer_product::<_, 4, _>(simd, x, c, dy, size, &mut sums[c..]);
+            c += 4;
+        }
+        while c < channels {
+            outer_product::<_, 1, _>(simd, x, c, dy, size, &mut sums[c..]);
+            c += 1;
         }
     }
 }

@@ -16,6 +16,7 @@
 mod chain;
 mod forward;
 mod gradient;
+pub(crate) mod head;
 
 pub(crate) use chain::Chain;
 pub(crate) use forward::TapConv;

@@ -14,6 +14,7 @@ use crate::arch::{Kernel, LANES, Simd, Strip, vector};
 use crate::direct::Chain;
 use crate::epilogue::Epilogue;
 use crate::memory::Memory;
+use crate::picks::Picks;
 use crate::pool::pooled;
 use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
 
@@ -24,6 +25,12 @@ const BLOCK: usize = 8;
 /// Vectors of outputs that go through the products and the output transform together, and of the widest
 /// panel of any level.
 const VECTORS: usize = 6;
+
+/// Rows of a panel's filters that are packed together: enough jobs for many threads.
+const PACKED_ROWS: usize = 8;
+
+/// Cells of 2×2 outputs along a tile's side.
+const CELLS: usize = OUT / 2;
 
 thread_local! {
     /// Memory for the points of a group's inputs and outputs; the threads of a pool live long.
@@ -84,30 +91,44 @@ impl<const FORM: usize> Filter<FORM> {
                 });
             }
         }
+        // The channel of each row of the depth; none for padding.
+        let mut rows = Vec::with_capacity(depth);
+        let mut first = 0;
+        for &count in channels {
+            rows.extend((first..first + count).map(Some));
+            rows.resize(rows.len().next_multiple_of(LANES), None);
+            first += count;
+        }
         let pack = |mut rest: &mut [MaybeUninit<f32>]| {
             let mut jobs = vec![];
             for (i, panel) in panels.iter().enumerate() {
                 let width = panel.vectors * LANES;
                 let (mine, after) = rest.split_at_mut(width * per_output);
                 rest = after;
-                // A job for every row of points: there are few panels.
-                for (points, weights) in mine.chunks_exact_mut(FORM * depth * width).enumerate() {
-                    jobs.push(Pack::<FORM, _> {
-                        channels,
-                        depth,
+                // A job has some rows at every point.
+                let mut jobs_of_panel: Vec<_> = rows
+                    .chunks(PACKED_ROWS)
+                    .map(|rows| Pack::<FORM, _> {
+                        rows,
                         phase: i / (panels.len() / phases(FORM)),
                         outputs: panel.begin..outputs.min(panel.begin + width),
                         width,
                         weight: &weight,
-                        points,
-                        weights,
-                    });
+                        points: Vec::with_capacity(Self::POINTS),
+                    })
+                    .collect();
+                for point in mine.chunks_exact_mut(depth * width) {
+                    let parts = point.chunks_mut(PACKED_ROWS * width);
+                    for (job, part) in jobs_of_panel.iter_mut().zip(parts) {
+                        job.points.push(part);
+                    }
                 }
+                jobs.extend(jobs_of_panel);
             }
             jobs.into_par_iter().for_each(|job| level.run(job));
         };
-        // SAFETY: the panels' parts make up the whole, the rows of points make up a panel's part, and a
-        // job writes all of its own: each point's rows of `depth` inputs, padding included.
+        // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's
+        // part, and a job writes all of its own, padding included.
         let weights = unsafe { Memory::written_by(phases(FORM) * padded * per_output, pack) };
         let mut padded_bias = vec![0.0; padded];
         padded_bias[..bias.len()].copy_from_slice(bias);
@@ -163,6 +184,14 @@ impl<const FORM: usize> Filter<FORM> {
                     ..full
                 }
             }
+            Then::PickedChain(chain, picks) => {
+                assert_eq!(chain.inputs(), self.outputs, "channels of the chain");
+                assert!(picks.fit(full), "cells of the images");
+                Shape {
+                    c: 2 * chain.padded_outputs(),
+                    ..pooled(full)
+                }
+            }
         };
         let plain = matches!(then, Then::Store);
         assert!(plain || FORM != DOUBLING, "pooling or a chain");
@@ -203,8 +232,10 @@ impl<const FORM: usize> Filter<FORM> {
                 tiles,
                 first,
             };
-            let Then::Chain(chain) = then else {
-                return group(to);
+            let (chain, picks) = match then {
+                Then::Store | Then::Pool => return group(to),
+                Then::Chain(chain) => (chain, None),
+                Then::PickedChain(chain, picks) => (chain, Some(picks)),
             };
             STRIP.with_borrow_mut(|(arena, pixels)| {
                 let count = end - first;
@@ -220,25 +251,26 @@ impl<const FORM: usize> Filter<FORM> {
                     first: 0,
                     ..to
                 });
-                to.chain(level, chain, &strip, pixels);
+                match picks {
+                    None => to.chain(level, chain, &strip, pixels),
+                    Some(picks) => to.picked_chain(level, chain, picks, &strip, pixels),
+                }
                 arena.give(strip);
             });
         });
     }
 }
 
-/// A row of points of a panel's filters.
+/// Some rows of a panel's filters, at every point.
 struct Pack<'a, const FORM: usize, W> {
-    channels: &'a [usize],
-    depth: usize,
+    /// The input channel of each row; none for padding.
+    rows: &'a [Option<usize>],
     phase: usize,
     outputs: Range<usize>,
     width: usize,
     weight: &'a W,
-    /// Which row of points.
-    points: usize,
-    /// `[point of the row][depth][width]`.
-    weights: &'a mut [MaybeUninit<f32>],
+    /// For each point, `[row][width]`.
+    points: Vec<&'a mut [MaybeUninit<f32>]>,
 }
 
 impl<const FORM: usize, W> Kernel for Pack<'_, FORM, W>
@@ -248,31 +280,30 @@ where
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let mut taps: transform::Taps<{ VECTORS * LANES }> = [[0.0; VECTORS * LANES]; 9];
-        let (mut channel, mut row) = (0, 0);
-        for &count in self.channels {
-            for c in 0..count.next_multiple_of(LANES) {
-                for (i, o) in self.outputs.clone().enumerate() {
-                    let values = if c < count {
-                        (self.weight)(channel + c, self.phase, o)
-                    } else {
-                        [0.0; 9]
-                    };
-                    for tap in 0..9 {
-                        taps[tap][i] = f64::from(values[tap]);
+    fn run<S: Simd>(mut self, _: S) {
+        for (row, channel) in self.rows.iter().enumerate() {
+            for begin in (0..self.width).step_by(LANES) {
+                let mut taps: transform::Taps<LANES> = [[0.0; LANES]; 9];
+                if let Some(c) = *channel {
+                    let outputs = self.outputs.clone().skip(begin).take(LANES);
+                    for (i, o) in outputs.enumerate() {
+                        let values = (self.weight)(c, self.phase, o);
+                        for tap in 0..9 {
+                            taps[tap][i] = f64::from(values[tap]);
+                        }
                     }
                 }
-                let rows = transform::filter::<FORM, _>(&taps, self.points);
-                for (point, values) in rows.iter().enumerate() {
-                    let at = (point * self.depth + row + c) * self.width;
-                    for (to, value) in self.weights[at..][..self.width].iter_mut().zip(values) {
-                        to.write(*value);
+                let at = row * self.width + begin;
+                for i in 0..FORM {
+                    let values = transform::filter::<FORM, _>(&taps, i);
+                    for (x, values) in values.iter().enumerate() {
+                        let to = &mut self.points[i * FORM + x][at..][..LANES];
+                        for lane in 0..LANES {
+                            to[lane].write(values[lane]);
+                        }
                     }
                 }
             }
-            channel += count;
-            row += count.next_multiple_of(LANES);
         }
     }
 }
@@ -333,8 +364,11 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
                 first..first + count,
                 *channels,
                 &mut points[row..],
-                depth,
-                in_point,
+                Strides {
+                    point: in_point,
+                    tile: depth,
+                    vector: LANES,
+                },
             );
             used = row + channels;
             row += channels.next_multiple_of(LANES);
@@ -377,8 +411,15 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
     }
 }
 
-/// The points of the tiles' inputs: `to[point][tile][depth]`, where a point's values begin
-/// `stride` floats after the one's before, and this input's channels begin at the first float.
+/// Where the points of tiles lie: floats from one point, tile and vector of channels to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Strides {
+    pub point: usize,
+    pub tile: usize,
+    pub vector: usize,
+}
+
+/// The points of the tiles' inputs. This input's channels begin at the first float of `to`.
 #[inline(always)]
 #[allow(
     clippy::too_many_arguments,
@@ -391,8 +432,7 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
     range: Range<usize>,
     channels: usize,
     to: &mut [f32],
-    depth: usize,
-    stride: usize,
+    strides: Strides,
 ) {
     let Shape { h, w, .. } = input.shape();
     let pixel = input.shape().pixel_stride();
@@ -401,6 +441,9 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
     let inside = |tile: usize, i: usize, size: usize| (OUT * tile + i).min(size + 1) as isize - 1;
     // The last vectors a tile reads and writes.
     let padded = channels.next_multiple_of(LANES);
+    if channels == 0 {
+        return;
+    }
     for (i, tile) in range.enumerate() {
         let (n, ty, tx) = tiles.place(tile);
         let mut rows = [0; IN];
@@ -417,7 +460,9 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
             0
         };
         assert!(rows[IN - 1] + columns[IN - 1] + padded <= floats.len());
-        assert!((IN * IN - 1) * stride + i * depth + padded <= to.len());
+        let begin = i * strides.tile;
+        let last = (IN * IN - 1) * strides.point + (padded / LANES - 1) * strides.vector;
+        assert!(begin + last + LANES <= to.len());
         for c in (0..channels).step_by(LANES) {
             if c % 16 == 0 {
                 for y in 0..IN {
@@ -440,10 +485,11 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
                     lines[y][x] = column[y];
                 }
             }
+            let begin = begin + c / LANES * strides.vector;
             for (y, line) in lines.into_iter().enumerate() {
                 let line = transform::input::<S, IN>(simd, line);
                 for (x, value) in line.into_iter().enumerate() {
-                    let at = (y * IN + x) * stride + i * depth + c;
+                    let at = begin + (y * IN + x) * strides.point;
                     // SAFETY: asserted above.
                     simd.store(value, unsafe { vector_unchecked_mut(to, at) });
                 }
@@ -680,6 +726,56 @@ impl Destination<'_> {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// What the chain makes of two pixels of each cell of a strip of the group's tiles.
+    fn picked_chain(
+        &self,
+        level: Level,
+        chain: &Chain,
+        picks: Picks,
+        strip: &Tensor,
+        pixels: &mut Vec<f32>,
+    ) {
+        let from = strip.shape().pixel_stride();
+        let to = chain.padded_outputs();
+        let tiles = strip.shape().w / OUT;
+        // Of each cell of the tiles, in the strip and in the image.
+        let cells = || {
+            (0..tiles).flat_map(|i| {
+                let (n, ty, tx) = self.tiles.place(self.first + i);
+                (0..CELLS * CELLS).filter_map(move |cell| {
+                    let (y, x) = (cell / CELLS, cell % CELLS);
+                    let (image_y, image_x) = (CELLS * ty + y, CELLS * tx + x);
+                    let pair = picks.of_cell(n, image_y, image_x)?;
+                    let at = self.output.offset(n, image_y as isize, image_x as isize);
+                    Some((pair.map(|(dy, dx)| (2 * y + dy, OUT * i + 2 * x + dx)), at))
+                })
+            })
+        };
+        let most = 2 * CELLS * CELLS * tiles;
+        pixels.resize(most * (from + to), 0.0);
+        let (before, after) = pixels.split_at_mut(most * from);
+        let mut free = before.chunks_exact_mut(from);
+        let mut count = 0;
+        for (pair, _) in cells() {
+            for (y, x) in pair {
+                let pixel = &strip.row(0, y)[x * from..][..from];
+                free.next()
+                    .expect("room for all cells")
+                    .copy_from_slice(pixel);
+                count += 1;
+            }
+        }
+        chain.run(level, before, from, count, after);
+        let mut pixels = after.chunks_exact(LANES);
+        for (_, at) in cells() {
+            for c in (0..2 * to).step_by(LANES) {
+                // SAFETY: a pixel of a cell of this group's tiles, once; no other group has these tiles.
+                let to = unsafe { self.output.vector(at + c) };
+                to.copy_from_slice(pixels.next().expect("both pixels of all cells"));
             }
         }
     }

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::{input_points, vector_unchecked, vector_unchecked_mut};
-use super::{OUT, SAME, Tiles, transform};
+use super::forward::{Strides, input_points, vector_unchecked, vector_unchecked_mut};
+use super::{GAP, OUT, SAME, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::tensor::{Rows, Tensor};
@@ -25,7 +25,20 @@ const BLOCK: usize = 256;
 /// Tiles whose products are summed in registers before they are added to memory.
 const RUN: usize = 128;
 /// Tiles that one job takes to their points.
-const SHARE: usize = 16;
+const SHARE: usize = 32;
+
+/// Floats from one point of a share's tiles to the next, for so many channels.
+///
+/// At a point, vectors of input channels come one after another, each of all tiles, and so do the register
+/// tile's vectors of output channels: what a register tile reads is without gaps.
+const fn point_stride(channels: usize) -> usize {
+    SHARE * channels + GAP
+}
+
+/// Floats of all points of a share's tiles.
+const fn share(channels: usize) -> usize {
+    POINTS * point_stride(channels)
+}
 
 thread_local! {
     /// Memory for a block's points and for the sums, kept from call to call. It is taken out while it is
@@ -62,9 +75,7 @@ pub(crate) fn weight_gradient(
 
     let block = BLOCK.min(tiles.count).max(1);
     let shares = block.div_ceil(SHARE);
-    // A share's points: `[point][tile][depth]` of the inputs, `[point][tile][width]` of the
-    // gradients.
-    let share = POINTS * SHARE * (depth + width);
+    let share = share(depth) + share(width);
     let [mut points, mut sums_memory] = MEMORY.take();
     for (memory, needed) in [
         (&mut points, shares * share),
@@ -161,12 +172,11 @@ impl Kernel for Points<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (inputs, gradients) = self.to.split_at_mut(POINTS * SHARE * self.depth);
+        let (inputs, gradients) = self.to.split_at_mut(share(self.depth));
         let mut row = 0;
         for (input, channels) in self.inputs {
             let tiles = self.first..self.first + self.count;
-            let stride = SHARE * self.depth;
-            let to = &mut inputs[row..];
+            let to = &mut inputs[row * SHARE..];
             input_points::<S, IN>(
                 simd,
                 Rows::from(*input),
@@ -174,13 +184,17 @@ impl Kernel for Points<'_> {
                 tiles,
                 *channels,
                 to,
-                self.depth,
-                stride,
+                Strides {
+                    point: point_stride(self.depth),
+                    tile: LANES,
+                    vector: SHARE * LANES,
+                },
             );
             row += channels.next_multiple_of(LANES);
         }
         let shape = self.output_gradient.shape();
         let pixel = shape.pixel_stride();
+        let stride = point_stride(pixel);
         let floats = self.output_gradient.as_slice();
         // Beyond the image there is no output, hence no gradient: the border has the zero.
         let inside = |tile: usize, i: usize, size: usize| (OUT * tile + i).min(size);
@@ -194,8 +208,10 @@ impl Kernel for Points<'_> {
             }
             // The last vectors this tile reads and writes.
             assert!(rows[OUT - 1] + columns[OUT - 1] + pixel <= floats.len());
-            assert!(((POINTS - 1) * SHARE + i + 1) * pixel <= gradients.len());
+            assert!((POINTS - 1) * stride + SHARE * pixel <= gradients.len());
             for c in (0..pixel).step_by(LANES) {
+                let panel = c - c % (S::WIDEST * LANES);
+                let begin = SHARE * panel + i * (pixel - panel).min(S::WIDEST * LANES) + c - panel;
                 let mut lines = [[simd.splat(0.0); OUT]; IN];
                 for x in 0..OUT {
                     let mut column = [simd.splat(0.0); OUT];
@@ -214,7 +230,7 @@ impl Kernel for Points<'_> {
                         .into_iter()
                         .enumerate()
                     {
-                        let at = ((y * IN + x) * SHARE + i) * pixel + c;
+                        let at = begin + (y * IN + x) * stride;
                         // SAFETY: asserted above.
                         simd.store(value, unsafe { vector_unchecked_mut(gradients, at) });
                     }
@@ -278,24 +294,24 @@ impl Products<'_> {
         let begins = self.begins && run.start == 0;
         for row in (0..self.depth).step_by(ROWS) {
             let mut total = [[simd.splat(0.0); VECTORS]; ROWS];
+            let (vector, lane) = (row - row % LANES, row % LANES);
             for tile in run.clone().step_by(SHARE) {
                 let count = SHARE.min(run.end - tile);
-                let share = &self.points[tile / SHARE * self.share..][..self.share];
-                let (inputs, gradients) = share.split_at(POINTS * SHARE * self.depth);
-                let a = &inputs[self.point * SHARE * self.depth..][..SHARE * self.depth];
-                let b = &gradients[self.point * SHARE * self.width..][..SHARE * self.width];
-                let (a, b) = (&a[row..], &b[begin..]);
-                assert!((count - 1) * self.depth + ROWS <= a.len());
-                assert!((count - 1) * self.width + VECTORS * LANES <= b.len());
+                let here = &self.points[tile / SHARE * self.share..][..self.share];
+                let (inputs, gradients) = here.split_at(share(self.depth));
+                let a = &inputs[self.point * point_stride(self.depth) + vector * SHARE..];
+                let b = &gradients[self.point * point_stride(self.width) + begin * SHARE..];
+                let a = &a[lane..][..LANES * (count - 1) + ROWS];
+                let b = &b[..VECTORS * LANES * count];
                 let strip = Strip {
                     a: a.as_ptr(),
                     rows: 1,
-                    step_a: self.depth,
+                    step_a: LANES,
                     b: b.as_ptr(),
-                    step_b: self.width,
+                    step_b: VECTORS * LANES,
                     count,
                 };
-                // SAFETY: the lengths asserted above are what the strip reads.
+                // SAFETY: the two slices are what the strip reads.
                 unsafe { simd.multiply_add_strip(&mut total, strip) };
             }
             for (i, total) in total.into_iter().enumerate() {

@@ -19,6 +19,7 @@ pub(crate) use forward::Filter;
 pub(crate) use gradient::weight_gradient;
 
 use crate::direct::Chain;
+use crate::picks::Picks;
 use crate::tensor::Shape;
 
 /// Inputs along a tile's side, and points, of F(4×4, 3×3).
@@ -52,6 +53,9 @@ pub(crate) enum Then<'a> {
     Pool,
     /// What 1×1 convolutions make of each pixel is.
     Chain(&'a Chain<'a>),
+    /// The same, of two pixels of each 2×2 cell: the output has half the height and width, and the second
+    /// pixel's channels after the first one's, both in whole vectors.
+    PickedChain(&'a Chain<'a>, Picks<'a>),
 }
 
 /// Whether F(4×4, 3×3) takes fewer multiplications for images of this shape than the direct sum, which

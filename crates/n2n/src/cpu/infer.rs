@@ -3,24 +3,58 @@
 //! full size of the image, run in bands; a transposed convolution is merged with the convolution after
 //! it; poolings are taken on the way; the 1×1 layers at the end run as one chain.
 
-use n2n_kernels::Epilogue;
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv;
 use n2n_kernels::pool;
 use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::upconv;
+use n2n_kernels::{Epilogue, Picks};
 
-use super::{CpuNetwork, epilogue};
+use super::{CpuNetwork, epilogue, shape};
 use crate::batch::Batch;
+use crate::neighbors::{Neighbors, PAIRS};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 /// Pixels, before the upsampling, from which merging it with the next layer pays: its filter is larger
 /// than those of the two, and is read once for every few hundred pixels.
-const MERGED_PIXELS: usize = 1 << 13;
+const MERGED_PIXELS: usize = 1 << 12;
 
 impl CpuNetwork {
     /// Denoises a batch whose size the caller has checked.
     pub(super) fn infer(&mut self, noisy: &Batch) -> Batch {
+        let output = self.infer_tensor(noisy, None);
+        self.download(output)
+    }
+
+    /// The neighbours of the denoised batch, `g1(f(y))` and `g2(f(y))`. They are half of its pixels, and
+    /// where the last layers run in bands only these go through the 1×1 layers.
+    pub(super) fn infer_neighbors(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+    ) -> (Batch, Batch) {
+        let pairs = neighbors.pairs.iter().map(|&pair| {
+            let (first, second) = PAIRS[usize::from(pair)];
+            [first, second]
+        });
+        let pairs: Vec<_> = pairs.collect();
+        let picks = Picks::new(shape(noisy), &pairs);
+        let output = self.infer_tensor(noisy, Some(picks));
+        if output.shape().h == noisy.h {
+            return neighbors.sub_sample(&self.download(output));
+        }
+        let both = self.download(output);
+        let half = |begin: usize| {
+            let pixels = both.data.chunks_exact(both.c);
+            let values = pixels.flat_map(|pixel| &pixel[begin..][..noisy.c]).copied();
+            Batch::new(both.n, both.h, both.w, noisy.c, values.collect())
+        };
+        (half(0), half(both.c / 2))
+    }
+
+    /// The network's output; with picks, which the last rows alone heed, and only in bands, that of the
+    /// pixels picked.
+    fn infer_tensor(&mut self, noisy: &Batch, picks: Option<Picks>) -> Tensor {
         let image = self.upload(noisy);
         let mut pools = vec![];
         let mut current = None;
@@ -35,7 +69,7 @@ impl CpuNetwork {
             } else {
                 None
             };
-            let output = self.run_rows(i, together, main, skip.as_ref(), &image);
+            let output = self.run_rows(i, together, main, skip.as_ref(), &image, picks);
             // A pooling's output is kept for the decoder if the decoder reads it.
             match current.replace(output) {
                 Some(used) if i > 0 && self.layers[i - 1].pool && self.is_skipped_to(i - 1) => {
@@ -49,12 +83,8 @@ impl CpuNetwork {
             }
             i += together;
         }
-        let output = current.expect("the network has layers");
-        let mut denoised = Batch::zeros(noisy.n, noisy.h, noisy.w, noisy.c);
-        output.copy_to(&mut denoised.data);
-        self.arena.give(output);
         self.arena.give(image);
-        denoised
+        current.expect("the network has layers")
     }
 
     /// How many rows from row `i` on, whose input has this shape, are computed together.
@@ -101,6 +131,7 @@ impl CpuNetwork {
         input: &Tensor,
         skip: Option<&Tensor>,
         image: &Tensor,
+        picks: Option<Picks>,
     ) -> Tensor {
         let layers = self.layers;
         match &layers[i..i + count] {
@@ -111,7 +142,9 @@ impl CpuNetwork {
                 };
                 self.run_layer(i, &inputs, layer.pool)
             }
-            [up, ..] if up.kind == Kind::Up2x2 => self.run_merged(i, count, input, skip, image),
+            [up, ..] if up.kind == Kind::Up2x2 => {
+                self.run_merged(i, count, input, skip, image, picks)
+            }
             [first, second] if first.kind == Kind::Conv3x3 => {
                 let mut output = self.arena.take(Shape {
                     c: second.outputs,
@@ -151,6 +184,7 @@ impl CpuNetwork {
         input: &Tensor,
         skip: Option<&Tensor>,
         image: &Tensor,
+        picks: Option<Picks>,
     ) -> Tensor {
         let layers = self.layers;
         let first = &layers[i + 1];
@@ -160,9 +194,17 @@ impl CpuNetwork {
             ..input.shape()
         });
         upconv::side(image, &mut side);
-        let mut output = self.arena.take(Shape {
+        let full = Shape {
             c: layers[i + count - 1].outputs,
             ..doubled(input.shape())
+        };
+        let picks = picks.filter(|_| count > 2);
+        let mut output = self.arena.take(match picks {
+            None => full,
+            Some(_) => Shape {
+                c: 2 * full.pixel_stride(),
+                ..pool::pooled(full)
+            },
         });
         let conv = |i| self.packed.conv(&self.parameters, i);
         let merged = self.packed.merged(&self.parameters, i);
@@ -175,7 +217,10 @@ impl CpuNetwork {
                 self.level,
                 (First::UpConv(&merged.upconv, input, &side), epilogue(first)),
                 (conv(i + 2), epilogue(second)),
-                Then::Chain(&chain),
+                match picks {
+                    None => Then::Chain(&chain),
+                    Some(picks) => Then::PickedChain(&chain, picks),
+                },
                 &mut output,
                 &mut self.arena,
             );

@@ -2,8 +2,7 @@
 //! tape), the gradients from the last row to the first, one Adam update.
 
 use n2n_kernels::Epilogue;
-use n2n_kernels::adam::Adam;
-use n2n_kernels::conv::{self, Conv};
+use n2n_kernels::conv::{self, Conv, Pointwise, Size};
 use n2n_kernels::pool;
 use n2n_kernels::tensor::Tensor;
 use n2n_kernels::upsample::{self, InputGradient};
@@ -13,7 +12,7 @@ use super::{CpuNetwork, Learning};
 use crate::batch::Batch;
 use crate::neighbors::Neighbors;
 use crate::network::{LossFactors, Losses};
-use crate::unet::{Kind, LEAKY_SLOPE, Skip};
+use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 /// What a forward pass leaves for the gradients.
 struct Tape {
@@ -38,30 +37,38 @@ impl CpuNetwork {
             // Nothing of the second forward pass would be left in the loss.
             (target.clone(), target.clone())
         } else {
-            let expected = self.infer(noisy);
-            neighbors.sub_sample(&expected)
+            self.infer_neighbors(noisy, neighbors)
         };
 
-        let tape = self.forward(&input);
-        let output = tape.outputs.last().expect("the network has layers");
-        let mut denoised = Batch::zeros(input.n, input.h, input.w, input.c);
-        output.copy_to(&mut denoised.data);
-
+        let mut tape = self.forward(&input);
+        let mut gradients = match &mut self.learning {
+            Some(learning) => std::mem::take(&mut learning.gradients),
+            None => vec![0.0; self.parameters.len()],
+        };
+        let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
         // diff = f(g1(y)) − g2(y) and exp_diff = g1(f(y)) − g2(f(y)), pixel by pixel.
-        let count = denoised.data.len() as f64;
-        let (mut reconstruction, mut regulariser) = (0.0, 0.0);
-        let mut gradient = denoised;
-        let expected = expected1.data.iter().zip(&expected2.data);
-        for ((value, &target), (&first, &second)) in
-            gradient.data.iter_mut().zip(&target.data).zip(expected)
-        {
-            let diff = f64::from(*value) - f64::from(target);
-            let gap = diff - (f64::from(first) - f64::from(second));
-            reconstruction += diff * diff;
-            regulariser += gap * gap;
-            let slope = factors.lambda1 * diff + factors.lambda2 * factors.lambda * gap;
-            *value = (2.0 * slope / count) as f32;
-        }
+        let count = input.data.len() as f64;
+        let c = input.c;
+        let [reconstruction, regulariser] =
+            self.learn_head(&mut pixels, &mut gradients, |n, y, x, outputs| {
+                let begin = ((n * input.h + y) * input.w + x) * c;
+                let (mut reconstruction, mut regulariser) = (0.0, 0.0);
+                let stride = c.next_multiple_of(8);
+                for (i, pixel) in outputs.chunks_exact_mut(stride).enumerate() {
+                    let at = begin + i * c;
+                    for (k, value) in pixel[..c].iter_mut().enumerate() {
+                        let exp_diff =
+                            f64::from(expected1.data[at + k]) - f64::from(expected2.data[at + k]);
+                        let diff = f64::from(*value) - f64::from(target.data[at + k]);
+                        let gap = diff - exp_diff;
+                        reconstruction += diff * diff;
+                        regulariser += gap * gap;
+                        let slope = factors.lambda1 * diff + factors.lambda2 * factors.lambda * gap;
+                        *value = (2.0 * slope / count) as f32;
+                    }
+                }
+                [reconstruction, regulariser]
+            });
         let loss1 = reconstruction / count;
         let loss2 = factors.lambda * (regulariser / count);
         let loss_full = factors.lambda1 * loss1 + factors.lambda2 * loss2;
@@ -72,23 +79,73 @@ impl CpuNetwork {
         };
 
         if loss_full.is_finite() {
-            let gradient = self.upload(&gradient);
-            if self.backward(tape, gradient) {
-                self.update(learning_rate);
+            self.backward(tape, pixels, &mut gradients);
+            // Their squares too, which the optimiser sums in f32.
+            let finite = |gradient: &f32| (gradient * gradient).is_finite();
+            if gradients.iter().all(finite) {
+                self.update(&gradients, learning_rate);
             } else {
                 losses.loss_full = f64::NAN;
             }
         }
+        let parameters = self.parameters.len();
+        self.learning
+            .get_or_insert_with(|| Learning::new(parameters))
+            .gradients = gradients;
         losses
     }
 
+    /// The first of the 1×1 rows at the end, through which output, loss and gradients go together.
+    fn head(&self) -> usize {
+        let rows = self.layers.iter().rev();
+        self.layers.len() - rows.take_while(|row| row.kind == Kind::Conv1x1).count()
+    }
+
+    /// The 1×1 rows at the end, forward and backward: fills the gradients of their parameters, and turns the
+    /// output of the row before them into the gradient of that row's sums.
+    fn learn_head(
+        &self,
+        pixels: &mut Tensor,
+        gradients: &mut [f32],
+        loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
+    ) -> [f64; 2] {
+        let rows = self.head()..self.layers.len();
+        let backward: Vec<Conv> = rows
+            .clone()
+            .map(|i| {
+                let Layer {
+                    inputs, outputs, ..
+                } = self.layers[i];
+                let weight = &self.parameters[layer_range(&self.layers, i).0];
+                Conv::input_gradient(Size::One, outputs, inputs, 0..inputs, weight)
+            })
+            .collect();
+        let layers: Vec<_> = rows
+            .clone()
+            .zip(&backward)
+            .map(|(i, backward)| Pointwise {
+                forward: self.packed.conv(&self.parameters, i),
+                backward,
+                slope: self.layers[i].activation.then_some(LEAKY_SLOPE),
+            })
+            .collect();
+        let (of_rows, sums) = conv::learn_chain(self.level, &layers, pixels, LEAKY_SLOPE, loss);
+        for (i, row) in rows.zip(of_rows) {
+            let (weight, bias) = layer_range(&self.layers, i);
+            gradients[weight].copy_from_slice(&row.weight);
+            gradients[bias].copy_from_slice(&row.bias);
+        }
+        sums
+    }
+
+    /// The rows before [`Self::head`].
     fn forward(&mut self, input: &Batch) -> Tape {
         let mut tape = Tape {
             image: self.upload(input),
             outputs: vec![],
             pools: vec![],
         };
-        for i in 0..self.layers.len() {
+        for i in 0..self.head() {
             let output = self.run_layer(i, &self.inputs(&tape, i), false);
             if self.layers[i].pool {
                 let mut pooled = self.arena.take(pool::pooled(output.shape()));
@@ -119,18 +176,13 @@ impl CpuNetwork {
         self.layers[..i].iter().filter(|layer| layer.pool).count()
     }
 
-    /// Fills the gradients of all parameters from that of the network's output; tells whether all
-    /// are finite, and their squares too, which the optimiser sums in f32.
-    fn backward(&mut self, tape: Tape, output_gradient: Tensor) -> bool {
-        let mut gradients = match &mut self.learning {
-            Some(learning) => std::mem::take(&mut learning.gradients),
-            None => vec![0.0; self.parameters.len()],
-        };
+    /// Fills the gradients of the rows before [`Self::head`] from that of the last one's sums.
+    fn backward(&mut self, tape: Tape, last: Tensor, gradients: &mut [f32]) {
         // Gradients of the poolings' outputs, from the decoder rows that read them.
         let mut skipped: Vec<Option<Tensor>> = tape.pools.iter().map(|_| None).collect();
         // The gradient of the row's output before its activation.
-        let mut gradient = output_gradient;
-        for i in (0..self.layers.len()).rev() {
+        let mut gradient = last;
+        for i in (0..self.head()).rev() {
             let layer = self.layers[i];
             let inputs = self.inputs(&tape, i);
             let channels = input_channels(&self.unet, &layer);
@@ -198,28 +250,17 @@ impl CpuNetwork {
         for tensor in outputs.into_iter().chain(pools).chain([image]) {
             self.arena.give(tensor);
         }
-        let finite = gradients
-            .iter()
-            .all(|gradient| (gradient * gradient).is_finite());
-        let parameters = self.parameters.len();
-        self.learning
-            .get_or_insert_with(|| Learning {
-                adam: Adam::new(parameters),
-                gradients: vec![],
-            })
-            .gradients = gradients;
-        finite
     }
 
-    /// One Adam update from the gradients of [`Self::backward`].
-    fn update(&mut self, learning_rate: f64) {
-        let learning = self.learning.as_mut().expect("gradients before the update");
-        learning.adam.step(
-            self.level,
-            &mut self.parameters,
-            &learning.gradients,
-            learning_rate,
-        );
+    /// One Adam update.
+    fn update(&mut self, gradients: &[f32], learning_rate: f64) {
+        let parameters = self.parameters.len();
+        let learning = self
+            .learning
+            .get_or_insert_with(|| Learning::new(parameters));
+        learning
+            .adam
+            .step(self.level, &mut self.parameters, gradients, learning_rate);
         self.forget_packed();
     }
 }

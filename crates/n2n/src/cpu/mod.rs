@@ -52,6 +52,16 @@ struct Learning {
     gradients: Vec<f32>,
 }
 
+impl Learning {
+    /// Nothing learned yet.
+    fn new(parameters: usize) -> Self {
+        Self {
+            adam: Adam::new(parameters),
+            gradients: vec![0.0; parameters],
+        }
+    }
+}
+
 impl CpuNetwork {
     /// A network with the reference's initial weights: Kaiming normal (fan-in, a = 0) times
     /// [`INIT_SCALE`], biases zero.
@@ -162,15 +172,18 @@ impl CpuNetwork {
 
     /// The images as the kernels take them.
     fn upload(&mut self, batch: &Batch) -> Tensor {
-        let shape = Shape {
-            n: batch.n,
-            h: batch.h,
-            w: batch.w,
-            c: batch.c,
-        };
-        let mut tensor = self.arena.take(shape);
+        let mut tensor = self.arena.take(shape(batch));
         tensor.fill_from(&batch.data);
         tensor
+    }
+
+    /// The images as they came, from a tensor that is not needed any more.
+    fn download(&mut self, tensor: Tensor) -> Batch {
+        let Shape { n, h, w, c } = tensor.shape();
+        let mut batch = Batch::zeros(n, h, w, c);
+        tensor.copy_to(&mut batch.data);
+        self.arena.give(tensor);
+        batch
     }
 
     /// Runs row `i` on its inputs; with `pooled`, its pooling too.
@@ -200,6 +213,16 @@ impl CpuNetwork {
             conv.run(self.level, inputs, &mut output, epilogue(layer));
         }
         output
+    }
+}
+
+/// The shape of a batch.
+fn shape(batch: &Batch) -> Shape {
+    Shape {
+        n: batch.n,
+        h: batch.h,
+        w: batch.w,
+        c: batch.c,
     }
 }
 
@@ -435,6 +458,21 @@ mod tests {
             network.denoise(&Batch::zeros(1, 32, 32, 1)).unwrap(),
             denoised
         );
+    }
+
+    /// The last layers run in bands at the larger size and not at the smaller one.
+    #[test]
+    fn the_neighbors_of_a_denoised_batch_are_picked_on_the_way() {
+        let mut network = CpuNetwork::initial_scaled(UNet::new(2, 3).unwrap(), 1.0, 1);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for (n, h, w) in [(1, 64, 32), (3, 96, 160)] {
+            let mut noisy = Batch::zeros(n, h, w, 3);
+            noisy.data.fill_with(|| rng.random());
+            let neighbors = Neighbors::draw(&noisy, &mut rng);
+            let whole = network.denoise(&noisy).unwrap();
+            let picked = network.infer_neighbors(&noisy, &neighbors);
+            assert_eq!(picked, neighbors.sub_sample(&whole));
+        }
     }
 
     /// A regulariser whose factor λ2 is 0 leaves the same gradients as one with Λ = 0; the first is

@@ -1,0 +1,263 @@
+//! 1×1 convolutions at the end of a network that learns: output, loss and gradients some pixels at a time,
+//! so that nothing of it but the sums of the gradients leaves the cache. One after the other, these layers
+//! would read and write tensors of the image's size twelve times.
+
+use rayon::prelude::*;
+
+use super::TapConv;
+use super::gradient::OuterProducts;
+use crate::Level;
+use crate::arch::{Kernel, LANES, Simd, vector, vector_mut};
+use crate::epilogue::Epilogue;
+use crate::tensor::Tensor;
+
+/// Pixels that go through the layers together: what they are between the layers stays in the second-level
+/// cache beside the sums.
+const PIXELS: usize = 64;
+/// The parts that the rows of a batch are cut into, whatever the number of threads, each with sums of its own.
+const PARTS: usize = 16;
+
+/// A 1×1 layer, packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub forward: &'a TapConv,
+    /// From the gradient of its sums to that of its input.
+    pub backward: &'a TapConv,
+    /// The slope of the `LeakyReLU` after it, if there is one.
+    pub slope: Option<f32>,
+}
+
+impl Layer<'_> {
+    fn sizes(&self) -> (usize, usize) {
+        self.forward.as_pointwise().expect("a 1×1 convolution")
+    }
+
+    fn width(&self) -> usize {
+        self.forward.padded_outputs()
+    }
+
+    fn epilogue(&self) -> Epilogue<'static> {
+        self.slope.map_or(Epilogue::Store, Epilogue::LeakyRelu)
+    }
+}
+
+/// The gradients of a layer's parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradients {
+    /// Of the weight, `[out, in]`.
+    pub weight: Vec<f32>,
+    /// Of the bias, `[out]`.
+    pub bias: Vec<f32>,
+}
+
+/// The sums of a part of the rows.
+struct Part {
+    /// For each layer as [`OuterProducts`] lays them out.
+    weights: Vec<Vec<f32>>,
+    biases: Vec<Vec<f64>>,
+    losses: [f64; 2],
+}
+
+/// Replaces `pixels`, the output of a `LeakyReLU` of slope `before`, by the gradient of what went into it,
+/// and returns the gradients of the layers and the sums of the losses.
+///
+/// `loss` is given image, row, first column and some pixels of the last layer's output, whole vectors each;
+/// it replaces their values by the gradient of the loss and returns what they add to two sums.
+///
+/// # Panics
+/// If the layers do not follow one another.
+pub(crate) fn learn(
+    level: Level,
+    layers: &[Layer],
+    pixels: &mut Tensor,
+    before: f32,
+    loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
+) -> (Vec<Gradients>, [f64; 2]) {
+    let mut channels = pixels.shape().c;
+    for layer in layers {
+        let (inputs, outputs) = layer.sizes();
+        assert_eq!(inputs, channels, "channels of a layer's input");
+        assert_eq!(layer.backward.as_pointwise(), Some((outputs, inputs)));
+        channels = outputs;
+    }
+    let stride = pixels.shape().pixel_stride();
+    let mut rows: Vec<_> = pixels.rows_mut().collect();
+    let share = rows.len().div_ceil(PARTS).max(1);
+    let parts: Vec<Part> = rows
+        .par_chunks_mut(share)
+        .map(|rows| {
+            let mut part = Part {
+                weights: sums(layers, |layer| vec![0.0; layer.sizes().0 * layer.width()]),
+                biases: sums(layers, |layer| vec![0.0; layer.width()]),
+                losses: [0.0; 2],
+            };
+            let mut outputs = sums(layers, |layer| vec![0.0; PIXELS * layer.width()]);
+            // Of each layer's output, after that of the first one's input.
+            let mut gradients = vec![vec![0.0; PIXELS * stride]];
+            gradients.extend(outputs.iter().cloned());
+            for (n, y, row) in rows {
+                for (i, pixels) in row.chunks_mut(PIXELS * stride).enumerate() {
+                    let losses = part.learn(
+                        level,
+                        layers,
+                        (pixels, stride, before),
+                        (&mut outputs, &mut gradients),
+                        |outputs| loss(*n, *y, i * PIXELS, outputs),
+                    );
+                    part.losses[0] += losses[0];
+                    part.losses[1] += losses[1];
+                }
+            }
+            part
+        })
+        .collect();
+    let gradients = layers.iter().enumerate().map(|(i, layer)| {
+        let (inputs, outputs) = layer.sizes();
+        let panel = level.widest() * LANES;
+        let mut gradients = Gradients {
+            weight: vec![0.0; inputs * outputs],
+            bias: vec![0.0; outputs],
+        };
+        for o in 0..outputs {
+            let first = o / panel * panel;
+            let width = panel.min(layer.width() - first);
+            for c in 0..inputs {
+                let at = first * inputs + c * width + o - first;
+                let sum = parts.iter().map(|part| part.weights[i][at]).sum();
+                gradients.weight[o * inputs + c] = sum;
+            }
+            gradients.bias[o] = parts.iter().map(|part| part.biases[i][o]).sum::<f64>() as f32;
+        }
+        gradients
+    });
+    let sum = |k: usize| parts.iter().map(|part| part.losses[k]).sum();
+    (gradients.collect(), [sum(0), sum(1)])
+}
+
+fn sums<T>(layers: &[Layer], make: impl Fn(&Layer) -> T) -> Vec<T> {
+    layers.iter().map(make).collect()
+}
+
+impl Part {
+    /// Takes some pixels through the layers and back.
+    fn learn(
+        &mut self,
+        level: Level,
+        layers: &[Layer],
+        (pixels, stride, before): (&mut [f32], usize, f32),
+        (outputs, gradients): (&mut [Vec<f32>], &mut [Vec<f32>]),
+        loss: impl Fn(&mut [f32]) -> [f64; 2],
+    ) -> [f64; 2] {
+        let count = pixels.len() / stride;
+        for (i, layer) in layers.iter().enumerate() {
+            let (above, here) = outputs.split_at_mut(i);
+            let (from, stride) = match above.last() {
+                None => (&*pixels, stride),
+                Some(above) => (above.as_slice(), layers[i - 1].width()),
+            };
+            let (to, after) = (&mut here[0], layer.epilogue());
+            layer
+                .forward
+                .run_pixels(level, from, stride, count, to, after);
+        }
+        let (last, above) = layers.split_last().expect("a layer");
+        let size = count * last.width();
+        let gradient = &mut gradients[layers.len()][..size];
+        gradient.copy_from_slice(&outputs[above.len()][..size]);
+        let losses = loss(gradient);
+        let mut after = last.slope;
+        for (i, layer) in layers.iter().enumerate().rev() {
+            let width = layer.width();
+            let (above, here) = gradients.split_at_mut(i + 1);
+            let dy = &mut here[0][..count * width];
+            if let Some(slope) = after {
+                level.run(Slope {
+                    gradient: dy,
+                    of: &outputs[i],
+                    slope,
+                });
+            }
+            let (x, x_stride) = match i.checked_sub(1) {
+                None => (&*pixels, stride),
+                Some(i) => (outputs[i].as_slice(), layers[i].width()),
+            };
+            level.run(OuterProducts {
+                x,
+                x_stride,
+                channels: layer.sizes().0,
+                dy,
+                vectors: width / LANES,
+                count,
+                sums: &mut self.weights[i],
+            });
+            level.run(Sum {
+                pixels: dy,
+                to: &mut self.biases[i],
+            });
+            let to = &mut above[i];
+            layer
+                .backward
+                .run_pixels(level, dy, width, count, to, Epilogue::Store);
+            after = i.checked_sub(1).and_then(|i| layers[i].slope);
+        }
+        let gradient = &mut gradients[0][..pixels.len()];
+        level.run(Slope {
+            gradient,
+            of: pixels,
+            slope: before,
+        });
+        pixels.copy_from_slice(gradient);
+        losses
+    }
+}
+
+/// Multiplies a gradient by the slope of the `LeakyReLU` whose output was `of`.
+struct Slope<'a> {
+    gradient: &'a mut [f32],
+    of: &'a [f32],
+    slope: f32,
+}
+
+impl Kernel for Slope<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let slope = simd.splat(self.slope);
+        for at in (0..self.gradient.len()).step_by(LANES) {
+            let of = simd.load(vector(self.of, at));
+            let to = vector_mut(self.gradient, at);
+            let gradient = simd.load(to);
+            simd.store(
+                simd.where_positive(of, gradient, simd.mul(gradient, slope)),
+                to,
+            );
+        }
+    }
+}
+
+/// Adds some pixels to sums: together in f32, then to the others in f64.
+struct Sum<'a> {
+    pixels: &'a [f32],
+    to: &'a mut [f64],
+}
+
+impl Kernel for Sum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let width = self.to.len();
+        for (i, to) in self.to.chunks_exact_mut(LANES).enumerate() {
+            let mut sum = simd.splat(0.0);
+            for pixel in self.pixels.chunks_exact(width) {
+                sum = simd.add(sum, simd.load(vector(pixel, i * LANES)));
+            }
+            let mut lanes = [0.0; LANES];
+            simd.store(sum, &mut lanes);
+            for lane in 0..LANES {
+                to[lane] += f64::from(lanes[lane]);
+            }
+        }
+    }
+}
