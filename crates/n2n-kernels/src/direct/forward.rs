@@ -164,6 +164,9 @@ impl TapConv {
         let pixel = out.pixel_stride();
         let first = output.first;
         assert!(rows.start >= first, "rows of the output");
+        let narrow = self
+            .is_narrow()
+            .then(|| Narrow::new(inputs[0], self.channels[0], rows.clone()));
         let rows = rows.start - first..rows.end - first;
         output
             .tensor
@@ -173,23 +176,14 @@ impl TapConv {
                 if out_y % place.stride != place.dy {
                     return;
                 }
-                let y = (out_y / place.stride * self.in_stride) as isize;
-                let sources = inputs.iter().zip(&self.channels).map(|(input, &channels)| {
-                    let mut taps = [0; MAX_TAPS];
-                    for (to, (dy, dx)) in taps.iter_mut().zip(&self.taps) {
-                        *to = input.offset(n, y + dy, *dx);
-                    }
-                    let stride = self.in_stride * input.shape().pixel_stride();
-                    Source {
-                        floats: input.as_slice(),
-                        taps,
-                        stride,
-                        channels,
-                    }
-                });
+                let sources = match &narrow {
+                    Some(narrow) => vec![narrow.source(n, out_y)],
+                    None => self.sources(inputs, n, out_y / place.stride),
+                };
                 level.run(Row {
                     conv: self,
-                    sources: &sources.collect::<Vec<_>>(),
+                    taps: if narrow.is_some() { 3 } else { self.taps.len() },
+                    sources: &sources,
                     count: grid.1,
                     epilogue,
                     begin: held.offset(n, held_y as isize, 0) + place.dx * pixel,
@@ -201,6 +195,31 @@ impl TapConv {
 }
 
 impl TapConv {
+    /// The inputs as row `y` of the convolution's grid reads them.
+    fn sources<'a>(&self, inputs: &[&'a Tensor], n: usize, y: usize) -> Vec<Source<'a>> {
+        let y = (y * self.in_stride) as isize;
+        let sources = inputs.iter().zip(&self.channels).map(|(input, &channels)| {
+            let mut taps = [0; MAX_TAPS];
+            for (to, (dy, dx)) in taps.iter_mut().zip(&self.taps) {
+                *to = input.offset(n, y + dy, *dx);
+            }
+            let stride = self.in_stride * input.shape().pixel_stride();
+            Source {
+                floats: input.as_slice(),
+                taps,
+                stride,
+                channels,
+            }
+        });
+        sources.collect()
+    }
+
+    /// Whether this is a 3×3 convolution of so few channels that [`Narrow`] pays.
+    fn is_narrow(&self) -> bool {
+        let square = (-1..=1).flat_map(|y| (-1..=1).map(move |x| (y, x)));
+        matches!(self.channels[..], [1..=MAX_NARROW]) && self.taps.iter().copied().eq(square)
+    }
+
     /// Channels of an output pixel, up to whole vectors.
     pub fn padded_outputs(&self) -> usize {
         self.bias.len()
@@ -238,6 +257,7 @@ impl TapConv {
         let step = self.bias.len();
         level.run(Row {
             conv: self,
+            taps: self.taps.len(),
             sources: &[source],
             count,
             epilogue,
@@ -248,9 +268,65 @@ impl TapConv {
     }
 }
 
+/// The most channels of an image that is copied before a 3×3 convolution.
+const MAX_NARROW: usize = 4;
+
+/// Rows of an image of few channels, border included, without padding between pixels: there the three taps
+/// of a row are one, of three times the channels. A strip is too short to be worth its start otherwise.
+struct Narrow {
+    floats: Vec<f32>,
+    channels: usize,
+    /// Floats of a row.
+    row: usize,
+    /// The first row of each image that is here, and their number.
+    first: isize,
+    rows: usize,
+}
+
+impl Narrow {
+    /// What is read for some rows of the output.
+    fn new(input: &Tensor, channels: usize, rows: Range<usize>) -> Self {
+        let Shape { n, w, .. } = input.shape();
+        let (row, pixel) = ((w + 2) * channels, input.shape().pixel_stride());
+        let (first, rows) = (rows.start as isize - 1, rows.len() + 2);
+        let mut floats = vec![0.0; n * rows * row];
+        floats.par_chunks_mut(row).enumerate().for_each(|(i, to)| {
+            let begin = input.offset(i / rows, first + (i % rows) as isize, -1);
+            let from = input.as_slice()[begin..].chunks(pixel);
+            for (to, from) in to.chunks_exact_mut(channels).zip(from) {
+                to.copy_from_slice(&from[..channels]);
+            }
+        });
+        Self {
+            floats,
+            channels,
+            row,
+            first,
+            rows,
+        }
+    }
+
+    /// The image as row `y` of the output reads it: in three taps.
+    fn source(&self, n: usize, y: usize) -> Source<'_> {
+        let mut taps = [0; MAX_TAPS];
+        for (i, to) in taps.iter_mut().enumerate().take(3) {
+            let above = (y as isize - 1 - self.first) as usize;
+            *to = (n * self.rows + above + i) * self.row;
+        }
+        Source {
+            floats: &self.floats,
+            taps,
+            stride: self.channels,
+            channels: 3 * self.channels,
+        }
+    }
+}
+
 /// Pixels of a convolution's output, side by side on its grid.
 struct Row<'a> {
     conv: &'a TapConv,
+    /// Taps of the sources.
+    taps: usize,
     sources: &'a [Source<'a>],
     count: usize,
     epilogue: Epilogue<'a>,
@@ -280,7 +356,7 @@ impl Kernel for Row<'_> {
         for source in self.sources {
             // The last value any tile of this row reads: the last tap that counts, at the last
             // pixel, at the last channel. `tile` relies on it.
-            let taps = source.taps.iter().take(conv.taps.len());
+            let taps = source.taps.iter().take(self.taps);
             let last = taps.max().expect("at least one tap")
                 + (self.count - 1) * source.stride
                 + source.channels;
@@ -302,7 +378,7 @@ impl Kernel for Row<'_> {
 impl Row<'_> {
     #[inline(always)]
     fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, panel: Panel) {
-        let (conv, sources) = (self.conv, self.sources);
+        let (conv, taps, sources) = (self.conv, self.taps, self.sources);
         let values = conv.taps.len() * conv.channels.iter().sum::<usize>() * VECTORS * LANES;
         let weights = &conv.weights[panel.weights..][..values];
         let bias = &conv.bias[panel.begin..][..VECTORS * LANES];
@@ -311,9 +387,8 @@ impl Row<'_> {
             // Four sums would wait for one another.
             while x + TALL <= self.count {
                 // SAFETY: `run` checked the sources up to the last pixel, and x + TALL <= count.
-                let sums = unsafe {
-                    tile::<S, TALL, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias)
-                };
+                let sums =
+                    unsafe { tile::<S, TALL, VECTORS>(simd, sources, taps, x, weights, bias) };
                 self.store(simd, x, panel.begin, sums);
                 x += TALL;
             }
@@ -321,25 +396,20 @@ impl Row<'_> {
         if S::ROWS == 8 && VECTORS == 6 {
             while x + 8 <= self.count {
                 // SAFETY: `run` checked the sources up to the last pixel, and x + 8 <= count.
-                let sums = unsafe {
-                    tile::<S, 8, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias)
-                };
+                let sums = unsafe { tile::<S, 8, VECTORS>(simd, sources, taps, x, weights, bias) };
                 self.store(simd, x, panel.begin, sums);
                 x += 8;
             }
         }
         while x + TILE <= self.count {
             // SAFETY: `run` checked the sources up to the last pixel, and x + TILE <= count.
-            let sums = unsafe {
-                tile::<S, TILE, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias)
-            };
+            let sums = unsafe { tile::<S, TILE, VECTORS>(simd, sources, taps, x, weights, bias) };
             self.store(simd, x, panel.begin, sums);
             x += TILE;
         }
         while x < self.count {
             // SAFETY: `run` checked the sources up to the last pixel, and x < count.
-            let sums =
-                unsafe { tile::<S, 1, VECTORS>(simd, sources, conv.taps.len(), x, weights, bias) };
+            let sums = unsafe { tile::<S, 1, VECTORS>(simd, sources, taps, x, weights, bias) };
             self.store(simd, x, panel.begin, sums);
             x += 1;
         }
