@@ -734,139 +734,150 @@ fn layers_in_bands_are_the_layers_whole() {
     });
 }
 
-/// Output, losses and gradients of three 1×1 layers against loops in f64, and the same bits for any number
-/// of threads. Rows are shorter and longer than the pixels that are taken together, and batches have more
-/// and fewer rows than there are parts.
+/// Three 1×1 layers that learn, the first two with a `LeakyReLU`, from the output of another.
+struct Learning {
+    size: (usize, usize, usize),
+    input: Vec<f32>,
+    weights: Vec<Vec<f32>>,
+    biases: Vec<Vec<f32>>,
+    target: Vec<f32>,
+}
+
+impl Learning {
+    const CHANNELS: [usize; 4] = [25, 17, 51, 3];
+    const SLOPES: [Option<f32>; 3] = [Some(0.2), Some(0.2), None];
+
+    fn new((n, h, w): (usize, usize, usize)) -> Self {
+        let count = n * h * w;
+        let mut input = values(count * Self::CHANNELS[0], 1);
+        for value in &mut input {
+            *value = if *value > 0.0 { *value } else { 0.2 * *value };
+        }
+        // Of a size that keeps what lies between the layers of the order of 1, for the bound.
+        let pairs = Self::CHANNELS.windows(2).zip(2..);
+        let weight = |(pair, seed): (&[usize], u64)| {
+            let weight = values(pair[0] * pair[1], seed);
+            weight.iter().map(|w| w / pair[0] as f32).collect()
+        };
+        Self {
+            size: (n, h, w),
+            input,
+            weights: pairs.clone().map(weight).collect(),
+            biases: pairs
+                .map(|(pair, seed)| values(pair[1], seed + 3))
+                .collect(),
+            target: values(count * 3, 9),
+        }
+    }
+
+    /// The gradient of the input, the gradients of each layer's weight and bias, and Σ (y − t)² and Σ y, of
+    /// whose sum these are gradients; by loops in f64.
+    fn definition(&self) -> (Vec<f64>, Vec<[Vec<f64>; 2]>, [f64; 2]) {
+        let (n, h, w) = self.size;
+        let shape = |c| Shape { n, h, w, c };
+        let slope = f64::from(0.2_f32);
+        let mut outputs = vec![wide(&self.input)];
+        for i in 0..3 {
+            let (weight, bias) = (wide(&self.weights[i]), wide(&self.biases[i]));
+            let y = reference::conv(&outputs[i], shape(Self::CHANNELS[i]), &weight, &bias, 1);
+            outputs.push(match Self::SLOPES[i] {
+                Some(_) => reference::leaky_relu(&y, slope),
+                None => y,
+            });
+        }
+        let pairs = || outputs[3].iter().zip(&self.target);
+        let errors: Vec<f64> = pairs().map(|(&y, &t)| y - f64::from(t)).collect();
+        let losses = [
+            errors.iter().map(|error| error * error).sum(),
+            outputs[3].iter().sum(),
+        ];
+        let mut dy: Vec<f64> = errors.iter().map(|error| 2.0 * error + 1.0).collect();
+        let mut gradients = vec![];
+        for i in (0..3).rev() {
+            let (input, weight) = (&outputs[i], wide(&self.weights[i]));
+            let [inputs, outputs] = [Self::CHANNELS[i], Self::CHANNELS[i + 1]];
+            let (dx, dw, db) =
+                reference::conv_gradients(input, shape(inputs), &weight, &dy, outputs, 1);
+            gradients.insert(0, [dw, db]);
+            let sloped = dx.into_iter().zip(input);
+            dy = sloped
+                .map(|(g, &x)| if x > 0.0 { g } else { g * slope })
+                .collect();
+        }
+        (dy, gradients, losses)
+    }
+
+    /// The same by the kernel.
+    fn kernel(&self, level: Level, threads: usize) -> (Vec<f32>, Vec<conv::Gradients>, [f64; 2]) {
+        let (n, h, w) = self.size;
+        let convs = (0..3).map(|i| {
+            let [inputs, outputs] = [Self::CHANNELS[i], Self::CHANNELS[i + 1]];
+            let weight = &self.weights[i];
+            (
+                Conv::forward(Size::One, &[inputs], weight, &self.biases[i]),
+                Conv::input_gradient(Size::One, outputs, inputs, 0..inputs, weight),
+            )
+        });
+        let convs: Vec<_> = convs.collect();
+        let layers = convs.iter().zip(Self::SLOPES);
+        let layers = layers.map(|((forward, backward), slope)| Pointwise {
+            forward,
+            backward,
+            slope,
+        });
+        let layers: Vec<_> = layers.collect();
+        let loss = |n: usize, y: usize, x: usize, outputs: &mut [f32]| {
+            let target = &self.target[((n * h + y) * w + x) * 3..];
+            let mut sums = [0.0; 2];
+            for (pixel, target) in outputs.chunks_exact_mut(8).zip(target.chunks_exact(3)) {
+                for (value, &target) in pixel.iter_mut().zip(target) {
+                    let error = f64::from(*value) - f64::from(target);
+                    sums[0] += error * error;
+                    sums[1] += f64::from(*value);
+                    *value = (2.0 * error + 1.0) as f32;
+                }
+            }
+            sums
+        };
+        let c = Self::CHANNELS[0];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let mut pixels = tensor(Shape { n, h, w, c }, &self.input);
+            let (gradients, losses) = conv::learn_chain(level, &layers, &mut pixels, 0.2, loss);
+            (read(&pixels), gradients, losses)
+        })
+    }
+}
+
+/// Rows are shorter and longer than the pixels that are taken together, and batches have more and fewer rows
+/// than there are parts.
 #[test]
-fn a_chain_that_learns_matches_the_definition() {
-    let slope = 0.2;
+fn a_chain_that_learns_matches_the_definition_on_any_number_of_threads() {
     for level in Level::available() {
-        for (n, h, w) in [(1, 1, 1), (2, 3, 5), (1, 19, 64), (3, 7, 131)] {
-            let count = n * h * w;
-            let channels = [25, 17, 51, 3];
-            let shape = |c| Shape { n, h, w, c };
-            let mut input = values(count * channels[0], 1);
-            for value in &mut input {
-                *value = if *value > 0.0 { *value } else { 0.2 * *value };
-            }
-            // Of a size that keeps values between the layers below 1, for the bound.
-            let weights: Vec<Vec<f32>> = (0..3)
-                .map(|i| {
-                    let weight = values(channels[i] * channels[i + 1], 2 + i as u64);
-                    weight.iter().map(|w| w / channels[i] as f32).collect()
-                })
-                .collect();
-            let biases: Vec<_> = (0..3)
-                .map(|i| values(channels[i + 1], 5 + i as u64))
-                .collect();
-            let target = values(count * 3, 9);
-
-            let slopes = [Some(slope), Some(slope), None];
-            let mut outputs = vec![wide(&input)];
-            for i in 0..3 {
-                let (weight, bias) = (wide(&weights[i]), wide(&biases[i]));
-                let y = reference::conv(&outputs[i], shape(channels[i]), &weight, &bias, 1);
-                outputs.push(match slopes[i] {
-                    Some(slope) => reference::leaky_relu(&y, f64::from(slope as f32)),
-                    None => y,
-                });
-            }
-            // Losses Σ (y − t)² and Σ y; the gradient is that of their sum.
-            let error = |y: f64, t: f32| y - f64::from(t);
-            let pairs = || outputs[3].iter().zip(&target);
-            let want_losses = [
-                pairs().map(|(&y, &t)| error(y, t).powi(2)).sum::<f64>(),
-                outputs[3].iter().sum(),
-            ];
-            let mut dy: Vec<f64> = pairs().map(|(&y, &t)| 2.0 * error(y, t) + 1.0).collect();
-            let mut want = vec![];
-            let sloped = |gradient: Vec<f64>, of: &[f64]| -> Vec<f64> {
-                let pairs = gradient.into_iter().zip(of);
-                pairs
-                    .map(|(g, &of)| {
-                        if of > 0.0 {
-                            g
-                        } else {
-                            g * f64::from(slope as f32)
-                        }
-                    })
-                    .collect()
-            };
-            for i in (0..3).rev() {
-                let weight = wide(&weights[i]);
-                let (dx, dw, db) = reference::conv_gradients(
-                    &outputs[i],
-                    shape(channels[i]),
-                    &weight,
-                    &dy,
-                    channels[i + 1],
-                    1,
-                );
-                want.push((dw, db));
-                dy = sloped(dx, &outputs[i]);
-            }
-            want.reverse();
-
-            let convs: Vec<_> = (0..3)
-                .map(|i| {
-                    let (inputs, outputs) = (channels[i], channels[i + 1]);
-                    let (weight, bias) = (&weights[i], &biases[i]);
-                    let forward = Conv::forward(Size::One, &[inputs], weight, bias);
-                    let of = 0..inputs;
-                    (
-                        forward,
-                        Conv::input_gradient(Size::One, outputs, inputs, of, weight),
-                    )
-                })
-                .collect();
-            let layers: Vec<_> = convs
-                .iter()
-                .zip(slopes)
-                .map(|((forward, backward), slope)| Pointwise {
-                    forward,
-                    backward,
-                    slope,
-                })
-                .collect();
-            let run = |threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                pool.build().unwrap().install(|| {
-                    let mut pixels = tensor(shape(channels[0]), &input);
-                    let loss = |n: usize, y: usize, x: usize, outputs: &mut [f32]| {
-                        let mut sums = [0.0; 2];
-                        for (i, pixel) in outputs.chunks_exact_mut(8).enumerate() {
-                            for (k, value) in pixel[..3].iter_mut().enumerate() {
-                                let t = target[((n * h + y) * w + x + i) * 3 + k];
-                                let error = f64::from(*value) - f64::from(t);
-                                sums[0] += error * error;
-                                sums[1] += f64::from(*value);
-                                *value = (2.0 * error + 1.0) as f32;
-                            }
-                        }
-                        sums
-                    };
-                    let (gradients, losses) =
-                        conv::learn_chain(level, &layers, &mut pixels, slope, loss);
-                    (read(&pixels), gradients, losses)
-                })
-            };
-            let (pixels, gradients, losses) = run(1);
-            let what = |of: &str| format!("{level} {n}x{h}x{w}, {of}");
+        for size in [(1, 1, 1), (2, 3, 5), (1, 19, 64), (3, 7, 131)] {
+            let learning = Learning::new(size);
+            let terms = 4 * size.0 * size.1 * size.2;
+            let (want_dx, want, want_losses) = learning.definition();
+            let got = learning.kernel(level, 1);
+            let (dx, gradients, losses) = &got;
             for (got, want) in losses.iter().zip(want_losses) {
+                let error = (got - want).abs();
                 assert!(
-                    (got - want).abs() <= 1e-5 * (1.0 + count as f64),
-                    "{}",
-                    what("losses")
+                    error <= 1e-6 * terms as f64,
+                    "{level} {size:?}: a loss is off by {error}"
                 );
             }
-            assert_close(&pixels, &dy, channels[2], &what("gradient of the input"));
-            for (i, (got, (dw, db))) in gradients.iter().zip(&want).enumerate() {
-                assert_close(&got.weight, dw, 4 * count, &what(&format!("weight {i}")));
-                assert_close(&got.bias, db, 4 * count, &what(&format!("bias {i}")));
+            let what = |of: &str, i| format!("{level} {size:?}, {of} {i}");
+            assert_close(dx, &want_dx, 51, &what("gradient of the input", 0));
+            for (i, (got, [dw, db])) in gradients.iter().zip(&want).enumerate() {
+                assert_close(&got.weight, dw, terms, &what("weight", i));
+                assert_close(&got.bias, db, terms, &what("bias", i));
             }
             for threads in [2, 3, 7] {
-                let same = run(threads) == (pixels.clone(), gradients.clone(), losses);
-                assert!(same, "{}", what(&format!("{threads} threads")));
+                assert!(
+                    got == learning.kernel(level, threads),
+                    "{level} {size:?} {threads}"
+                );
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::arch::{Kernel, LANES, Simd, Strip};
 use crate::epilogue::Epilogue;
 use crate::tensor::{RowsMut, Shape, Tensor};
 
+use super::narrow::{MAX_NARROW, Narrow};
 use super::{MAX_TAPS, Place, TALL, TILE, within_border};
 
 /// A convolution packed for the register tile.
@@ -164,8 +165,7 @@ impl TapConv {
         let pixel = out.pixel_stride();
         let first = output.first;
         assert!(rows.start >= first, "rows of the output");
-        let narrow = self
-            .is_narrow()
+        let narrow = (place.stride == 1 && self.is_narrow())
             .then(|| Narrow::new(inputs[0], self.channels[0], rows.clone()));
         let rows = rows.start - first..rows.end - first;
         output
@@ -182,7 +182,7 @@ impl TapConv {
                 };
                 level.run(Row {
                     conv: self,
-                    taps: if narrow.is_some() { 3 } else { self.taps.len() },
+                    taps: narrow.as_ref().map_or(self.taps.len(), |_| Narrow::TAPS),
                     sources: &sources,
                     count: grid.1,
                     epilogue,
@@ -217,7 +217,9 @@ impl TapConv {
     /// Whether this is a 3×3 convolution of so few channels that [`Narrow`] pays.
     fn is_narrow(&self) -> bool {
         let square = (-1..=1).flat_map(|y| (-1..=1).map(move |x| (y, x)));
-        matches!(self.channels[..], [1..=MAX_NARROW]) && self.taps.iter().copied().eq(square)
+        self.in_stride == 1
+            && matches!(self.channels[..], [1..=MAX_NARROW])
+            && self.taps.iter().copied().eq(square)
     }
 
     /// Channels of an output pixel, up to whole vectors.
@@ -268,60 +270,6 @@ impl TapConv {
     }
 }
 
-/// The most channels of an image that is copied before a 3×3 convolution.
-const MAX_NARROW: usize = 4;
-
-/// Rows of an image of few channels, border included, without padding between pixels: there the three taps
-/// of a row are one, of three times the channels. A strip is too short to be worth its start otherwise.
-struct Narrow {
-    floats: Vec<f32>,
-    channels: usize,
-    /// Floats of a row.
-    row: usize,
-    /// The first row of each image that is here, and their number.
-    first: isize,
-    rows: usize,
-}
-
-impl Narrow {
-    /// What is read for some rows of the output.
-    fn new(input: &Tensor, channels: usize, rows: Range<usize>) -> Self {
-        let Shape { n, w, .. } = input.shape();
-        let (row, pixel) = ((w + 2) * channels, input.shape().pixel_stride());
-        let (first, rows) = (rows.start as isize - 1, rows.len() + 2);
-        let mut floats = vec![0.0; n * rows * row];
-        floats.par_chunks_mut(row).enumerate().for_each(|(i, to)| {
-            let begin = input.offset(i / rows, first + (i % rows) as isize, -1);
-            let from = input.as_slice()[begin..].chunks(pixel);
-            for (to, from) in to.chunks_exact_mut(channels).zip(from) {
-                to.copy_from_slice(&from[..channels]);
-            }
-        });
-        Self {
-            floats,
-            channels,
-            row,
-            first,
-            rows,
-        }
-    }
-
-    /// The image as row `y` of the output reads it: in three taps.
-    fn source(&self, n: usize, y: usize) -> Source<'_> {
-        let mut taps = [0; MAX_TAPS];
-        for (i, to) in taps.iter_mut().enumerate().take(3) {
-            let above = (y as isize - 1 - self.first) as usize;
-            *to = (n * self.rows + above + i) * self.row;
-        }
-        Source {
-            floats: &self.floats,
-            taps,
-            stride: self.channels,
-            channels: 3 * self.channels,
-        }
-    }
-}
-
 /// Pixels of a convolution's output, side by side on its grid.
 struct Row<'a> {
     conv: &'a TapConv,
@@ -338,13 +286,13 @@ struct Row<'a> {
 }
 
 /// One input tensor as a row of tiles reads it.
-struct Source<'a> {
-    floats: &'a [f32],
+pub(super) struct Source<'a> {
+    pub floats: &'a [f32],
     /// Where each tap of the first pixel begins.
-    taps: [usize; MAX_TAPS],
+    pub taps: [usize; MAX_TAPS],
     /// Floats from one grid pixel to the next.
-    stride: usize,
-    channels: usize,
+    pub stride: usize,
+    pub channels: usize,
 }
 
 impl Kernel for Row<'_> {

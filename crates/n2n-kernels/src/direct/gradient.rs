@@ -230,7 +230,7 @@ impl OuterProducts<'_> {
         // SAFETY: `check` covered `count` pixels of `dy` with VECTORS · LANES values each and of `x` with
         // `channels` values each.
         unsafe {
-            outer_products::<S, VECTORS>(simd, &x, self.channels, &dy, (1, self.count), sums)
+            outer_products::<S, VECTORS>(simd, &x, self.channels, &dy, (1, self.count), sums);
         };
     }
 }

@@ -171,7 +171,7 @@ impl Part {
             let (above, here) = gradients.split_at_mut(i + 1);
             let dy = &mut here[0][..count * width];
             if let Some(slope) = after {
-                level.run(Slope {
+                level.run(LeakyReluGradient {
                     gradient: dy,
                     of: &outputs[i],
                     slope,
@@ -201,7 +201,7 @@ impl Part {
             after = i.checked_sub(1).and_then(|i| layers[i].slope);
         }
         let gradient = &mut gradients[0][..pixels.len()];
-        level.run(Slope {
+        level.run(LeakyReluGradient {
             gradient,
             of: pixels,
             slope: before,
@@ -212,13 +212,13 @@ impl Part {
 }
 
 /// Multiplies a gradient by the slope of the `LeakyReLU` whose output was `of`.
-struct Slope<'a> {
+struct LeakyReluGradient<'a> {
     gradient: &'a mut [f32],
     of: &'a [f32],
     slope: f32,
 }
 
-impl Kernel for Slope<'_> {
+impl Kernel for LeakyReluGradient<'_> {
     type Output = ();
 
     #[inline(always)]

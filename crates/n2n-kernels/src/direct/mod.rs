@@ -17,6 +17,7 @@ mod chain;
 mod forward;
 mod gradient;
 pub(crate) mod head;
+mod narrow;
 
 pub(crate) use chain::Chain;
 pub(crate) use forward::TapConv;

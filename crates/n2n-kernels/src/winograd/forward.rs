@@ -3,11 +3,11 @@
 //! their points into the output tensor.
 
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::filter::Filter;
 use super::{DOUBLING, GAP, OUT, Then, Tiles, phases, tile_rows, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector};
@@ -25,10 +25,6 @@ const BLOCK: usize = 8;
 /// Vectors of outputs that go through the products and the output transform together, and of the widest
 /// panel of any level.
 const VECTORS: usize = 6;
-
-/// Rows of a panel's filters that are packed together: enough jobs for many threads.
-const PACKED_ROWS: usize = 8;
-
 /// Cells of 2×2 outputs along a tile's side.
 const CELLS: usize = OUT / 2;
 
@@ -39,114 +35,7 @@ thread_local! {
     static STRIP: RefCell<(Arena, Vec<f32>)> = RefCell::default();
 }
 
-/// A convolution's filter at the points of a form: [`SAME`](super::SAME) or [`DOUBLING`].
-#[derive(Debug)]
-pub(crate) struct Filter<const FORM: usize> {
-    /// Channels read from each input tensor.
-    channels: Vec<usize>,
-    outputs: usize,
-    /// Input channels, each tensor's padded to whole vectors.
-    depth: usize,
-    /// The panels of each phase, as many for each.
-    panels: Vec<Panel>,
-    /// For each panel, `[point][depth][vectors · LANES]`.
-    weights: Memory,
-    /// A value for each output channel, padded with zeros to whole vectors.
-    bias: Vec<f32>,
-}
-
-#[derive(Debug)]
-struct Panel {
-    /// The first output channel.
-    begin: usize,
-    /// Vectors: as many as the level's register tile has, fewer in the last panel.
-    vectors: usize,
-    /// Where its weights begin.
-    weights: usize,
-}
-
 impl<const FORM: usize> Filter<FORM> {
-    const POINTS: usize = FORM * FORM;
-
-    /// Transforms a filter; `weight(input channel, phase, output channel)` gives its taps row by row,
-    /// input channels being counted through all input tensors.
-    pub fn new(
-        level: Level,
-        channels: &[usize],
-        outputs: usize,
-        bias: &[f32],
-        weight: impl Fn(usize, usize, usize) -> [f32; 9] + Sync,
-    ) -> Self {
-        let depth: usize = channels.iter().map(|c| c.next_multiple_of(LANES)).sum();
-        let padded = outputs.next_multiple_of(LANES);
-        let per_output = Self::POINTS * depth;
-        let widest = level.widest();
-        let mut panels = vec![];
-        for phase in 0..phases(FORM) {
-            for begin in (0..padded).step_by(widest * LANES) {
-                panels.push(Panel {
-                    begin,
-                    vectors: ((padded - begin) / LANES).min(widest),
-                    weights: (phase * padded + begin) * per_output,
-                });
-            }
-        }
-        // The channel of each row of the depth; none for padding.
-        let mut rows = Vec::with_capacity(depth);
-        let mut first = 0;
-        for &count in channels {
-            rows.extend((first..first + count).map(Some));
-            rows.resize(rows.len().next_multiple_of(LANES), None);
-            first += count;
-        }
-        let pack = |mut rest: &mut [MaybeUninit<f32>]| {
-            let mut jobs = vec![];
-            for (i, panel) in panels.iter().enumerate() {
-                let width = panel.vectors * LANES;
-                let (mine, after) = rest.split_at_mut(width * per_output);
-                rest = after;
-                // A job has some rows at every point.
-                let mut jobs_of_panel: Vec<_> = rows
-                    .chunks(PACKED_ROWS)
-                    .map(|rows| Pack::<FORM, _> {
-                        rows,
-                        phase: i / (panels.len() / phases(FORM)),
-                        outputs: panel.begin..outputs.min(panel.begin + width),
-                        width,
-                        weight: &weight,
-                        points: Vec::with_capacity(Self::POINTS),
-                    })
-                    .collect();
-                for point in mine.chunks_exact_mut(depth * width) {
-                    let parts = point.chunks_mut(PACKED_ROWS * width);
-                    for (job, part) in jobs_of_panel.iter_mut().zip(parts) {
-                        job.points.push(part);
-                    }
-                }
-                jobs.extend(jobs_of_panel);
-            }
-            jobs.into_par_iter().for_each(|job| level.run(job));
-        };
-        // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's
-        // part, and a job writes all of its own, padding included.
-        let weights = unsafe { Memory::written_by(phases(FORM) * padded * per_output, pack) };
-        let mut padded_bias = vec![0.0; padded];
-        padded_bias[..bias.len()].copy_from_slice(bias);
-        Self {
-            channels: channels.to_vec(),
-            outputs,
-            depth,
-            panels,
-            weights,
-            bias: padded_bias,
-        }
-    }
-
-    /// Output channels.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// Computes rows of tiles of the output from the inputs, whose channels follow one another. With
     /// pooling, the output is half as high and wide as the inputs; with a chain, it has the chain's channels.
     ///
@@ -258,53 +147,6 @@ impl<const FORM: usize> Filter<FORM> {
                 arena.give(strip);
             });
         });
-    }
-}
-
-/// Some rows of a panel's filters, at every point.
-struct Pack<'a, const FORM: usize, W> {
-    /// The input channel of each row; none for padding.
-    rows: &'a [Option<usize>],
-    phase: usize,
-    outputs: Range<usize>,
-    width: usize,
-    weight: &'a W,
-    /// For each point, `[row][width]`.
-    points: Vec<&'a mut [MaybeUninit<f32>]>,
-}
-
-impl<const FORM: usize, W> Kernel for Pack<'_, FORM, W>
-where
-    W: Fn(usize, usize, usize) -> [f32; 9],
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, _: S) {
-        for (row, channel) in self.rows.iter().enumerate() {
-            for begin in (0..self.width).step_by(LANES) {
-                let mut taps: transform::Taps<LANES> = [[0.0; LANES]; 9];
-                if let Some(c) = *channel {
-                    let outputs = self.outputs.clone().skip(begin).take(LANES);
-                    for (i, o) in outputs.enumerate() {
-                        let values = (self.weight)(c, self.phase, o);
-                        for tap in 0..9 {
-                            taps[tap][i] = f64::from(values[tap]);
-                        }
-                    }
-                }
-                let at = row * self.width + begin;
-                for i in 0..FORM {
-                    let values = transform::filter::<FORM, _>(&taps, i);
-                    for (x, values) in values.iter().enumerate() {
-                        let to = &mut self.points[i * FORM + x][at..][..LANES];
-                        for lane in 0..LANES {
-                            to[lane].write(values[lane]);
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -11,11 +11,12 @@
 //! the tile's first pixel. Tiles at the lower and right ends may reach beyond the image: there they
 //! read zeros and store nothing.
 
+mod filter;
 mod forward;
 mod gradient;
 mod transform;
 
-pub(crate) use forward::Filter;
+pub(crate) use filter::Filter;
 pub(crate) use gradient::weight_gradient;
 
 use crate::direct::Chain;
