@@ -1,4 +1,5 @@
-"""Times n2n and other engines on the same network, and writes one table: results.md, results.json.
+"""Times n2n and other engines on the same network, and writes one table for the processor level that n2n ran
+at: results-LEVEL.md, results-LEVEL.json.
 
     run.py [--quick] [--rounds N] [--only TEXT] [--save-dir DIR]
 
@@ -242,6 +243,11 @@ def machine():
     }
 
 
+def level(results):
+    """The processor level of n2n, the last word of its version."""
+    return results["cases"][0]["rows"][0].get("version", "unknown").split()[-1]
+
+
 def markdown(results):
     made = results["machine"]
     lines = [
@@ -318,9 +324,10 @@ def main():
     print(markdown(results))
     if args.save_dir:
         args.save_dir.mkdir(parents=True, exist_ok=True)
+        stem = f"results-{level(results)}"
         text = json.dumps(results, indent=1, ensure_ascii=False)
-        (args.save_dir / "results.json").write_text(text + "\n")
-        (args.save_dir / "results.md").write_text(markdown(results))
+        (args.save_dir / f"{stem}.json").write_text(text + "\n")
+        (args.save_dir / f"{stem}.md").write_text(markdown(results))
 
 
 if __name__ == "__main__":
