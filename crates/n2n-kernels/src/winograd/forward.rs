@@ -199,7 +199,7 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
 
         let (mut row, mut used) = (0, 0);
         for (input, channels) in inputs.iter().zip(&filter.channels) {
-            input_points::<S, FORM>(
+            input_points::<S, FORM, LANES>(
                 simd,
                 *input,
                 tiles,
@@ -209,7 +209,6 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
                 Strides {
                     point: in_point,
                     tile: depth,
-                    vector: LANES,
                 },
             );
             used = row + channels;
@@ -253,21 +252,21 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
     }
 }
 
-/// Where the points of tiles lie: floats from one point, tile and vector of channels to the next.
+/// Where the points of tiles lie: floats from one point and from one tile to the next.
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
     pub point: usize,
     pub tile: usize,
-    pub vector: usize,
 }
 
-/// The points of the tiles' inputs. This input's channels begin at the first float of `to`.
+/// The points of the tiles' inputs. This input's channels begin at the first float of `to`, and their vectors
+/// are `VECTOR` floats apart.
 #[inline(always)]
 #[allow(
     clippy::too_many_arguments,
     reason = "a loop nest cut out of its two callers"
 )]
-pub(super) fn input_points<S: Simd, const IN: usize>(
+pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
     simd: S,
     input: Rows,
     tiles: Tiles,
@@ -303,7 +302,7 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
         };
         assert!(rows[IN - 1] + columns[IN - 1] + padded <= floats.len());
         let begin = i * strides.tile;
-        let last = (IN * IN - 1) * strides.point + (padded / LANES - 1) * strides.vector;
+        let last = (IN * IN - 1) * strides.point + (padded / LANES - 1) * VECTOR;
         assert!(begin + last + LANES <= to.len());
         for c in (0..channels).step_by(LANES) {
             if c % 16 == 0 {
@@ -327,7 +326,7 @@ pub(super) fn input_points<S: Simd, const IN: usize>(
                     lines[y][x] = column[y];
                 }
             }
-            let begin = begin + c / LANES * strides.vector;
+            let begin = begin + c / LANES * VECTOR;
             for (y, line) in lines.into_iter().enumerate() {
                 let line = transform::input::<S, IN>(simd, line);
                 for (x, value) in line.into_iter().enumerate() {

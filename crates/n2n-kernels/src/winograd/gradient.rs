@@ -177,7 +177,7 @@ impl Kernel for Points<'_> {
         for (input, channels) in self.inputs {
             let tiles = self.first..self.first + self.count;
             let to = &mut inputs[row * SHARE..];
-            input_points::<S, IN>(
+            input_points::<S, IN, { SHARE * LANES }>(
                 simd,
                 Rows::from(*input),
                 self.tiles,
@@ -187,7 +187,6 @@ impl Kernel for Points<'_> {
                 Strides {
                     point: point_stride(self.depth),
                     tile: LANES,
-                    vector: SHARE * LANES,
                 },
             );
             row += channels.next_multiple_of(LANES);
