@@ -2,13 +2,13 @@
 //! tape), the gradients from the last row to the first, one Adam update.
 
 use n2n_kernels::Epilogue;
-use n2n_kernels::conv::{self, Conv, Pointwise, Size};
+use n2n_kernels::conv::{self, Conv, Gradients, Pointwise, Size};
 use n2n_kernels::pool;
 use n2n_kernels::tensor::Tensor;
 use n2n_kernels::upsample::{self, InputGradient};
 
 use super::packed::{input_channels, layer_range, size};
-use super::{CpuNetwork, Learning};
+use super::{CpuNetwork, Learning, shape};
 use crate::batch::Batch;
 use crate::neighbors::Neighbors;
 use crate::network::{LossFactors, Losses};
@@ -17,7 +17,8 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 /// What a forward pass leaves for the gradients.
 struct Tape {
     image: Tensor,
-    /// The output of each layer, before pooling.
+    /// The output of each row before [`CpuNetwork::head`], before pooling; that of the last of them is
+    /// taken out, for its gradient.
     outputs: Vec<Tensor>,
     /// The output of each pooling.
     pools: Vec<Tensor>,
@@ -41,19 +42,15 @@ impl CpuNetwork {
         };
 
         let mut tape = self.forward(&input);
-        let mut gradients = match &mut self.learning {
-            Some(learning) => std::mem::take(&mut learning.gradients),
-            None => vec![0.0; self.parameters.len()],
-        };
         let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
         // diff = f(g1(y)) − g2(y) and exp_diff = g1(f(y)) − g2(f(y)), pixel by pixel.
         let count = input.data.len() as f64;
         let c = input.c;
-        let [reconstruction, regulariser] =
-            self.learn_head(&mut pixels, &mut gradients, |n, y, x, outputs| {
+        let stride = shape(&input).pixel_stride();
+        let (of_head, [reconstruction, regulariser]) =
+            self.learn_head(&mut pixels, |n, y, x, outputs| {
                 let begin = ((n * input.h + y) * input.w + x) * c;
                 let (mut reconstruction, mut regulariser) = (0.0, 0.0);
-                let stride = c.next_multiple_of(8);
                 for (i, pixel) in outputs.chunks_exact_mut(stride).enumerate() {
                     let at = begin + i * c;
                     for (k, value) in pixel[..c].iter_mut().enumerate() {
@@ -78,20 +75,28 @@ impl CpuNetwork {
             loss_full,
         };
 
+        let learning = self.learning.take();
+        let mut learning = learning.unwrap_or_else(|| Learning::new(self.parameters.len()));
+        // Otherwise no gradient is written either, so that all are always those of one step.
         if loss_full.is_finite() {
-            self.backward(tape, pixels, &mut gradients);
+            let gradients = &mut learning.gradients;
+            for (i, row) in (self.head()..).zip(of_head) {
+                let (weight, bias) = layer_range(&self.layers, i);
+                gradients[weight].copy_from_slice(&row.weight);
+                gradients[bias].copy_from_slice(&row.bias);
+            }
+            self.backward(tape, pixels, gradients);
             // Their squares too, which the optimiser sums in f32.
             let finite = |gradient: &f32| (gradient * gradient).is_finite();
             if gradients.iter().all(finite) {
-                self.update(&gradients, learning_rate);
+                let (adam, parameters) = (&mut learning.adam, &mut self.parameters);
+                adam.step(self.level, parameters, gradients, learning_rate);
+                self.forget_packed();
             } else {
                 losses.loss_full = f64::NAN;
             }
         }
-        let parameters = self.parameters.len();
-        self.learning
-            .get_or_insert_with(|| Learning::new(parameters))
-            .gradients = gradients;
+        self.learning = Some(learning);
         losses
     }
 
@@ -101,14 +106,13 @@ impl CpuNetwork {
         self.layers.len() - rows.take_while(|row| row.kind == Kind::Conv1x1).count()
     }
 
-    /// The 1×1 rows at the end, forward and backward: fills the gradients of their parameters, and turns the
-    /// output of the row before them into the gradient of that row's sums.
+    /// The 1×1 rows at the end, forward and backward: turns the output of the row before them into the
+    /// gradient of that row's sums, and returns the gradients of each row's parameters and the sums of `loss`.
     fn learn_head(
         &self,
         pixels: &mut Tensor,
-        gradients: &mut [f32],
         loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
-    ) -> [f64; 2] {
+    ) -> (Vec<Gradients>, [f64; 2]) {
         let rows = self.head()..self.layers.len();
         let backward: Vec<Conv> = rows
             .clone()
@@ -121,7 +125,6 @@ impl CpuNetwork {
             })
             .collect();
         let layers: Vec<_> = rows
-            .clone()
             .zip(&backward)
             .map(|(i, backward)| Pointwise {
                 forward: self.packed.conv(&self.parameters, i),
@@ -129,13 +132,7 @@ impl CpuNetwork {
                 slope: self.layers[i].activation.then_some(LEAKY_SLOPE),
             })
             .collect();
-        let (of_rows, sums) = conv::learn_chain(self.level, &layers, pixels, LEAKY_SLOPE, loss);
-        for (i, row) in rows.zip(of_rows) {
-            let (weight, bias) = layer_range(&self.layers, i);
-            gradients[weight].copy_from_slice(&row.weight);
-            gradients[bias].copy_from_slice(&row.bias);
-        }
-        sums
+        conv::learn_chain(self.level, &layers, pixels, LEAKY_SLOPE, loss)
     }
 
     /// The rows before [`Self::head`].
@@ -250,17 +247,5 @@ impl CpuNetwork {
         for tensor in outputs.into_iter().chain(pools).chain([image]) {
             self.arena.give(tensor);
         }
-    }
-
-    /// One Adam update.
-    fn update(&mut self, gradients: &[f32], learning_rate: f64) {
-        let parameters = self.parameters.len();
-        let learning = self
-            .learning
-            .get_or_insert_with(|| Learning::new(parameters));
-        learning
-            .adam
-            .step(self.level, &mut self.parameters, gradients, learning_rate);
-        self.forget_packed();
     }
 }

@@ -48,7 +48,7 @@ pub struct CpuNetwork {
 /// What training needs beside the weights.
 struct Learning {
     adam: Adam,
-    /// The gradients of the last step, laid out as the parameters.
+    /// The gradients of the last step whose loss was finite, laid out as the parameters.
     gradients: Vec<f32>,
 }
 
@@ -143,7 +143,10 @@ impl CpuNetwork {
         }
     }
 
-    /// The gradients of the last step by tensor name; all zero before the first.
+    /// The gradients of the last step whose loss was finite, by tensor name; all zero before the first.
+    ///
+    /// They need not be finite themselves: then that step has changed nothing else, and they tell where it
+    /// went wrong.
     pub fn gradients(&self) -> Weights {
         let zeros;
         let gradients = if let Some(learning) = &self.learning {
@@ -373,16 +376,26 @@ mod tests {
 
     /// A step on noise that follows from `k`.
     fn step(network: &mut CpuNetwork, k: u64, lambda: f64) -> Losses {
+        let (noisy, neighbors) = drawn(k);
+        let factors = factors(1.0, 1.0, lambda);
+        network.step(&noisy, &neighbors, factors, 1e-3).unwrap()
+    }
+
+    fn factors(lambda1: f64, lambda2: f64, lambda: f64) -> LossFactors {
+        LossFactors {
+            lambda1,
+            lambda2,
+            lambda,
+        }
+    }
+
+    /// Noise and neighbours that follow from `k`.
+    fn drawn(k: u64) -> (Batch, Neighbors) {
         let mut rng = ChaCha8Rng::seed_from_u64(k);
         let mut noisy = Batch::zeros(1, 64, 64, 1);
         noisy.data.fill_with(|| rng.random());
         let neighbors = Neighbors::draw(&noisy, &mut rng);
-        let factors = LossFactors {
-            lambda1: 1.0,
-            lambda2: 1.0,
-            lambda,
-        };
-        network.step(&noisy, &neighbors, factors, 1e-3).unwrap()
+        (noisy, neighbors)
     }
 
     #[test]
@@ -413,6 +426,57 @@ mod tests {
             other.set_state(&untrained).unwrap();
             assert!(other.state() == untrained);
         }
+    }
+
+    #[test]
+    fn a_step_whose_loss_is_not_finite_leaves_no_trace() {
+        let unet = UNet::new(2, 1).unwrap();
+        let [mut network, mut twin] = [1, 1].map(|seed| CpuNetwork::initial(unet, seed));
+        for network in [&mut network, &mut twin] {
+            step(network, 0, 0.5);
+        }
+        let (state, gradients) = (network.state(), network.gradients());
+        let (mut noisy, neighbors) = drawn(1);
+        noisy.data[1000] = f32::NAN;
+        let factors = factors(1.0, 1.0, 0.5);
+        let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
+        assert!(losses.loss_full.is_nan());
+        assert!(network.state() == state);
+        assert!(network.gradients() == gradients);
+
+        for network in [&mut network, &mut twin] {
+            step(network, 2, 0.5);
+        }
+        assert!(network.state() == twin.state());
+        assert!(network.gradients() == twin.gradients());
+        assert!(network.gradients() != gradients);
+    }
+
+    /// The loss fits in f64, and its gradients do not in f32.
+    #[test]
+    fn a_step_whose_gradients_are_not_finite_shows_them_and_changes_nothing_else() {
+        let unet = UNet::new(2, 1).unwrap();
+        let [mut network, mut twin] = [1, 1].map(|seed| CpuNetwork::initial(unet, seed));
+        for network in [&mut network, &mut twin] {
+            step(network, 0, 0.5);
+        }
+        let state = network.state();
+        let (noisy, neighbors) = drawn(1);
+        let factors = factors(1e60, 1.0, 0.5);
+        let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
+        assert!(losses.loss1.is_finite() && losses.loss_full.is_nan());
+        assert!(network.state() == state);
+        let gradients = network.gradients();
+        for name in ["enc_conv0.weight", "nin_c.bias"] {
+            let values = &gradients.tensors[name].data;
+            assert!(values.iter().all(|value| !value.is_finite()), "{name}");
+        }
+
+        for network in [&mut network, &mut twin] {
+            step(network, 2, 0.5);
+        }
+        assert!(network.state() == twin.state());
+        assert!(network.gradients() == twin.gradients());
     }
 
     #[test]
@@ -481,16 +545,9 @@ mod tests {
     fn a_step_without_the_second_forward_is_that_of_a_regulariser_without_weight() {
         let unet = UNet::new(2, 1).unwrap();
         let (mut short, mut long) = (CpuNetwork::initial(unet, 1), CpuNetwork::initial(unet, 1));
-        let mut noisy = Batch::zeros(1, 64, 64, 1);
-        let mut rng = ChaCha8Rng::seed_from_u64(5);
-        noisy.data.fill_with(|| rng.random());
-        let neighbors = Neighbors::draw(&noisy, &mut rng);
+        let (noisy, neighbors) = drawn(5);
         let step = |network: &mut CpuNetwork, lambda2, lambda| {
-            let factors = LossFactors {
-                lambda1: 1.0,
-                lambda2,
-                lambda,
-            };
+            let factors = factors(1.0, lambda2, lambda);
             network.step(&noisy, &neighbors, factors, 1e-3).unwrap()
         };
         let without = step(&mut short, 1.0, 0.0);
