@@ -14,7 +14,8 @@ use crate::tensor::Tensor;
 /// Pixels that go through the layers together: what they are between the layers stays in the second-level
 /// cache beside the sums.
 const PIXELS: usize = 64;
-/// The parts that the rows of a batch are cut into, whatever the number of threads, each with sums of its own.
+/// At most as many parts are the rows of a batch cut into, whatever the number of threads, each with sums of
+/// its own.
 const PARTS: usize = 16;
 
 /// A 1×1 layer, packed.
@@ -81,17 +82,25 @@ pub(crate) fn learn(
         channels = outputs;
     }
     let stride = pixels.shape().pixel_stride();
-    let mut rows: Vec<_> = pixels.rows_mut().collect();
-    let share = rows.len().div_ceil(PARTS).max(1);
-    let parts: Vec<Part> = rows
-        .par_chunks_mut(share)
+    let rows: Vec<_> = pixels.rows_mut().collect();
+    let count = rows.len();
+    let parts = PARTS.min(count);
+    let mut rows = rows.into_iter();
+    let shares: Vec<Vec<_>> = (0..parts)
+        .map(|part| {
+            let share = count * part / parts..count * (part + 1) / parts;
+            rows.by_ref().take(share.len()).collect()
+        })
+        .collect();
+    let parts: Vec<Part> = shares
+        .into_par_iter()
         .map(|rows| {
             let mut part = Part {
-                weights: sums(layers, |layer| vec![0.0; layer.sizes().0 * layer.width()]),
-                biases: sums(layers, |layer| vec![0.0; layer.width()]),
+                weights: of_each(layers, |layer| vec![0.0; layer.sizes().0 * layer.width()]),
+                biases: of_each(layers, |layer| vec![0.0; layer.width()]),
                 losses: [0.0; 2],
             };
-            let mut outputs = sums(layers, |layer| vec![0.0; PIXELS * layer.width()]);
+            let mut outputs = of_each(layers, |layer| vec![0.0; PIXELS * layer.width()]);
             // Of each layer's output, after that of the first one's input.
             let mut gradients = vec![vec![0.0; PIXELS * stride]];
             gradients.extend(outputs.iter().cloned());
@@ -102,7 +111,7 @@ pub(crate) fn learn(
                         layers,
                         (pixels, stride, before),
                         (&mut outputs, &mut gradients),
-                        |outputs| loss(*n, *y, i * PIXELS, outputs),
+                        |outputs| loss(n, y, i * PIXELS, outputs),
                     );
                     part.losses[0] += losses[0];
                     part.losses[1] += losses[1];
@@ -134,7 +143,8 @@ pub(crate) fn learn(
     (gradients.collect(), [sum(0), sum(1)])
 }
 
-fn sums<T>(layers: &[Layer], make: impl Fn(&Layer) -> T) -> Vec<T> {
+/// What `make` makes of each layer.
+fn of_each<T>(layers: &[Layer], make: impl Fn(&Layer) -> T) -> Vec<T> {
     layers.iter().map(make).collect()
 }
 
@@ -165,12 +175,11 @@ impl Part {
         let gradient = &mut gradients[layers.len()][..size];
         gradient.copy_from_slice(&outputs[above.len()][..size]);
         let losses = loss(gradient);
-        let mut after = last.slope;
         for (i, layer) in layers.iter().enumerate().rev() {
             let width = layer.width();
             let (above, here) = gradients.split_at_mut(i + 1);
             let dy = &mut here[0][..count * width];
-            if let Some(slope) = after {
+            if let Some(slope) = layer.slope {
                 level.run(LeakyReluGradient {
                     gradient: dy,
                     of: &outputs[i],
@@ -198,7 +207,6 @@ impl Part {
             layer
                 .backward
                 .run_pixels(level, dy, width, count, to, Epilogue::Store);
-            after = i.checked_sub(1).and_then(|i| layers[i].slope);
         }
         let gradient = &mut gradients[0][..pixels.len()];
         level.run(LeakyReluGradient {
