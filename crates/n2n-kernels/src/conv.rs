@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-pub use crate::direct::head::Gradients;
+pub use crate::direct::head::{Gradients, Position};
 use crate::direct::{self, Chain, Place, TapConv, correlate, head};
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::winograd::{self, SAME, Then};
@@ -129,31 +129,33 @@ impl Conv {
         }
     }
 
+    /// The pair of the layer's channels, as its weight has them one after another, that an input and an output
+    /// channel of this convolution are; and whether their taps are turned by 180°, for the transpose of a
+    /// correlation is the correlation with the kernel turned so.
+    fn pair(&self, c: usize, o: usize) -> (usize, bool) {
+        match &self.gradient_of {
+            None => (o * self.layer_inputs + c, false),
+            Some(of) => (c * self.layer_inputs + of.start + o, true),
+        }
+    }
+
     /// The weight of a tap between an input and an output channel of this convolution.
     fn weight(&self, tap: usize, c: usize, o: usize) -> f32 {
         let area = self.size.area();
-        match &self.gradient_of {
-            None => self.weight[(o * self.layer_inputs + c) * area + tap],
-            // The transpose of a correlation is the correlation with the kernel turned by 180°.
-            Some(of) => self.weight[(c * self.layer_inputs + of.start + o) * area + area - 1 - tap],
-        }
+        let (pair, turned) = self.pair(c, o);
+        let tap = if turned { area - 1 - tap } else { tap };
+        self.weight[pair * area + tap]
     }
 
     /// The nine taps between an input and an output channel of this convolution, if it is 3×3.
     fn taps(&self, c: usize, o: usize) -> [f32; 9] {
-        let of = |pair: usize| {
-            *self.weight[9 * pair..]
-                .first_chunk()
-                .expect("nine taps a pair")
-        };
-        match &self.gradient_of {
-            None => of(o * self.layer_inputs + c),
-            Some(inputs) => {
-                let mut taps: [f32; 9] = of(c * self.layer_inputs + inputs.start + o);
-                taps.reverse();
-                taps
-            }
+        let (pair, turned) = self.pair(c, o);
+        let taps = self.weight[9 * pair..].first_chunk();
+        let mut taps = *taps.expect("nine taps a pair");
+        if turned {
+            taps.reverse();
         }
+        taps
     }
 
     /// Computes `output` from `inputs`, all of one height and width.
@@ -303,31 +305,39 @@ pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, outp
 /// A layer of [`learn_chain`].
 #[derive(Debug, Clone, Copy)]
 pub struct Pointwise<'a> {
-    /// The 1×1 convolution.
+    /// The 1×1 convolution, of one input tensor.
     pub forward: &'a Conv,
-    /// The gradient of all of its input channels.
+    /// The [`Conv::input_gradient`] of the same layer, of all of its input channels.
     pub backward: &'a Conv,
-    /// The slope of the `LeakyReLU` after it, if there is one.
+    /// The slope, above 0, of the `LeakyReLU` after it, if there is one.
     pub slope: Option<f32>,
 }
 
 /// Output, loss and gradients of the 1×1 convolutions at the end of a network, in one go: what lies between
 /// them is never in memory.
 ///
-/// `pixels` is the output of a `LeakyReLU` of slope `before`, above 0; it is replaced by the gradient of what
-/// went into that. `loss` is given the image, row and first column of some pixels side by side, and the last
-/// layer's output for these, each pixel's channels up to a multiple of 8; it replaces the output by the
-/// gradient of the loss, leaving channels beyond the layer's own at zero, and returns what these pixels add
-/// to two sums. Returned are the gradients of each layer's parameters, and those sums.
+/// `pixels` is the output of a `LeakyReLU` of slope `before`, above 0: the signs of an output are then those of
+/// what went in, and that is not kept. `pixels` is replaced by the gradient of what went into that `LeakyReLU`.
+///
+/// `loss` is called for at most 64 pixels side by side, once for every pixel, in no order and from many threads
+/// at once. It is given where the first of them is, and the last layer's output for them (after its
+/// `LeakyReLU`, if it has one), each pixel's channels up to a multiple of 8. It replaces the output by the
+/// gradient of the loss, leaving channels beyond the layer's own at zero, and returns what these pixels add to
+/// two sums.
+///
+/// Returned are the gradients of each layer's parameters, and those sums; all of them are added up in one order,
+/// whatever the number of threads.
 ///
 /// # Panics
-/// If there is no layer, one is not 1×1 with one input tensor, or they do not follow one another.
+/// If there is no layer, one is not 1×1 with one input tensor, a layer's input channels are not the output
+/// channels of the layer before (of `pixels`, for the first), a layer's `backward` does not take its output
+/// channels to its input channels, or a slope is not above 0.
 pub fn learn_chain(
     level: Level,
     layers: &[Pointwise],
     pixels: &mut Tensor,
     before: f32,
-    loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
+    loss: impl Fn(Position, &mut [f32]) -> [f64; 2] + Sync,
 ) -> (Vec<Gradients>, [f64; 2]) {
     let layers = layers.iter().map(|layer| head::Layer {
         forward: layer.forward.direct(level),

@@ -3,7 +3,7 @@
 
 use n2n_kernels::adam::{Adam, BETA1, BETA2, EPSILON};
 use n2n_kernels::bands::{self, First, Then};
-use n2n_kernels::conv::{self, Conv, Pointwise, Size};
+use n2n_kernels::conv::{self, Conv, Pointwise, Position, Size};
 use n2n_kernels::pool;
 use n2n_kernels::reference;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
@@ -734,9 +734,13 @@ fn layers_in_bands_are_the_layers_whole() {
     });
 }
 
-/// Three 1×1 layers that learn, the first two with a `LeakyReLU`, from the output of another.
+/// 1×1 layers that learn, some with a `LeakyReLU`, from the output of another.
 struct Learning {
     size: (usize, usize, usize),
+    /// Of the input, then of each layer's output.
+    channels: Vec<usize>,
+    /// Of each layer.
+    slopes: Vec<Option<f32>>,
     input: Vec<f32>,
     weights: Vec<Vec<f32>>,
     biases: Vec<Vec<f32>>,
@@ -744,30 +748,34 @@ struct Learning {
 }
 
 impl Learning {
-    const CHANNELS: [usize; 4] = [25, 17, 51, 3];
-    const SLOPES: [Option<f32>; 3] = [Some(0.2), Some(0.2), None];
-
-    fn new((n, h, w): (usize, usize, usize)) -> Self {
+    fn new((n, h, w): (usize, usize, usize), channels: &[usize], slopes: &[Option<f32>]) -> Self {
         let count = n * h * w;
-        let mut input = values(count * Self::CHANNELS[0], 1);
+        let mut input = values(count * channels[0], 1);
         for value in &mut input {
             *value = if *value > 0.0 { *value } else { 0.2 * *value };
         }
         // Of a size that keeps what lies between the layers of the order of 1, for the bound.
-        let pairs = Self::CHANNELS.windows(2).zip(2..);
+        let pairs = channels.windows(2).zip(2..);
         let weight = |(pair, seed): (&[usize], u64)| {
             let weight = values(pair[0] * pair[1], seed);
             weight.iter().map(|w| w / pair[0] as f32).collect()
         };
         Self {
             size: (n, h, w),
+            channels: channels.to_vec(),
+            slopes: slopes.to_vec(),
             input,
             weights: pairs.clone().map(weight).collect(),
             biases: pairs
                 .map(|(pair, seed)| values(pair[1], seed + 3))
                 .collect(),
-            target: values(count * 3, 9),
+            target: values(count * channels[slopes.len()], 9),
         }
+    }
+
+    /// Input and output channels of a layer.
+    fn pair(&self, i: usize) -> [usize; 2] {
+        [self.channels[i], self.channels[i + 1]]
     }
 
     /// The gradient of the input, the gradients of each layer's weight and bias, and Σ (y − t)² and Σ y, of
@@ -775,43 +783,51 @@ impl Learning {
     fn definition(&self) -> (Vec<f64>, Vec<[Vec<f64>; 2]>, [f64; 2]) {
         let (n, h, w) = self.size;
         let shape = |c| Shape { n, h, w, c };
-        let slope = f64::from(0.2_f32);
+        let layers = self.slopes.len();
         let mut outputs = vec![wide(&self.input)];
-        for i in 0..3 {
+        for (i, slope) in self.slopes.iter().enumerate() {
             let (weight, bias) = (wide(&self.weights[i]), wide(&self.biases[i]));
-            let y = reference::conv(&outputs[i], shape(Self::CHANNELS[i]), &weight, &bias, 1);
-            outputs.push(match Self::SLOPES[i] {
-                Some(_) => reference::leaky_relu(&y, slope),
+            let y = reference::conv(&outputs[i], shape(self.channels[i]), &weight, &bias, 1);
+            outputs.push(match slope {
+                Some(slope) => reference::leaky_relu(&y, f64::from(*slope)),
                 None => y,
             });
         }
-        let pairs = || outputs[3].iter().zip(&self.target);
+        let last = &outputs[layers];
+        let pairs = || last.iter().zip(&self.target);
         let errors: Vec<f64> = pairs().map(|(&y, &t)| y - f64::from(t)).collect();
         let losses = [
             errors.iter().map(|error| error * error).sum(),
-            outputs[3].iter().sum(),
+            last.iter().sum(),
         ];
         let mut dy: Vec<f64> = errors.iter().map(|error| 2.0 * error + 1.0).collect();
+        // To the gradient of what went into a `LeakyReLU`, by what came out.
+        let sloped = |dy: Vec<f64>, y: &[f64], slope: f32| -> Vec<f64> {
+            let pairs = dy.into_iter().zip(y);
+            pairs
+                .map(|(g, &y)| if y > 0.0 { g } else { g * f64::from(slope) })
+                .collect()
+        };
         let mut gradients = vec![];
-        for i in (0..3).rev() {
+        for i in (0..layers).rev() {
+            if let Some(slope) = self.slopes[i] {
+                dy = sloped(dy, &outputs[i + 1], slope);
+            }
             let (input, weight) = (&outputs[i], wide(&self.weights[i]));
-            let [inputs, outputs] = [Self::CHANNELS[i], Self::CHANNELS[i + 1]];
+            let [inputs, outputs] = self.pair(i);
             let (dx, dw, db) =
                 reference::conv_gradients(input, shape(inputs), &weight, &dy, outputs, 1);
             gradients.insert(0, [dw, db]);
-            let sloped = dx.into_iter().zip(input);
-            dy = sloped
-                .map(|(g, &x)| if x > 0.0 { g } else { g * slope })
-                .collect();
+            dy = dx;
         }
-        (dy, gradients, losses)
+        (sloped(dy, &outputs[0], 0.2), gradients, losses)
     }
 
     /// The same by the kernel.
     fn kernel(&self, level: Level, threads: usize) -> (Vec<f32>, Vec<conv::Gradients>, [f64; 2]) {
         let (n, h, w) = self.size;
-        let convs = (0..3).map(|i| {
-            let [inputs, outputs] = [Self::CHANNELS[i], Self::CHANNELS[i + 1]];
+        let convs = (0..self.slopes.len()).map(|i| {
+            let [inputs, outputs] = self.pair(i);
             let weight = &self.weights[i];
             (
                 Conv::forward(Size::One, &[inputs], weight, &self.biases[i]),
@@ -819,17 +835,19 @@ impl Learning {
             )
         });
         let convs: Vec<_> = convs.collect();
-        let layers = convs.iter().zip(Self::SLOPES);
-        let layers = layers.map(|((forward, backward), slope)| Pointwise {
+        let layers = convs.iter().zip(&self.slopes);
+        let layers = layers.map(|((forward, backward), &slope)| Pointwise {
             forward,
             backward,
             slope,
         });
         let layers: Vec<_> = layers.collect();
-        let loss = |n: usize, y: usize, x: usize, outputs: &mut [f32]| {
-            let target = &self.target[((n * h + y) * w + x) * 3..];
+        let loss = |Position { n, y, x }: Position, outputs: &mut [f32]| {
+            let c = self.channels[self.slopes.len()];
+            let targets = self.target[((n * h + y) * w + x) * c..].chunks_exact(c);
             let mut sums = [0.0; 2];
-            for (pixel, target) in outputs.chunks_exact_mut(8).zip(target.chunks_exact(3)) {
+            let pixels = outputs.chunks_exact_mut(c.next_multiple_of(8));
+            for (pixel, target) in pixels.zip(targets) {
                 for (value, &target) in pixel.iter_mut().zip(target) {
                     let error = f64::from(*value) - f64::from(target);
                     sums[0] += error * error;
@@ -839,7 +857,7 @@ impl Learning {
             }
             sums
         };
-        let c = Self::CHANNELS[0];
+        let c = self.channels[0];
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().unwrap().install(|| {
             let mut pixels = tensor(Shape { n, h, w, c }, &self.input);
@@ -853,26 +871,11 @@ impl Learning {
 /// than there are parts.
 #[test]
 fn a_chain_that_learns_matches_the_definition_on_any_number_of_threads() {
+    let (channels, slopes) = ([25, 17, 51, 3], [Some(0.2), Some(0.2), None]);
     for level in Level::available() {
         for size in [(1, 1, 1), (2, 3, 5), (1, 19, 64), (3, 7, 131)] {
-            let learning = Learning::new(size);
-            let terms = 4 * size.0 * size.1 * size.2;
-            let (want_dx, want, want_losses) = learning.definition();
-            let got = learning.kernel(level, 1);
-            let (dx, gradients, losses) = &got;
-            for (got, want) in losses.iter().zip(want_losses) {
-                let error = (got - want).abs();
-                assert!(
-                    error <= 1e-6 * terms as f64,
-                    "{level} {size:?}: a loss is off by {error}"
-                );
-            }
-            let what = |of: &str, i| format!("{level} {size:?}, {of} {i}");
-            assert_close(dx, &want_dx, 51, &what("gradient of the input", 0));
-            for (i, (got, [dw, db])) in gradients.iter().zip(&want).enumerate() {
-                assert_close(&got.weight, dw, terms, &what("weight", i));
-                assert_close(&got.bias, db, terms, &what("bias", i));
-            }
+            let learning = Learning::new(size, &channels, &slopes);
+            let got = assert_learns(level, &learning);
             for threads in [2, 3, 7] {
                 assert!(
                     got == learning.kernel(level, threads),
@@ -881,6 +884,92 @@ fn a_chain_that_learns_matches_the_definition_on_any_number_of_threads() {
             }
         }
     }
+}
+
+/// One layer alone, a `LeakyReLU` after the last one, none between two, and outputs of several vectors and of
+/// several panels.
+#[test]
+fn a_chain_that_learns_may_have_any_layers() {
+    let leaky = Some(0.2);
+    let chains: [(&[usize], &[Option<f32>]); 5] = [
+        (&[9, 3], &[None]),
+        (&[13, 11], &[Some(0.3)]),
+        (&[25, 17, 20], &[leaky, leaky]),
+        (&[8, 24, 9, 16], &[None, leaky, None]),
+        (&[10, 5, 59], &[leaky, Some(0.5)]),
+    ];
+    for level in Level::available() {
+        for (channels, slopes) in chains {
+            for size in [(1, 1, 1), (2, 17, 3), (1, 2, 67)] {
+                assert_learns(level, &Learning::new(size, channels, slopes));
+            }
+        }
+    }
+}
+
+/// Holds the kernel on one thread against the definition; returns what it gives.
+fn assert_learns(level: Level, learning: &Learning) -> (Vec<f32>, Vec<conv::Gradients>, [f64; 2]) {
+    let (size, channels) = (learning.size, &learning.channels);
+    let widest = *channels.iter().max().unwrap();
+    let terms = 4 * size.0 * size.1 * size.2;
+    let outputs = channels[learning.slopes.len()].div_ceil(3);
+    let (want_dx, want, want_losses) = learning.definition();
+    let got = learning.kernel(level, 1);
+    let (dx, gradients, losses) = &got;
+    for (got, want) in losses.iter().zip(want_losses) {
+        let error = (got - want).abs();
+        assert!(
+            error <= 1e-6 * (outputs * terms) as f64,
+            "{level} {size:?} {channels:?}: a loss is off by {error}"
+        );
+    }
+    let what = |of: &str, i| format!("{level} {size:?} {channels:?}, {of} {i}");
+    assert_close(dx, &want_dx, widest, &what("gradient of the input", 0));
+    assert_eq!(gradients.len(), want.len());
+    for (i, (got, [dw, db])) in gradients.iter().zip(&want).enumerate() {
+        assert_close(&got.weight, dw, terms, &what("weight", i));
+        assert_close(&got.bias, db, terms, &what("bias", i));
+    }
+    got
+}
+
+#[test]
+#[should_panic(expected = "a chain of at least one")]
+fn a_chain_of_no_layer_that_learns_is_refused() {
+    learn_from_a_pixel(&[]);
+}
+
+#[test]
+#[should_panic(expected = "a layer's gradient")]
+fn a_chain_that_learns_refuses_the_gradient_of_some_inputs() {
+    let (weight, bias) = (values(15, 1), values(5, 2));
+    learn_from_a_pixel(&[Pointwise {
+        forward: &Conv::forward(Size::One, &[3], &weight, &bias),
+        backward: &Conv::input_gradient(Size::One, 5, 3, 0..2, &weight),
+        slope: None,
+    }]);
+}
+
+#[test]
+#[should_panic(expected = "slopes")]
+fn a_chain_that_learns_refuses_a_slope_that_hides_signs() {
+    let (weight, bias) = (values(15, 1), values(5, 2));
+    learn_from_a_pixel(&[Pointwise {
+        forward: &Conv::forward(Size::One, &[3], &weight, &bias),
+        backward: &Conv::input_gradient(Size::One, 5, 3, 0..3, &weight),
+        slope: Some(-0.2),
+    }]);
+}
+
+fn learn_from_a_pixel(layers: &[Pointwise]) {
+    let shape = Shape {
+        n: 1,
+        h: 1,
+        w: 1,
+        c: 3,
+    };
+    let (level, mut pixels) = (Level::detect(), Tensor::zeros(shape));
+    conv::learn_chain(level, layers, &mut pixels, 0.2, |_, _| [0.0; 2]);
 }
 
 #[test]

@@ -51,6 +51,17 @@ pub struct Gradients {
     pub bias: Vec<f32>,
 }
 
+/// Where the first of some pixels side by side is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Its image.
+    pub n: usize,
+    /// Its row.
+    pub y: usize,
+    /// Its column.
+    pub x: usize,
+}
+
 /// The sums of a part of the rows.
 struct Part {
     /// For each layer as [`OuterProducts`] lays them out.
@@ -59,28 +70,25 @@ struct Part {
     losses: [f64; 2],
 }
 
-/// Replaces `pixels`, the output of a `LeakyReLU` of slope `before`, by the gradient of what went into it,
-/// and returns the gradients of the layers and the sums of the losses.
-///
-/// `loss` is given image, row, first column and some pixels of the last layer's output, whole vectors each;
-/// it replaces their values by the gradient of the loss and returns what they add to two sums.
-///
-/// # Panics
-/// If the layers do not follow one another.
+/// [`learn_chain`](crate::conv::learn_chain) on packed layers.
 pub(crate) fn learn(
     level: Level,
     layers: &[Layer],
     pixels: &mut Tensor,
     before: f32,
-    loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
+    loss: impl Fn(Position, &mut [f32]) -> [f64; 2] + Sync,
 ) -> (Vec<Gradients>, [f64; 2]) {
+    assert!(!layers.is_empty(), "a chain of at least one");
     let mut channels = pixels.shape().c;
     for layer in layers {
         let (inputs, outputs) = layer.sizes();
         assert_eq!(inputs, channels, "channels of a layer's input");
-        assert_eq!(layer.backward.as_pointwise(), Some((outputs, inputs)));
+        let backward = layer.backward.as_pointwise();
+        assert_eq!(backward, Some((outputs, inputs)), "a layer's gradient");
         channels = outputs;
     }
+    let mut slopes = layers.iter().filter_map(|layer| layer.slope);
+    assert!(before > 0.0 && slopes.all(|slope| slope > 0.0), "slopes");
     let stride = pixels.shape().pixel_stride();
     let rows: Vec<_> = pixels.rows_mut().collect();
     let count = rows.len();
@@ -111,7 +119,10 @@ pub(crate) fn learn(
                         layers,
                         (pixels, stride, before),
                         (&mut outputs, &mut gradients),
-                        |outputs| loss(n, y, i * PIXELS, outputs),
+                        |outputs| {
+                            let x = i * PIXELS;
+                            loss(Position { n, y, x }, outputs)
+                        },
                     );
                     part.losses[0] += losses[0];
                     part.losses[1] += losses[1];
@@ -170,7 +181,7 @@ impl Part {
                 .forward
                 .run_pixels(level, from, stride, count, to, after);
         }
-        let (last, above) = layers.split_last().expect("a layer");
+        let (last, above) = layers.split_last().expect("checked by `learn`");
         let size = count * last.width();
         let gradient = &mut gradients[layers.len()][..size];
         gradient.copy_from_slice(&outputs[above.len()][..size]);

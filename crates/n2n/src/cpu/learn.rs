@@ -2,7 +2,7 @@
 //! tape), the gradients from the last row to the first, one Adam update.
 
 use n2n_kernels::Epilogue;
-use n2n_kernels::conv::{self, Conv, Gradients, Pointwise, Size};
+use n2n_kernels::conv::{self, Conv, Gradients, Pointwise, Position, Size};
 use n2n_kernels::pool;
 use n2n_kernels::tensor::Tensor;
 use n2n_kernels::upsample::{self, InputGradient};
@@ -48,7 +48,7 @@ impl CpuNetwork {
         let c = input.c;
         let stride = shape(&input).pixel_stride();
         let (of_head, [reconstruction, regulariser]) =
-            self.learn_head(&mut pixels, |n, y, x, outputs| {
+            self.learn_head(&mut pixels, |Position { n, y, x }, outputs| {
                 let begin = ((n * input.h + y) * input.w + x) * c;
                 let (mut reconstruction, mut regulariser) = (0.0, 0.0);
                 for (i, pixel) in outputs.chunks_exact_mut(stride).enumerate() {
@@ -111,7 +111,7 @@ impl CpuNetwork {
     fn learn_head(
         &self,
         pixels: &mut Tensor,
-        loss: impl Fn(usize, usize, usize, &mut [f32]) -> [f64; 2] + Sync,
+        loss: impl Fn(Position, &mut [f32]) -> [f64; 2] + Sync,
     ) -> (Vec<Gradients>, [f64; 2]) {
         let rows = self.head()..self.layers.len();
         let backward: Vec<Conv> = rows
