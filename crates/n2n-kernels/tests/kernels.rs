@@ -972,6 +972,102 @@ fn learn_from_a_pixel(layers: &[Pointwise]) {
     conv::learn_chain(level, layers, &mut pixels, 0.2, |_, _| [0.0; 2]);
 }
 
+/// Odd sizes, whose last row and column belong to no cell, and outputs of more than one vector.
+#[test]
+fn a_picked_chain_matches_the_definition() {
+    let leaky = Epilogue::LeakyRelu(0.2);
+    // Divided by the root of a sum's terms, so that what lies between the layers stays of the order of 1.
+    let layer = |outputs: usize, inputs: usize, area: usize, seed| {
+        let weight = values(outputs * inputs * area, seed);
+        let root = ((inputs * area + 1) as f32).sqrt();
+        let bias = values(outputs, seed + 1);
+        [weight, bias].map(|values| values.iter().map(|v| v / root).collect::<Vec<_>>())
+    };
+    let [w0, b0] = layer(18, 3, 9, 2);
+    let [w1, b1] = layer(21, 18, 9, 4);
+    for (n, h, w) in [(2, 7, 13), (1, 33, 21), (1, 8, 9)] {
+        let shape = |c| Shape { n, h, w, c };
+        let x = values(n * h * w * 3, 1);
+        let cells = (0..n * (h / 2) * (w / 2)).map(|i| i * 5 + i / 7);
+        let pairs: Vec<_> = cells
+            .map(|i| [i % 4, (i / 3) % 4].map(|p| p as u8))
+            .collect();
+        for c in [9, 17] {
+            let [w2, b2] = layer(c, 21, 1, 6);
+            let mut want = wide(&x);
+            for (from, weight, bias, k) in [(3, &w0, &b0, 3), (18, &w1, &b1, 3), (21, &w2, &b2, 1)]
+            {
+                want = reference::conv(&want, shape(from), &wide(weight), &wide(bias), k);
+                want = reference::leaky_relu(&want, 0.2);
+            }
+            // The pixels picked, each with the zeros that fill its last vector.
+            let padded = c.next_multiple_of(8);
+            let mut picked = vec![];
+            for (cell, pair) in pairs.iter().enumerate() {
+                let (row, x) = (cell / (w / 2), cell % (w / 2));
+                let (image, y) = (row / (h / 2), row % (h / 2));
+                for &number in pair {
+                    let (y, x) = (
+                        2 * y + usize::from(number / 2),
+                        2 * x + usize::from(number % 2),
+                    );
+                    let from = ((image * h + y) * w + x) * c;
+                    picked.extend(&want[from..from + c]);
+                    picked.resize(picked.len() + padded - c, 0.0);
+                }
+            }
+
+            let convs = [
+                Conv::forward(Size::Three, &[3], &w0, &b0),
+                Conv::forward(Size::Three, &[18], &w1, &b1),
+                Conv::forward(Size::One, &[21], &w2, &b2),
+            ];
+            for level in Level::available() {
+                let mut got = Tensor::zeros(Shape {
+                    c: 2 * padded,
+                    ..pool::pooled(shape(c))
+                });
+                let image = tensor(shape(3), &x);
+                bands::run(
+                    level,
+                    (First::Conv(&convs[0], &image), leaky),
+                    (&convs[1], leaky),
+                    Then::PickedChain(&[(&convs[2], leaky)], Picks::new(shape(3), &pairs)),
+                    &mut got,
+                    &mut Arena::default(),
+                );
+                let what = format!("{level}, {n} of {h}x{w}, {c} channels");
+                // The most that any of the layers sums.
+                assert_close(&read(&got), &picked, 18 * 9 + 1, &what);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a pair for each cell")]
+fn picks_of_another_number_of_cells_are_refused() {
+    let images = Shape {
+        n: 2,
+        h: 5,
+        w: 4,
+        c: 3,
+    };
+    Picks::new(images, &[[0, 1]; 9]);
+}
+
+#[test]
+#[should_panic(expected = "a pixel of the cell")]
+fn a_pick_beyond_the_cell_is_refused() {
+    let images = Shape {
+        n: 1,
+        h: 2,
+        w: 4,
+        c: 3,
+    };
+    Picks::new(images, &[[0, 1], [3, 4]]);
+}
+
 #[test]
 fn pooling_takes_the_greatest_and_its_gradient_goes_there() {
     for (h, w) in [(2, 2), (4, 6), (5, 7), (3, 2)] {
