@@ -176,14 +176,18 @@ impl TapConv {
                 if out_y % place.stride != place.dy {
                     return;
                 }
-                let sources = match &narrow {
-                    Some(narrow) => vec![narrow.source(n, out_y)],
-                    None => self.sources(inputs, n, out_y / place.stride),
+                let (one, several);
+                let sources = if let Some(narrow) = &narrow {
+                    one = narrow.source(n, out_y);
+                    std::slice::from_ref(&one)
+                } else {
+                    several = self.sources(inputs, n, out_y / place.stride);
+                    &several
                 };
                 level.run(Row {
                     conv: self,
                     taps: narrow.as_ref().map_or(self.taps.len(), |_| Narrow::TAPS),
-                    sources: &sources,
+                    sources,
                     count: grid.1,
                     epilogue,
                     begin: held.offset(n, held_y as isize, 0) + place.dx * pixel,

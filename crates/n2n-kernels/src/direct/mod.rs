@@ -6,7 +6,11 @@
 //! taps from every second pixel. [`TapConv`] computes
 //! `out[so·p + o] = bias + Σ_tap Σ_c in[si·p + tap][c] · w[tap][c]`
 //! over the channels of one or several input tensors (a concatenation is never copied), and
-//! [`correlate`] the gradient of those weights.
+//! [`correlate`] the gradient of those weights. An image of few channels is read from a copy without the
+//! padding between its pixels (`narrow`).
+//!
+//! 1×1 convolutions one after another go some pixels at a time: a [`Chain`] forward, those that learn
+//! forward and backward ([`head`]).
 //!
 //! The register tile is 4 pixels × 3 vectors of output channels: twelve accumulators, three vectors
 //! of weights and one broadcast pixel fill the sixteen registers of AVX2 exactly, and twelve
