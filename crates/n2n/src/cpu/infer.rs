@@ -16,7 +16,8 @@ use crate::neighbors::{Neighbors, PAIRS};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 /// Pixels, before the upsampling, from which merging it with the next layer pays: its filter is larger
-/// than those of the two, and is read once for every few hundred pixels.
+/// than those of the two, is read once for every few hundred pixels, and in training packed anew for every
+/// step (decision 10).
 const MERGED_PIXELS: usize = 1 << 12;
 
 impl CpuNetwork {
@@ -27,12 +28,15 @@ impl CpuNetwork {
     }
 
     /// The neighbours of the denoised batch, `g1(f(y))` and `g2(f(y))`. They are half of its pixels, and
-    /// where the last layers run in bands only these go through the 1×1 layers.
+    /// where the last rows run in bands only these go through the 1×1 layers.
     pub(super) fn infer_neighbors(
         &mut self,
         noisy: &Batch,
         neighbors: &Neighbors,
     ) -> (Batch, Batch) {
+        if !self.ends_in_bands(shape(noisy)) {
+            return neighbors.sub_sample(&self.infer(noisy));
+        }
         let pairs = neighbors.pairs.iter().map(|&pair| {
             let (first, second) = PAIRS[usize::from(pair)];
             [first, second]
@@ -40,9 +44,6 @@ impl CpuNetwork {
         let pairs: Vec<_> = pairs.collect();
         let picks = Picks::new(shape(noisy), &pairs);
         let output = self.infer_tensor(noisy, Some(picks));
-        if output.shape().h == noisy.h {
-            return neighbors.sub_sample(&self.download(output));
-        }
         let both = self.download(output);
         let half = |begin: usize| {
             let pixels = both.data.chunks_exact(both.c);
@@ -52,8 +53,8 @@ impl CpuNetwork {
         (half(0), half(both.c / 2))
     }
 
-    /// The network's output; with picks, which the last rows alone heed, and only in bands, that of the
-    /// pixels picked.
+    /// The network's output; with picks, that of the pixels picked, as
+    /// [`PickedChain`](Then::PickedChain) lays them out: for images whose last rows run in bands.
     fn infer_tensor(&mut self, noisy: &Batch, picks: Option<Picks>) -> Tensor {
         let image = self.upload(noisy);
         let mut pools = vec![];
@@ -112,6 +113,12 @@ impl CpuNetwork {
             }
             _ => chained(i).max(1),
         }
+    }
+
+    /// Whether the last rows run in bands at images of this shape.
+    pub(super) fn ends_in_bands(&self, image: Shape) -> bool {
+        let up = self.layers.iter().rposition(|row| row.kind == Kind::Up2x2);
+        up.is_some_and(|up| self.together(up, pool::pooled(image)) == self.layers.len() - up)
     }
 
     /// Whether two 3×3 layers, the second being row `i`, can run in bands at images of this shape.

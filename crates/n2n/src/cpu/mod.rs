@@ -524,18 +524,22 @@ mod tests {
         );
     }
 
-    /// The last layers run in bands at the larger size and not at the smaller one.
+    /// The last layers run in bands at the larger size and not at the smaller one; pixels of one vector and
+    /// of several.
     #[test]
     fn the_neighbors_of_a_denoised_batch_are_picked_on_the_way() {
-        let mut network = CpuNetwork::initial_scaled(UNet::new(2, 3).unwrap(), 1.0, 1);
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for (n, h, w) in [(1, 64, 32), (3, 96, 160)] {
-            let mut noisy = Batch::zeros(n, h, w, 3);
-            noisy.data.fill_with(|| rng.random());
-            let neighbors = Neighbors::draw(&noisy, &mut rng);
-            let whole = network.denoise(&noisy).unwrap();
-            let picked = network.infer_neighbors(&noisy, &neighbors);
-            assert_eq!(picked, neighbors.sub_sample(&whole));
+        for c in [1, 3, 9, 17] {
+            let mut network = CpuNetwork::initial_scaled(UNet::new(2, c).unwrap(), 1.0, 1);
+            for (n, h, w, in_bands) in [(1, 64, 32, false), (3, 96, 160, true)] {
+                let mut noisy = Batch::zeros(n, h, w, c);
+                noisy.data.fill_with(|| rng.random());
+                assert_eq!(network.ends_in_bands(shape(&noisy)), in_bands);
+                let neighbors = Neighbors::draw(&noisy, &mut rng);
+                let whole = network.denoise(&noisy).unwrap();
+                let picked = network.infer_neighbors(&noisy, &neighbors);
+                assert!(picked == neighbors.sub_sample(&whole), "{n} of {h}x{w}x{c}");
+            }
         }
     }
 
