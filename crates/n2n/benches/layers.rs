@@ -1,6 +1,6 @@
 //! Every layer of the paper's network by itself, on the kernels it runs on: the output, the gradient
-//! of the input, the gradient of the weight; then the layers that inference computes together,
-//! pooling and the optimiser.
+//! of the input, the gradient of the weight; the layers that are computed together, in inference and in
+//! a training step; pooling and the optimiser.
 //!
 //! ```sh
 //! cargo bench -p n2n --bench layers                            # all of it, some minutes
@@ -19,14 +19,15 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, Throughput};
+use n2n::neighbors::PAIRS;
 use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 use n2n_kernels::adam::Adam;
 use n2n_kernels::bands::{self, First, Then};
-use n2n_kernels::conv::{self, Conv, Size};
+use n2n_kernels::conv::{self, Conv, Pointwise, Size};
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
 use n2n_kernels::upconv::{self, UpConv};
 use n2n_kernels::upsample::{self, InputGradient, Upsample};
-use n2n_kernels::{Epilogue, Level, peak, pool};
+use n2n_kernels::{Epilogue, Level, Picks, peak, pool};
 
 /// Side of the image that is denoised.
 const IMAGE: usize = 512;
@@ -39,7 +40,8 @@ fn main() {
     for layer in unet.layers() {
         bench.layer("output", 1, IMAGE, &unet, &layer, output);
     }
-    bench.together(&unet);
+    bench.first_together(&unet);
+    bench.last_together(&unet);
     let (n, side) = TRAINED;
     for (what, run) in [
         ("output", output as Make),
@@ -48,10 +50,16 @@ fn main() {
     ] {
         // Nothing asks for the gradient of the image.
         let first = usize::from(what == "input gradient");
-        for layer in &unet.layers()[first..] {
+        // The 1×1 layers learn together.
+        let layers = unet.layers();
+        let alone = layers[first..]
+            .iter()
+            .filter(|layer| layer.kind != Kind::Conv1x1);
+        for layer in alone {
             bench.layer(what, n, side, &unet, layer, run);
         }
     }
+    bench.learn_together(&unet);
     bench.memory_bound(&unet);
     bench.print_table();
     Criterion::default().configure_from_args().final_summary();
@@ -142,6 +150,18 @@ impl Data {
             self.direct()
         }
     }
+}
+
+/// A layer of the image that is denoised.
+fn named(unet: &UNet, name: &str) -> Data {
+    let layers = unet.layers();
+    let found = layers.iter().find(|layer| layer.name == name);
+    Data::new(unet, *found.expect("a layer"), 1, IMAGE)
+}
+
+/// The group of the layers that are computed together there.
+fn together() -> String {
+    format!("together 1x{IMAGE}x{IMAGE}")
 }
 
 /// Multiplications of F(4×4, 3×3): 36 a tile and pair of channels.
@@ -304,28 +324,20 @@ impl Bench {
         });
     }
 
-    /// The layers that inference computes together.
-    fn together(&self, unet: &UNet) {
-        let layers = unet.layers();
-        let find = |name| {
-            let found = layers.iter().find(|layer| layer.name == name);
-            Data::new(unet, *found.expect("a layer"), 1, IMAGE)
-        };
-        let group = format!("together 1x{IMAGE}x{IMAGE}");
-        let level = self.level;
-        let mut arena = Arena::default();
-
-        let (first, second) = (find("enc_conv0"), find("enc_conv1"));
+    /// The first layers, which are computed together without gradients.
+    fn first_together(&self, unet: &UNet) {
+        let (first, second) = (named(unet, "enc_conv0"), named(unet, "enc_conv1"));
         let (conv0, conv1) = (first.conv(), second.conv());
         let mut output = Tensor::zeros(pool::pooled(second.output));
+        let mut arena = Arena::default();
         self.time(
-            &group,
+            &together(),
             "enc_conv0 .. enc_conv1, pooling",
             first.direct() + second.direct(),
             first.done() + second.done(),
             || {
                 bands::run(
-                    level,
+                    self.level,
                     (First::Conv(&conv0, &first.inputs[0]), first.epilogue()),
                     (&conv1, second.epilogue()),
                     Then::Pool,
@@ -334,8 +346,12 @@ impl Bench {
                 );
             },
         );
+    }
 
-        let (up, first) = (find("up1.deconv"), find("dec_conv1a"));
+    /// The last layers, likewise.
+    fn last_together(&self, unet: &UNet) {
+        let level = self.level;
+        let (up, first) = (named(unet, "up1.deconv"), named(unet, "dec_conv1a"));
         let image = unet.n_channel;
         let merged = UpConv::new(
             level,
@@ -358,13 +374,19 @@ impl Bench {
         let tiles = (small.h / 4 + 1) * (small.w / 4 + 1);
         let done = (tiles * 100 * (small.c + side.shape().c) * first.output.c) as f64;
         let mut output = Tensor::zeros(first.output);
-        self.time(&group, "up1.deconv .. dec_conv1a", direct, done, || {
-            let input = &up.inputs[0];
-            merged.run(level, input, &side, &mut output, first.epilogue());
-        });
+        self.time(
+            &together(),
+            "up1.deconv .. dec_conv1a",
+            direct,
+            done,
+            || {
+                let input = &up.inputs[0];
+                merged.run(level, input, &side, &mut output, first.epilogue());
+            },
+        );
         drop(output);
 
-        let nin = ["nin_a", "nin_b", "nin_c"].map(find);
+        let nin = ["nin_a", "nin_b", "nin_c"].map(|name| named(unet, name));
         let convs = nin.each_ref().map(Data::conv);
         let chain: Vec<_> = convs
             .iter()
@@ -373,18 +395,36 @@ impl Bench {
             .collect();
         let chained = nin.iter().map(Data::direct).sum::<f64>();
         let mut output = Tensor::zeros(nin[2].output);
-        self.time(&group, "nin_a .. nin_c", chained, chained, || {
+        self.time(&together(), "nin_a .. nin_c", chained, chained, || {
             conv::run_chain(level, &chain, &nin[0].inputs[0], &mut output);
         });
+        drop(output);
 
-        let second = find("dec_conv1b");
+        let second = named(unet, "dec_conv1b");
         let conv1b = second.conv();
-        self.time(
-            &group,
-            "up1.deconv .. nin_c",
-            direct + second.direct() + chained,
-            done + second.done() + chained,
-            || {
+        let full = nin[2].output;
+        let cells = pool::pooled(full);
+        let pairs = PAIRS.iter().map(|&(first, second)| [first, second]);
+        let pairs: Vec<_> = pairs.cycle().take(pixels(cells)).collect();
+        let picked = Shape {
+            c: 2 * full.pixel_stride(),
+            ..cells
+        };
+        let half = Then::PickedChain(&chain, Picks::new(full, &pairs));
+        let mut arena = Arena::default();
+        for (name, then, output, chained) in [
+            ("up1.deconv .. nin_c", Then::Chain(&chain), full, chained),
+            (
+                "up1.deconv .. nin_c, half of the pixels",
+                half,
+                picked,
+                chained / 2.0,
+            ),
+        ] {
+            let mut output = Tensor::zeros(output);
+            let direct = direct + second.direct() + chained;
+            let done = done + second.done() + chained;
+            self.time(&together(), name, direct, done, || {
                 bands::run(
                     level,
                     (
@@ -392,9 +432,64 @@ impl Bench {
                         first.epilogue(),
                     ),
                     (&conv1b, second.epilogue()),
-                    Then::Chain(&chain),
+                    then,
                     &mut output,
                     &mut arena,
+                );
+            });
+        }
+    }
+
+    /// The 1×1 layers at the end, output, loss and gradients in one go.
+    fn learn_together(&self, unet: &UNet) {
+        let (n, side) = TRAINED;
+        let layers = unet.layers();
+        let last = layers.iter().filter(|layer| layer.kind == Kind::Conv1x1);
+        let last: Vec<Data> = last.map(|layer| Data::new(unet, *layer, n, side)).collect();
+        let convs: Vec<_> = last
+            .iter()
+            .map(|data| {
+                let Layer {
+                    inputs, outputs, ..
+                } = data.layer;
+                let (size, weight) = (data.size(), &data.weight);
+                let backward = Conv::input_gradient(size, outputs, inputs, 0..inputs, weight);
+                (data.conv(), backward)
+            })
+            .collect();
+        let chain: Vec<_> = convs
+            .iter()
+            .zip(&last)
+            .map(|((forward, backward), data)| Pointwise {
+                forward,
+                backward,
+                slope: data.layer.activation.then_some(LEAKY_SLOPE),
+            })
+            .collect();
+        let mut pixels = tensor(last[0].inputs[0].shape());
+        let (c, stride) = (unet.n_channel, last[last.len() - 1].output.pixel_stride());
+        // Output, gradient of the input and gradient of the weight.
+        let multiply_adds = 3.0 * last.iter().map(Data::direct).sum::<f64>();
+        self.time(
+            &format!("together {n}x{side}x{side}"),
+            "1×1 layers that learn",
+            multiply_adds,
+            multiply_adds,
+            || {
+                conv::learn_chain(
+                    self.level,
+                    &chain,
+                    &mut pixels,
+                    LEAKY_SLOPE,
+                    |_, outputs| {
+                        for pixel in outputs.chunks_exact_mut(stride) {
+                            // Of one size, for the pixels are then what the next call starts from.
+                            for value in &mut pixel[..c] {
+                                *value = value.signum();
+                            }
+                        }
+                        [0.0; 2]
+                    },
                 );
             },
         );
