@@ -6,7 +6,7 @@ use crate::conv::{self, Conv};
 use crate::picks::Picks;
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::upconv::UpConv;
-use crate::winograd::{self, DOUBLING, SAME, tile_rows};
+use crate::winograd::{self, Layout};
 use crate::{Epilogue, Level};
 
 /// Pixels of a band for each thread: its share of a window with 96 channels is 3 MB.
@@ -89,7 +89,7 @@ pub fn run(
         } else {
             (ready - 1) / TILE * TILE
         };
-        let tiles = done / TILE..tile_rows(SAME, end);
+        let tiles = done / TILE..Layout::Same.tiles(end);
         let from = Rows::new(&between, top, h);
         let to = SharedMut::from(&mut *output);
         second.run_tiles(level, from, &to, tiles, second_epilogue, then);
@@ -154,7 +154,7 @@ impl First<'_> {
                 // Row `t` of tiles ends before output row `8t + 7`.
                 let begin = (ready + 1) / DOUBLE_TILE;
                 let end = begin + band / DOUBLE_TILE;
-                let all = tile_rows(DOUBLING, small.shape().h);
+                let all = Layout::Doubling.tiles(small.shape().h);
                 // No band of one row of tiles.
                 let end = if end + 1 < all { end } else { all };
                 let ready = (end * DOUBLE_TILE - 1).min(to.h);

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 pub use crate::direct::head::{Gradients, Position};
 use crate::direct::{self, Chain, Place, TapConv, correlate, head};
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
-use crate::winograd::{self, SAME, Then};
+use crate::winograd::{self, Layout, SAME, Then};
 use crate::{Epilogue, Level, pool};
 
 /// The side of a convolution's kernel.
@@ -243,7 +243,7 @@ impl Conv {
         then: Then,
     ) {
         let inputs: Vec<Rows> = inputs.iter().map(|input| Rows::from(*input)).collect();
-        let rows = 0..winograd::tile_rows(SAME, inputs[0].shape().h);
+        let rows = 0..Layout::Same.tiles(inputs[0].shape().h);
         let output = &SharedMut::from(output);
         self.winograd(level)
             .run(level, &inputs, output, rows, epilogue, then);
@@ -263,6 +263,7 @@ impl Conv {
         once(&self.winograd, || {
             winograd::Filter::new(
                 level,
+                Layout::Same,
                 &self.channels,
                 self.outputs,
                 &self.bias,

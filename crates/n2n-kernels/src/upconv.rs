@@ -11,13 +11,10 @@
 
 use rayon::prelude::*;
 
-use crate::arch::{Kernel, LANES, Simd};
+use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::tensor::{Rows, SharedMut, Tensor};
-use crate::winograd::{DOUBLING, Filter, Then, tile_rows};
+use crate::winograd::{Filter, Layout, PHASES, TWO_TAPS, Then, merged_gradient};
 use crate::{Epilogue, Level};
-
-/// Phases of the doubled image, as (row, column) in a 2×2 block.
-const PHASES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 /// The weights of the pair of layers.
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +31,25 @@ pub struct Layers<'a> {
     pub image: usize,
 }
 
+/// Where the gradients of the pair's parameters go, laid out as the parameters in [`Layers`].
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// Of [`Layers::up_weight`].
+    pub up_weight: &'a mut [f32],
+    /// Of [`Layers::up_bias`].
+    pub up_bias: &'a mut [f32],
+    /// Of [`Layers::weight`]. That of the bias is the sum of the output's gradient.
+    pub weight: &'a mut [f32],
+}
+
 /// The merged pair, packed.
 #[derive(Debug)]
-pub struct UpConv(Filter<DOUBLING>);
+pub struct UpConv {
+    sizes: Sizes,
+    /// See [`merge`].
+    merged: Vec<f32>,
+    filter: Filter<TWO_TAPS>,
+}
 
 impl UpConv {
     /// Merges the layers.
@@ -45,17 +58,18 @@ impl UpConv {
     /// If the numbers of weights do not fit together.
     pub fn new(level: Level, layers: Layers) -> Self {
         let sizes = Sizes::of(layers);
-        let doubled = merge(level, layers, sizes);
+        let merged = merge(level, layers, sizes);
         let Sizes {
             inputs,
             mid,
             image,
             outputs,
+            total,
         } = sizes;
-        let total = layers.weight.len() / (9 * outputs);
         let padded = outputs.next_multiple_of(LANES);
         let filter = Filter::new(
             level,
+            Layout::Doubling,
             &[inputs, side_channels(image)],
             outputs,
             layers.bias,
@@ -76,17 +90,21 @@ impl UpConv {
                         });
                         continue;
                     };
-                    *to = doubled[((phase * 4 + tap) * (inputs + 1) + row) * padded + o];
+                    *to = merged[((phase * 4 + tap) * (inputs + 1) + row) * padded + o];
                 }
                 taps
             },
         );
-        Self(filter)
+        Self {
+            sizes,
+            merged,
+            filter,
+        }
     }
 
     /// Output channels.
     pub(crate) fn outputs(&self) -> usize {
-        self.0.outputs()
+        self.filter.outputs()
     }
 
     /// Computes `output`, twice as high and wide as `input`, for an image whose [`side`] is given.
@@ -101,7 +119,7 @@ impl UpConv {
         output: &mut Tensor,
         epilogue: Epilogue,
     ) {
-        let rows = 0..tile_rows(DOUBLING, input.shape().h);
+        let rows = 0..Layout::Doubling.tiles(input.shape().h);
         self.run_rows(level, input, side, &SharedMut::from(output), rows, epilogue);
     }
 
@@ -117,8 +135,159 @@ impl UpConv {
         epilogue: Epilogue,
     ) {
         let inputs = [Rows::from(input), Rows::from(side)];
-        self.0
+        self.filter
             .run(level, &inputs, output, rows, epilogue, Then::Store);
+    }
+
+    /// Computes the gradient of the input from that of the output's sums.
+    ///
+    /// # Panics
+    /// If a shape does not fit.
+    pub fn input_gradient(
+        &self,
+        level: Level,
+        output_gradient: &Tensor,
+        gradient: &mut Tensor,
+        epilogue: Epilogue,
+    ) {
+        let Sizes {
+            inputs, outputs, ..
+        } = self.sizes;
+        let padded = outputs.next_multiple_of(LANES);
+        // The sum over the phases is one over four times as many channels. The transpose of a correlation
+        // is the correlation with the kernel turned by 180°.
+        let filter = Filter::<TWO_TAPS>::new(
+            level,
+            Layout::Halving,
+            &[outputs; PHASES.len()],
+            inputs,
+            &vec![0.0; inputs],
+            |c, _, to| {
+                let (phase, o) = (c / outputs, c % outputs);
+                let mut taps = [0.0; 9];
+                for tap in 0..4 {
+                    let row = (phase * 4 + 3 - tap) * (inputs + 1) + to;
+                    taps[tap] = self.merged[row * padded + o];
+                }
+                taps
+            },
+        );
+        let phases = [Rows::from(output_gradient); PHASES.len()];
+        let rows = 0..Layout::Halving.tiles(output_gradient.shape().h);
+        let gradient = SharedMut::from(gradient);
+        filter.run(level, &phases, &gradient, rows, epilogue, Then::Store);
+    }
+
+    /// Computes the gradients of the parameters of both layers, from the input, the [`side`] and the gradient
+    /// of the output's sums: those of the merged filter, then by the chain rule those of the two it was made
+    /// of.
+    ///
+    /// # Panics
+    /// If a shape does not fit, or the 3×3 convolution has channels beyond the image.
+    pub fn weight_gradient(
+        level: Level,
+        layers: Layers,
+        input: &Tensor,
+        side: &Tensor,
+        output_gradient: &Tensor,
+        to: Gradients,
+    ) {
+        let sizes = Sizes::of(layers);
+        let Sizes {
+            inputs,
+            mid,
+            image,
+            outputs,
+            total,
+        } = sizes;
+        assert_eq!(total, mid + image, "channels of the convolution");
+        let Gradients {
+            up_weight,
+            up_bias,
+            weight,
+        } = to;
+        assert!(
+            up_weight.len() == layers.up_weight.len()
+                && up_bias.len() == mid
+                && weight.len() == layers.weight.len(),
+            "parameters"
+        );
+        let inputs_of = [(input, inputs), (side, side_channels(image))];
+        let gradients = merged_gradient(level, &inputs_of, output_gradient);
+        let (rows, padded) = (inputs + 1, outputs.next_multiple_of(LANES));
+        // As the result of `merge`.
+        let mut merged = vec![0.0; 16 * rows * padded];
+        for (i, to) in merged.chunks_exact_mut(padded).enumerate() {
+            let (phase, tap, row) = (i / rows / 4, i / rows % 4, i % rows);
+            let row = if row < inputs {
+                row
+            } else {
+                inputs + 4 * image
+            };
+            to.copy_from_slice(&gradients[row][(tap * 4 + phase) * padded..][..padded]);
+        }
+        let part = |phase: usize, tap: usize| &merged[(phase * 4 + tap) * rows * padded..];
+
+        let up = up_matrices(layers, sizes);
+        let conv = conv_matrices(layers, sizes, false);
+        let wide = mid.next_multiple_of(LANES);
+        let mut of_up = vec![0.0; 4 * rows * wide];
+        let mut of_conv = vec![0.0; 9 * mid * padded];
+        let ups = of_up.par_chunks_mut(rows * wide).enumerate();
+        ups.for_each(|(of, to)| {
+            for_all_taps(|phase, tap, full, sub| {
+                if sub == of {
+                    level.run(Product {
+                        a: part(phase, tap),
+                        row: padded,
+                        step: 1,
+                        b: &conv[full * outputs * wide..],
+                        depth: outputs,
+                        width: wide,
+                        to: &mut *to,
+                    });
+                }
+            });
+        });
+        let convs = of_conv.par_chunks_mut(mid * padded).enumerate();
+        convs.for_each(|(of, to)| {
+            for_all_taps(|phase, tap, full, sub| {
+                if full == of {
+                    level.run(Product {
+                        a: &up[sub * rows * mid..],
+                        row: 1,
+                        step: mid,
+                        b: part(phase, tap),
+                        depth: rows,
+                        width: padded,
+                        to: &mut *to,
+                    });
+                }
+            });
+        });
+
+        for (i, to) in up_weight.iter_mut().enumerate() {
+            let (row, m, sub) = (i / 4 / mid, i / 4 % mid, i % 4);
+            *to = of_up[(sub * rows + row) * wide + m];
+        }
+        for (m, to) in up_bias.iter_mut().enumerate() {
+            *to = (0..4)
+                .map(|sub| of_up[(sub * rows + inputs) * wide + m])
+                .sum();
+        }
+        weight.fill(0.0);
+        for (o, to) in weight.chunks_exact_mut(9 * total).enumerate() {
+            for (i, to) in to[..9 * mid].iter_mut().enumerate() {
+                *to = of_conv[(i % 9 * mid + i / 9) * padded + o];
+            }
+            for channel in 0..image {
+                let to = &mut to[9 * (mid + channel)..][..9];
+                for_all_taps(|phase, tap, full, sub| {
+                    let of_side = &gradients[inputs + sub * image + channel];
+                    to[full] += of_side[(tap * 4 + phase) * padded + o];
+                });
+            }
+        }
     }
 }
 
@@ -158,12 +327,14 @@ pub fn side(image: Option<&Tensor>, side: &mut Tensor) {
     });
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Sizes {
     inputs: usize,
     mid: usize,
     image: usize,
     outputs: usize,
+    /// Input channels of the 3×3 convolution.
+    total: usize,
 }
 
 impl Sizes {
@@ -186,6 +357,7 @@ impl Sizes {
             mid,
             image: layers.image,
             outputs,
+            total,
         }
     }
 }
@@ -207,18 +379,22 @@ fn full_taps(phase: usize, tap: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// The weights of the doubled channels, merged: `[phase][tap][in + 1][out, whole vectors]`, the last row
-/// being what the transposed convolution's bias comes to.
-fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
-    let Sizes {
-        inputs,
-        mid,
-        outputs,
-        ..
-    } = sizes;
-    let (rows, padded) = (inputs + 1, outputs.next_multiple_of(LANES));
-    let total = layers.weight.len() / (9 * outputs);
-    // `[phase][in + 1][mid]` and `[tap][mid][out]`, so that each merged tap is a sum of matrix products.
+/// Calls for each merged tap of each phase with each [full tap](full_taps) in it: phase, merged tap, full tap,
+/// phase of the doubled pixel.
+fn for_all_taps(mut f: impl FnMut(usize, usize, usize, usize)) {
+    for phase in 0..PHASES.len() {
+        for tap in 0..4 {
+            for (full, sub) in full_taps(phase, tap) {
+                f(phase, tap, full, sub);
+            }
+        }
+    }
+}
+
+/// The transposed convolution, `[phase][in + 1][mid]`, the last row being its bias.
+fn up_matrices(layers: Layers, sizes: Sizes) -> Vec<f32> {
+    let Sizes { inputs, mid, .. } = sizes;
+    let rows = inputs + 1;
     let mut up = vec![0.0; 4 * rows * mid];
     up.par_chunks_mut(mid).enumerate().for_each(|(i, to)| {
         let (phase, row) = (i / rows, i % rows);
@@ -230,13 +406,51 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
             };
         }
     });
-    let mut conv = vec![0.0; 9 * mid * padded];
-    conv.par_chunks_mut(padded).enumerate().for_each(|(i, to)| {
-        let (tap, m) = (i / mid, i % mid);
-        for (o, to) in to.iter_mut().enumerate().take(outputs) {
+    up
+}
+
+/// The 3×3 convolution of the doubled channels, `[tap][mid][out]` if `forward`, else `[tap][out][mid]`, rows
+/// being whole vectors.
+fn conv_matrices(layers: Layers, sizes: Sizes, forward: bool) -> Vec<f32> {
+    let Sizes {
+        mid,
+        outputs,
+        total,
+        ..
+    } = sizes;
+    let (rows, columns) = if forward {
+        (mid, outputs)
+    } else {
+        (outputs, mid)
+    };
+    let width = columns.next_multiple_of(LANES);
+    let mut conv = vec![0.0; 9 * rows * width];
+    conv.par_chunks_mut(width).enumerate().for_each(|(i, to)| {
+        let (tap, row) = (i / rows, i % rows);
+        for (column, to) in to.iter_mut().enumerate().take(columns) {
+            let (m, o) = if forward {
+                (row, column)
+            } else {
+                (column, row)
+            };
             *to = layers.weight[(o * total + m) * 9 + tap];
         }
     });
+    conv
+}
+
+/// The weights of the doubled channels, merged: `[phase][tap][in + 1][out, whole vectors]`, the last row
+/// being what the transposed convolution's bias comes to.
+fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
+    let Sizes {
+        inputs,
+        mid,
+        outputs,
+        ..
+    } = sizes;
+    let (rows, padded) = (inputs + 1, outputs.next_multiple_of(LANES));
+    let up = up_matrices(layers, sizes);
+    let conv = conv_matrices(layers, sizes, true);
     let mut merged = vec![0.0; 16 * rows * padded];
     merged
         .par_chunks_mut(rows * padded)
@@ -244,9 +458,12 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
         .for_each(|(i, to)| {
             for (tap, phase) in full_taps(i / 4, i % 4) {
                 level.run(Product {
-                    a: &up[phase * rows * mid..][..rows * mid],
-                    b: &conv[tap * mid * padded..][..mid * padded],
+                    a: &up[phase * rows * mid..],
+                    row: mid,
+                    step: 1,
+                    b: &conv[tap * mid * padded..],
                     depth: mid,
+                    width: padded,
                     to: &mut *to,
                 });
             }
@@ -254,12 +471,14 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
     merged
 }
 
-/// `to[row][..] += Σ_k a[row][k] · b[k][..]`, rows of `b` and `to` being whole vectors. Plain: it is done
-/// once for a set of weights.
+/// `to[i][..] += Σ_k a[i · row + k · step] · b[k][..]`, rows of `b` and `to` being `width`, whole vectors.
 struct Product<'a> {
     a: &'a [f32],
+    row: usize,
+    step: usize,
     b: &'a [f32],
     depth: usize,
+    width: usize,
     to: &'a mut [f32],
 }
 
@@ -267,17 +486,57 @@ impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let width = self.b.len() / self.depth;
-        let rows = self.a.chunks_exact(self.depth);
-        for (a, to) in rows.zip(self.to.chunks_exact_mut(width)) {
-            for (&a, b) in a.iter().zip(self.b.chunks_exact(width)) {
-                let a = simd.splat(a);
-                let (to, _) = to.as_chunks_mut::<LANES>();
-                let (b, _) = b.as_chunks::<LANES>();
-                for (to, b) in to.iter_mut().zip(b) {
-                    simd.store(simd.mul_add(a, simd.load(b), simd.load(to)), to);
+    fn run<S: Simd>(mut self, simd: S) {
+        let rows = self.to.len() / self.width;
+        for i in (0..rows).step_by(4) {
+            for begin in (0..self.width).step_by(3 * LANES) {
+                match (rows - i >= 4, self.width - begin >= 3 * LANES) {
+                    (true, true) => self.tile::<S, 4, 3>(simd, i, begin),
+                    (true, false) => {
+                        for begin in (begin..self.width).step_by(LANES) {
+                            self.tile::<S, 4, 1>(simd, i, begin);
+                        }
+                    }
+                    (false, _) => {
+                        let end = self.width.min(begin + 3 * LANES);
+                        for begin in (begin..end).step_by(LANES) {
+                            for i in i..rows {
+                                self.tile::<S, 1, 1>(simd, i, begin);
+                            }
+                        }
+                    }
                 }
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    /// Rows from `i` on, of the vectors that begin at column `begin`.
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const N: usize>(&mut self, simd: S, i: usize, begin: usize) {
+        let at = |k: usize, j: usize| (i + k) * self.width + begin + j * LANES;
+        let mut sums = [[simd.splat(0.0); N]; M];
+        for (k, sums) in sums.iter_mut().enumerate() {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.load(vector(self.to, at(k, j)));
+            }
+        }
+        assert!((i + M - 1) * self.row + (self.depth - 1) * self.step < self.a.len());
+        assert!((self.depth - 1) * self.width + begin + N * LANES <= self.b.len());
+        let strip = Strip {
+            a: self.a[i * self.row..].as_ptr(),
+            rows: self.row,
+            step_a: self.step,
+            b: self.b[begin..].as_ptr(),
+            step_b: self.width,
+            count: self.depth,
+        };
+        // SAFETY: the last values that the strip reads were asserted to be there.
+        unsafe { simd.multiply_add_strip(&mut sums, strip) };
+        for (k, sums) in sums.into_iter().enumerate() {
+            for (j, sum) in sums.into_iter().enumerate() {
+                simd.store(sum, vector_mut(self.to, at(k, j)));
             }
         }
     }

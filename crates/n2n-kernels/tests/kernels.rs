@@ -91,6 +91,16 @@ fn assert_close(got: &[f32], want: &[f64], terms: usize, what: &str) {
     }
 }
 
+/// The RMS of the gaps over that of the values wanted.
+fn relative(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let gaps = got
+        .iter()
+        .zip(want)
+        .map(|(&g, w)| (f64::from(g) - w).powi(2));
+    (gaps.sum::<f64>() / want.iter().map(|w| w * w).sum::<f64>()).sqrt()
+}
+
 fn for_every_case(test: impl Fn(Level, Shape, usize)) {
     for level in Level::available() {
         for (h, w) in SIZES {
@@ -620,6 +630,123 @@ fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
                 // Each doubled value is a sum of `inputs` products, and nine times `mid` of them are summed.
                 let terms = 9 * (mid * (inputs + 1) + image) + 1;
                 assert_close(&read(&got), &want, terms, &what);
+            }
+        }
+    }
+}
+
+/// By the definition, the gradients of an upsampling and the convolution after it: of the input, which a
+/// `LeakyReLU` gave, of the first one's weight and bias, and of the second one's weight.
+fn gradients_of_both(
+    layers: Layers,
+    small: Shape,
+    x: &[f32],
+    picture: &[f32],
+    dy: &[f32],
+    slope: f64,
+) -> [Vec<f64>; 4] {
+    let (mid, image, outputs) = (layers.up_bias.len(), layers.image, layers.bias.len());
+    let (x64, up_weight) = (wide(x), wide(layers.up_weight));
+    let doubled = reference::upsample(&x64, small, &up_weight, &wide(layers.up_bias));
+    let mut joined = vec![];
+    for (i, up) in doubled.chunks_exact(mid).enumerate() {
+        joined.extend_from_slice(up);
+        joined.extend(wide(&picture[i * image..][..image]));
+    }
+    let shape = Shape {
+        h: 2 * small.h,
+        w: 2 * small.w,
+        c: mid + image,
+        ..small
+    };
+    let weight = wide(layers.weight);
+    let (of_joined, of_weight, _) =
+        reference::conv_gradients(&joined, shape, &weight, &wide(dy), outputs, 3);
+    let pixels = of_joined.chunks_exact(mid + image);
+    let of_doubled: Vec<f64> = pixels.flat_map(|pixel| pixel[..mid].to_vec()).collect();
+    let (of_input, of_up) =
+        reference::upsample_gradients(&x64, small, &up_weight, &of_doubled, mid);
+    let of_input = std::iter::zip(of_input, x)
+        .map(|(d, &x)| if x > 0.0 { d } else { slope * d })
+        .collect();
+    let mut of_bias = vec![0.0; mid];
+    for pixel in of_doubled.chunks_exact(mid) {
+        for (sum, value) in of_bias.iter_mut().zip(pixel) {
+            *sum += value;
+        }
+    }
+    [of_input, of_up, of_bias, of_weight]
+}
+
+/// The gradients of a merged pair are those of the two layers, one after the other; on any number of threads
+/// to the bit.
+#[test]
+fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
+    let slope = 0.2;
+    for level in Level::available() {
+        // One tile and less, its ends, and more tiles than a block of the filter gradient holds.
+        for (h, w) in [(1, 1), (3, 4), (4, 3), (5, 9), (2, 13), (32, 60)] {
+            for (inputs, mid, image, outputs) in [(1, 1, 0, 1), (2, 3, 3, 9), (17, 8, 4, 33)] {
+                if h * w > 200 && inputs != 2 {
+                    continue;
+                }
+                let what = format!("{level} {h}x{w} {inputs} {mid} {image} {outputs}");
+                let (n, pixels) = (2, 2 * h * w);
+                let small = Shape { n, h, w, c: inputs };
+                let full = |c| Shape {
+                    n,
+                    h: 2 * h,
+                    w: 2 * w,
+                    c,
+                };
+                let (x, picture) = (values(pixels * inputs, 1), values(4 * pixels * image, 2));
+                let (up_weight, up_bias) = (values(inputs * mid * 4, 3), values(mid, 4));
+                let (weight, bias) = (values(outputs * (mid + image) * 9, 5), values(outputs, 6));
+                let dy = values(4 * pixels * outputs, 7);
+
+                let layers = Layers {
+                    up_weight: &up_weight,
+                    up_bias: &up_bias,
+                    weight: &weight,
+                    bias: &bias,
+                    image,
+                };
+                let gradients = |threads: usize| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                    pool.build().unwrap().install(|| {
+                        let (input, gradient) = (tensor(small, &x), tensor(full(outputs), &dy));
+                        let mut side = Tensor::zeros(Shape {
+                            c: upconv::side_channels(image),
+                            ..small
+                        });
+                        let picture = (image > 0).then(|| tensor(full(image), &picture));
+                        upconv::side(picture.as_ref(), &mut side);
+                        let mut of_input = Tensor::zeros(small);
+                        let epilogue = Epilogue::Slope(&input, slope as f32);
+                        let pair = UpConv::new(level, layers);
+                        pair.input_gradient(level, &gradient, &mut of_input, epilogue);
+                        let mut of_up = vec![f32::NAN; up_weight.len()];
+                        let mut of_bias = vec![f32::NAN; mid];
+                        let mut of_conv = vec![f32::NAN; weight.len()];
+                        let to = upconv::Gradients {
+                            up_weight: &mut of_up,
+                            up_bias: &mut of_bias,
+                            weight: &mut of_conv,
+                        };
+                        UpConv::weight_gradient(level, layers, &input, &side, &gradient, to);
+                        [read(&of_input), of_up, of_bias, of_conv]
+                    })
+                };
+                let got = gradients(1);
+                let want = gradients_of_both(layers, small, &x, &picture, &dy, slope);
+                let names = ["input", "first weight", "first bias", "second weight"];
+                for (i, want) in want.iter().enumerate() {
+                    let error = relative(&got[i], want);
+                    assert!(error < 1e-5, "{what}, {}: {error:e}", names[i]);
+                }
+                for threads in [2, 3, 7] {
+                    assert_eq!(got, gradients(threads), "{what}, {threads} threads");
+                }
             }
         }
     }

@@ -110,7 +110,8 @@ fn the_number_of_threads_changes_no_bit() {
             let mut network = network(UNet::new(17, 3).unwrap(), level);
             let mut bits = vec![];
             for step in 0..2 {
-                let noisy = noise(2, 128, 192, 3);
+                // Large enough for the last layers to be merged while training.
+                let noisy = noise(2, 128, 256, 3);
                 let neighbors = Neighbors::draw(&noisy, &mut ChaCha8Rng::seed_from_u64(step));
                 let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
                 bits.push(losses.loss_full.to_bits());

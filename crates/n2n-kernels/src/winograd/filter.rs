@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{phases, transform};
+use super::{Layout, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd};
 use crate::memory::Memory;
@@ -14,9 +14,10 @@ use crate::memory::Memory;
 /// Rows of a panel's filters that are packed together: enough jobs for many threads.
 const PACKED_ROWS: usize = 8;
 
-/// A convolution's filter at the points of a form: [`SAME`](super::SAME) or [`DOUBLING`](super::DOUBLING).
+/// A convolution's filter at the points of a form: [`SAME`](super::SAME) or [`TWO_TAPS`](super::TWO_TAPS).
 #[derive(Debug)]
 pub(crate) struct Filter<const FORM: usize> {
+    pub(super) layout: Layout,
     /// Channels read from each input tensor.
     pub(super) channels: Vec<usize>,
     pub(super) outputs: usize,
@@ -47,6 +48,7 @@ impl<const FORM: usize> Filter<FORM> {
     /// input channels being counted through all input tensors.
     pub fn new(
         level: Level,
+        layout: Layout,
         channels: &[usize],
         outputs: usize,
         bias: &[f32],
@@ -57,7 +59,7 @@ impl<const FORM: usize> Filter<FORM> {
         let per_output = Self::POINTS * depth;
         let widest = level.widest();
         let mut panels = vec![];
-        for phase in 0..phases(FORM) {
+        for phase in 0..layout.phases() {
             for begin in (0..padded).step_by(widest * LANES) {
                 panels.push(Panel {
                     begin,
@@ -85,7 +87,7 @@ impl<const FORM: usize> Filter<FORM> {
                     .chunks(PACKED_ROWS)
                     .map(|rows| Pack::<FORM, _> {
                         rows,
-                        phase: i / (panels.len() / phases(FORM)),
+                        phase: i / (panels.len() / layout.phases()),
                         outputs: panel.begin..outputs.min(panel.begin + width),
                         width,
                         weight: &weight,
@@ -104,10 +106,11 @@ impl<const FORM: usize> Filter<FORM> {
         };
         // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's
         // part, and a job writes all of its own, padding included.
-        let weights = unsafe { Memory::written_by(phases(FORM) * padded * per_output, pack) };
+        let weights = unsafe { Memory::written_by(layout.phases() * padded * per_output, pack) };
         let mut padded_bias = vec![0.0; padded];
         padded_bias[..bias.len()].copy_from_slice(bias);
         Self {
+            layout,
             channels: channels.to_vec(),
             outputs,
             depth,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::filter::Filter;
-use super::{DOUBLING, GAP, OUT, Then, Tiles, phases, tile_rows, transform};
+use super::{GAP, Layout, OUT, PHASES, Then, Tiles, Window, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector};
 use crate::direct::Chain;
@@ -59,8 +59,8 @@ impl<const FORM: usize> Filter<FORM> {
         }
         let full = Shape {
             c: self.outputs,
-            h: if FORM == DOUBLING { 2 } else { 1 } * shape.h,
-            w: if FORM == DOUBLING { 2 } else { 1 } * shape.w,
+            h: self.layout.output(shape.h),
+            w: self.layout.output(shape.w),
             ..shape
         };
         let stored = match then {
@@ -83,14 +83,14 @@ impl<const FORM: usize> Filter<FORM> {
             }
         };
         let plain = matches!(then, Then::Store);
-        assert!(plain || FORM != DOUBLING, "pooling or a chain");
+        assert!(plain || self.layout == Layout::Same, "pooling or a chain");
         assert_eq!(output.shape(), stored, "shape of the output");
         if let Epilogue::Slope(activation, _) = epilogue {
             assert!(output.is_whole() && plain, "whole images");
             assert_eq!(activation.shape(), stored, "shape of the activation");
         }
-        assert!(rows.end <= tile_rows(FORM, shape.h), "rows of tiles");
-        let tiles = Tiles::rows::<FORM>(shape, rows);
+        assert!(rows.end <= self.layout.tiles(shape.h), "rows of tiles");
+        let tiles = Tiles::rows(self.layout, shape, rows);
         // As many groups for each thread, and at least two. The size of a group changes no bit: a
         // tile's sums run over the depth alone, in one order, in a block of rows or alone.
         let blocks = tiles.count.div_ceil(BLOCK);
@@ -117,6 +117,7 @@ impl<const FORM: usize> Filter<FORM> {
                 output,
                 epilogue,
                 pooling: matches!(then, Then::Pool),
+                layout: self.layout,
                 bias: &self.bias,
                 tiles,
                 first,
@@ -167,6 +168,7 @@ struct Destination<'a> {
     output: &'a SharedMut<'a>,
     epilogue: Epilogue<'a>,
     pooling: bool,
+    layout: Layout,
     bias: &'a [f32],
     tiles: Tiles,
     first: usize,
@@ -198,10 +200,11 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
         let (points, products) = scratch.split_at_mut(points_count * in_point);
 
         let (mut row, mut used) = (0, 0);
-        for (input, channels) in inputs.iter().zip(&filter.channels) {
+        for (i, (input, channels)) in inputs.iter().zip(&filter.channels).enumerate() {
             input_points::<S, FORM, LANES>(
                 simd,
                 *input,
+                filter.layout.window(i),
                 tiles,
                 first..first + count,
                 *channels,
@@ -214,7 +217,7 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
             used = row + channels;
             row += channels.next_multiple_of(LANES);
         }
-        let per_phase = filter.panels.len() / phases(FORM);
+        let per_phase = filter.panels.len() / filter.layout.phases();
         for (phase, panels) in filter.panels.chunks_exact(per_phase).enumerate() {
             for panels in panels.chunks(VECTORS / S::WIDEST) {
                 let begin = panels[0].begin;
@@ -269,6 +272,7 @@ pub(super) struct Strides {
 pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
     simd: S,
     input: Rows,
+    window: Window,
     tiles: Tiles,
     range: Range<usize>,
     channels: usize,
@@ -278,8 +282,6 @@ pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
     let Shape { h, w, .. } = input.shape();
     let pixel = input.shape().pixel_stride();
     let floats = input.as_slice();
-    // Row and column of a tile's input, in the border where the tile reaches beyond it.
-    let inside = |tile: usize, i: usize, size: usize| (OUT * tile + i).min(size + 1) as isize - 1;
     // The last vectors a tile reads and writes.
     let padded = channels.next_multiple_of(LANES);
     if channels == 0 {
@@ -290,13 +292,13 @@ pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
         let mut rows = [0; IN];
         let mut columns = [0; IN];
         for k in 0..IN {
-            rows[k] = input.offset(n, inside(ty, k, h), -1);
-            columns[k] = (inside(tx, k, w) + 1) as usize * pixel;
+            rows[k] = input.offset(n, window.row(ty, k, h), -1);
+            columns[k] = (window.column(tx, k, w) + 1) as usize * pixel;
         }
         // The next tile's lines come while this one's are transformed: a third of the stage's time.
         let (next_n, next_y, next_x) = tiles.place((tile + 1).min(tiles.count - 1));
         let next = if next_y == ty && next_n == n {
-            (next_x - tx) * OUT * pixel
+            (next_x - tx) * window.step * OUT * pixel
         } else {
             0
         };
@@ -429,12 +431,10 @@ struct Side {
 }
 
 impl Side {
-    /// Of the tile at `tile` in an output of `size` pixels, for a phase of 0 or 1.
+    /// Of the tile at `tile` in an output of `size` pixels; the first may begin one pixel `before` it.
     #[inline(always)]
-    fn new<const FORM: usize>(tile: usize, phase: usize, size: usize) -> Self {
-        let step = if FORM == DOUBLING { 2 } else { 1 };
-        // A phase of 1 begins one pixel earlier, and so shares the window of phase 0.
-        let begin = (step * OUT * tile) as isize - phase as isize;
+    fn new(step: usize, before: usize, tile: usize, size: usize) -> Self {
+        let begin = (step * OUT * tile) as isize - before as isize;
         let from = usize::from(begin < 0);
         let to = (size as isize - begin + step as isize - 1) as usize / step;
         Self {
@@ -475,10 +475,14 @@ impl Destination<'_> {
         let shape = self.output.shape();
         let (pixel, row) = (shape.pixel_stride(), shape.row_stride());
         let shrink = if self.pooling { 2 } else { 1 };
+        let (step, before) = match self.layout {
+            Layout::Doubling => (2, PHASES[phase]),
+            Layout::Same | Layout::Halving => (1, (0, 0)),
+        };
         for i in 0..count {
             let (n, ty, tx) = self.tiles.place(self.first + i);
-            let down = Side::new::<IN>(ty, phase / 2, shrink * shape.h);
-            let across = Side::new::<IN>(tx, phase % 2, shrink * shape.w);
+            let down = Side::new(step, before.0, ty, shrink * shape.h);
+            let across = Side::new(step, before.1, tx, shrink * shape.w);
             let place = self.output.offset(
                 n,
                 down.begin / shrink as isize,

@@ -1,8 +1,8 @@
 //! The gradient of the filter: with the gradients of a tile's outputs in the filter's place,
-//! `dW = Aᵀ [Σ_tiles (B x) (G dy)ᵀ] A` is again 36 products, now summed over the tiles.
+//! `dW = Aᵀ [Σ_tiles (B x) (G dy)ᵀ] A` is again a product at each point, now summed over the tiles.
 //!
 //! Tiles are gone through in blocks. First the threads share the block's tiles and take inputs and
-//! gradients to their points; then they share the 36 points, each a matrix product over the tiles,
+//! gradients to their points; then they share the points, each a matrix product over the tiles,
 //! whose sums stay in cache. Every sum is taken by one thread in the order of the tiles.
 
 use std::cell::Cell;
@@ -11,15 +11,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::forward::{Strides, input_points, vector_unchecked, vector_unchecked_mut};
-use super::{GAP, OUT, SAME, Tiles, transform};
+use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, Window, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::tensor::{Rows, Tensor};
 
-/// Inputs along a tile's side.
-const IN: usize = SAME;
-/// Products of a tile.
-const POINTS: usize = IN * IN;
 /// Tiles of a block.
 const BLOCK: usize = 256;
 /// Tiles whose products are summed in registers before they are added to memory.
@@ -36,8 +32,8 @@ const fn point_stride(channels: usize) -> usize {
 }
 
 /// Floats of all points of a share's tiles.
-const fn share(channels: usize) -> usize {
-    POINTS * point_stride(channels)
+const fn all_points(form: usize, channels: usize) -> usize {
+    form * form * point_stride(channels)
 }
 
 thread_local! {
@@ -58,34 +54,73 @@ pub(crate) fn weight_gradient(
     gradient: &mut [f32],
 ) {
     let shape = output_gradient.shape();
-    let tiles = Tiles::of::<SAME>(shape);
+    let total: usize = inputs.iter().map(|(_, channels)| channels).sum();
+    assert_eq!(gradient.len(), shape.c * total * 9, "weights");
+    let taps = taps::<SAME, 3>(level, Layout::Same, inputs, output_gradient);
+    let width = shape.pixel_stride();
+    gradient
+        .par_chunks_exact_mut(9 * total)
+        .enumerate()
+        .for_each(|(o, gradient)| {
+            for (to, taps) in gradient.chunks_exact_mut(9).zip(&taps) {
+                for (tap, to) in to.iter_mut().enumerate() {
+                    *to = taps[tap * width + o];
+                }
+            }
+        });
+}
+
+/// The gradient of the four taps of each phase's 2×2 filters, of a doubling layout: for each input channel
+/// `[tap][phase][out, up to whole vectors]`.
+///
+/// # Panics
+/// If a shape does not fit.
+pub(crate) fn merged_gradient(
+    level: Level,
+    inputs: &[(&Tensor, usize)],
+    output_gradient: &Tensor,
+) -> Vec<Vec<f32>> {
+    taps::<TWO_TAPS, 2>(level, Layout::Doubling, inputs, output_gradient)
+}
+
+/// For each input channel that counts, `[tap][phase][out, up to whole vectors]`, where `M` is the taps along
+/// a side.
+fn taps<const IN: usize, const M: usize>(
+    level: Level,
+    layout: Layout,
+    inputs: &[(&Tensor, usize)],
+    output_gradient: &Tensor,
+) -> Vec<Vec<f32>> {
+    let shape = output_gradient.shape();
+    let input = inputs[0].0.shape();
     for (input, channels) in inputs {
         let from = input.shape();
         assert_eq!(
-            (from.n, from.h, from.w),
+            (from.n, layout.output(from.h), layout.output(from.w)),
             (shape.n, shape.h, shape.w),
             "input size"
         );
         assert!(from.c >= *channels, "input channels");
     }
-    let total: usize = inputs.iter().map(|(_, channels)| channels).sum();
-    assert_eq!(gradient.len(), shape.c * total * 9, "weights");
+    let windows: &[Window] = match layout {
+        Layout::Doubling => &Window::PHASES,
+        Layout::Same | Layout::Halving => &[Window::OUTPUTS],
+    };
+    let tiles = Tiles::of(layout, input);
     let depth: usize = inputs.iter().map(|(_, c)| c.next_multiple_of(LANES)).sum();
-    let width = shape.pixel_stride();
+    let width = windows.len() * shape.pixel_stride();
 
     let block = BLOCK.min(tiles.count).max(1);
     let shares = block.div_ceil(SHARE);
-    let share = share(depth) + share(width);
+    let share = all_points(IN, depth) + all_points(IN, width);
+    let all_sums = IN * IN * depth * width;
     let [mut points, mut sums_memory] = MEMORY.take();
-    for (memory, needed) in [
-        (&mut points, shares * share),
-        (&mut sums_memory, POINTS * depth * width),
-    ] {
+    for (memory, needed) in [(&mut points, shares * share), (&mut sums_memory, all_sums)] {
         if memory.len() < needed {
             memory.resize(needed, 0.0);
         }
     }
-    let sums = &mut sums_memory[..POINTS * depth * width];
+    let sums = &mut sums_memory[..all_sums];
     for first in (0..tiles.count).step_by(block) {
         let count = block.min(tiles.count - first);
         points
@@ -95,9 +130,11 @@ pub(crate) fn weight_gradient(
             .for_each(|(i, to)| {
                 let first = first + i * SHARE;
                 let count = SHARE.min(count - i * SHARE);
-                level.run(Points {
+                level.run(Points::<IN> {
                     inputs,
+                    input_window: layout.window(0),
                     output_gradient,
+                    windows,
                     tiles,
                     first,
                     count,
@@ -109,7 +146,7 @@ pub(crate) fn weight_gradient(
         sums.par_chunks_exact_mut(depth * width)
             .enumerate()
             .for_each(|(point, sums)| {
-                level.run(Products {
+                level.run(Products::<IN> {
                     points,
                     share,
                     point,
@@ -122,12 +159,19 @@ pub(crate) fn weight_gradient(
             });
     }
     let sums = &*sums;
+    // Rows of the depth that are no padding.
+    let mut rows = vec![];
+    let mut begin = 0;
+    for (_, channels) in inputs {
+        rows.extend(begin..begin + channels);
+        begin += channels.next_multiple_of(LANES);
+    }
     // From the points to the taps, eight outputs at a time.
-    let taps: Vec<Vec<f32>> = (0..depth)
+    let taps = rows
         .into_par_iter()
         .map(|row| {
-            let mut taps = vec![0.0; 9 * width];
-            level.run(Taps {
+            let mut taps = vec![0.0; M * M * width];
+            level.run(Taps::<IN, M> {
                 sums,
                 row,
                 depth,
@@ -137,29 +181,17 @@ pub(crate) fn weight_gradient(
             taps
         })
         .collect();
-    let rows = inputs.iter().scan(0, |begin, (_, channels)| {
-        let rows = *begin..*begin + channels;
-        *begin += channels.next_multiple_of(LANES);
-        Some(rows)
-    });
-    let rows: Vec<usize> = rows.flatten().collect();
-    gradient
-        .par_chunks_exact_mut(9 * total)
-        .enumerate()
-        .for_each(|(o, gradient)| {
-            for (to, &row) in gradient.chunks_exact_mut(9).zip(&rows) {
-                for (tap, to) in to.iter_mut().enumerate() {
-                    *to = taps[row][tap * width + o];
-                }
-            }
-        });
     MEMORY.set([points, sums_memory]);
+    taps
 }
 
 /// Takes some tiles' inputs and gradients to their points.
-struct Points<'a> {
+struct Points<'a, const IN: usize> {
     inputs: &'a [(&'a Tensor, usize)],
+    input_window: Window,
     output_gradient: &'a Tensor,
+    /// What tiles take of the gradient, for each phase.
+    windows: &'a [Window],
     tiles: Tiles,
     first: usize,
     count: usize,
@@ -167,12 +199,12 @@ struct Points<'a> {
     to: &'a mut [f32],
 }
 
-impl Kernel for Points<'_> {
+impl<const IN: usize> Kernel for Points<'_, IN> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (inputs, gradients) = self.to.split_at_mut(share(self.depth));
+        let (inputs, gradients) = self.to.split_at_mut(all_points(IN, self.depth));
         let mut row = 0;
         for (input, channels) in self.inputs {
             let tiles = self.first..self.first + self.count;
@@ -180,6 +212,7 @@ impl Kernel for Points<'_> {
             input_points::<S, IN, { SHARE * LANES }>(
                 simd,
                 Rows::from(*input),
+                self.input_window,
                 self.tiles,
                 tiles,
                 *channels,
@@ -193,45 +226,52 @@ impl Kernel for Points<'_> {
         }
         let shape = self.output_gradient.shape();
         let pixel = shape.pixel_stride();
-        let stride = point_stride(pixel);
+        let width = self.windows.len() * pixel;
+        let stride = point_stride(width);
         let floats = self.output_gradient.as_slice();
-        // Beyond the image there is no output, hence no gradient: the border has the zero.
-        let inside = |tile: usize, i: usize, size: usize| (OUT * tile + i).min(size);
+        // All that is written: tiles below `SHARE`, and for each of them `width` floats of a point.
+        assert!(self.count <= SHARE);
+        assert!((IN * IN - 1) * stride + SHARE * width <= gradients.len());
         for i in 0..self.count {
             let (n, ty, tx) = self.tiles.place(self.first + i);
-            let mut rows = [0; OUT];
-            let mut columns = [0; OUT];
-            for k in 0..OUT {
-                rows[k] = shape.offset(n, inside(ty, k, shape.h) as isize, 0);
-                columns[k] = inside(tx, k, shape.w) * pixel;
-            }
-            // The last vectors this tile reads and writes.
-            assert!(rows[OUT - 1] + columns[OUT - 1] + pixel <= floats.len());
-            assert!((POINTS - 1) * stride + SHARE * pixel <= gradients.len());
-            for c in (0..pixel).step_by(LANES) {
-                let panel = c - c % (S::WIDEST * LANES);
-                let begin = SHARE * panel + i * (pixel - panel).min(S::WIDEST * LANES) + c - panel;
-                let mut lines = [[simd.splat(0.0); OUT]; IN];
-                for x in 0..OUT {
-                    let mut column = [simd.splat(0.0); OUT];
-                    for (y, value) in column.iter_mut().enumerate() {
-                        let at = rows[y] + columns[x] + c;
-                        // SAFETY: asserted above, rows and columns being in order.
-                        *value = simd.load(unsafe { vector_unchecked(floats, at) });
-                    }
-                    let column = transform::gradient::<S, IN>(simd, column);
-                    for y in 0..IN {
-                        lines[y][x] = column[y];
-                    }
+            for (phase, window) in self.windows.iter().enumerate() {
+                // Beyond the image there is no output, hence no gradient: the border has the zero.
+                let mut rows = [0; OUT];
+                let mut columns = [0; OUT];
+                for k in 0..OUT {
+                    rows[k] = shape.offset(n, window.row(ty, k, shape.h), -1);
+                    columns[k] = (window.column(tx, k, shape.w) + 1) as usize * pixel;
                 }
-                for (y, values) in lines.into_iter().enumerate() {
-                    for (x, value) in transform::gradient::<S, IN>(simd, values)
-                        .into_iter()
-                        .enumerate()
-                    {
-                        let at = begin + (y * IN + x) * stride;
-                        // SAFETY: asserted above.
-                        simd.store(value, unsafe { vector_unchecked_mut(gradients, at) });
+                // The last vectors that are read.
+                assert!(rows[OUT - 1] + columns[OUT - 1] + pixel <= floats.len());
+                for c in (0..pixel).step_by(LANES) {
+                    let channel = phase * pixel + c;
+                    let panel = channel - channel % (S::WIDEST * LANES);
+                    let vectors = (width - panel).min(S::WIDEST * LANES);
+                    let begin = SHARE * panel + i * vectors + channel - panel;
+                    let mut lines = [[simd.splat(0.0); OUT]; IN];
+                    for x in 0..OUT {
+                        let mut column = [simd.splat(0.0); OUT];
+                        for (y, value) in column.iter_mut().enumerate() {
+                            let at = rows[y] + columns[x] + c;
+                            // SAFETY: asserted above, rows and columns being in order.
+                            *value = simd.load(unsafe { vector_unchecked(floats, at) });
+                        }
+                        let column = transform::gradient::<S, IN>(simd, column);
+                        for y in 0..IN {
+                            lines[y][x] = column[y];
+                        }
+                    }
+                    for (y, values) in lines.into_iter().enumerate() {
+                        for (x, value) in transform::gradient::<S, IN>(simd, values)
+                            .into_iter()
+                            .enumerate()
+                        {
+                            let at = begin + (y * IN + x) * stride;
+                            // SAFETY: asserted above. `i < SHARE`, so that the vector ends before the
+                            // panel's `SHARE` tiles do, and all panels are `SHARE · width` floats.
+                            simd.store(value, unsafe { vector_unchecked_mut(gradients, at) });
+                        }
                     }
                 }
             }
@@ -240,7 +280,7 @@ impl Kernel for Points<'_> {
 }
 
 /// Adds a block's products at one point to `sums[depth][width]`, or begins them.
-struct Products<'a> {
+struct Products<'a, const IN: usize> {
     points: &'a [f32],
     share: usize,
     point: usize,
@@ -251,7 +291,7 @@ struct Products<'a> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for Products<'_> {
+impl<const IN: usize> Kernel for Products<'_, IN> {
     type Output = ();
 
     #[inline(always)]
@@ -272,7 +312,7 @@ impl Kernel for Products<'_> {
     }
 }
 
-impl Products<'_> {
+impl<const IN: usize> Products<'_, IN> {
     #[inline(always)]
     fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, run: Range<usize>, begin: usize) {
         // The depth is whole vectors, hence whole register tiles.
@@ -297,7 +337,7 @@ impl Products<'_> {
             for tile in run.clone().step_by(SHARE) {
                 let count = SHARE.min(run.end - tile);
                 let here = &self.points[tile / SHARE * self.share..][..self.share];
-                let (inputs, gradients) = here.split_at(share(self.depth));
+                let (inputs, gradients) = here.split_at(all_points(IN, self.depth));
                 let a = &inputs[self.point * point_stride(self.depth) + vector * SHARE..];
                 let b = &gradients[self.point * point_stride(self.width) + begin * SHARE..];
                 let a = &a[lane..][..LANES * (count - 1) + ROWS];
@@ -329,8 +369,8 @@ impl Products<'_> {
     }
 }
 
-/// The nine taps of one input channel with every output channel.
-struct Taps<'a> {
+/// The taps of one input channel with every output channel of every phase.
+struct Taps<'a, const IN: usize, const M: usize> {
     sums: &'a [f32],
     row: usize,
     depth: usize,
@@ -338,20 +378,20 @@ struct Taps<'a> {
     to: &'a mut [f32],
 }
 
-impl Kernel for Taps<'_> {
+impl<const IN: usize, const M: usize> Kernel for Taps<'_, IN, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         for o in (0..self.width).step_by(LANES) {
-            let mut columns = [[simd.splat(0.0); IN]; 3];
+            let mut columns = [[simd.splat(0.0); IN]; M];
             for x in 0..IN {
                 let mut column = [simd.splat(0.0); IN];
                 for (y, value) in column.iter_mut().enumerate() {
                     let at = ((y * IN + x) * self.depth + self.row) * self.width + o;
                     *value = simd.load(vector(self.sums, at));
                 }
-                for (y, value) in transform::output::<S, IN, 3>(simd, column)
+                for (y, value) in transform::output::<S, IN, M>(simd, column)
                     .into_iter()
                     .enumerate()
                 {
@@ -359,11 +399,11 @@ impl Kernel for Taps<'_> {
                 }
             }
             for (y, values) in columns.into_iter().enumerate() {
-                for (x, value) in transform::output::<S, IN, 3>(simd, values)
+                for (x, value) in transform::output::<S, IN, M>(simd, values)
                     .into_iter()
                     .enumerate()
                 {
-                    simd.store(value, vector_mut(self.to, (3 * y + x) * self.width + o));
+                    simd.store(value, vector_mut(self.to, (M * y + x) * self.width + o));
                 }
             }
         }

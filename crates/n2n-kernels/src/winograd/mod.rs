@@ -3,13 +3,14 @@
 //!
 //! - [`SAME`], F(4×4, 3×3): a 3×3 convolution with padding 1. A tile of 4×4 outputs takes 6×6 inputs
 //!   and 36 multiplications a channel pair, instead of 144.
-//! - [`DOUBLING`], four times F(4×4, 2×2): what a transposed 2×2 convolution and a 3×3 one make
-//!   together. Each phase of the doubled image is a 2×2 convolution of the small one, and a tile of
-//!   8×8 outputs, all four phases from the same 5×5 inputs, takes 100 multiplications.
+//! - [`TWO_TAPS`], F(4×4, 2×2), four times: what a transposed 2×2 convolution and a 3×3 one make together.
+//!   Each phase of the doubled image is a 2×2 convolution of the small one, and a tile of 8×8 outputs,
+//!   all four phases from the same 5×5 inputs, takes 100 multiplications. The gradient of the small image
+//!   sums over the four phases, and takes as many.
 //!
-//! Both are named by the inputs along a tile's side, of which the first is one row above and left of
-//! the tile's first pixel. Tiles at the lower and right ends may reach beyond the image: there they
-//! read zeros and store nothing.
+//! Both are named by the inputs along a tile's side. Where tiles lie in the inputs and in the output is
+//! the [`Layout`]. Tiles at the lower and right ends may reach beyond the image: there they read zeros and
+//! store nothing.
 
 mod filter;
 mod forward;
@@ -17,7 +18,7 @@ mod gradient;
 mod transform;
 
 pub(crate) use filter::Filter;
-pub(crate) use gradient::weight_gradient;
+pub(crate) use gradient::{merged_gradient, weight_gradient};
 
 use crate::direct::Chain;
 use crate::picks::Picks;
@@ -26,7 +27,7 @@ use crate::tensor::Shape;
 /// Inputs along a tile's side, and points, of F(4×4, 3×3).
 pub(crate) const SAME: usize = 6;
 /// Inputs along a tile's side, and points, of the four F(4×4, 2×2).
-pub(crate) const DOUBLING: usize = 5;
+pub(crate) const TWO_TAPS: usize = 5;
 
 /// Outputs of a tile along each side, for each phase.
 const OUT: usize = 4;
@@ -40,9 +41,107 @@ const fn taps(form: usize) -> usize {
     form + 1 - OUT
 }
 
-/// Phases of the output.
-const fn phases(form: usize) -> usize {
-    if form == DOUBLING { 4 } else { 1 }
+/// The phases of a doubled image, as (row, column) in a 2×2 block.
+pub(crate) const PHASES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
+
+/// How inputs and outputs lie to one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// The output has the inputs' size.
+    Same,
+    /// The output is twice as high and wide, and computed in four phases.
+    Doubling,
+    /// The output is half as high and wide; the inputs are the four phases of one tensor.
+    Halving,
+}
+
+/// The pixels that tiles take along both sides: pixel `k` of tile `t` is `step · (OUT · t + k) - before`.
+#[derive(Clone, Copy)]
+struct Window {
+    step: usize,
+    before: (usize, usize),
+}
+
+impl Window {
+    /// A tile's outputs, where they have one phase.
+    const OUTPUTS: Self = Self {
+        step: 1,
+        before: (0, 0),
+    };
+    /// Those of each phase.
+    const PHASES: [Self; 4] = [
+        Self::phase(0),
+        Self::phase(1),
+        Self::phase(2),
+        Self::phase(3),
+    ];
+
+    /// A phase of a doubled image. That of 1 begins one pixel earlier, so that all phases of a tile of the
+    /// doubled image belong to one window of the small image.
+    const fn phase(phase: usize) -> Self {
+        Self {
+            step: 2,
+            before: PHASES[phase],
+        }
+    }
+
+    /// A pixel along a side of `size` pixels. In place of all beyond it, the first of the border.
+    #[inline(always)]
+    fn pixel(self, before: usize, tile: usize, k: usize, size: usize) -> isize {
+        ((self.step * (OUT * tile + k)) as isize - before as isize).min(size as isize)
+    }
+
+    /// The row of a tile's pixel in an image of `size` rows; from -1, which is the border.
+    #[inline(always)]
+    fn row(self, tile: usize, k: usize, size: usize) -> isize {
+        self.pixel(self.before.0, tile, k, size)
+    }
+
+    /// The column of a tile's pixel in an image of `size` columns; from -1, which is the border.
+    #[inline(always)]
+    fn column(self, tile: usize, k: usize, size: usize) -> isize {
+        self.pixel(self.before.1, tile, k, size)
+    }
+}
+
+impl Layout {
+    /// Phases of the output.
+    const fn phases(self) -> usize {
+        match self {
+            Self::Doubling => PHASES.len(),
+            Self::Same | Self::Halving => 1,
+        }
+    }
+
+    /// What the tiles take of one of the inputs.
+    const fn window(self, input: usize) -> Window {
+        match self {
+            // One row above and left of the tile's first pixel.
+            Self::Same | Self::Doubling => Window {
+                step: 1,
+                before: (1, 1),
+            },
+            Self::Halving => Window::phase(input),
+        }
+    }
+
+    /// The size of the output along a side where the inputs have `size` pixels.
+    const fn output(self, size: usize) -> usize {
+        match self {
+            Self::Same => size,
+            Self::Doubling => 2 * size,
+            Self::Halving => size / 2,
+        }
+    }
+
+    /// Tiles along a side of `size` input pixels. A doubling tile begins one output pixel above its
+    /// inputs' own, so that one more may be needed.
+    pub(crate) const fn tiles(self, size: usize) -> usize {
+        match self {
+            Self::Doubling => size / OUT + 1,
+            Self::Same | Self::Halving => self.output(size).div_ceil(OUT),
+        }
+    }
 }
 
 /// What becomes of a convolution's output.
@@ -78,8 +177,8 @@ struct Tiles {
 
 impl Tiles {
     /// All tiles of images whose *inputs* have this shape.
-    fn of<const FORM: usize>(input: Shape) -> Self {
-        Self::rows::<FORM>(input, 0..tile_rows(FORM, input.h))
+    fn of(layout: Layout, input: Shape) -> Self {
+        Self::rows(layout, input, 0..layout.tiles(input.h))
     }
 
     /// Tiles side by side.
@@ -93,8 +192,8 @@ impl Tiles {
     }
 
     /// Some rows of tiles of each image.
-    fn rows<const FORM: usize>(input: Shape, rows: std::ops::Range<usize>) -> Self {
-        let across = tile_rows(FORM, input.w);
+    fn rows(layout: Layout, input: Shape, rows: std::ops::Range<usize>) -> Self {
+        let across = layout.tiles(input.w);
         Self {
             first: rows.start,
             down: rows.len(),
@@ -108,15 +207,5 @@ impl Tiles {
     fn place(self, tile: usize) -> (usize, usize, usize) {
         let (row, column) = (tile / self.across, tile % self.across);
         (row / self.down, self.first + row % self.down, column)
-    }
-}
-
-/// Tiles along a side of `size` input pixels. A doubling tile begins one output pixel above its
-/// inputs' own, so that one more may be needed.
-pub(crate) const fn tile_rows(form: usize, size: usize) -> usize {
-    if form == DOUBLING {
-        size / OUT + 1
-    } else {
-        size.div_ceil(OUT)
     }
 }

@@ -18,7 +18,7 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 /// Pixels, before the upsampling, from which merging it with the next layer pays: its filter is larger
 /// than those of the two, is read once for every few hundred pixels, and in training packed anew for every
 /// step (decision 10).
-const MERGED_PIXELS: usize = 1 << 12;
+pub(super) const MERGED_PIXELS: usize = 1 << 12;
 
 impl CpuNetwork {
     /// Denoises a batch whose size the caller has checked.
@@ -102,7 +102,7 @@ impl CpuNetwork {
                 2
             }
             [up, first, second, ..]
-                if up.kind == Kind::Up2x2 && input.n * input.h * input.w >= MERGED_PIXELS =>
+                if up.kind == Kind::Up2x2 && input.n * input.h * input.w >= self.merged_pixels =>
             {
                 let tail = chained(i + 3);
                 if tail > 0 && self.in_bands(first, second, i + 2, doubled(input)) {
@@ -195,12 +195,7 @@ impl CpuNetwork {
     ) -> Tensor {
         let layers = self.layers;
         let first = &layers[i + 1];
-        let image = (first.skip == Some(Skip::Image)).then_some(image);
-        let mut side = self.arena.take(Shape {
-            c: upconv::side_channels(image.map_or(0, |image| image.shape().c)),
-            ..input.shape()
-        });
-        upconv::side(image, &mut side);
+        let side = self.side(i, input.shape(), image);
         let full = Shape {
             c: layers[i + count - 1].outputs,
             ..doubled(input.shape())
@@ -245,6 +240,17 @@ impl CpuNetwork {
         output
     }
 
+    /// What row `i`, a transposed convolution, merged with the next reads beside its input of this shape.
+    pub(super) fn side(&mut self, i: usize, input: Shape, image: &Tensor) -> Tensor {
+        let image = (self.layers[i + 1].skip == Some(Skip::Image)).then_some(image);
+        let mut side = self.arena.take(Shape {
+            c: upconv::side_channels(image.map_or(0, |image| image.shape().c)),
+            ..input
+        });
+        upconv::side(image, &mut side);
+        side
+    }
+
     /// Whether a later row reads the pooling after row `i`.
     fn is_skipped_to(&self, i: usize) -> bool {
         let pool = self.layers[..=i].iter().filter(|layer| layer.pool).count();
@@ -255,7 +261,7 @@ impl CpuNetwork {
 }
 
 /// Twice as high and wide.
-fn doubled(shape: Shape) -> Shape {
+pub(super) fn doubled(shape: Shape) -> Shape {
     Shape {
         h: 2 * shape.h,
         w: 2 * shape.w,

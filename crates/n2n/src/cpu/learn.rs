@@ -4,11 +4,13 @@
 use n2n_kernels::Epilogue;
 use n2n_kernels::conv::{self, Conv, Gradients, Pointwise, Position, Size};
 use n2n_kernels::pool;
-use n2n_kernels::tensor::Tensor;
+use n2n_kernels::tensor::{Shape, Tensor};
+use n2n_kernels::upconv::{self, UpConv};
 use n2n_kernels::upsample::{self, InputGradient};
 
+use super::infer::doubled;
 use super::packed::{input_channels, layer_range, size};
-use super::{CpuNetwork, Learning, shape};
+use super::{CpuNetwork, Learning, epilogue, shape};
 use crate::batch::Batch;
 use crate::neighbors::Neighbors;
 use crate::network::{LossFactors, Losses};
@@ -18,7 +20,8 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 struct Tape {
     image: Tensor,
     /// The output of each row before [`CpuNetwork::head`], before pooling; that of the last of them is
-    /// taken out, for its gradient.
+    /// taken out, for its gradient. Of a transposed convolution that is merged with the next row, the
+    /// [side](upconv::side) of both.
     outputs: Vec<Tensor>,
     /// The output of each pooling.
     pools: Vec<Tensor>,
@@ -142,7 +145,22 @@ impl CpuNetwork {
             outputs: vec![],
             pools: vec![],
         };
-        for i in 0..self.head() {
+        while tape.outputs.len() < self.head() {
+            let i = tape.outputs.len();
+            if self.is_merged(&tape, i) {
+                let image = &tape.image;
+                let input = &tape.outputs[i - 1];
+                let side = self.side(i, input.shape(), image);
+                let layer = &self.layers[i + 1];
+                let mut output = self.arena.take(Shape {
+                    c: layer.outputs,
+                    ..doubled(input.shape())
+                });
+                let pair = &self.packed.merged(&self.parameters, i).upconv;
+                pair.run(self.level, input, &side, &mut output, epilogue(layer));
+                tape.outputs.extend([side, output]);
+                continue;
+            }
             let output = self.run_layer(i, &self.inputs(&tape, i), false);
             if self.layers[i].pool {
                 let mut pooled = self.arena.take(pool::pooled(output.shape()));
@@ -152,6 +170,20 @@ impl CpuNetwork {
             tape.outputs.push(output);
         }
         tape
+    }
+
+    /// Whether row `i` is a transposed convolution that is merged with the next, whose inputs are the doubled
+    /// tensor and at most the image.
+    fn is_merged(&self, tape: &Tape, i: usize) -> bool {
+        let [above, up, next, ..] = &self.layers[i.saturating_sub(1)..self.head()] else {
+            return false;
+        };
+        let simple = !above.pool && !matches!(next.skip, Some(Skip::Pool(_)));
+        let large = || {
+            let Shape { n, h, w, .. } = tape.outputs[i - 1].shape();
+            n * h * w >= self.merged_pixels
+        };
+        i > 0 && up.kind == Kind::Up2x2 && simple && large()
     }
 
     /// The input tensors of layer `i`: the row above (pooled, if it pools), then the skip.
@@ -179,7 +211,14 @@ impl CpuNetwork {
         let mut skipped: Vec<Option<Tensor>> = tape.pools.iter().map(|_| None).collect();
         // The gradient of the row's output before its activation.
         let mut gradient = last;
-        for i in (0..self.head()).rev() {
+        let mut rows = (0..self.head()).rev();
+        while let Some(i) = rows.next() {
+            if i > 0 && self.is_merged(&tape, i - 1) {
+                let to = self.backward_merged(&tape, i - 1, &gradient, gradients);
+                self.arena.give(std::mem::replace(&mut gradient, to));
+                rows.next();
+                continue;
+            }
             let layer = self.layers[i];
             let inputs = self.inputs(&tape, i);
             let channels = input_channels(&self.unet, &layer);
@@ -247,5 +286,42 @@ impl CpuNetwork {
         for tensor in outputs.into_iter().chain(pools).chain([image]) {
             self.arena.give(tensor);
         }
+    }
+
+    /// Fills the gradients of row `up`, which is merged with the next, and of that, whose sums have the gradient
+    /// given; returns that of the sums of the row above both.
+    fn backward_merged(
+        &mut self,
+        tape: &Tape,
+        up: usize,
+        gradient: &Tensor,
+        gradients: &mut [f32],
+    ) -> Tensor {
+        let (input, side) = (&tape.outputs[up - 1], &tape.outputs[up]);
+        let (up_weight, up_bias) = layer_range(&self.layers, up);
+        let (weight, bias) = layer_range(&self.layers, up + 1);
+        // The parameters of the two rows follow one another.
+        let (of_up_weight, rest) =
+            gradients[up_weight.start..bias.end].split_at_mut(up_weight.len());
+        let (of_up_bias, rest) = rest.split_at_mut(up_bias.len());
+        let (of_weight, of_bias) = rest.split_at_mut(weight.len());
+        conv::bias_gradient(gradient, of_bias);
+        let layers = self.packed.pair(&self.parameters, up);
+        let to = upconv::Gradients {
+            up_weight: of_up_weight,
+            up_bias: of_up_bias,
+            weight: of_weight,
+        };
+        UpConv::weight_gradient(self.level, layers, input, side, gradient, to);
+
+        let mut to = self.arena.take(input.shape());
+        let epilogue = if self.layers[up - 1].activation {
+            Epilogue::Slope(input, LEAKY_SLOPE)
+        } else {
+            Epilogue::Store
+        };
+        let pair = &self.packed.merged(&self.parameters, up).upconv;
+        pair.input_gradient(self.level, gradient, &mut to, epilogue);
+        to
     }
 }

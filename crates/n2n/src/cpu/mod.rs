@@ -36,6 +36,8 @@ pub struct CpuNetwork {
     parameters: Vec<f32>,
     /// The layers as the kernels take them, packed from the parameters as they are.
     packed: Packed,
+    /// See [`infer::MERGED_PIXELS`].
+    merged_pixels: usize,
     arena: Arena,
     /// Pixels of the batches that the arena's memory is for.
     kept_for: usize,
@@ -101,6 +103,7 @@ impl CpuNetwork {
             level,
             parameters,
             packed: Packed::new(unet, level),
+            merged_pixels: infer::MERGED_PIXELS,
             arena: Arena::default(),
             kept_for: 0,
             learning: None,
@@ -396,6 +399,39 @@ mod tests {
         noisy.data.fill_with(|| rng.random());
         let neighbors = Neighbors::draw(&noisy, &mut rng);
         (noisy, neighbors)
+    }
+
+    #[test]
+    fn merged_layers_learn_what_they_learn_one_after_the_other() {
+        for (f, c) in [(2, 1), (5, 3), (24, 3)] {
+            let mut rng = ChaCha8Rng::seed_from_u64(4);
+            let mut noisy = Batch::zeros(2, 64, 128, c);
+            noisy.data.fill_with(|| rng.random());
+            let neighbors = Neighbors::draw(&noisy, &mut rng);
+            let factors = LossFactors {
+                lambda1: 1.0,
+                lambda2: 1.0,
+                lambda: 0.5,
+            };
+            let [merged, apart] = [0, usize::MAX].map(|pixels| {
+                let unet = UNet::new(f, c).unwrap();
+                let mut network = CpuNetwork::initial_scaled(unet, 1.0, 1);
+                network.merged_pixels = pixels;
+                let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
+                (losses.loss_full, network.gradients())
+            });
+            assert!((merged.0 - apart.0).abs() < 1e-5 * apart.0);
+            assert!(merged.1 != apart.1, "the same path");
+            for (name, want) in &apart.1.tensors {
+                let got = &merged.1.tensors[name];
+                let squares = |values: &mut dyn Iterator<Item = f32>| {
+                    values.map(|v| f64::from(v).powi(2)).sum::<f64>()
+                };
+                let gap = squares(&mut std::iter::zip(&got.data, &want.data).map(|(a, b)| a - b));
+                let size = squares(&mut want.data.iter().copied());
+                assert!(gap < 1e-10 * size, "{name}: {gap:e} of {size:e}");
+            }
+        }
     }
 
     #[test]

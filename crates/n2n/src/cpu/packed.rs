@@ -62,25 +62,13 @@ impl Packed {
     /// Row `i`, a transposed convolution, and the row after it.
     pub fn merged(&self, parameters: &[f32], i: usize) -> &Merged {
         self.merged[i].get_or_init(|| {
-            let (up_weight, up_bias) = self.parameters(parameters, i);
-            let (weight, bias) = self.parameters(parameters, i + 1);
+            let layers = self.pair(parameters, i);
             let layer = &self.layers[i + 1];
-            let (image, skip) = match layer.skip {
-                Some(Skip::Image) => (self.unet.n_channel, None),
-                Some(Skip::Pool(_)) => (0, Some(self.unet.n_feature)),
-                None => (0, None),
-            };
-            let layers = upconv::Layers {
-                up_weight,
-                up_bias,
-                weight,
-                bias,
-                image,
-            };
+            let skip = matches!(layer.skip, Some(Skip::Pool(_))).then_some(self.unet.n_feature);
             Merged {
                 upconv: UpConv::new(self.level, layers),
                 skip: skip.map(|channels| {
-                    let filters = weight.chunks_exact(9 * layer.inputs);
+                    let filters = layers.weight.chunks_exact(9 * layer.inputs);
                     let part = filters.flat_map(|filter| &filter[9 * (layer.inputs - channels)..]);
                     let part: Vec<f32> = part.copied().collect();
                     let none = vec![0.0; layer.outputs];
@@ -88,6 +76,20 @@ impl Packed {
                 }),
             }
         })
+    }
+
+    /// The parameters of row `i`, a transposed convolution, and of the row after it.
+    pub fn pair<'a>(&self, parameters: &'a [f32], i: usize) -> upconv::Layers<'a> {
+        let (up_weight, up_bias) = self.parameters(parameters, i);
+        let (weight, bias) = self.parameters(parameters, i + 1);
+        let reads_image = self.layers[i + 1].skip == Some(Skip::Image);
+        upconv::Layers {
+            up_weight,
+            up_bias,
+            weight,
+            bias,
+            image: if reads_image { self.unet.n_channel } else { 0 },
+        }
     }
 
     /// Weight and bias of row `i`.
