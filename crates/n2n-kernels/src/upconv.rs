@@ -8,11 +8,14 @@
 //! phases side by side: the [`side`]. The bias of the transposed convolution
 //! reaches a pixel through those taps that lie inside the image, so it is the weight of a channel of
 //! ones, which end where the image ends.
+//!
+//! The gradients are taken of the merged filter and of the small image; the chain rule takes those of the
+//! filter to the two layers it was made of.
 
 use rayon::prelude::*;
 
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
-use crate::tensor::{Rows, SharedMut, Tensor};
+use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 use crate::winograd::{Filter, Layout, PHASES, TWO_TAPS, Then, merged_gradient};
 use crate::{Epilogue, Level};
 
@@ -46,7 +49,7 @@ pub struct Gradients<'a> {
 #[derive(Debug)]
 pub struct UpConv {
     sizes: Sizes,
-    /// See [`merge`].
+    /// See [`merge`]; for the gradient of the input.
     merged: Vec<f32>,
     filter: Filter<TWO_TAPS>,
 }
@@ -104,7 +107,7 @@ impl UpConv {
 
     /// Output channels.
     pub(crate) fn outputs(&self) -> usize {
-        self.filter.outputs()
+        self.sizes.outputs
     }
 
     /// Computes `output`, twice as high and wide as `input`, for an image whose [`side`] is given.
@@ -153,6 +156,7 @@ impl UpConv {
         let Sizes {
             inputs, outputs, ..
         } = self.sizes;
+        self.sizes.check(gradient.shape(), output_gradient.shape());
         let padded = outputs.next_multiple_of(LANES);
         // The sum over the phases is one over four times as many channels. The transpose of a correlation
         // is the correlation with the kernel turned by 180°.
@@ -162,11 +166,11 @@ impl UpConv {
             &[outputs; PHASES.len()],
             inputs,
             &vec![0.0; inputs],
-            |c, _, to| {
+            |c, _, input| {
                 let (phase, o) = (c / outputs, c % outputs);
                 let mut taps = [0.0; 9];
                 for tap in 0..4 {
-                    let row = (phase * 4 + 3 - tap) * (inputs + 1) + to;
+                    let row = (phase * 4 + 3 - tap) * (inputs + 1) + input;
                     taps[tap] = self.merged[row * padded + o];
                 }
                 taps
@@ -201,6 +205,7 @@ impl UpConv {
             total,
         } = sizes;
         assert_eq!(total, mid + image, "channels of the convolution");
+        sizes.check(input.shape(), output_gradient.shape());
         let Gradients {
             up_weight,
             up_bias,
@@ -212,8 +217,8 @@ impl UpConv {
                 && weight.len() == layers.weight.len(),
             "parameters"
         );
-        let inputs_of = [(input, inputs), (side, side_channels(image))];
-        let gradients = merged_gradient(level, &inputs_of, output_gradient);
+        let read = [(input, inputs), (side, side_channels(image))];
+        let gradients = merged_gradient(level, &read, output_gradient);
         let (rows, padded) = (inputs + 1, outputs.next_multiple_of(LANES));
         // As the result of `merge`.
         let mut merged = vec![0.0; 16 * rows * padded];
@@ -342,6 +347,7 @@ impl Sizes {
         let (mid, outputs) = (layers.up_bias.len(), layers.bias.len());
         assert!(mid > 0 && outputs > 0, "layers with outputs");
         let inputs = layers.up_weight.len() / (4 * mid);
+        assert!(inputs > 0, "layers with inputs");
         let total = layers.weight.len() / (9 * outputs);
         assert_eq!(
             layers.up_weight.len(),
@@ -359,6 +365,20 @@ impl Sizes {
             outputs,
             total,
         }
+    }
+}
+
+impl Sizes {
+    /// That the input and the output can be those of the pair.
+    fn check(self, input: Shape, output: Shape) {
+        let want = Shape {
+            h: 2 * input.h,
+            w: 2 * input.w,
+            c: self.outputs,
+            ..input
+        };
+        assert_eq!(output, want, "shape of the output's gradient");
+        assert_eq!(input.c, self.inputs, "channels of the input");
     }
 }
 

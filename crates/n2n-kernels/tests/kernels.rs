@@ -752,6 +752,48 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
     }
 }
 
+/// The gradient of the first weight of a merged pair from 8 to `channels` channels, of `n` images.
+fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
+    let (up_weight, up_bias) = (values(8 * 8 * 4, 1), values(8, 2));
+    let (weight, bias) = (values(9 * 8 * 9, 3), values(9, 4));
+    let layers = Layers {
+        up_weight: &up_weight,
+        up_bias: &up_bias,
+        weight: &weight,
+        bias: &bias,
+        image: 0,
+    };
+    let shape = |h, w, c| Shape { n, h, w, c };
+    let input = tensor(shape(3, 5, 8), &values(n * 15 * 8, 5));
+    let gradient = tensor(shape(6, 10, channels), &values(n * 60 * channels, 6));
+    let mut side = Tensor::zeros(shape(3, 5, 1));
+    upconv::side(None, &mut side);
+    let (mut of_up, mut of_bias, mut of_weight) = (vec![1.0; 256], vec![1.0; 8], vec![1.0; 648]);
+    let to = upconv::Gradients {
+        up_weight: &mut of_up,
+        up_bias: &mut of_bias,
+        weight: &mut of_weight,
+    };
+    UpConv::weight_gradient(Level::detect(), layers, &input, &side, &gradient, to);
+    of_up
+}
+
+#[test]
+fn no_image_has_no_gradient() {
+    assert!(
+        merged_weight_gradient(1, 9)
+            .iter()
+            .any(|&value| value != 0.0)
+    );
+    assert_eq!(merged_weight_gradient(0, 9), [0.0; 256]);
+}
+
+#[test]
+#[should_panic(expected = "shape of the output's gradient")]
+fn a_gradient_of_other_channels_is_refused() {
+    merged_weight_gradient(1, 17);
+}
+
 /// Heights below, at and above those of a band, and of several; the results are those of the layers one
 /// after the other, to the last bit.
 #[test]

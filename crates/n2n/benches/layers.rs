@@ -33,6 +33,8 @@ use n2n_kernels::{Epilogue, Level, Picks, peak, pool};
 const IMAGE: usize = 512;
 /// Images that gradients are taken of, and their side: a step of 4 patches of 256 × 256.
 const TRAINED: (usize, usize) = (4, 128);
+/// The layers that are merged.
+const MERGED: [&str; 2] = ["up1.deconv", "dec_conv1a"];
 
 fn main() {
     let unet = UNet::default();
@@ -50,15 +52,16 @@ fn main() {
     ] {
         // Nothing asks for the gradient of the image.
         let first = usize::from(what == "input gradient");
-        // The 1×1 layers learn together.
+        // The last upsampling learns with the layer after it, the 1×1 layers learn together.
         let layers = unet.layers();
         let alone = layers[first..]
             .iter()
-            .filter(|layer| layer.kind != Kind::Conv1x1);
+            .filter(|layer| layer.kind != Kind::Conv1x1 && !MERGED.contains(&layer.name));
         for layer in alone {
             bench.layer(what, n, side, &unet, layer, run);
         }
     }
+    bench.learn_merged(&unet);
     bench.learn_together(&unet);
     bench.memory_bound(&unet);
     bench.print_table();
@@ -157,6 +160,34 @@ fn named(unet: &UNet, name: &str) -> Data {
     let layers = unet.layers();
     let found = layers.iter().find(|layer| layer.name == name);
     Data::new(unet, *found.expect("a layer"), 1, IMAGE)
+}
+
+/// The parameters of the layers that are merged.
+fn pair<'a>(unet: &UNet, up: &'a Data, first: &'a Data) -> upconv::Layers<'a> {
+    upconv::Layers {
+        up_weight: &up.weight,
+        up_bias: &up.bias,
+        weight: &first.weight,
+        bias: &first.bias,
+        image: unet.n_channel,
+    }
+}
+
+/// What they read beside the small tensor.
+fn side(unet: &UNet, up: &Data, first: &Data) -> Tensor {
+    let mut side = Tensor::zeros(Shape {
+        c: upconv::side_channels(unet.n_channel),
+        ..up.inputs[0].shape()
+    });
+    upconv::side(Some(&first.inputs[1]), &mut side);
+    side
+}
+
+/// Multiplications of four F(4×4, 2×2): 100 a tile of 4×4 small pixels and pair of channels.
+fn merged_products(up: &Data, side: usize, outputs: usize) -> f64 {
+    let small = up.inputs[0].shape();
+    let tiles = small.n * (small.h / 4 + 1) * (small.w / 4 + 1);
+    (tiles * 100 * (small.c + side) * outputs) as f64
 }
 
 /// The group of the layers that are computed together there.
@@ -351,28 +382,11 @@ impl Bench {
     /// The last layers, likewise.
     fn last_together(&self, unet: &UNet) {
         let level = self.level;
-        let (up, first) = (named(unet, "up1.deconv"), named(unet, "dec_conv1a"));
-        let image = unet.n_channel;
-        let merged = UpConv::new(
-            level,
-            upconv::Layers {
-                up_weight: &up.weight,
-                up_bias: &up.bias,
-                weight: &first.weight,
-                bias: &first.bias,
-                image,
-            },
-        );
-        let small = up.inputs[0].shape();
-        let mut side = Tensor::zeros(Shape {
-            c: upconv::side_channels(image),
-            ..small
-        });
-        upconv::side(Some(&first.inputs[1]), &mut side);
+        let [up, first] = MERGED.map(|name| named(unet, name));
+        let merged = UpConv::new(level, pair(unet, &up, &first));
+        let side = side(unet, &up, &first);
         let direct = up.direct() + first.direct();
-        // 100 multiplications a tile of 4×4 small pixels.
-        let tiles = (small.h / 4 + 1) * (small.w / 4 + 1);
-        let done = (tiles * 100 * (small.c + side.shape().c) * first.output.c) as f64;
+        let done = merged_products(&up, side.shape().c, first.output.c);
         let mut output = Tensor::zeros(first.output);
         self.time(
             &together(),
@@ -438,6 +452,48 @@ impl Bench {
                 );
             });
         }
+    }
+
+    /// The gradients of the merged layers.
+    fn learn_merged(&self, unet: &UNet) {
+        let (level, (n, size)) = (self.level, TRAINED);
+        let group = format!("together {n}x{size}x{size}");
+        let layers = unet.layers();
+        let [up, first] = MERGED.map(|name| {
+            let layer = layers.iter().find(|layer| layer.name == name);
+            Data::new(unet, *layer.expect("a layer"), n, size)
+        });
+        let (layers, input) = (pair(unet, &up, &first), &up.inputs[0]);
+        let merged = UpConv::new(level, layers);
+        // That of the image is not asked for.
+        let of_image = unet.n_channel as f64 / first.layer.inputs as f64;
+        let direct = up.direct() + first.direct() * (1.0 - of_image);
+        let mut to = Tensor::zeros(input.shape());
+        let name = "up1.deconv .. dec_conv1a, input gradient";
+        let tiles = pixels(Shape {
+            h: input.shape().h.div_ceil(4),
+            w: input.shape().w.div_ceil(4),
+            ..input.shape()
+        });
+        let done = (tiles * 100 * input.shape().c * first.output.c) as f64;
+        self.time(&group, name, direct, done, || {
+            merged.input_gradient(level, &first.gradient, &mut to, Epilogue::Store);
+        });
+        let side = side(unet, &up, &first);
+        let mut of_up = vec![0.0; up.weight.len()];
+        let mut of_bias = vec![0.0; up.bias.len()];
+        let mut of_weight = vec![0.0; first.weight.len()];
+        let name = "up1.deconv .. dec_conv1a, weight gradients";
+        let direct = up.direct() + first.direct();
+        let done = merged_products(&up, side.shape().c, first.output.c);
+        self.time(&group, name, direct, done, || {
+            let to = upconv::Gradients {
+                up_weight: &mut of_up,
+                up_bias: &mut of_bias,
+                weight: &mut of_weight,
+            };
+            UpConv::weight_gradient(level, layers, input, &side, &first.gradient, to);
+        });
     }
 
     /// The 1×1 layers at the end, output, loss and gradients in one go.

@@ -5,7 +5,7 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::neighbors::Neighbors;
+use crate::neighbors::{Neighbors, PAIRS};
 use crate::noise::Noise;
 use crate::unet::UNet;
 use crate::weights::Weights;
@@ -184,7 +184,13 @@ pub struct Losses {
 /// Refuses images that a network of this architecture cannot take: height and width must be multiples of
 /// `multiple`.
 pub fn check_images(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
-    check_shape(unet, [images.n, images.h, images.w, images.c], multiple)
+    let shape = [images.n, images.h, images.w, images.c];
+    check_shape(unet, shape, multiple)?;
+    let (expected, got) = (shape.iter().product::<usize>(), images.data.len());
+    if expected != got {
+        return Err(Error::value("values of the images", expected, got));
+    }
+    Ok(())
 }
 
 /// Refuses what [`Network::step`] cannot be taken on.
@@ -199,6 +205,13 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
             format!("{cells:?}"),
             format!("{drawn:?}"),
         ));
+    }
+    let (count, pairs) = (cells.0 * cells.1 * cells.2, &neighbors.pairs);
+    if pairs.len() != count || pairs.iter().any(|&pair| usize::from(pair) >= PAIRS.len()) {
+        let what = "pairs of the neighbours' draw";
+        let expected = format!("{count} below {}", PAIRS.len());
+        let got = format!("{}, the greatest {:?}", pairs.len(), pairs.iter().max());
+        return Err(Error::value(what, expected, got));
     }
     Ok(())
 }

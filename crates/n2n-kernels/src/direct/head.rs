@@ -14,8 +14,8 @@ use crate::tensor::Tensor;
 /// Pixels that go through the layers together: what they are between the layers stays in the second-level
 /// cache beside the sums.
 const PIXELS: usize = 64;
-/// At most as many parts are the rows of a batch cut into, whatever the number of threads, each with sums of
-/// its own.
+/// The most parts that the rows of a batch are cut into, whatever the number of threads, each with sums of its
+/// own.
 const PARTS: usize = 16;
 
 /// A 1×1 layer, packed.

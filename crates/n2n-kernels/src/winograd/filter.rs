@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Layout, transform};
+use super::{Layout, SAME, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd};
 use crate::memory::Memory;
@@ -54,6 +54,7 @@ impl<const FORM: usize> Filter<FORM> {
         bias: &[f32],
         weight: impl Fn(usize, usize, usize) -> [f32; 9] + Sync,
     ) -> Self {
+        assert_eq!(layout == Layout::Same, FORM == SAME, "points of the layout");
         let depth: usize = channels.iter().map(|c| c.next_multiple_of(LANES)).sum();
         let padded = outputs.next_multiple_of(LANES);
         let per_output = Self::POINTS * depth;
@@ -118,11 +119,6 @@ impl<const FORM: usize> Filter<FORM> {
             weights,
             bias: padded_bias,
         }
-    }
-
-    /// Output channels.
-    pub fn outputs(&self) -> usize {
-        self.outputs
     }
 }
 

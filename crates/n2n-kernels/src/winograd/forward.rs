@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::filter::Filter;
-use super::{GAP, Layout, OUT, PHASES, Then, Tiles, Window, transform};
+use super::{GAP, Layout, OUT, Then, Tiles, Window, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector};
 use crate::direct::Chain;
@@ -18,7 +18,8 @@ use crate::picks::Picks;
 use crate::pool::pooled;
 use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
 
-/// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB.
+/// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB, for the second-level cache. The
+/// gradient of merged layers has 920 KB; with as few tiles as fit, it was no faster.
 const GROUP: usize = 24;
 /// Groups are cut at multiples of this, the rows of the tallest register tile.
 const BLOCK: usize = 8;
@@ -204,7 +205,7 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
             input_points::<S, FORM, LANES>(
                 simd,
                 *input,
-                filter.layout.window(i),
+                filter.layout.input_window(i),
                 tiles,
                 first..first + count,
                 *channels,
@@ -302,6 +303,8 @@ pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
         } else {
             0
         };
+        // In order, unless the rows are some that do not begin above the tile.
+        assert!(rows[0] <= rows[IN - 1]);
         assert!(rows[IN - 1] + columns[IN - 1] + padded <= floats.len());
         let begin = i * strides.tile;
         let last = (IN * IN - 1) * strides.point + (padded / LANES - 1) * VECTOR;
@@ -475,14 +478,11 @@ impl Destination<'_> {
         let shape = self.output.shape();
         let (pixel, row) = (shape.pixel_stride(), shape.row_stride());
         let shrink = if self.pooling { 2 } else { 1 };
-        let (step, before) = match self.layout {
-            Layout::Doubling => (2, PHASES[phase]),
-            Layout::Same | Layout::Halving => (1, (0, 0)),
-        };
+        let window = self.layout.output_window(phase);
         for i in 0..count {
             let (n, ty, tx) = self.tiles.place(self.first + i);
-            let down = Side::new(step, before.0, ty, shrink * shape.h);
-            let across = Side::new(step, before.1, tx, shrink * shape.w);
+            let down = Side::new(window.step, window.before.0, ty, shrink * shape.h);
+            let across = Side::new(window.step, window.before.1, tx, shrink * shape.w);
             let place = self.output.offset(
                 n,
                 down.begin / shrink as isize,

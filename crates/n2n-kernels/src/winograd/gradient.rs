@@ -11,12 +11,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::forward::{Strides, input_points, vector_unchecked, vector_unchecked_mut};
-use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, Window, transform};
+use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::tensor::{Rows, Tensor};
 
-/// Tiles of a block.
+/// Tiles of a block. They are eight shares, hence no more threads than that take tiles to their points at once;
+/// a larger block would take more memory.
 const BLOCK: usize = 256;
 /// Tiles whose products are summed in registers before they are added to memory.
 const RUN: usize = 128;
@@ -56,7 +57,7 @@ pub(crate) fn weight_gradient(
     let shape = output_gradient.shape();
     let total: usize = inputs.iter().map(|(_, channels)| channels).sum();
     assert_eq!(gradient.len(), shape.c * total * 9, "weights");
-    let taps = taps::<SAME, 3>(level, Layout::Same, inputs, output_gradient);
+    let taps = filter_taps::<SAME, 3>(level, Layout::Same, inputs, output_gradient);
     let width = shape.pixel_stride();
     gradient
         .par_chunks_exact_mut(9 * total)
@@ -80,12 +81,12 @@ pub(crate) fn merged_gradient(
     inputs: &[(&Tensor, usize)],
     output_gradient: &Tensor,
 ) -> Vec<Vec<f32>> {
-    taps::<TWO_TAPS, 2>(level, Layout::Doubling, inputs, output_gradient)
+    filter_taps::<TWO_TAPS, 2>(level, Layout::Doubling, inputs, output_gradient)
 }
 
 /// For each input channel that counts, `[tap][phase][out, up to whole vectors]`, where `M` is the taps along
 /// a side.
-fn taps<const IN: usize, const M: usize>(
+fn filter_taps<const IN: usize, const M: usize>(
     level: Level,
     layout: Layout,
     inputs: &[(&Tensor, usize)],
@@ -102,13 +103,9 @@ fn taps<const IN: usize, const M: usize>(
         );
         assert!(from.c >= *channels, "input channels");
     }
-    let windows: &[Window] = match layout {
-        Layout::Doubling => &Window::PHASES,
-        Layout::Same | Layout::Halving => &[Window::OUTPUTS],
-    };
     let tiles = Tiles::of(layout, input);
     let depth: usize = inputs.iter().map(|(_, c)| c.next_multiple_of(LANES)).sum();
-    let width = windows.len() * shape.pixel_stride();
+    let width = layout.phases() * shape.pixel_stride();
 
     let block = BLOCK.min(tiles.count).max(1);
     let shares = block.div_ceil(SHARE);
@@ -121,6 +118,10 @@ fn taps<const IN: usize, const M: usize>(
         }
     }
     let sums = &mut sums_memory[..all_sums];
+    if tiles.count == 0 {
+        // No block begins them.
+        sums.fill(0.0);
+    }
     for first in (0..tiles.count).step_by(block) {
         let count = block.min(tiles.count - first);
         points
@@ -132,9 +133,8 @@ fn taps<const IN: usize, const M: usize>(
                 let count = SHARE.min(count - i * SHARE);
                 level.run(Points::<IN> {
                     inputs,
-                    input_window: layout.window(0),
+                    layout,
                     output_gradient,
-                    windows,
                     tiles,
                     first,
                     count,
@@ -188,10 +188,8 @@ fn taps<const IN: usize, const M: usize>(
 /// Takes some tiles' inputs and gradients to their points.
 struct Points<'a, const IN: usize> {
     inputs: &'a [(&'a Tensor, usize)],
-    input_window: Window,
+    layout: Layout,
     output_gradient: &'a Tensor,
-    /// What tiles take of the gradient, for each phase.
-    windows: &'a [Window],
     tiles: Tiles,
     first: usize,
     count: usize,
@@ -206,13 +204,13 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
     fn run<S: Simd>(self, simd: S) {
         let (inputs, gradients) = self.to.split_at_mut(all_points(IN, self.depth));
         let mut row = 0;
-        for (input, channels) in self.inputs {
+        for (i, (input, channels)) in self.inputs.iter().enumerate() {
             let tiles = self.first..self.first + self.count;
             let to = &mut inputs[row * SHARE..];
             input_points::<S, IN, { SHARE * LANES }>(
                 simd,
                 Rows::from(*input),
-                self.input_window,
+                self.layout.input_window(i),
                 self.tiles,
                 tiles,
                 *channels,
@@ -226,7 +224,7 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
         }
         let shape = self.output_gradient.shape();
         let pixel = shape.pixel_stride();
-        let width = self.windows.len() * pixel;
+        let width = self.layout.phases() * pixel;
         let stride = point_stride(width);
         let floats = self.output_gradient.as_slice();
         // All that is written: tiles below `SHARE`, and for each of them `width` floats of a point.
@@ -234,7 +232,8 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
         assert!((IN * IN - 1) * stride + SHARE * width <= gradients.len());
         for i in 0..self.count {
             let (n, ty, tx) = self.tiles.place(self.first + i);
-            for (phase, window) in self.windows.iter().enumerate() {
+            for phase in 0..self.layout.phases() {
+                let window = self.layout.output_window(phase);
                 // Beyond the image there is no output, hence no gradient: the border has the zero.
                 let mut rows = [0; OUT];
                 let mut columns = [0; OUT];
@@ -247,8 +246,8 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
                 for c in (0..pixel).step_by(LANES) {
                     let channel = phase * pixel + c;
                     let panel = channel - channel % (S::WIDEST * LANES);
-                    let vectors = (width - panel).min(S::WIDEST * LANES);
-                    let begin = SHARE * panel + i * vectors + channel - panel;
+                    let panel_width = (width - panel).min(S::WIDEST * LANES);
+                    let begin = SHARE * panel + i * panel_width + channel - panel;
                     let mut lines = [[simd.splat(0.0); OUT]; IN];
                     for x in 0..OUT {
                         let mut column = [simd.splat(0.0); OUT];

@@ -55,7 +55,7 @@ pub(crate) enum Layout {
     Halving,
 }
 
-/// The pixels that tiles take along both sides: pixel `k` of tile `t` is `step · (OUT · t + k) - before`.
+/// Pixels of tiles along both sides of an image: pixel `k` of tile `t` is `step · (OUT · t + k) - before`.
 #[derive(Clone, Copy)]
 struct Window {
     step: usize,
@@ -63,19 +63,6 @@ struct Window {
 }
 
 impl Window {
-    /// A tile's outputs, where they have one phase.
-    const OUTPUTS: Self = Self {
-        step: 1,
-        before: (0, 0),
-    };
-    /// Those of each phase.
-    const PHASES: [Self; 4] = [
-        Self::phase(0),
-        Self::phase(1),
-        Self::phase(2),
-        Self::phase(3),
-    ];
-
     /// A phase of a doubled image. That of 1 begins one pixel earlier, so that all phases of a tile of the
     /// doubled image belong to one window of the small image.
     const fn phase(phase: usize) -> Self {
@@ -113,8 +100,8 @@ impl Layout {
         }
     }
 
-    /// What the tiles take of one of the inputs.
-    const fn window(self, input: usize) -> Window {
+    /// The pixels that tiles take of one of the inputs.
+    const fn input_window(self, input: usize) -> Window {
         match self {
             // One row above and left of the tile's first pixel.
             Self::Same | Self::Doubling => Window {
@@ -122,6 +109,17 @@ impl Layout {
                 before: (1, 1),
             },
             Self::Halving => Window::phase(input),
+        }
+    }
+
+    /// The pixels of the output that tiles compute, for each phase.
+    const fn output_window(self, phase: usize) -> Window {
+        match self {
+            Self::Same | Self::Halving => Window {
+                step: 1,
+                before: (0, 0),
+            },
+            Self::Doubling => Window::phase(phase),
         }
     }
 

@@ -175,15 +175,18 @@ impl CpuNetwork {
     /// Whether row `i` is a transposed convolution that is merged with the next, whose inputs are the doubled
     /// tensor and at most the image.
     fn is_merged(&self, tape: &Tape, i: usize) -> bool {
-        let [above, up, next, ..] = &self.layers[i.saturating_sub(1)..self.head()] else {
+        let Some(above) = i.checked_sub(1) else {
             return false;
         };
-        let simple = !above.pool && !matches!(next.skip, Some(Skip::Pool(_)));
-        let large = || {
-            let Shape { n, h, w, .. } = tape.outputs[i - 1].shape();
-            n * h * w >= self.merged_pixels
+        let [up, next, ..] = &self.layers[i..self.head()] else {
+            return false;
         };
-        i > 0 && up.kind == Kind::Up2x2 && simple && large()
+        let pools = self.layers[above].pool || matches!(next.skip, Some(Skip::Pool(_)));
+        if up.kind != Kind::Up2x2 || pools {
+            return false;
+        }
+        let Shape { n, h, w, .. } = tape.outputs[above].shape();
+        n * h * w >= self.merged_pixels
     }
 
     /// The input tensors of layer `i`: the row above (pooled, if it pools), then the skip.

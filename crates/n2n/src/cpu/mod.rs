@@ -50,7 +50,7 @@ pub struct CpuNetwork {
 /// What training needs beside the weights.
 struct Learning {
     adam: Adam,
-    /// The gradients of the last step whose loss was finite, laid out as the parameters.
+    /// The gradients of the last step whose losses, before their gradients, were finite, laid out as the parameters.
     gradients: Vec<f32>,
 }
 
@@ -146,10 +146,11 @@ impl CpuNetwork {
         }
     }
 
-    /// The gradients of the last step whose loss was finite, by tensor name; all zero before the first.
+    /// The gradients of the last step whose losses, before their gradients, were finite, by tensor name; all
+    /// zero before the first.
     ///
-    /// They need not be finite themselves: then that step has changed nothing else, and they tell where it
-    /// went wrong.
+    /// They need not be finite themselves: then that step has reported NaN and changed nothing else, and they
+    /// tell where it went wrong.
     pub fn gradients(&self) -> Weights {
         let zeros;
         let gradients = if let Some(learning) = &self.learning {
@@ -377,6 +378,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn batches_and_draws_that_contradict_themselves_are_refused() {
+        let mut network = CpuNetwork::initial(UNet::new(2, 1).unwrap(), 1);
+        let before = network.state();
+        let (noisy, neighbors) = drawn(1);
+        let mut short = noisy.clone();
+        short.data.pop();
+        assert!(network.denoise(&short).is_err());
+        let mut few = neighbors.clone();
+        few.pairs.pop();
+        let mut wild = neighbors.clone();
+        wild.pairs[0] = 8;
+        for (noisy, neighbors) in [(&short, &neighbors), (&noisy, &few), (&noisy, &wild)] {
+            let factors = factors(1.0, 1.0, 0.5);
+            assert!(network.step(noisy, neighbors, factors, 1e-3).is_err());
+        }
+        assert!(network.state() == before);
+    }
+
     /// A step on noise that follows from `k`.
     fn step(network: &mut CpuNetwork, k: u64, lambda: f64) -> Losses {
         let (noisy, neighbors) = drawn(k);
@@ -408,15 +428,11 @@ mod tests {
             let mut noisy = Batch::zeros(2, 64, 128, c);
             noisy.data.fill_with(|| rng.random());
             let neighbors = Neighbors::draw(&noisy, &mut rng);
-            let factors = LossFactors {
-                lambda1: 1.0,
-                lambda2: 1.0,
-                lambda: 0.5,
-            };
             let [merged, apart] = [0, usize::MAX].map(|pixels| {
                 let unet = UNet::new(f, c).unwrap();
                 let mut network = CpuNetwork::initial_scaled(unet, 1.0, 1);
                 network.merged_pixels = pixels;
+                let factors = factors(1.0, 1.0, 0.5);
                 let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
                 (losses.loss_full, network.gradients())
             });
