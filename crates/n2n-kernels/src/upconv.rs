@@ -231,46 +231,8 @@ impl UpConv {
             };
             to.copy_from_slice(&gradients[row][(tap * 4 + phase) * padded..][..padded]);
         }
-        let part = |phase: usize, tap: usize| &merged[(phase * 4 + tap) * rows * padded..];
-
-        let up = up_matrices(layers, sizes);
-        let conv = conv_matrices(layers, sizes, false);
         let wide = mid.next_multiple_of(LANES);
-        let mut of_up = vec![0.0; 4 * rows * wide];
-        let mut of_conv = vec![0.0; 9 * mid * padded];
-        let ups = of_up.par_chunks_mut(rows * wide).enumerate();
-        ups.for_each(|(of, to)| {
-            for_all_taps(|phase, tap, full, sub| {
-                if sub == of {
-                    level.run(Product {
-                        a: part(phase, tap),
-                        row: padded,
-                        step: 1,
-                        b: &conv[full * outputs * wide..],
-                        depth: outputs,
-                        width: wide,
-                        to: &mut *to,
-                    });
-                }
-            });
-        });
-        let convs = of_conv.par_chunks_mut(mid * padded).enumerate();
-        convs.for_each(|(of, to)| {
-            for_all_taps(|phase, tap, full, sub| {
-                if full == of {
-                    level.run(Product {
-                        a: &up[sub * rows * mid..],
-                        row: 1,
-                        step: mid,
-                        b: part(phase, tap),
-                        depth: rows,
-                        width: padded,
-                        to: &mut *to,
-                    });
-                }
-            });
-        });
-
+        let (of_up, of_conv) = chain_rule(level, layers, sizes, &merged);
         for (i, to) in up_weight.iter_mut().enumerate() {
             let (row, m, sub) = (i / 4 / mid, i / 4 % mid, i % 4);
             *to = of_up[(sub * rows + row) * wide + m];
@@ -489,6 +451,59 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
             }
         });
     merged
+}
+
+/// From the gradient of what [`merge`] gives to those of the two it is made of: of the transposed convolution,
+/// `[phase][in + 1][mid]`, the last row being that of its bias, and of the 3×3 one, `[tap][mid][out]`, rows being
+/// whole vectors.
+fn chain_rule(level: Level, layers: Layers, sizes: Sizes, merged: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let Sizes {
+        inputs,
+        mid,
+        outputs,
+        ..
+    } = sizes;
+    let (rows, wide) = (inputs + 1, mid.next_multiple_of(LANES));
+    let padded = outputs.next_multiple_of(LANES);
+    let part = |phase: usize, tap: usize| &merged[(phase * 4 + tap) * rows * padded..];
+
+    let up = up_matrices(layers, sizes);
+    let conv = conv_matrices(layers, sizes, false);
+    let mut of_up = vec![0.0; 4 * rows * wide];
+    let mut of_conv = vec![0.0; 9 * mid * padded];
+    let ups = of_up.par_chunks_mut(rows * wide).enumerate();
+    ups.for_each(|(of, to)| {
+        for_all_taps(|phase, tap, full, sub| {
+            if sub == of {
+                level.run(Product {
+                    a: part(phase, tap),
+                    row: padded,
+                    step: 1,
+                    b: &conv[full * outputs * wide..],
+                    depth: outputs,
+                    width: wide,
+                    to: &mut *to,
+                });
+            }
+        });
+    });
+    let convs = of_conv.par_chunks_mut(mid * padded).enumerate();
+    convs.for_each(|(of, to)| {
+        for_all_taps(|phase, tap, full, sub| {
+            if full == of {
+                level.run(Product {
+                    a: &up[sub * rows * mid..],
+                    row: 1,
+                    step: mid,
+                    b: part(phase, tap),
+                    depth: rows,
+                    width: padded,
+                    to: &mut *to,
+                });
+            }
+        });
+    });
+    (of_up, of_conv)
 }
 
 /// `to[i][..] += Σ_k a[i · row + k · step] · b[k][..]`, rows of `b` and `to` being `width`, whole vectors.

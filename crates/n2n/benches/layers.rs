@@ -29,8 +29,8 @@ use n2n_kernels::upconv::{self, UpConv};
 use n2n_kernels::upsample::{self, InputGradient, Upsample};
 use n2n_kernels::{Epilogue, Level, Picks, peak, pool};
 
-/// Side of the image that is denoised.
-const IMAGE: usize = 512;
+/// Images that are denoised, and their side.
+const IMAGE: (usize, usize) = (1, 512);
 /// Images that gradients are taken of, and their side: a step of 4 patches of 256 × 256.
 const TRAINED: (usize, usize) = (4, 128);
 /// The layers that are merged.
@@ -40,7 +40,7 @@ fn main() {
     let unet = UNet::default();
     let bench = Bench::new();
     for layer in unet.layers() {
-        bench.layer("output", 1, IMAGE, &unet, &layer, output);
+        bench.layer("output", IMAGE.0, IMAGE.1, &unet, &layer, output);
     }
     bench.first_together(&unet);
     bench.last_together(&unet);
@@ -155,11 +155,11 @@ impl Data {
     }
 }
 
-/// A layer of the image that is denoised.
-fn named(unet: &UNet, name: &str) -> Data {
+/// A layer at images of this number and side.
+fn named(unet: &UNet, name: &str, (n, side): (usize, usize)) -> Data {
     let layers = unet.layers();
     let found = layers.iter().find(|layer| layer.name == name);
-    Data::new(unet, *found.expect("a layer"), 1, IMAGE)
+    Data::new(unet, *found.expect("a layer"), n, side)
 }
 
 /// The parameters of the layers that are merged.
@@ -190,9 +190,9 @@ fn merged_products(up: &Data, side: usize, outputs: usize) -> f64 {
     (tiles * 100 * (small.c + side) * outputs) as f64
 }
 
-/// The group of the layers that are computed together there.
-fn together() -> String {
-    format!("together 1x{IMAGE}x{IMAGE}")
+/// The group of the layers that are computed together at images of this number and side.
+fn together((n, side): (usize, usize)) -> String {
+    format!("together {n}x{side}x{side}")
 }
 
 /// Multiplications of F(4×4, 3×3): 36 a tile and pair of channels.
@@ -357,12 +357,15 @@ impl Bench {
 
     /// The first layers, which are computed together without gradients.
     fn first_together(&self, unet: &UNet) {
-        let (first, second) = (named(unet, "enc_conv0"), named(unet, "enc_conv1"));
+        let (first, second) = (
+            named(unet, "enc_conv0", IMAGE),
+            named(unet, "enc_conv1", IMAGE),
+        );
         let (conv0, conv1) = (first.conv(), second.conv());
         let mut output = Tensor::zeros(pool::pooled(second.output));
         let mut arena = Arena::default();
         self.time(
-            &together(),
+            &together(IMAGE),
             "enc_conv0 .. enc_conv1, pooling",
             first.direct() + second.direct(),
             first.done() + second.done(),
@@ -382,14 +385,14 @@ impl Bench {
     /// The last layers, likewise.
     fn last_together(&self, unet: &UNet) {
         let level = self.level;
-        let [up, first] = MERGED.map(|name| named(unet, name));
+        let [up, first] = MERGED.map(|name| named(unet, name, IMAGE));
         let merged = UpConv::new(level, pair(unet, &up, &first));
         let side = side(unet, &up, &first);
         let direct = up.direct() + first.direct();
         let done = merged_products(&up, side.shape().c, first.output.c);
         let mut output = Tensor::zeros(first.output);
         self.time(
-            &together(),
+            &together(IMAGE),
             "up1.deconv .. dec_conv1a",
             direct,
             done,
@@ -400,7 +403,7 @@ impl Bench {
         );
         drop(output);
 
-        let nin = ["nin_a", "nin_b", "nin_c"].map(|name| named(unet, name));
+        let nin = ["nin_a", "nin_b", "nin_c"].map(|name| named(unet, name, IMAGE));
         let convs = nin.each_ref().map(Data::conv);
         let chain: Vec<_> = convs
             .iter()
@@ -409,12 +412,12 @@ impl Bench {
             .collect();
         let chained = nin.iter().map(Data::direct).sum::<f64>();
         let mut output = Tensor::zeros(nin[2].output);
-        self.time(&together(), "nin_a .. nin_c", chained, chained, || {
+        self.time(&together(IMAGE), "nin_a .. nin_c", chained, chained, || {
             conv::run_chain(level, &chain, &nin[0].inputs[0], &mut output);
         });
         drop(output);
 
-        let second = named(unet, "dec_conv1b");
+        let second = named(unet, "dec_conv1b", IMAGE);
         let conv1b = second.conv();
         let full = nin[2].output;
         let cells = pool::pooled(full);
@@ -438,7 +441,7 @@ impl Bench {
             let mut output = Tensor::zeros(output);
             let direct = direct + second.direct() + chained;
             let done = done + second.done() + chained;
-            self.time(&together(), name, direct, done, || {
+            self.time(&together(IMAGE), name, direct, done, || {
                 bands::run(
                     level,
                     (
@@ -456,13 +459,8 @@ impl Bench {
 
     /// The gradients of the merged layers.
     fn learn_merged(&self, unet: &UNet) {
-        let (level, (n, size)) = (self.level, TRAINED);
-        let group = format!("together {n}x{size}x{size}");
-        let layers = unet.layers();
-        let [up, first] = MERGED.map(|name| {
-            let layer = layers.iter().find(|layer| layer.name == name);
-            Data::new(unet, *layer.expect("a layer"), n, size)
-        });
+        let (level, group) = (self.level, together(TRAINED));
+        let [up, first] = MERGED.map(|name| named(unet, name, TRAINED));
         let (layers, input) = (pair(unet, &up, &first), &up.inputs[0]);
         let merged = UpConv::new(level, layers);
         // That of the image is not asked for.
@@ -527,7 +525,7 @@ impl Bench {
         // Output, gradient of the input and gradient of the weight.
         let multiply_adds = 3.0 * last.iter().map(Data::direct).sum::<f64>();
         self.time(
-            &format!("together {n}x{side}x{side}"),
+            &together(TRAINED),
             "1×1 layers that learn",
             multiply_adds,
             multiply_adds,

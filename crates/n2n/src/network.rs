@@ -186,11 +186,7 @@ pub struct Losses {
 pub fn check_images(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
     let shape = [images.n, images.h, images.w, images.c];
     check_shape(unet, shape, multiple)?;
-    let (expected, got) = (shape.iter().product::<usize>(), images.data.len());
-    if expected != got {
-        return Err(Error::value("values of the images", expected, got));
-    }
-    Ok(())
+    check_values("values of the images", shape, images.data.len())
 }
 
 /// Refuses what [`Network::step`] cannot be taken on.
@@ -220,9 +216,15 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
 pub fn check_patches(unet: &UNet, clean: &CleanBatch) -> Result<()> {
     let shape = [clean.n, clean.side, clean.side, clean.c];
     check_shape(unet, shape, 2 * UNet::SIZE_MULTIPLE)?;
-    let (expected, got) = (shape.iter().product::<usize>(), clean.pixels.len());
+    check_values("values of the patches", shape, clean.pixels.len())
+}
+
+/// Refuses another number of values than a shape has, be it more than can be counted.
+fn check_values(what: &str, shape: [usize; 4], got: usize) -> Result<()> {
+    let sizes = shape.iter();
+    let expected = sizes.fold(1_usize, |count, &size| count.saturating_mul(size));
     if expected != got {
-        return Err(Error::value("values of the patches", expected, got));
+        return Err(Error::value(what, expected, got));
     }
     Ok(())
 }
