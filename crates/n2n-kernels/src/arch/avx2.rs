@@ -95,10 +95,121 @@ impl Simd for Avx2 {
         match sums.as_flattened_mut().first_chunk_mut::<12>() {
             // SAFETY: an `Avx2` exists only where `detect` found both features; the rest is the
             // caller's promise.
-            Some(sums) if (M, N) == (4, 3) => unsafe { strip_4x3(sums, strip) },
+            Some(sums) if (M, N) == (4, 3) => unsafe {
+                match (strip.step_a, strip.step_b) {
+                    (1, PANEL) => panel_4x3::<1>(sums, strip),
+                    (LANES, PANEL) => panel_4x3::<LANES>(sums, strip),
+                    _ => strip_4x3(sums, strip),
+                }
+            },
             // SAFETY: the caller's promise is the same.
             _ => unsafe { generic_strip(self, sums, strip) },
         }
+    }
+}
+
+/// Floats from one step to the next in a panel of three vectors.
+const PANEL: usize = 3 * LANES;
+
+/// [`strip_4x3`] of a panel, two steps at a time, in a loop at the start of a cache line.
+///
+/// A loop of one step is 23 instructions for the six cycles of its multiply-adds. A core that runs two
+/// threads takes no more than three instructions a cycle from each, which makes it eight. Two steps at a
+/// time, with fixed distances between them, it is 42 for twelve; where other programs kept the core's other
+/// thread busy, that was up to a tenth faster, and elsewhere as fast.
+///
+/// # Safety
+/// As of [`strip_4x3`]; the steps are `STEP_A` in `a` and [`PANEL`] in `b`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn panel_4x3<const STEP_A: usize>(sums: &mut [__m256; 12], strip: Strip) {
+    let pairs = strip.count / 2;
+    let (mut a, mut b) = (strip.a, strip.b);
+    if pairs > 0 {
+        let [s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32] = sums;
+        // SAFETY: reads `a` in four rows and three vectors at `b` in each of two times `pairs` steps, as the
+        // caller promised; writes registers only.
+        unsafe {
+            std::arch::asm!(
+                ".p2align 6",
+                "2:",
+                "vmovups {b0}, [{b}]",
+                "vmovups {b1}, [{b} + 32]",
+                "vmovups {b2}, [{b} + 64]",
+                "vbroadcastss {x}, [{a}]",
+                "vfmadd231ps {s00}, {b0}, {x}",
+                "vfmadd231ps {s01}, {b1}, {x}",
+                "vfmadd231ps {s02}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 4*{rows}]",
+                "vfmadd231ps {s10}, {b0}, {x}",
+                "vfmadd231ps {s11}, {b1}, {x}",
+                "vfmadd231ps {s12}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 8*{rows}]",
+                "vfmadd231ps {s20}, {b0}, {x}",
+                "vfmadd231ps {s21}, {b1}, {x}",
+                "vfmadd231ps {s22}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 4*{rows3}]",
+                "vfmadd231ps {s30}, {b0}, {x}",
+                "vfmadd231ps {s31}, {b1}, {x}",
+                "vfmadd231ps {s32}, {b2}, {x}",
+                "vmovups {b0}, [{b} + 96]",
+                "vmovups {b1}, [{b} + 128]",
+                "vmovups {b2}, [{b} + 160]",
+                "vbroadcastss {x}, [{a} + {step}]",
+                "vfmadd231ps {s00}, {b0}, {x}",
+                "vfmadd231ps {s01}, {b1}, {x}",
+                "vfmadd231ps {s02}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 4*{rows} + {step}]",
+                "vfmadd231ps {s10}, {b0}, {x}",
+                "vfmadd231ps {s11}, {b1}, {x}",
+                "vfmadd231ps {s12}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 8*{rows} + {step}]",
+                "vfmadd231ps {s20}, {b0}, {x}",
+                "vfmadd231ps {s21}, {b1}, {x}",
+                "vfmadd231ps {s22}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 4*{rows3} + {step}]",
+                "vfmadd231ps {s30}, {b0}, {x}",
+                "vfmadd231ps {s31}, {b1}, {x}",
+                "vfmadd231ps {s32}, {b2}, {x}",
+                "add {a}, 2*{step}",
+                "add {b}, 192",
+                "dec {pairs}",
+                "jnz 2b",
+                a = inout(reg) a,
+                b = inout(reg) b,
+                rows = in(reg) strip.rows,
+                rows3 = in(reg) 3 * strip.rows,
+                step = const 4 * STEP_A,
+                pairs = inout(reg) pairs => _,
+                x = out(ymm_reg) _,
+                b0 = out(ymm_reg) _,
+                b1 = out(ymm_reg) _,
+                b2 = out(ymm_reg) _,
+                s00 = inout(ymm_reg) *s00,
+                s01 = inout(ymm_reg) *s01,
+                s02 = inout(ymm_reg) *s02,
+                s10 = inout(ymm_reg) *s10,
+                s11 = inout(ymm_reg) *s11,
+                s12 = inout(ymm_reg) *s12,
+                s20 = inout(ymm_reg) *s20,
+                s21 = inout(ymm_reg) *s21,
+                s22 = inout(ymm_reg) *s22,
+                s30 = inout(ymm_reg) *s30,
+                s31 = inout(ymm_reg) *s31,
+                s32 = inout(ymm_reg) *s32,
+                options(pure, readonly, nostack),
+            );
+        }
+    }
+    if strip.count % 2 == 1 {
+        let last = Strip {
+            a,
+            b,
+            count: 1,
+            ..strip
+        };
+        // SAFETY: the caller's last step.
+        unsafe { strip_4x3(sums, last) };
     }
 }
 
