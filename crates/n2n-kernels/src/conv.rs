@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 pub use crate::direct::head::{Gradients, Position};
 use crate::direct::{self, Chain, Place, TapConv, correlate, head};
+use crate::jobs::one_by_one;
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::winograd::{self, Layout, SAME, Then};
 use crate::{Epilogue, Level, pool};
@@ -412,8 +413,7 @@ pub fn bias_gradient(output_gradient: &Tensor, gradient: &mut [f32]) {
     let shape = output_gradient.shape();
     assert_eq!(gradient.len(), shape.c, "a bias for each channel");
     let stride = shape.pixel_stride();
-    let rows: Vec<Vec<f32>> = (0..shape.n * shape.h)
-        .into_par_iter()
+    let rows: Vec<Vec<f32>> = one_by_one((0..shape.n * shape.h).into_par_iter())
         .map(|row| {
             let mut sums = vec![0.0; stride];
             for pixel in output_gradient

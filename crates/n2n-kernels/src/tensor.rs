@@ -8,6 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::arch::{LANES, Simd};
+use crate::jobs::one_by_one;
 use crate::memory::Memory;
 
 /// Pixels of zeros around every image, as a 3×3 convolution with padding 1 reads them.
@@ -145,13 +146,11 @@ impl Tensor {
             .par_chunks_mut((shape.rows() * stride).max(1))
             .enumerate()
             .flat_map(move |(n, image)| {
-                image[inside.clone()]
-                    .par_chunks_mut(stride.max(1))
-                    .enumerate()
-                    .map(move |(y, floats)| {
-                        let pixels = &mut floats[BORDER * pixel..][..shape.w * pixel];
-                        (n, rows.start + y, pixels)
-                    })
+                let here = image[inside.clone()].par_chunks_mut(stride.max(1));
+                one_by_one(here.enumerate()).map(move |(y, floats)| {
+                    let pixels = &mut floats[BORDER * pixel..][..shape.w * pixel];
+                    (n, rows.start + y, pixels)
+                })
             })
     }
 

@@ -15,6 +15,7 @@
 use rayon::prelude::*;
 
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
+use crate::jobs::one_by_one;
 use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 use crate::winograd::{Filter, Layout, PHASES, TWO_TAPS, Then, merged_gradient};
 use crate::{Epilogue, Level};
@@ -434,22 +435,20 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
     let up = up_matrices(layers, sizes);
     let conv = conv_matrices(layers, sizes, true);
     let mut merged = vec![0.0; 16 * rows * padded];
-    merged
-        .par_chunks_mut(rows * padded)
-        .enumerate()
-        .for_each(|(i, to)| {
-            for (tap, phase) in full_taps(i / 4, i % 4) {
-                level.run(Product {
-                    a: &up[phase * rows * mid..],
-                    row: mid,
-                    step: 1,
-                    b: &conv[tap * mid * padded..],
-                    depth: mid,
-                    width: padded,
-                    to: &mut *to,
-                });
-            }
-        });
+    let parts = merged.par_chunks_mut(rows * padded).enumerate();
+    one_by_one(parts).for_each(|(i, to)| {
+        for (tap, phase) in full_taps(i / 4, i % 4) {
+            level.run(Product {
+                a: &up[phase * rows * mid..],
+                row: mid,
+                step: 1,
+                b: &conv[tap * mid * padded..],
+                depth: mid,
+                width: padded,
+                to: &mut *to,
+            });
+        }
+    });
     merged
 }
 
@@ -472,7 +471,7 @@ fn chain_rule(level: Level, layers: Layers, sizes: Sizes, merged: &[f32]) -> (Ve
     let mut of_up = vec![0.0; 4 * rows * wide];
     let mut of_conv = vec![0.0; 9 * mid * padded];
     let ups = of_up.par_chunks_mut(rows * wide).enumerate();
-    ups.for_each(|(of, to)| {
+    one_by_one(ups).for_each(|(of, to)| {
         for_all_taps(|phase, tap, full, sub| {
             if sub == of {
                 level.run(Product {
@@ -488,7 +487,7 @@ fn chain_rule(level: Level, layers: Layers, sizes: Sizes, merged: &[f32]) -> (Ve
         });
     });
     let convs = of_conv.par_chunks_mut(mid * padded).enumerate();
-    convs.for_each(|(of, to)| {
+    one_by_one(convs).for_each(|(of, to)| {
         for_all_taps(|phase, tap, full, sub| {
             if full == of {
                 level.run(Product {

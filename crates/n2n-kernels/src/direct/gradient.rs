@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::{Place, within_border};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
+use crate::jobs::one_by_one;
 use crate::tensor::Tensor;
 
 /// The gradient of a convolution's weights:
@@ -54,8 +55,7 @@ pub(crate) fn correlate(
         }
     }
     let width = |panel: usize| (vectors - panel * widest).min(widest);
-    let partial: Vec<Vec<f32>> = jobs
-        .into_par_iter()
+    let partial: Vec<Vec<f32>> = one_by_one(jobs.into_par_iter())
         .map(|(part, panel, tap)| {
             let images = out.n * part / parts..out.n * (part + 1) / parts;
             let mut sums = vec![0.0; channels * width(panel) * LANES];

@@ -9,6 +9,7 @@ use super::gradient::OuterProducts;
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, vector, vector_mut};
 use crate::epilogue::Epilogue;
+use crate::jobs::one_by_one;
 use crate::tensor::Tensor;
 
 /// Pixels that go through the layers together: what they are between the layers stays in the second-level
@@ -100,8 +101,7 @@ pub(crate) fn learn(
             rows.by_ref().take(share.len()).collect()
         })
         .collect();
-    let parts: Vec<Part> = shares
-        .into_par_iter()
+    let parts: Vec<Part> = one_by_one(shares.into_par_iter())
         .map(|rows| {
             let mut part = Part {
                 weights: of_each(layers, |layer| vec![0.0; layer.sizes().0 * layer.width()]),

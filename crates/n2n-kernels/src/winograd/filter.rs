@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::{Layout, SAME, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd};
+use crate::jobs::one_by_one;
 use crate::memory::Memory;
 
 /// Rows of a panel's filters that are packed together: enough jobs for many threads.
@@ -103,7 +104,7 @@ impl<const FORM: usize> Filter<FORM> {
                 }
                 jobs.extend(jobs_of_panel);
             }
-            jobs.into_par_iter().for_each(|job| level.run(job));
+            one_by_one(jobs.into_par_iter()).for_each(|job| level.run(job));
         };
         // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's
         // part, and a job writes all of its own, padding included.

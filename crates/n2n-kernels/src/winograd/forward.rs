@@ -13,6 +13,7 @@ use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector};
 use crate::direct::Chain;
 use crate::epilogue::Epilogue;
+use crate::jobs::one_by_one;
 use crate::memory::Memory;
 use crate::picks::Picks;
 use crate::pool::pooled;
@@ -98,7 +99,7 @@ impl<const FORM: usize> Filter<FORM> {
         let threads = 2 * rayon::current_num_threads();
         let groups = tiles.count.div_ceil(GROUP).next_multiple_of(threads);
         let groups = groups.min(blocks);
-        (0..groups).into_par_iter().for_each(|i| {
+        one_by_one((0..groups).into_par_iter()).for_each(|i| {
             let first = i * blocks / groups * BLOCK;
             let end = ((i + 1) * blocks / groups * BLOCK).min(tiles.count);
             let group = |to: Destination| {

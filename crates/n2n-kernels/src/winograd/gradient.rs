@@ -14,6 +14,7 @@ use super::forward::{Strides, input_points, vector_unchecked, vector_unchecked_m
 use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
+use crate::jobs::one_by_one;
 use crate::tensor::{Rows, Tensor};
 
 /// Tiles of a block. They are eight shares, hence no more threads than that take tiles to their points at once;
@@ -124,39 +125,35 @@ fn filter_taps<const IN: usize, const M: usize>(
     }
     for first in (0..tiles.count).step_by(block) {
         let count = block.min(tiles.count - first);
-        points
-            .par_chunks_mut(share)
-            .take(count.div_ceil(SHARE))
-            .enumerate()
-            .for_each(|(i, to)| {
-                let first = first + i * SHARE;
-                let count = SHARE.min(count - i * SHARE);
-                level.run(Points::<IN> {
-                    inputs,
-                    layout,
-                    output_gradient,
-                    tiles,
-                    first,
-                    count,
-                    depth,
-                    to,
-                });
+        let parts = points.par_chunks_mut(share).take(count.div_ceil(SHARE));
+        one_by_one(parts.enumerate()).for_each(|(i, to)| {
+            let first = first + i * SHARE;
+            let count = SHARE.min(count - i * SHARE);
+            level.run(Points::<IN> {
+                inputs,
+                layout,
+                output_gradient,
+                tiles,
+                first,
+                count,
+                depth,
+                to,
             });
+        });
         let points = &points;
-        sums.par_chunks_exact_mut(depth * width)
-            .enumerate()
-            .for_each(|(point, sums)| {
-                level.run(Products::<IN> {
-                    points,
-                    share,
-                    point,
-                    begins: first == 0,
-                    count,
-                    depth,
-                    width,
-                    sums,
-                });
+        let of_points = sums.par_chunks_exact_mut(depth * width);
+        one_by_one(of_points.enumerate()).for_each(|(point, sums)| {
+            level.run(Products::<IN> {
+                points,
+                share,
+                point,
+                begins: first == 0,
+                count,
+                depth,
+                width,
+                sums,
             });
+        });
     }
     let sums = &*sums;
     // Rows of the depth that are no padding.
@@ -167,8 +164,7 @@ fn filter_taps<const IN: usize, const M: usize>(
         begin += channels.next_multiple_of(LANES);
     }
     // From the points to the taps, eight outputs at a time.
-    let taps = rows
-        .into_par_iter()
+    let taps = one_by_one(rows.into_par_iter())
         .map(|row| {
             let mut taps = vec![0.0; M * M * width];
             level.run(Taps::<IN, M> {
