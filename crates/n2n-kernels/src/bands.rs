@@ -9,8 +9,9 @@ use crate::upconv::UpConv;
 use crate::winograd::{self, Layout};
 use crate::{Epilogue, Level};
 
-/// Pixels of a band for each thread: its share of a window with 96 channels is 3 MB.
-const PIXELS: usize = 1 << 13;
+/// Pixels of a band for each thread: its share of a window with 96 channels is 6 MB. Between two bands, and
+/// between the two layers of one, threads wait for one another.
+const PIXELS: usize = 1 << 14;
 /// The fewest rows of a band: the rows between two bands are moved.
 const MIN_ROWS: usize = 32;
 /// Rows beside those of a band: five that wait for the next, and at the end one row of tiles more.
@@ -96,7 +97,7 @@ pub fn run(
         done = end;
         if done < h {
             // The row above the next one is the first that is read again.
-            between.move_up(done - 1 - top);
+            between.move_up(done - 1 - top..ready - top);
             top = done - 1;
         }
     }

@@ -207,13 +207,17 @@ impl Tensor {
             });
     }
 
-    /// Moves the rows from `from` on to the top; what they leave behind is to be written again.
-    pub(crate) fn move_up(&mut self, from: usize) {
+    /// Moves some rows of every image to the top; what they leave behind is to be written again.
+    ///
+    /// # Panics
+    /// If they are not rows of the tensor.
+    pub(crate) fn move_up(&mut self, rows: Range<usize>) {
         let shape = self.shape;
-        let (rows, stride) = (shape.rows(), shape.row_stride());
-        for image in self.as_mut_slice().chunks_exact_mut((rows * stride).max(1)) {
-            let begin = (BORDER + from.min(shape.h)) * stride;
-            image.copy_within(begin..(BORDER + shape.h) * stride, BORDER * stride);
+        assert!(rows.end <= shape.h, "rows of the tensor");
+        let (all, stride) = (shape.rows(), shape.row_stride());
+        for image in self.as_mut_slice().chunks_exact_mut((all * stride).max(1)) {
+            let from = (BORDER + rows.start) * stride..(BORDER + rows.end) * stride;
+            image.copy_within(from, BORDER * stride);
         }
     }
 
