@@ -12,6 +12,7 @@ use rayon::prelude::*;
 pub use crate::direct::head::{Gradients, Position};
 use crate::direct::{self, Chain, Place, TapConv, correlate, head};
 use crate::jobs::one_by_one;
+use crate::memory::Memory;
 use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::winograd::{self, Layout, SAME, Then};
 use crate::{Epilogue, Level, pool};
@@ -177,7 +178,7 @@ impl Conv {
     ///
     /// # Panics
     /// If a shape does not fit, or the epilogue is not [`Epilogue::Store`] or
-    /// [`Epilogue::LeakyRelu`] with a slope of at least 0, which leave the greatest where it is.
+    /// [`Epilogue::LeakyRelu`], which leave the greatest where it is.
     pub fn run_pooled(
         &self,
         level: Level,
@@ -186,11 +187,7 @@ impl Conv {
         epilogue: Epilogue,
         arena: &mut Arena,
     ) {
-        let keeps_order = match epilogue {
-            Epilogue::Store => true,
-            Epilogue::LeakyRelu(slope) => slope >= 0.0,
-            Epilogue::Add | Epilogue::AddLeakyRelu(_) | Epilogue::Slope(..) => false,
-        };
+        let keeps_order = matches!(epilogue, Epilogue::Store | Epilogue::LeakyRelu(_));
         assert!(keeps_order, "epilogue");
         let full = Shape {
             c: self.outputs,
@@ -299,9 +296,13 @@ pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, outp
         (from.c, to.c),
         "channels"
     );
-    output.rows_mut().for_each(|(n, y, row)| {
-        chain.run(level, input.row(n, y), from.pixel_stride(), from.w, row);
-    });
+    output.rows_mut().for_each_init(
+        || Memory::zeros(0),
+        |between, (n, y, row)| {
+            let pixels = input.row(n, y);
+            chain.run(level, pixels, from.pixel_stride(), from.w, row, between);
+        },
+    );
 }
 
 /// A layer of [`learn_chain`].

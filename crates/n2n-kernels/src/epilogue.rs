@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 pub enum Epilogue<'a> {
     /// Stored as it is.
     Store,
-    /// `LeakyReLU` with this slope, above 0, for negative values.
+    /// `LeakyReLU` with this slope, from 0 to 1, for negative values.
     LeakyRelu(f32),
     /// Added to what the output holds.
     Add,
@@ -19,25 +19,35 @@ pub enum Epilogue<'a> {
     Slope(&'a Tensor, f32),
 }
 
+/// `LeakyReLU` with a slope from 0 to 1: the greater of a value and its product with the slope.
+#[inline(always)]
+pub(crate) fn leaky_relu<S: Simd>(simd: S, value: S::V, slope: f32) -> S::V {
+    simd.max(value, simd.mul(value, simd.splat(slope)))
+}
+
 impl Epilogue<'_> {
+    /// # Panics
+    /// If the slope of a `LeakyReLU` is not one.
+    pub(crate) fn check(self) {
+        if let Self::LeakyRelu(slope) | Self::AddLeakyRelu(slope) = self {
+            assert!((0.0..=1.0).contains(&slope), "slope of the LeakyReLU");
+        }
+    }
+
     /// Stores `sum` to `to`, the vector from float `at` of the output on.
     ///
     /// # Panics
     /// If `at` lies outside the tensor of [`Epilogue::Slope`].
     #[inline(always)]
     pub(crate) fn store<S: Simd>(self, simd: S, sum: S::V, to: &mut [f32; LANES], at: usize) {
-        let sloped = |of, slope| simd.where_positive(of, sum, simd.mul(sum, simd.splat(slope)));
         let value = match self {
             Self::Store => sum,
-            Self::LeakyRelu(slope) => sloped(sum, slope),
+            Self::LeakyRelu(slope) => leaky_relu(simd, sum, slope),
             Self::Add => simd.add(simd.load(to), sum),
-            Self::AddLeakyRelu(slope) => {
-                let sum = simd.add(simd.load(to), sum);
-                simd.where_positive(sum, sum, simd.mul(sum, simd.splat(slope)))
-            }
+            Self::AddLeakyRelu(slope) => leaky_relu(simd, simd.add(simd.load(to), sum), slope),
             Self::Slope(activation, slope) => {
-                let of = vector(activation.as_slice(), at);
-                sloped(simd.load(of), slope)
+                let of = simd.load(vector(activation.as_slice(), at));
+                simd.where_positive(of, sum, simd.mul(sum, simd.splat(slope)))
             }
         };
         simd.store(value, to);

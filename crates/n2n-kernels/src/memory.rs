@@ -73,6 +73,17 @@ impl Memory {
         memory
     }
 
+    /// The first `len` floats, of more memory if they are not there yet; what they hold may be anything.
+    ///
+    /// # Panics
+    /// As [`Memory::zeros`].
+    pub fn at_least(&mut self, len: usize) -> &mut [f32] {
+        if self.len < len {
+            *self = Self::zeros(len);
+        }
+        &mut self.as_mut_slice()[..len]
+    }
+
     /// The number of floats.
     pub fn len(&self) -> usize {
         self.len
@@ -88,6 +99,12 @@ impl Memory {
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as above, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.floats.as_ptr(), self.len) }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::zeros(0)
     }
 }
 

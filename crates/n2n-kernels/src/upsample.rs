@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 const PHASES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 /// A transposed convolution packed for computing its output.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Upsample([TapConv; 4]);
 
 impl Upsample {
@@ -47,7 +47,7 @@ impl Upsample {
 }
 
 /// A transposed convolution packed for computing the gradient of its input.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct InputGradient(TapConv);
 
 impl InputGradient {

@@ -4,6 +4,7 @@
 use super::TapConv;
 use crate::Level;
 use crate::epilogue::Epilogue;
+use crate::memory::Memory;
 
 /// Pixels that go through a chain together: two buffers of 96 channels and a panel of weights stay in
 /// the first-level cache.
@@ -31,6 +32,7 @@ impl<'a> Chain<'a> {
             if let Some((_, before)) = channels {
                 assert_eq!(inputs, before, "input channels");
             }
+            epilogue.check();
             channels = Some((channels.map_or(inputs, |(first, _)| first), outputs));
         }
         let (inputs, outputs) = channels.expect("a chain of at least one");
@@ -59,13 +61,20 @@ impl<'a> Chain<'a> {
     }
 
     /// Takes `count` pixels, `stride` floats from one to the next, to pixels of whole vectors side by
-    /// side.
-    pub fn run(&self, level: Level, pixels: &[f32], stride: usize, count: usize, to: &mut [f32]) {
+    /// side; `between` is memory for what lies between the layers.
+    pub fn run(
+        &self,
+        level: Level,
+        pixels: &[f32],
+        stride: usize,
+        count: usize,
+        to: &mut [f32],
+        between: &mut Memory,
+    ) {
         let (last, first) = self.convs.split_last().expect("checked when made");
         let widths = first.iter().map(|(conv, _)| conv.padded_outputs());
-        let mut buffer = vec![0.0; 2 * PIXELS * widths.max().unwrap_or(0)];
-        let half = buffer.len() / 2;
-        let (even, odd) = buffer.split_at_mut(half);
+        let half = PIXELS * widths.max().unwrap_or(0);
+        let (even, odd) = between.at_least(2 * half).split_at_mut(half);
         let to_stride = last.0.padded_outputs();
         for x in (0..count).step_by(PIXELS) {
             let count = PIXELS.min(count - x);

@@ -7,13 +7,14 @@ use rayon::prelude::*;
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
 use crate::epilogue::Epilogue;
+use crate::memory::Memory;
 use crate::tensor::{RowsMut, Shape, Tensor};
 
 use super::narrow::{MAX_NARROW, Narrow};
 use super::{MAX_TAPS, Place, TALL, TILE, within_border};
 
 /// A convolution packed for the register tile.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct TapConv {
     /// Offsets (dy, dx) of the pixels read, each in -1..=1.
     taps: Vec<(isize, isize)>,
@@ -24,7 +25,7 @@ pub(crate) struct TapConv {
     outputs: usize,
     panels: Vec<Panel>,
     /// Panel after panel: `[segment][tap][channel][vectors · LANES]`.
-    weights: Vec<f32>,
+    weights: Memory,
     /// A value for each output channel, padded with zeros to whole vectors.
     bias: Vec<f32>,
 }
@@ -65,7 +66,8 @@ impl TapConv {
         let padded = outputs.next_multiple_of(LANES);
         let per_output = taps.len() * channels.iter().sum::<usize>();
         let mut panels = vec![];
-        let mut weights = vec![0.0; padded * per_output];
+        let mut packed = Memory::zeros(padded * per_output);
+        let weights = packed.as_mut_slice();
         let mut begin = 0;
         while begin < padded {
             let vectors = ((padded - begin) / LANES).min(widest);
@@ -99,7 +101,7 @@ impl TapConv {
             channels: channels.to_vec(),
             outputs,
             panels,
-            weights,
+            weights: packed,
             bias: padded_bias,
         }
     }
@@ -155,6 +157,7 @@ impl TapConv {
             );
             assert!(shape.c >= channels, "input channels");
         }
+        epilogue.check();
         if let Epilogue::Slope(activation, _) = epilogue {
             assert_eq!(held, out, "whole images");
             assert_eq!(activation.shape(), out, "shape of the activation");
@@ -332,7 +335,7 @@ impl Row<'_> {
     fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, panel: Panel) {
         let (conv, taps, sources) = (self.conv, self.taps, self.sources);
         let values = conv.taps.len() * conv.channels.iter().sum::<usize>() * VECTORS * LANES;
-        let weights = &conv.weights[panel.weights..][..values];
+        let weights = &conv.weights.as_slice()[panel.weights..][..values];
         let bias = &conv.bias[panel.begin..][..VECTORS * LANES];
         let mut x = 0;
         if VECTORS == 1 {

@@ -12,12 +12,12 @@ use super::{GAP, Layout, OUT, Then, Tiles, Window, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector};
 use crate::direct::Chain;
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Epilogue, leaky_relu};
 use crate::jobs::one_by_one;
 use crate::memory::Memory;
 use crate::picks::Picks;
 use crate::pool::pooled;
-use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
+use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 
 /// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB, for the second-level cache. The
 /// gradient of merged layers has 920 KB; with as few tiles as fit, it was no faster.
@@ -32,9 +32,17 @@ const CELLS: usize = OUT / 2;
 
 thread_local! {
     /// Memory for the points of a group's inputs and outputs; the threads of a pool live long.
-    static SCRATCH: RefCell<Memory> = RefCell::new(Memory::zeros(0));
-    /// Memory for a group's outputs that go through a chain, and for the chain's.
-    static STRIP: RefCell<(Arena, Vec<f32>)> = RefCell::default();
+    static SCRATCH: RefCell<Memory> = RefCell::default();
+    static TAIL: RefCell<Tail> = RefCell::default();
+}
+
+/// Memory for a group's outputs that go through a chain, and for the chain.
+#[derive(Default)]
+struct Tail {
+    /// The outputs of the group's tiles side by side, of as many tiles as a group has at most.
+    strip: Option<Tensor>,
+    pixels: Vec<f32>,
+    between: Memory,
 }
 
 impl<const FORM: usize> Filter<FORM> {
@@ -87,6 +95,7 @@ impl<const FORM: usize> Filter<FORM> {
         let plain = matches!(then, Then::Store);
         assert!(plain || self.layout == Layout::Same, "pooling or a chain");
         assert_eq!(output.shape(), stored, "shape of the output");
+        epilogue.check();
         if let Epilogue::Slope(activation, _) = epilogue {
             assert!(output.is_whole() && plain, "whole images");
             assert_eq!(activation.shape(), stored, "shape of the activation");
@@ -129,14 +138,16 @@ impl<const FORM: usize> Filter<FORM> {
                 Then::Chain(chain) => (chain, None),
                 Then::PickedChain(chain, picks) => (chain, Some(picks)),
             };
-            STRIP.with_borrow_mut(|(arena, pixels)| {
+            TAIL.with_borrow_mut(|tail| {
                 let count = end - first;
-                let mut strip = arena.take(Shape {
+                let shape = Shape {
                     n: 1,
                     h: OUT,
-                    w: OUT * count,
+                    w: OUT * count.max(GROUP),
                     c: self.outputs,
-                });
+                };
+                let strip = tail.strip.take().filter(|strip| strip.shape() == shape);
+                let mut strip = strip.unwrap_or_else(|| Tensor::zeros(shape));
                 group(Destination {
                     output: &SharedMut::from(&mut strip),
                     tiles: Tiles::strip(count),
@@ -144,10 +155,10 @@ impl<const FORM: usize> Filter<FORM> {
                     ..to
                 });
                 match picks {
-                    None => to.chain(level, chain, &strip, pixels),
-                    Some(picks) => to.picked_chain(level, chain, picks, &strip, pixels),
+                    None => to.chain(level, chain, &strip, count, tail),
+                    Some(picks) => to.picked_chain(level, chain, picks, &strip, count, tail),
                 }
-                arena.give(strip);
+                tail.strip = Some(strip);
             });
         });
     }
@@ -195,10 +206,7 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
         let width = VECTORS * LANES;
         let (in_point, out_point) = (count * depth + GAP, count * width + GAP);
         let needed = points_count * (in_point + out_point);
-        if scratch.len() < needed {
-            *scratch = Memory::zeros(needed);
-        }
-        let scratch = &mut scratch.as_mut_slice()[..needed];
+        let scratch = scratch.at_least(needed);
         let (points, products) = scratch.split_at_mut(points_count * in_point);
 
         let (mut row, mut used) = (0, 0);
@@ -448,6 +456,18 @@ impl Side {
             to: to.min(OUT),
         }
     }
+
+    /// Whether all of them do.
+    #[inline(always)]
+    fn is_whole(self) -> bool {
+        self.from == 0 && self.to == OUT
+    }
+
+    /// Whether pixel `k` does.
+    #[inline(always)]
+    fn holds(self, k: usize) -> bool {
+        k >= self.from && k < self.to
+    }
 }
 
 /// A group's products: `[point][tile][width]`, where a point's begin `stride` floats after the one's
@@ -490,6 +510,7 @@ impl Destination<'_> {
                 across.begin / shrink as isize,
             ) + begin;
             let (row, pixel) = (down.step * row, across.step * pixel);
+            let whole = down.is_whole() && across.is_whole();
             // The last vector this tile reads.
             assert!((IN * IN - 1) * stride + (i + 1) * width <= products.len());
             // The lines of the next tile's outputs come while this one's are transformed.
@@ -520,12 +541,17 @@ impl Destination<'_> {
                 let at = |y: usize, x: usize| place + y * row + x * pixel + c;
                 let mut above = [simd.splat(0.0); OUT];
                 for (y, line) in lines.into_iter().enumerate() {
-                    let values = transform::output::<S, IN, OUT>(simd, line);
+                    let mut values = transform::output::<S, IN, OUT>(simd, line);
                     if !self.pooling {
-                        if y >= down.from && y < down.to {
+                        for value in &mut values {
+                            *value = simd.add(*value, bias);
+                        }
+                        if whole {
+                            self.store_all(simd, values, at(y, 0), pixel);
+                        } else if down.holds(y) {
                             for x in 0..OUT {
-                                if x >= across.from && x < across.to {
-                                    self.store(simd, simd.add(values[x], bias), at(y, x));
+                                if across.holds(x) {
+                                    self.store(simd, values[x], at(y, x));
                                 }
                             }
                         }
@@ -546,19 +572,17 @@ impl Destination<'_> {
         }
     }
 
-    /// What the chain makes of a strip of the group's tiles.
-    fn chain(&self, level: Level, chain: &Chain, strip: &Tensor, pixels: &mut Vec<f32>) {
+    /// What the chain makes of the strip of the group's tiles.
+    fn chain(&self, level: Level, chain: &Chain, strip: &Tensor, tiles: usize, tail: &mut Tail) {
+        let Tail {
+            pixels, between, ..
+        } = tail;
         let shape = self.output.shape();
-        let (from, to) = (strip.shape(), shape.pixel_stride());
-        pixels.resize(from.w * to, 0.0);
+        let (from, to) = (strip.shape().pixel_stride(), shape.pixel_stride());
+        let count = OUT * tiles;
+        pixels.resize(count * to, 0.0);
         for row in 0..OUT {
-            chain.run(
-                level,
-                strip.row(0, row),
-                from.pixel_stride(),
-                from.w,
-                pixels,
-            );
+            chain.run(level, strip.row(0, row), from, count, pixels, between);
             for (i, pixels) in pixels.chunks_exact(OUT * to).enumerate() {
                 let (n, ty, tx) = self.tiles.place(self.first + i);
                 let y = OUT * ty + row;
@@ -576,18 +600,21 @@ impl Destination<'_> {
         }
     }
 
-    /// What the chain makes of two pixels of each cell of a strip of the group's tiles.
+    /// What the chain makes of two pixels of each cell of the strip of the group's tiles.
     fn picked_chain(
         &self,
         level: Level,
         chain: &Chain,
         picks: Picks,
         strip: &Tensor,
-        pixels: &mut Vec<f32>,
+        tiles: usize,
+        tail: &mut Tail,
     ) {
+        let Tail {
+            pixels, between, ..
+        } = tail;
         let from = strip.shape().pixel_stride();
         let to = chain.padded_outputs();
-        let tiles = strip.shape().w / OUT;
         // Of each cell of the tiles, in the strip and in the image.
         let cells = || {
             (0..tiles).flat_map(|i| {
@@ -615,13 +642,30 @@ impl Destination<'_> {
                 count += 1;
             }
         }
-        chain.run(level, before, from, count, after);
+        chain.run(level, before, from, count, after, between);
         let mut pixels = after.chunks_exact(LANES);
         for (_, at) in cells() {
             for c in (0..2 * to).step_by(LANES) {
                 // SAFETY: a pixel of a cell of this group's tiles, once; no other group has these tiles.
                 let to = unsafe { self.output.vector(at + c) };
                 to.copy_from_slice(pixels.next().expect("both pixels of all cells"));
+            }
+        }
+    }
+
+    /// Stores the vectors of a tile's row, the first to float `at`, each `pixel` floats after the one before.
+    /// What most layers end with is asked once, not for every vector.
+    #[inline(always)]
+    fn store_all<S: Simd>(&self, simd: S, values: [S::V; OUT], at: usize, pixel: usize) {
+        if let Epilogue::LeakyRelu(slope) = self.epilogue {
+            // SAFETY: as in `store`.
+            let vector = |x: usize| unsafe { self.output.vector(at + x * pixel) };
+            for (x, value) in values.into_iter().enumerate() {
+                simd.store(leaky_relu(simd, value, slope), vector(x));
+            }
+        } else {
+            for (x, value) in values.into_iter().enumerate() {
+                self.store(simd, value, at + x * pixel);
             }
         }
     }
