@@ -242,6 +242,12 @@ fn epilogue(layer: &Layer) -> Epilogue<'static> {
     }
 }
 
+/// Runs `run` on a thread of the pool. A thread outside sleeps while the pool works, and is woken after each of
+/// some hundred layers and parts of layers.
+fn on_one_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| run())
+}
+
 impl Network for CpuNetwork {
     fn architecture(&self) -> UNet {
         self.unet
@@ -250,7 +256,7 @@ impl Network for CpuNetwork {
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
         network::check_images(&self.unet, noisy, UNet::SIZE_MULTIPLE)?;
         self.keep_memory_for(noisy);
-        Ok(self.infer(noisy))
+        Ok(on_one_thread(|| self.infer(noisy)))
     }
 
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
@@ -278,7 +284,9 @@ impl Network for CpuNetwork {
     ) -> Result<Losses> {
         network::check_step(&self.unet, noisy, neighbors)?;
         self.keep_memory_for(noisy);
-        Ok(self.learn(noisy, neighbors, factors, learning_rate))
+        Ok(on_one_thread(|| {
+            self.learn(noisy, neighbors, factors, learning_rate)
+        }))
     }
 
     fn weights(&self) -> Result<Weights> {
