@@ -379,6 +379,7 @@ fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
 /// If a shape does not fit.
 pub fn weight_gradient(
     level: Level,
+    arena: &mut Arena,
     size: Size,
     inputs: &[(&Tensor, usize)],
     output_gradient: &Tensor,
@@ -389,7 +390,7 @@ pub fn weight_gradient(
     let shape = output_gradient.shape();
     assert_eq!(gradient.len(), shape.c * total * area, "weights");
     if by_winograd(size, total, shape.c, shape) {
-        winograd::weight_gradient(level, inputs, output_gradient, gradient);
+        winograd::weight_gradient(level, arena, inputs, output_gradient, gradient);
         return;
     }
     correlate(

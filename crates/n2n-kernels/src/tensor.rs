@@ -412,30 +412,41 @@ impl Arena {
     /// # Panics
     /// If the shape is larger than memory.
     pub fn take(&mut self, shape: Shape) -> Tensor {
-        let needed = shape.checked_len();
-        let fits = self
-            .free
-            .iter()
-            .enumerate()
-            .filter(|(_, memory)| memory.len() >= needed);
-        match fits.min_by_key(|(_, memory)| memory.len()).map(|(i, _)| i) {
-            // Memory much larger than needed is left for the tensor that needs it. Not too soon: images of
-            // one folder differ a few times in size, and fresh memory costs more than arithmetic.
-            Some(i) if self.free[i].len() <= LARGER * needed => {
-                let mut tensor = Tensor {
-                    shape,
-                    memory: self.free.swap_remove(i),
-                };
+        match self.find(shape.checked_len()) {
+            Some(memory) => {
+                let mut tensor = Tensor { shape, memory };
                 tensor.clear_border();
                 tensor
             }
-            _ => Tensor::zeros(shape),
+            None => Tensor::zeros(shape),
         }
     }
 
     /// Takes back a tensor's memory.
     pub fn give(&mut self, tensor: Tensor) {
         self.free.push(tensor.memory);
+    }
+
+    /// At least `len` floats, which may hold anything.
+    ///
+    /// # Panics
+    /// If they are more than an address can count.
+    pub(crate) fn take_floats(&mut self, len: usize) -> Memory {
+        self.find(len).unwrap_or_else(|| Memory::zeros(len))
+    }
+
+    /// Takes back the floats.
+    pub(crate) fn give_floats(&mut self, floats: Memory) {
+        self.free.push(floats);
+    }
+
+    /// The smallest memory of at least `needed` floats. Memory much larger is left for the tensor that needs it.
+    /// Not too soon: images of one folder differ a few times in size, and fresh memory costs more than arithmetic.
+    fn find(&mut self, needed: usize) -> Option<Memory> {
+        let fits = self.free.iter().enumerate();
+        let fits = fits.filter(|(_, memory)| (needed..=LARGER * needed).contains(&memory.len()));
+        let (i, _) = fits.min_by_key(|(_, memory)| memory.len())?;
+        Some(self.free.swap_remove(i))
     }
 
     /// Gives all memory back to the system; for when images of quite another size follow.

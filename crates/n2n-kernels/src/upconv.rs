@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::jobs::one_by_one;
-use crate::tensor::{Rows, Shape, SharedMut, Tensor};
+use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
 use crate::winograd::{Filter, Layout, PHASES, TWO_TAPS, Then, merged_gradient};
 use crate::{Epilogue, Level};
 
@@ -191,6 +191,7 @@ impl UpConv {
     /// If a shape does not fit, or the 3×3 convolution has channels beyond the image.
     pub fn weight_gradient(
         level: Level,
+        arena: &mut Arena,
         layers: Layers,
         input: &Tensor,
         side: &Tensor,
@@ -219,7 +220,7 @@ impl UpConv {
             "parameters"
         );
         let read = [(input, inputs), (side, side_channels(image))];
-        let gradients = merged_gradient(level, &read, output_gradient);
+        let gradients = merged_gradient(level, arena, &read, output_gradient);
         let (rows, padded) = (inputs + 1, outputs.next_multiple_of(LANES));
         // As the result of `merge`.
         let mut merged = vec![0.0; 16 * rows * padded];

@@ -205,7 +205,14 @@ fn convolutions_of_any_shape_match_the_definition() {
             back.run(level, &[&gradient], &mut got, Epilogue::Store);
             assert_close(&read(&got), &dx, outputs * k * k, &what);
             let mut got = vec![f32::NAN; weight.len()];
-            conv::weight_gradient(level, size, &[(&input, c)], &gradient, &mut got);
+            conv::weight_gradient(
+                level,
+                &mut Arena::default(),
+                size,
+                &[(&input, c)],
+                &gradient,
+                &mut got,
+            );
             assert_close(&got, &dw, count, &what);
             let mut got = vec![f32::NAN; outputs];
             conv::bias_gradient(&gradient, &mut got);
@@ -328,9 +335,17 @@ fn a_concatenated_input_needs_no_copy() {
             let mut whole = vec![0.0; w.len()];
             let mut parts = vec![0.0; w.len()];
             let joined = tensor(shape, &x);
-            conv::weight_gradient(level, Size::Three, &[(&joined, shape.c)], &dy, &mut whole);
             conv::weight_gradient(
                 level,
+                &mut Arena::default(),
+                Size::Three,
+                &[(&joined, shape.c)],
+                &dy,
+                &mut whole,
+            );
+            conv::weight_gradient(
+                level,
+                &mut Arena::default(),
                 Size::Three,
                 &[(&a, first), (&c, second)],
                 &dy,
@@ -379,7 +394,14 @@ fn gradients_of_convolutions_match_the_definition() {
             assert_close(&read(&got), &sloped, outputs * k * k, &what);
 
             let mut got = vec![f32::NAN; w.len()];
-            conv::weight_gradient(level, size, &[(&input, shape.c)], &dy, &mut got);
+            conv::weight_gradient(
+                level,
+                &mut Arena::default(),
+                size,
+                &[(&input, shape.c)],
+                &dy,
+                &mut got,
+            );
             assert_close(&got, &dw, count, &what);
 
             let mut got = vec![f32::NAN; outputs];
@@ -419,7 +441,14 @@ fn sums_over_many_tiles_match_the_definition() {
             ),
         );
         let mut got = vec![f32::NAN; w.len()];
-        conv::weight_gradient(level, Size::Three, &[(&input, 20)], &dy, &mut got);
+        conv::weight_gradient(
+            level,
+            &mut Arena::default(),
+            Size::Three,
+            &[(&input, 20)],
+            &dy,
+            &mut got,
+        );
         assert_close(&got, &dw, count, "weight gradient");
         let mut got = Tensor::zeros(shape);
         Conv::input_gradient(Size::Three, outputs, 20, 0..20, &w).run(
@@ -733,7 +762,15 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
                             up_bias: &mut of_bias,
                             weight: &mut of_conv,
                         };
-                        UpConv::weight_gradient(level, layers, &input, &side, &gradient, to);
+                        UpConv::weight_gradient(
+                            level,
+                            &mut Arena::default(),
+                            layers,
+                            &input,
+                            &side,
+                            &gradient,
+                            to,
+                        );
                         [read(&of_input), of_up, of_bias, of_conv]
                     })
                 };
@@ -774,7 +811,15 @@ fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
         up_bias: &mut of_bias,
         weight: &mut of_weight,
     };
-    UpConv::weight_gradient(Level::detect(), layers, &input, &side, &gradient, to);
+    UpConv::weight_gradient(
+        Level::detect(),
+        &mut Arena::default(),
+        layers,
+        &input,
+        &side,
+        &gradient,
+        to,
+    );
     of_up
 }
 
@@ -1339,7 +1384,14 @@ fn convolve_on_threads(threads: usize, level: Level, h: usize, w: usize) -> [Vec
             Epilogue::Slope(&input, 0.2),
         );
         let (mut dw, mut db) = (vec![0.0; weights.len()], vec![0.0; outputs]);
-        conv::weight_gradient(level, Size::Three, &[(&input, inputs)], &dy, &mut dw);
+        conv::weight_gradient(
+            level,
+            &mut Arena::default(),
+            Size::Three,
+            &[(&input, inputs)],
+            &dy,
+            &mut dw,
+        );
         conv::bias_gradient(&dy, &mut db);
         [read(&output), read(&dx), dw, db]
     })

@@ -275,7 +275,11 @@ fn weight_gradient(level: Level, data: &Data) -> Run<'_> {
     }
     let channels = data.channels.iter().copied();
     let inputs: Vec<_> = data.inputs.iter().zip(channels).collect();
-    Box::new(move || conv::weight_gradient(level, data.size(), &inputs, &data.gradient, &mut to))
+    let mut arena = Arena::default();
+    Box::new(move || {
+        let (inputs, dy) = (&inputs, &data.gradient);
+        conv::weight_gradient(level, &mut arena, data.size(), inputs, dy, &mut to);
+    })
 }
 
 /// Criterion, and what the table at the end needs beside its times.
@@ -484,13 +488,14 @@ impl Bench {
         let name = "up1.deconv .. dec_conv1a, weight gradients";
         let direct = up.direct() + first.direct();
         let done = merged_products(&up, side.shape().c, first.output.c);
+        let (mut arena, dy) = (Arena::default(), &first.gradient);
         self.time(&group, name, direct, done, || {
             let to = upconv::Gradients {
                 up_weight: &mut of_up,
                 up_bias: &mut of_bias,
                 weight: &mut of_weight,
             };
-            UpConv::weight_gradient(level, layers, input, &side, &first.gradient, to);
+            UpConv::weight_gradient(level, &mut arena, layers, input, &side, dy, to);
         });
     }
 

@@ -5,7 +5,6 @@
 //! gradients to their points; then they share the points, each a matrix product over the tiles,
 //! whose sums stay in cache. Every sum is taken by one thread in the order of the tiles.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -15,7 +14,7 @@ use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::jobs::one_by_one;
-use crate::tensor::{Rows, Tensor};
+use crate::tensor::{Arena, Rows, Tensor};
 
 /// Tiles of a block. They are eight shares, hence no more threads than that take tiles to their points at once;
 /// a larger block would take more memory.
@@ -38,12 +37,6 @@ const fn all_points(form: usize, channels: usize) -> usize {
     form * form * point_stride(channels)
 }
 
-thread_local! {
-    /// Memory for a block's points and for the sums, kept from call to call. It is taken out while it is
-    /// used: a thread that waits for others may take up another call's work.
-    static MEMORY: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
-}
-
 /// The gradient of the weights, `[out, in, 3, 3]`, from the inputs (each with the number of channels
 /// that count) and the gradient of the output.
 ///
@@ -51,6 +44,7 @@ thread_local! {
 /// If a shape does not fit.
 pub(crate) fn weight_gradient(
     level: Level,
+    arena: &mut Arena,
     inputs: &[(&Tensor, usize)],
     output_gradient: &Tensor,
     gradient: &mut [f32],
@@ -58,7 +52,7 @@ pub(crate) fn weight_gradient(
     let shape = output_gradient.shape();
     let total: usize = inputs.iter().map(|(_, channels)| channels).sum();
     assert_eq!(gradient.len(), shape.c * total * 9, "weights");
-    let taps = filter_taps::<SAME, 3>(level, Layout::Same, inputs, output_gradient);
+    let taps = filter_taps::<SAME, 3>(level, arena, Layout::Same, inputs, output_gradient);
     let width = shape.pixel_stride();
     gradient
         .par_chunks_exact_mut(9 * total)
@@ -79,16 +73,18 @@ pub(crate) fn weight_gradient(
 /// If a shape does not fit.
 pub(crate) fn merged_gradient(
     level: Level,
+    arena: &mut Arena,
     inputs: &[(&Tensor, usize)],
     output_gradient: &Tensor,
 ) -> Vec<Vec<f32>> {
-    filter_taps::<TWO_TAPS, 2>(level, Layout::Doubling, inputs, output_gradient)
+    filter_taps::<TWO_TAPS, 2>(level, arena, Layout::Doubling, inputs, output_gradient)
 }
 
 /// For each input channel that counts, `[tap][phase][out, up to whole vectors]`, where `M` is the taps along
 /// a side.
 fn filter_taps<const IN: usize, const M: usize>(
     level: Level,
+    arena: &mut Arena,
     layout: Layout,
     inputs: &[(&Tensor, usize)],
     output_gradient: &Tensor,
@@ -112,20 +108,19 @@ fn filter_taps<const IN: usize, const M: usize>(
     let shares = block.div_ceil(SHARE);
     let share = all_points(IN, depth) + all_points(IN, width);
     let all_sums = IN * IN * depth * width;
-    let [mut points, mut sums_memory] = MEMORY.take();
-    for (memory, needed) in [(&mut points, shares * share), (&mut sums_memory, all_sums)] {
-        if memory.len() < needed {
-            memory.resize(needed, 0.0);
-        }
-    }
-    let sums = &mut sums_memory[..all_sums];
+    let mut points = arena.take_floats(shares * share);
+    let mut sums = arena.take_floats(all_sums);
+    let sums_of_points = &mut sums.as_mut_slice()[..all_sums];
     if tiles.count == 0 {
         // No block begins them.
-        sums.fill(0.0);
+        sums_of_points.fill(0.0);
     }
     for first in (0..tiles.count).step_by(block) {
         let count = block.min(tiles.count - first);
-        let parts = points.par_chunks_mut(share).take(count.div_ceil(SHARE));
+        let parts = points
+            .as_mut_slice()
+            .par_chunks_mut(share)
+            .take(count.div_ceil(SHARE));
         one_by_one(parts.enumerate()).for_each(|(i, to)| {
             let first = first + i * SHARE;
             let count = SHARE.min(count - i * SHARE);
@@ -140,8 +135,8 @@ fn filter_taps<const IN: usize, const M: usize>(
                 to,
             });
         });
-        let points = &points;
-        let of_points = sums.par_chunks_exact_mut(depth * width);
+        let points = points.as_slice();
+        let of_points = sums_of_points.par_chunks_exact_mut(depth * width);
         one_by_one(of_points.enumerate()).for_each(|(point, sums)| {
             level.run(Products::<IN> {
                 points,
@@ -155,7 +150,6 @@ fn filter_taps<const IN: usize, const M: usize>(
             });
         });
     }
-    let sums = &*sums;
     // Rows of the depth that are no padding.
     let mut rows = vec![];
     let mut begin = 0;
@@ -168,7 +162,7 @@ fn filter_taps<const IN: usize, const M: usize>(
         .map(|row| {
             let mut taps = vec![0.0; M * M * width];
             level.run(Taps::<IN, M> {
-                sums,
+                sums: sums_of_points,
                 row,
                 depth,
                 width,
@@ -177,7 +171,8 @@ fn filter_taps<const IN: usize, const M: usize>(
             taps
         })
         .collect();
-    MEMORY.set([points, sums_memory]);
+    arena.give_floats(points);
+    arena.give_floats(sums);
     taps
 }
 

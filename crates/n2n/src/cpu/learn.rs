@@ -236,7 +236,14 @@ impl CpuNetwork {
                     .copied()
                     .zip(channels.iter().copied())
                     .collect();
-                conv::weight_gradient(self.level, size(layer.kind), &inputs, &gradient, to);
+                conv::weight_gradient(
+                    self.level,
+                    &mut self.arena,
+                    size(layer.kind),
+                    &inputs,
+                    &gradient,
+                    to,
+                );
             }
             let Some(above) = i.checked_sub(1) else { break };
 
@@ -315,7 +322,15 @@ impl CpuNetwork {
             up_bias: of_up_bias,
             weight: of_weight,
         };
-        UpConv::weight_gradient(self.level, layers, input, side, gradient, to);
+        UpConv::weight_gradient(
+            self.level,
+            &mut self.arena,
+            layers,
+            input,
+            side,
+            gradient,
+            to,
+        );
 
         let mut to = self.arena.take(input.shape());
         let epilogue = if self.layers[up - 1].activation {
