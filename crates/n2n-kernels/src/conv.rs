@@ -296,13 +296,11 @@ pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, outp
         (from.c, to.c),
         "channels"
     );
-    output.rows_mut().for_each_init(
-        || Memory::zeros(0),
-        |between, (n, y, row)| {
-            let pixels = input.row(n, y);
-            chain.run(level, pixels, from.pixel_stride(), from.w, row, between);
-        },
-    );
+    output.rows_mut().for_each(|(n, y, row)| {
+        let (pixels, stride) = (input.row(n, y), from.pixel_stride());
+        let mut between = Memory::default();
+        chain.run(level, pixels, stride, from.w, row, &mut between);
+    });
 }
 
 /// A layer of [`learn_chain`].
@@ -312,7 +310,7 @@ pub struct Pointwise<'a> {
     pub forward: &'a Conv,
     /// The [`Conv::input_gradient`] of the same layer, of all of its input channels.
     pub backward: &'a Conv,
-    /// The slope, above 0, of the `LeakyReLU` after it, if there is one.
+    /// The slope, above 0 and at most 1, of the `LeakyReLU` after it, if there is one.
     pub slope: Option<f32>,
 }
 
@@ -334,7 +332,7 @@ pub struct Pointwise<'a> {
 /// # Panics
 /// If there is no layer, one is not 1×1 with one input tensor, a layer's input channels are not the output
 /// channels of the layer before (of `pixels`, for the first), a layer's `backward` does not take its output
-/// channels to its input channels, or a slope is not above 0.
+/// channels to its input channels, or a slope is not as asked for.
 pub fn learn_chain(
     level: Level,
     layers: &[Pointwise],

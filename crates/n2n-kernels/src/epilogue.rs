@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 pub enum Epilogue<'a> {
     /// Stored as it is.
     Store,
-    /// `LeakyReLU` with this slope, from 0 to 1, for negative values.
+    /// `LeakyReLU` with this slope, above 0 and at most 1, for negative values; kernels panic at another.
     LeakyRelu(f32),
     /// Added to what the output holds.
     Add,
@@ -19,7 +19,8 @@ pub enum Epilogue<'a> {
     Slope(&'a Tensor, f32),
 }
 
-/// `LeakyReLU` with a slope from 0 to 1: the greater of a value and its product with the slope.
+/// `LeakyReLU` with a slope that [`Epilogue::check`] lets pass: the greater of a value and its product with the
+/// slope.
 #[inline(always)]
 pub(crate) fn leaky_relu<S: Simd>(simd: S, value: S::V, slope: f32) -> S::V {
     simd.max(value, simd.mul(value, simd.splat(slope)))
@@ -27,10 +28,10 @@ pub(crate) fn leaky_relu<S: Simd>(simd: S, value: S::V, slope: f32) -> S::V {
 
 impl Epilogue<'_> {
     /// # Panics
-    /// If the slope of a `LeakyReLU` is not one.
+    /// If the slope of a `LeakyReLU` is not above 0 and at most 1.
     pub(crate) fn check(self) {
         if let Self::LeakyRelu(slope) | Self::AddLeakyRelu(slope) = self {
-            assert!((0.0..=1.0).contains(&slope), "slope of the LeakyReLU");
+            assert!(slope > 0.0 && slope <= 1.0, "slope of the LeakyReLU");
         }
     }
 

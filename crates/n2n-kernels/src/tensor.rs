@@ -444,7 +444,8 @@ impl Arena {
     /// Not too soon: images of one folder differ a few times in size, and fresh memory costs more than arithmetic.
     fn find(&mut self, needed: usize) -> Option<Memory> {
         let fits = self.free.iter().enumerate();
-        let fits = fits.filter(|(_, memory)| (needed..=LARGER * needed).contains(&memory.len()));
+        let most = needed.saturating_mul(LARGER);
+        let fits = fits.filter(|(_, memory)| (needed..=most).contains(&memory.len()));
         let (i, _) = fits.min_by_key(|(_, memory)| memory.len())?;
         Some(self.free.swap_remove(i))
     }

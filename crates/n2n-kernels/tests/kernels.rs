@@ -1165,7 +1165,7 @@ fn a_chain_that_learns_refuses_the_gradient_of_some_inputs() {
 }
 
 #[test]
-#[should_panic(expected = "slopes")]
+#[should_panic(expected = "slope of the LeakyReLU")]
 fn a_chain_that_learns_refuses_a_slope_that_hides_signs() {
     let (weight, bias) = (values(15, 1), values(5, 2));
     learn_from_a_pixel(&[Pointwise {
@@ -1173,6 +1173,31 @@ fn a_chain_that_learns_refuses_a_slope_that_hides_signs() {
         backward: &Conv::input_gradient(Size::One, 5, 3, 0..3, &weight),
         slope: Some(-0.2),
     }]);
+}
+
+/// A 3×3 convolution of 16 channels whose sums end so.
+fn end_with(epilogue: Epilogue, side: usize) {
+    let shape = Shape {
+        n: 1,
+        h: side,
+        w: side,
+        c: 16,
+    };
+    let conv = Conv::forward(Size::Three, &[16], &values(16 * 16 * 9, 1), &[0.0; 16]);
+    let (input, mut output) = (Tensor::zeros(shape), Tensor::zeros(shape));
+    conv.run(Level::detect(), &[&input], &mut output, epilogue);
+}
+
+#[test]
+#[should_panic(expected = "slope of the LeakyReLU")]
+fn a_direct_convolution_refuses_a_slope_that_turns_values_round() {
+    end_with(Epilogue::LeakyRelu(1.5), 1);
+}
+
+#[test]
+#[should_panic(expected = "slope of the LeakyReLU")]
+fn winograds_algorithm_refuses_a_slope_that_turns_values_round() {
+    end_with(Epilogue::AddLeakyRelu(1.5), 16);
 }
 
 fn learn_from_a_pixel(layers: &[Pointwise]) {

@@ -55,7 +55,7 @@ pub trait Simd: Copy + Send + Sync {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, in one rounding where the level has it.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The greater of `a` and `b`, neither being NaN.
+    /// The greater of `a` and `b`, neither or both being NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` in the lanes where `of > 0`, `b` in the others.
     fn where_positive(self, of: Self::V, a: Self::V, b: Self::V) -> Self::V;

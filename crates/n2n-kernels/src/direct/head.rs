@@ -88,8 +88,10 @@ pub(crate) fn learn(
         assert_eq!(backward, Some((outputs, inputs)), "a layer's gradient");
         channels = outputs;
     }
-    let mut slopes = layers.iter().filter_map(|layer| layer.slope);
-    assert!(before > 0.0 && slopes.all(|slope| slope > 0.0), "slopes");
+    assert!(before > 0.0, "slope before the layers");
+    for layer in layers {
+        layer.epilogue().check();
+    }
     let stride = pixels.shape().pixel_stride();
     let rows: Vec<_> = pixels.rows_mut().collect();
     let count = rows.len();

@@ -140,10 +140,11 @@ impl<const FORM: usize> Filter<FORM> {
             };
             TAIL.with_borrow_mut(|tail| {
                 let count = end - first;
+                assert!(count <= GROUP, "tiles of a group");
                 let shape = Shape {
                     n: 1,
                     h: OUT,
-                    w: OUT * count.max(GROUP),
+                    w: OUT * GROUP,
                     c: self.outputs,
                 };
                 let strip = tail.strip.take().filter(|strip| strip.shape() == shape);

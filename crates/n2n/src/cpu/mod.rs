@@ -242,9 +242,12 @@ fn epilogue(layer: &Layer) -> Epilogue<'static> {
     }
 }
 
-/// Runs `run` on a thread of the pool. A thread outside sleeps while the pool works, and is woken after each of
-/// some hundred layers and parts of layers.
-fn on_one_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+/// Runs `run` on a thread of the pool. Called from a thread outside, each of some hundred layers and parts of
+/// layers would put that to sleep and wake it again.
+///
+/// A thread of the pool that waits for a layer of one network may begin with `run` of another, and finishes it
+/// first.
+fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| run())
 }
 
@@ -256,7 +259,7 @@ impl Network for CpuNetwork {
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
         network::check_images(&self.unet, noisy, UNet::SIZE_MULTIPLE)?;
         self.keep_memory_for(noisy);
-        Ok(on_one_thread(|| self.infer(noisy)))
+        Ok(in_pool(|| self.infer(noisy)))
     }
 
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
@@ -284,7 +287,7 @@ impl Network for CpuNetwork {
     ) -> Result<Losses> {
         network::check_step(&self.unet, noisy, neighbors)?;
         self.keep_memory_for(noisy);
-        Ok(on_one_thread(|| {
+        Ok(in_pool(|| {
             self.learn(noisy, neighbors, factors, learning_rate)
         }))
     }
