@@ -111,6 +111,77 @@ impl Simd for Avx2 {
 /// Floats from one step to the next in a panel of three vectors.
 const PANEL: usize = 3 * LANES;
 
+/// One step of the tile of four rows and three vectors, for values of `a` and vectors of `b` that lie so many bytes
+/// after where the registers point.
+macro_rules! step {
+    ($a:literal, $b0:literal, $b1:literal, $b2:literal) => {
+        concat!(
+            "vmovups {b0}, [{b} + ",
+            $b0,
+            "]\n",
+            "vmovups {b1}, [{b} + ",
+            $b1,
+            "]\n",
+            "vmovups {b2}, [{b} + ",
+            $b2,
+            "]\n",
+            "vbroadcastss {x}, [{a} + ",
+            $a,
+            "]\n",
+            "vfmadd231ps {s00}, {b0}, {x}\n",
+            "vfmadd231ps {s01}, {b1}, {x}\n",
+            "vfmadd231ps {s02}, {b2}, {x}\n",
+            "vbroadcastss {x}, [{a} + 4*{rows} + ",
+            $a,
+            "]\n",
+            "vfmadd231ps {s10}, {b0}, {x}\n",
+            "vfmadd231ps {s11}, {b1}, {x}\n",
+            "vfmadd231ps {s12}, {b2}, {x}\n",
+            "vbroadcastss {x}, [{a} + 8*{rows} + ",
+            $a,
+            "]\n",
+            "vfmadd231ps {s20}, {b0}, {x}\n",
+            "vfmadd231ps {s21}, {b1}, {x}\n",
+            "vfmadd231ps {s22}, {b2}, {x}\n",
+            "vbroadcastss {x}, [{a} + 4*{rows3} + ",
+            $a,
+            "]\n",
+            "vfmadd231ps {s30}, {b0}, {x}\n",
+            "vfmadd231ps {s31}, {b1}, {x}\n",
+            "vfmadd231ps {s32}, {b2}, {x}\n",
+        )
+    };
+}
+
+/// The lines given, with the registers that a [`step`] names; the sums are those of the rows one after another.
+macro_rules! tile {
+    ([$($line:expr),+], $sums:ident, $rows:expr, $($operand:tt)+) => {
+        std::arch::asm!(
+            $($line,)+
+            $($operand)+
+            rows = in(reg) $rows,
+            rows3 = in(reg) 3 * $rows,
+            x = out(ymm_reg) _,
+            b0 = out(ymm_reg) _,
+            b1 = out(ymm_reg) _,
+            b2 = out(ymm_reg) _,
+            s00 = inout(ymm_reg) $sums[0],
+            s01 = inout(ymm_reg) $sums[1],
+            s02 = inout(ymm_reg) $sums[2],
+            s10 = inout(ymm_reg) $sums[3],
+            s11 = inout(ymm_reg) $sums[4],
+            s12 = inout(ymm_reg) $sums[5],
+            s20 = inout(ymm_reg) $sums[6],
+            s21 = inout(ymm_reg) $sums[7],
+            s22 = inout(ymm_reg) $sums[8],
+            s30 = inout(ymm_reg) $sums[9],
+            s31 = inout(ymm_reg) $sums[10],
+            s32 = inout(ymm_reg) $sums[11],
+            options(pure, readonly, nostack),
+        )
+    };
+}
+
 /// [`strip_4x3`] of a panel, two steps at a time, in a loop at the start of a cache line.
 ///
 /// A loop of one step is 23 instructions for the six cycles of its multiply-adds. A core that runs two
@@ -126,78 +197,26 @@ unsafe fn panel_4x3<const STEP_A: usize>(sums: &mut [__m256; 12], strip: Strip) 
     let pairs = strip.count / 2;
     let (mut a, mut b) = (strip.a, strip.b);
     if pairs > 0 {
-        let [s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32] = sums;
         // SAFETY: reads `a` in four rows and three vectors at `b` in each of two times `pairs` steps, as the
         // caller promised; writes registers only.
         unsafe {
-            std::arch::asm!(
-                ".p2align 6",
-                "2:",
-                "vmovups {b0}, [{b}]",
-                "vmovups {b1}, [{b} + 32]",
-                "vmovups {b2}, [{b} + 64]",
-                "vbroadcastss {x}, [{a}]",
-                "vfmadd231ps {s00}, {b0}, {x}",
-                "vfmadd231ps {s01}, {b1}, {x}",
-                "vfmadd231ps {s02}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 4*{rows}]",
-                "vfmadd231ps {s10}, {b0}, {x}",
-                "vfmadd231ps {s11}, {b1}, {x}",
-                "vfmadd231ps {s12}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 8*{rows}]",
-                "vfmadd231ps {s20}, {b0}, {x}",
-                "vfmadd231ps {s21}, {b1}, {x}",
-                "vfmadd231ps {s22}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 4*{rows3}]",
-                "vfmadd231ps {s30}, {b0}, {x}",
-                "vfmadd231ps {s31}, {b1}, {x}",
-                "vfmadd231ps {s32}, {b2}, {x}",
-                "vmovups {b0}, [{b} + 96]",
-                "vmovups {b1}, [{b} + 128]",
-                "vmovups {b2}, [{b} + 160]",
-                "vbroadcastss {x}, [{a} + {step}]",
-                "vfmadd231ps {s00}, {b0}, {x}",
-                "vfmadd231ps {s01}, {b1}, {x}",
-                "vfmadd231ps {s02}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 4*{rows} + {step}]",
-                "vfmadd231ps {s10}, {b0}, {x}",
-                "vfmadd231ps {s11}, {b1}, {x}",
-                "vfmadd231ps {s12}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 8*{rows} + {step}]",
-                "vfmadd231ps {s20}, {b0}, {x}",
-                "vfmadd231ps {s21}, {b1}, {x}",
-                "vfmadd231ps {s22}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 4*{rows3} + {step}]",
-                "vfmadd231ps {s30}, {b0}, {x}",
-                "vfmadd231ps {s31}, {b1}, {x}",
-                "vfmadd231ps {s32}, {b2}, {x}",
-                "add {a}, 2*{step}",
-                "add {b}, 192",
-                "dec {pairs}",
-                "jnz 2b",
+            tile!(
+                [
+                    ".p2align 6",
+                    "2:",
+                    step!("0", "0", "32", "64"),
+                    step!("{step}", "96", "128", "160"),
+                    "add {a}, 2*{step}",
+                    "add {b}, 192",
+                    "dec {pairs}",
+                    "jnz 2b"
+                ],
+                sums,
+                strip.rows,
                 a = inout(reg) a,
                 b = inout(reg) b,
-                rows = in(reg) strip.rows,
-                rows3 = in(reg) 3 * strip.rows,
                 step = const 4 * STEP_A,
                 pairs = inout(reg) pairs => _,
-                x = out(ymm_reg) _,
-                b0 = out(ymm_reg) _,
-                b1 = out(ymm_reg) _,
-                b2 = out(ymm_reg) _,
-                s00 = inout(ymm_reg) *s00,
-                s01 = inout(ymm_reg) *s01,
-                s02 = inout(ymm_reg) *s02,
-                s10 = inout(ymm_reg) *s10,
-                s11 = inout(ymm_reg) *s11,
-                s12 = inout(ymm_reg) *s12,
-                s20 = inout(ymm_reg) *s20,
-                s21 = inout(ymm_reg) *s21,
-                s22 = inout(ymm_reg) *s22,
-                s30 = inout(ymm_reg) *s30,
-                s31 = inout(ymm_reg) *s31,
-                s32 = inout(ymm_reg) *s32,
-                options(pure, readonly, nostack),
             );
         }
     }
@@ -223,70 +242,22 @@ unsafe fn panel_4x3<const STEP_A: usize>(sums: &mut [__m256; 12], strip: Strip) 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn strip_4x3(sums: &mut [__m256; 12], strip: Strip) {
-    let [
-        mut s00,
-        mut s01,
-        mut s02,
-        mut s10,
-        mut s11,
-        mut s12,
-        mut s20,
-        mut s21,
-        mut s22,
-        mut s30,
-        mut s31,
-        mut s32,
-    ] = *sums;
+    let mut total = *sums;
     let (mut a, mut b) = (strip.a, strip.b);
     for _ in 0..strip.count {
         // SAFETY: reads `a` in four rows and three vectors at `b`, as the caller promised; writes
         // registers only.
         unsafe {
-            std::arch::asm!(
-                "vmovups {b0}, [{b}]",
-                "vmovups {b1}, [{b} + 32]",
-                "vmovups {b2}, [{b} + 64]",
-                "vbroadcastss {x}, [{a}]",
-                "vfmadd231ps {s00}, {b0}, {x}",
-                "vfmadd231ps {s01}, {b1}, {x}",
-                "vfmadd231ps {s02}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 4*{rows}]",
-                "vfmadd231ps {s10}, {b0}, {x}",
-                "vfmadd231ps {s11}, {b1}, {x}",
-                "vfmadd231ps {s12}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 8*{rows}]",
-                "vfmadd231ps {s20}, {b0}, {x}",
-                "vfmadd231ps {s21}, {b1}, {x}",
-                "vfmadd231ps {s22}, {b2}, {x}",
-                "vbroadcastss {x}, [{a} + 4*{rows3}]",
-                "vfmadd231ps {s30}, {b0}, {x}",
-                "vfmadd231ps {s31}, {b1}, {x}",
-                "vfmadd231ps {s32}, {b2}, {x}",
+            tile!(
+                [step!("0", "0", "32", "64")],
+                total,
+                strip.rows,
                 a = in(reg) a,
                 b = in(reg) b,
-                rows = in(reg) strip.rows,
-                rows3 = in(reg) 3 * strip.rows,
-                x = out(ymm_reg) _,
-                b0 = out(ymm_reg) _,
-                b1 = out(ymm_reg) _,
-                b2 = out(ymm_reg) _,
-                s00 = inout(ymm_reg) s00,
-                s01 = inout(ymm_reg) s01,
-                s02 = inout(ymm_reg) s02,
-                s10 = inout(ymm_reg) s10,
-                s11 = inout(ymm_reg) s11,
-                s12 = inout(ymm_reg) s12,
-                s20 = inout(ymm_reg) s20,
-                s21 = inout(ymm_reg) s21,
-                s22 = inout(ymm_reg) s22,
-                s30 = inout(ymm_reg) s30,
-                s31 = inout(ymm_reg) s31,
-                s32 = inout(ymm_reg) s32,
-                options(pure, readonly, nostack, preserves_flags),
             );
         }
         a = a.wrapping_add(strip.step_a);
         b = b.wrapping_add(strip.step_b);
     }
-    *sums = [s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32];
+    *sums = total;
 }
