@@ -1,0 +1,271 @@
+//! Transposed convolutions, by themselves and merged with the convolution after them.
+
+use n2n_kernels::reference;
+use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::upconv::{self, Layers, UpConv};
+use n2n_kernels::upsample::{self, InputGradient, Upsample};
+use n2n_kernels::{Epilogue, Level};
+
+use crate::{assert_close, for_every_case, read, relative, tensor, values, wide};
+
+#[test]
+fn transposed_convolutions_match_the_definition() {
+    for_every_case(|level, shape, outputs| {
+        let what = format!("{level} {shape:?} -> {outputs}");
+        let count = shape.n * shape.h * shape.w;
+        let (x, w, b) = (
+            values(count * shape.c, 1),
+            values(shape.c * outputs * 4, 2),
+            values(outputs, 3),
+        );
+        let input = tensor(shape, &x);
+        let out = Shape {
+            h: 2 * shape.h,
+            w: 2 * shape.w,
+            c: outputs,
+            ..shape
+        };
+        let mut y = Tensor::zeros(out);
+        Upsample::forward(shape.c, &w, &b).run(level, &input, &mut y);
+        let want = reference::upsample(&wide(&x), shape, &wide(&w), &wide(&b));
+        assert_close(&read(&y), &want, shape.c + 1, &what);
+
+        let dy = values(4 * count * outputs, 4);
+        let (dx, dw) =
+            reference::upsample_gradients(&wide(&x), shape, &wide(&w), &wide(&dy), outputs);
+        let dy = tensor(out, &dy);
+        let mut got = Tensor::zeros(shape);
+        InputGradient::new(shape.c, outputs, &w).run(level, &dy, &mut got, Epilogue::Store);
+        assert_close(&read(&got), &dx, 4 * outputs, &what);
+        let mut got = vec![f32::NAN; w.len()];
+        upsample::weight_gradient(level, &input, &dy, &mut got);
+        assert_close(&got, &dw, count, &what);
+    });
+}
+
+#[test]
+fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
+    for level in Level::available() {
+        // One tile and less, its ends, several tiles and a remainder.
+        for (h, w) in [(1, 1), (3, 4), (4, 3), (5, 9), (2, 13)] {
+            for (inputs, mid, image, outputs) in [(1, 1, 1, 1), (2, 3, 3, 9), (17, 8, 4, 33)] {
+                let what = format!("{level} {h}x{w} {inputs} {mid} {image} {outputs}");
+                let small = Shape {
+                    n: 2,
+                    h,
+                    w,
+                    c: inputs,
+                };
+                let full = |c| Shape {
+                    n: 2,
+                    h: 2 * h,
+                    w: 2 * w,
+                    c,
+                };
+                let (x, picture) = (values(2 * h * w * inputs, 1), values(8 * h * w * image, 2));
+                let (up_weight, up_bias) = (values(inputs * mid * 4, 3), values(mid, 4));
+                let (weight, bias) = (values(outputs * (mid + image) * 9, 5), values(outputs, 6));
+                let layers = Layers {
+                    up_weight: &up_weight,
+                    up_bias: &up_bias,
+                    weight: &weight,
+                    bias: &bias,
+                    image,
+                };
+                let mut side = Tensor::zeros(Shape {
+                    c: upconv::side_channels(image),
+                    ..small
+                });
+                upconv::side(Some(&tensor(full(image), &picture)), &mut side);
+                let mut got = Tensor::zeros(full(outputs));
+                UpConv::new(level, layers).run(
+                    level,
+                    &tensor(small, &x),
+                    &side,
+                    &mut got,
+                    Epilogue::LeakyRelu(0.2),
+                );
+
+                let doubled =
+                    reference::upsample(&wide(&x), small, &wide(&up_weight), &wide(&up_bias));
+                let joined: Vec<f64> = doubled
+                    .chunks_exact(mid)
+                    .zip(picture.chunks_exact(image))
+                    .flat_map(|(up, image)| [up.to_vec(), wide(image)].concat())
+                    .collect();
+                let joined_shape = full(mid + image);
+                let want = reference::conv(&joined, joined_shape, &wide(&weight), &wide(&bias), 3);
+                let want = reference::leaky_relu(&want, 0.2);
+                // Each doubled value is a sum of `inputs` products, and nine times `mid` of them are summed.
+                let terms = 9 * (mid * (inputs + 1) + image) + 1;
+                assert_close(&read(&got), &want, terms, &what);
+            }
+        }
+    }
+}
+
+/// By the definition, the gradients of an upsampling and the convolution after it: of the input, which a
+/// `LeakyReLU` gave, of the first one's weight and bias, and of the second one's weight.
+fn gradients_of_both(
+    layers: Layers,
+    small: Shape,
+    x: &[f32],
+    picture: &[f32],
+    dy: &[f32],
+    slope: f64,
+) -> [Vec<f64>; 4] {
+    let (mid, image, outputs) = (layers.up_bias.len(), layers.image, layers.bias.len());
+    let (x64, up_weight) = (wide(x), wide(layers.up_weight));
+    let doubled = reference::upsample(&x64, small, &up_weight, &wide(layers.up_bias));
+    let mut joined = vec![];
+    for (i, up) in doubled.chunks_exact(mid).enumerate() {
+        joined.extend_from_slice(up);
+        joined.extend(wide(&picture[i * image..][..image]));
+    }
+    let shape = Shape {
+        h: 2 * small.h,
+        w: 2 * small.w,
+        c: mid + image,
+        ..small
+    };
+    let weight = wide(layers.weight);
+    let (of_joined, of_weight, _) =
+        reference::conv_gradients(&joined, shape, &weight, &wide(dy), outputs, 3);
+    let pixels = of_joined.chunks_exact(mid + image);
+    let of_doubled: Vec<f64> = pixels.flat_map(|pixel| pixel[..mid].to_vec()).collect();
+    let (of_input, of_up) =
+        reference::upsample_gradients(&x64, small, &up_weight, &of_doubled, mid);
+    let of_input = std::iter::zip(of_input, x)
+        .map(|(d, &x)| if x > 0.0 { d } else { slope * d })
+        .collect();
+    let mut of_bias = vec![0.0; mid];
+    for pixel in of_doubled.chunks_exact(mid) {
+        for (sum, value) in of_bias.iter_mut().zip(pixel) {
+            *sum += value;
+        }
+    }
+    [of_input, of_up, of_bias, of_weight]
+}
+
+/// The gradients of a merged pair are those of the two layers, one after the other; on any number of threads
+/// to the bit.
+/// The gradients of both layers' parameters but for the second bias, over what were no numbers before.
+fn weight_gradients(
+    level: Level,
+    layers: Layers,
+    input: &Tensor,
+    side: &Tensor,
+    dy: &Tensor,
+) -> [Vec<f32>; 3] {
+    let mut up_weight = vec![f32::NAN; layers.up_weight.len()];
+    let mut up_bias = vec![f32::NAN; layers.up_bias.len()];
+    let mut weight = vec![f32::NAN; layers.weight.len()];
+    let to = upconv::Gradients {
+        up_weight: &mut up_weight,
+        up_bias: &mut up_bias,
+        weight: &mut weight,
+    };
+    UpConv::weight_gradient(level, &mut Arena::default(), layers, input, side, dy, to);
+    [up_weight, up_bias, weight]
+}
+
+#[test]
+fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
+    let slope = 0.2;
+    for level in Level::available() {
+        // One tile and less, its ends, and more tiles than a block of the filter gradient holds.
+        for (h, w) in [(1, 1), (3, 4), (4, 3), (5, 9), (2, 13), (32, 60)] {
+            for (inputs, mid, image, outputs) in [(1, 1, 0, 1), (2, 3, 3, 9), (17, 8, 4, 33)] {
+                if h * w > 200 && inputs != 2 {
+                    continue;
+                }
+                let what = format!("{level} {h}x{w} {inputs} {mid} {image} {outputs}");
+                let (n, pixels) = (2, 2 * h * w);
+                let small = Shape { n, h, w, c: inputs };
+                let full = |c| Shape {
+                    n,
+                    h: 2 * h,
+                    w: 2 * w,
+                    c,
+                };
+                let (x, picture) = (values(pixels * inputs, 1), values(4 * pixels * image, 2));
+                let (up_weight, up_bias) = (values(inputs * mid * 4, 3), values(mid, 4));
+                let (weight, bias) = (values(outputs * (mid + image) * 9, 5), values(outputs, 6));
+                let dy = values(4 * pixels * outputs, 7);
+
+                let layers = Layers {
+                    up_weight: &up_weight,
+                    up_bias: &up_bias,
+                    weight: &weight,
+                    bias: &bias,
+                    image,
+                };
+                let gradients = |threads: usize| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                    pool.build().unwrap().install(|| {
+                        let (input, gradient) = (tensor(small, &x), tensor(full(outputs), &dy));
+                        let mut side = Tensor::zeros(Shape {
+                            c: upconv::side_channels(image),
+                            ..small
+                        });
+                        let picture = (image > 0).then(|| tensor(full(image), &picture));
+                        upconv::side(picture.as_ref(), &mut side);
+                        let mut of_input = Tensor::zeros(small);
+                        let epilogue = Epilogue::Slope(&input, slope as f32);
+                        let pair = UpConv::new(level, layers);
+                        pair.input_gradient(level, &gradient, &mut of_input, epilogue);
+                        let [of_up, of_bias, of_conv] =
+                            weight_gradients(level, layers, &input, &side, &gradient);
+                        [read(&of_input), of_up, of_bias, of_conv]
+                    })
+                };
+                let got = gradients(1);
+                let want = gradients_of_both(layers, small, &x, &picture, &dy, slope);
+                let names = ["input", "first weight", "first bias", "second weight"];
+                for (i, want) in want.iter().enumerate() {
+                    let error = relative(&got[i], want);
+                    assert!(error < 1e-5, "{what}, {}: {error:e}", names[i]);
+                }
+                for threads in [2, 3, 7] {
+                    assert_eq!(got, gradients(threads), "{what}, {threads} threads");
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of the first weight of a merged pair from 8 to `channels` channels, of `n` images.
+fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
+    let (up_weight, up_bias) = (values(8 * 8 * 4, 1), values(8, 2));
+    let (weight, bias) = (values(9 * 8 * 9, 3), values(9, 4));
+    let layers = Layers {
+        up_weight: &up_weight,
+        up_bias: &up_bias,
+        weight: &weight,
+        bias: &bias,
+        image: 0,
+    };
+    let shape = |h, w, c| Shape { n, h, w, c };
+    let input = tensor(shape(3, 5, 8), &values(n * 15 * 8, 5));
+    let gradient = tensor(shape(6, 10, channels), &values(n * 60 * channels, 6));
+    let mut side = Tensor::zeros(shape(3, 5, 1));
+    upconv::side(None, &mut side);
+    let [of_up, ..] = weight_gradients(Level::detect(), layers, &input, &side, &gradient);
+    of_up
+}
+
+#[test]
+fn no_image_has_no_gradient() {
+    assert!(
+        merged_weight_gradient(1, 9)
+            .iter()
+            .any(|&value| value != 0.0)
+    );
+    assert_eq!(merged_weight_gradient(0, 9), [0.0; 256]);
+}
+
+#[test]
+#[should_panic(expected = "shape of the output's gradient")]
+fn a_gradient_of_other_channels_is_refused() {
+    merged_weight_gradient(1, 17);
+}
