@@ -6,13 +6,25 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Bytes of a huge page; few where an interpreter runs the tests.
 const HUGE: usize = if cfg!(miri) { 1 << 12 } else { 2 << 20 };
+
+/// Bytes of memory that is kept for the next of its length, and of all that is kept.
+///
+/// A training step packs every filter anew: forty megabytes that the system would take back, and clear page by
+/// page when they are asked for again.
+const KEPT_BYTES: RangeInclusive<usize> = 1 << 16..=1 << 23;
+const MOST_KEPT: usize = 1 << 26;
+
+/// Memory that is free.
+static KEPT: Mutex<Vec<Memory>> = Mutex::new(vec![]);
 
 /// Floats at the start of a cache line.
 pub(crate) struct Memory {
@@ -52,6 +64,8 @@ impl Memory {
         };
         let floats = if layout.size() == 0 {
             NonNull::dangling()
+        } else if let Some(floats) = kept(len) {
+            floats
         } else {
             // SAFETY: the layout's size is not zero.
             let memory = unsafe { alloc(layout) };
@@ -108,8 +122,28 @@ impl Default for Memory {
     }
 }
 
+/// The floats of memory of this length that was kept.
+fn kept(len: usize) -> Option<NonNull<f32>> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = kept.iter().rposition(|memory| memory.len == len)?;
+    // What is taken is not freed.
+    Some(ManuallyDrop::new(kept.swap_remove(at)).floats)
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
+        let bytes = self.len * size_of::<f32>();
+        if KEPT_BYTES.contains(&bytes) {
+            let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+            let all: usize = kept.iter().map(|memory| memory.len).sum();
+            if all * size_of::<f32>() + bytes <= MOST_KEPT {
+                kept.push(Self {
+                    floats: self.floats,
+                    len: self.len,
+                });
+                return;
+            }
+        }
         let layout = layout(self.len).expect("it was allocated with this layout");
         if layout.size() > 0 {
             // SAFETY: `written_by` allocated it with the layout of this length.
@@ -144,5 +178,17 @@ mod tests {
             memory.as_mut_slice().fill(1.0);
             assert_eq!(memory.as_slice().iter().sum::<f32>() as usize, len);
         }
+    }
+
+    #[test]
+    fn memory_that_was_kept_is_zero_again() {
+        let len = KEPT_BYTES.start() / size_of::<f32>() + 1;
+        let mut memory = Memory::zeros(len);
+        memory.as_mut_slice().fill(1.0);
+        let at = memory.as_slice().as_ptr();
+        drop(memory);
+        let memory = Memory::zeros(len);
+        assert_eq!(memory.as_slice().as_ptr(), at, "the same memory");
+        assert!(memory.as_slice().iter().all(|&x| x == 0.0));
     }
 }
