@@ -5,8 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::Level;
-use crate::arch::{Kernel, LANES, Simd, Strip};
-use crate::epilogue::Epilogue;
+use crate::arch::{Kernel, LANES, Simd, Strip, vector_mut};
+use crate::epilogue::{Epilogue, leaky_relu};
 use crate::memory::Memory;
 use crate::tensor::{RowsMut, Shape, Tensor};
 
@@ -378,12 +378,23 @@ impl Row<'_> {
         channel: usize,
         sums: [[S::V; VECTORS]; PIXELS],
     ) {
+        let begin = x * self.step + channel;
+        let to = &mut self.to[begin..][..(PIXELS - 1) * self.step + VECTORS * LANES];
+        // What most layers end with is asked once, not for every vector.
+        if let Epilogue::LeakyRelu(slope) = self.epilogue {
+            for (i, sums) in sums.into_iter().enumerate() {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    let to = vector_mut(to, i * self.step + v * LANES);
+                    simd.store(leaky_relu(simd, sum, slope), to);
+                }
+            }
+            return;
+        }
         for (i, sums) in sums.into_iter().enumerate() {
-            let begin = (x + i) * self.step + channel;
-            let (to, _) = self.to[begin..][..VECTORS * LANES].as_chunks_mut::<LANES>();
-            for (v, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
-                let at = self.begin + begin + v * LANES;
-                self.epilogue.store(simd, sum, to, at);
+            for (v, sum) in sums.into_iter().enumerate() {
+                let at = i * self.step + v * LANES;
+                self.epilogue
+                    .store(simd, sum, vector_mut(to, at), self.begin + begin + at);
             }
         }
     }
