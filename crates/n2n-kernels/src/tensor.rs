@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::arch::{LANES, Simd};
+use crate::arch::LANES;
 use crate::jobs::one_by_one;
 use crate::memory::Memory;
 
@@ -361,10 +361,9 @@ impl<'a> SharedMut<'a> {
         self.held.offset(n, y - self.first as isize, x)
     }
 
-    /// Asks for the cache line of float `at`, to be written.
-    #[inline(always)]
-    pub fn prefetch<S: Simd>(&self, simd: S, at: usize) {
-        simd.prefetch_to_write(self.floats.wrapping_add(at));
+    /// Where float `at` lies.
+    pub fn address(&self, at: usize) -> *const f32 {
+        self.floats.wrapping_add(at)
     }
 
     /// The vector from float `at` on.

@@ -75,6 +75,10 @@ impl Simd for Avx512 {
         self.0.prefetch(at);
     }
     #[inline(always)]
+    fn prefetch_far(self, at: *const f32) {
+        self.0.prefetch_far(at);
+    }
+    #[inline(always)]
     fn prefetch_to_write(self, at: *const f32) {
         self.0.prefetch_to_write(at);
     }

@@ -65,6 +65,12 @@ pub trait Simd: Copy + Send + Sync {
         let _ = at;
     }
 
+    /// [`Simd::prefetch`] into the second-level cache, of a line that is needed later.
+    #[inline(always)]
+    fn prefetch_far(self, at: *const f32) {
+        self.prefetch(at);
+    }
+
     /// [`Simd::prefetch`] of a line that is about to be written.
     #[inline(always)]
     fn prefetch_to_write(self, at: *const f32) {

@@ -33,6 +33,20 @@ impl Neon {
     }
 }
 
+/// Asks for a cache line with this instruction.
+macro_rules! prefetch {
+    ($kind:literal, $at:ident) => {
+        // SAFETY: a prefetch of any address is harmless, and this one writes no register.
+        unsafe {
+            asm!(
+                concat!("prfm ", $kind, ", [{at}]"),
+                at = in(reg) $at,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+    };
+}
+
 // SAFETY of every block below: a `Neon` exists only if `Neon::detect` found the feature, and loads
 // and stores go through references to eight values.
 impl Simd for Neon {
@@ -92,9 +106,16 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn prefetch(self, at: *const f32) {
-        // SAFETY: a prefetch of any address is harmless, and this one writes no register.
-        unsafe {
-            asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
-        }
+        prefetch!("pldl1keep", at);
+    }
+
+    #[inline(always)]
+    fn prefetch_far(self, at: *const f32) {
+        prefetch!("pldl2keep", at);
+    }
+
+    #[inline(always)]
+    fn prefetch_to_write(self, at: *const f32) {
+        prefetch!("pstl1keep", at);
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::ahead::{Ahead, LINE, Run, lines};
 use super::filter::Filter;
 use super::{GAP, Layout, OUT, Then, Tiles, Window, transform};
 use crate::Level;
@@ -31,9 +32,33 @@ const VECTORS: usize = 6;
 const CELLS: usize = OUT / 2;
 
 thread_local! {
-    /// Memory for the points of a group's inputs and outputs; the threads of a pool live long.
-    static SCRATCH: RefCell<Memory> = RefCell::default();
+    /// The threads of a pool live long.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
     static TAIL: RefCell<Tail> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// The points of a group's inputs and outputs.
+    points: Memory,
+    soon: Soon,
+}
+
+/// What the transforms around a group's products will read and write.
+#[derive(Default)]
+struct Soon {
+    /// The inputs of the next group.
+    reads: Ahead<false>,
+    /// The outputs of the products under way.
+    writes: Ahead<true>,
+}
+
+impl Soon {
+    #[inline(always)]
+    fn turn<S: Simd>(&mut self, simd: S) {
+        self.reads.turn(simd);
+        self.writes.turn(simd);
+    }
 }
 
 /// Memory for a group's outputs that go through a chain, and for the chain.
@@ -173,7 +198,7 @@ struct Group<'a, const FORM: usize> {
     first: usize,
     count: usize,
     to: Destination<'a>,
-    scratch: &'a mut Memory,
+    scratch: &'a mut Scratch,
 }
 
 /// Where the outputs of a group go: the first to the tile `first` of `tiles`, the others after it.
@@ -207,7 +232,8 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
         let width = VECTORS * LANES;
         let (in_point, out_point) = (count * depth + GAP, count * width + GAP);
         let needed = points_count * (in_point + out_point);
-        let scratch = scratch.at_least(needed);
+        let Scratch { points, soon } = scratch;
+        let scratch = points.at_least(needed);
         let (points, products) = scratch.split_at_mut(points_count * in_point);
 
         let (mut row, mut used) = (0, 0);
@@ -228,11 +254,24 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
             used = row + channels;
             row += channels.next_multiple_of(LANES);
         }
+        let turns = row_blocks::<S>(count) * points_count;
+        // Most likely the same thread's next group.
+        let next = first + count..(first + 2 * count).min(tiles.count);
+        let windows = inputs
+            .iter()
+            .enumerate()
+            .map(|(i, input)| (*input, filter.layout.input_window(i)));
+        soon.reads.plan_lines(
+            turns * filter.panels.len(),
+            lines(windows, tiles, next, FORM),
+        );
         let per_phase = filter.panels.len() / filter.layout.phases();
         for (phase, panels) in filter.panels.chunks_exact(per_phase).enumerate() {
             for panels in panels.chunks(VECTORS / S::WIDEST) {
                 let begin = panels[0].begin;
                 let width = panels.iter().map(|panel| panel.vectors * LANES).sum();
+                let turns = turns * panels.len();
+                to.plan_writes(&mut soon.writes, turns, count, phase, begin, width);
                 for (point, products) in products.chunks_exact_mut(out_point).enumerate() {
                     let a = TilePoints {
                         points: &points[point * in_point..][..count * depth],
@@ -245,12 +284,12 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
                         let weights = &filter.weights.as_slice()[panel.weights + point * size..];
                         let weights = &weights[..size];
                         match panel.vectors {
-                            6 => product::<S, 6>(simd, a, weights, to, width),
-                            5 => product::<S, 5>(simd, a, weights, to, width),
-                            4 => product::<S, 4>(simd, a, weights, to, width),
-                            3 => product::<S, 3>(simd, a, weights, to, width),
-                            2 => product::<S, 2>(simd, a, weights, to, width),
-                            _ => product::<S, 1>(simd, a, weights, to, width),
+                            6 => product::<S, 6>(simd, a, weights, to, width, soon),
+                            5 => product::<S, 5>(simd, a, weights, to, width, soon),
+                            4 => product::<S, 4>(simd, a, weights, to, width, soon),
+                            3 => product::<S, 3>(simd, a, weights, to, width, soon),
+                            2 => product::<S, 2>(simd, a, weights, to, width, soon),
+                            _ => product::<S, 1>(simd, a, weights, to, width, soon),
                         }
                     }
                 }
@@ -384,6 +423,13 @@ struct TilePoints<'a> {
     used: usize,
 }
 
+/// Register tiles of as many rows.
+const fn row_blocks<S: Simd>(rows: usize) -> usize {
+    let tall = if S::ROWS == 8 { rows / 8 } else { 0 };
+    let rest = rows - 8 * tall;
+    tall + rest / 4 + rest % 4
+}
+
 /// One panel's products at one point: `to[tile][..] = Σ_c points[tile][c] · weights[c][..]`.
 #[inline(always)]
 fn product<S: Simd, const VECTORS: usize>(
@@ -392,20 +438,24 @@ fn product<S: Simd, const VECTORS: usize>(
     weights: &[f32],
     to: &mut [f32],
     width: usize,
+    soon: &mut Soon,
 ) {
     let tiles = a.points.len() / a.depth;
     let mut tile = 0;
     if S::ROWS == 8 {
         while tile + 8 <= tiles {
+            soon.turn(simd);
             rows::<S, 8, VECTORS>(simd, a, tile, weights, &mut to[tile * width..], width);
             tile += 8;
         }
     }
     while tile + 4 <= tiles {
+        soon.turn(simd);
         rows::<S, 4, VECTORS>(simd, a, tile, weights, &mut to[tile * width..], width);
         tile += 4;
     }
     while tile < tiles {
+        soon.turn(simd);
         rows::<S, 1, VECTORS>(simd, a, tile, weights, &mut to[tile * width..], width);
         tile += 1;
     }
@@ -482,6 +532,36 @@ struct Products<'a> {
 }
 
 impl Destination<'_> {
+    /// Plans to ask for what [`Destination::outputs`] will write.
+    fn plan_writes(
+        &self,
+        writes: &mut Ahead<true>,
+        turns: usize,
+        count: usize,
+        phase: usize,
+        begin: usize,
+        width: usize,
+    ) {
+        let shape = self.output.shape();
+        let shrink = if self.pooling { 2 } else { 1 };
+        let window = self.layout.output_window(phase);
+        let tiles = self.tiles.side_by_side(self.first..self.first + count);
+        let runs = tiles.flat_map(|(n, ty, tiles)| {
+            let down = Side::new(window.step, window.before.0, ty, shrink * shape.h);
+            let across = Side::new(window.step, window.before.1, tiles.start, shrink * shape.w);
+            let x = (across.begin + (across.from * across.step) as isize) / shrink as isize;
+            (down.from..down.to).step_by(shrink).map(move |k| {
+                let y = (down.begin + (k * down.step) as isize) / shrink as isize;
+                Run {
+                    first: self.output.address(self.output.offset(n, y, x) + begin),
+                    pieces: tiles.len() * OUT / shrink,
+                }
+            })
+        });
+        let step = window.step * shape.pixel_stride();
+        writes.plan(turns, (width.div_ceil(LINE), step), runs);
+    }
+
     /// Outputs from their points, through the epilogue, for the products' channels from `begin` on.
     #[inline(always)]
     fn outputs<S: Simd, const IN: usize>(
@@ -514,17 +594,7 @@ impl Destination<'_> {
             let whole = down.is_whole() && across.is_whole();
             // The last vector this tile reads.
             assert!((IN * IN - 1) * stride + (i + 1) * width <= products.len());
-            // The lines of the next tile's outputs come while this one's are transformed.
-            let next = OUT / shrink * pixel;
             for c in (0..width).step_by(LANES) {
-                if c % 16 == 0 {
-                    for y in 0..OUT / shrink {
-                        for x in 0..OUT / shrink {
-                            self.output
-                                .prefetch(simd, place + next + y * row + x * pixel + c);
-                        }
-                    }
-                }
                 let mut lines = [[simd.splat(0.0); IN]; OUT];
                 for x in 0..IN {
                     let mut column = [simd.splat(0.0); IN];

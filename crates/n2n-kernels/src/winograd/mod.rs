@@ -12,6 +12,7 @@
 //! the [`Layout`]. Tiles at the lower and right ends may reach beyond the image: there they read zeros and
 //! store nothing.
 
+mod ahead;
 mod filter;
 mod forward;
 mod gradient;
@@ -205,5 +206,18 @@ impl Tiles {
     fn place(self, tile: usize) -> (usize, usize, usize) {
         let (row, column) = (tile / self.across, tile % self.across);
         (row / self.down, self.first + row % self.down, column)
+    }
+
+    /// Image, row and columns of tiles that lie side by side, of some tiles.
+    fn side_by_side(
+        self,
+        mut range: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, std::ops::Range<usize>)> {
+        std::iter::from_fn(move || {
+            let (n, ty, tx) = (!range.is_empty()).then(|| self.place(range.start))?;
+            let end = self.across.min(tx + range.len());
+            range.start += end - tx;
+            Some((n, ty, tx..end))
+        })
     }
 }
