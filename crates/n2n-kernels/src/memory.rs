@@ -1,4 +1,5 @@
-//! Memory for tensors and packed weights: whole cache lines, and huge pages where the system has them.
+//! Memory for tensors and packed weights: whole cache lines, huge pages where the system has them, and for
+//! packed weights what the last ones lay in.
 //!
 //! An activation of some hundred megabytes is tens of thousands of small pages; walking the page table
 //! for them costs the network several per cent of its time. Where huge pages cannot be had, nothing but
@@ -6,25 +7,15 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
-use std::mem::{ManuallyDrop, MaybeUninit};
-use std::ops::RangeInclusive;
+use std::mem::{MaybeUninit, take};
+use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Bytes of a huge page; few where an interpreter runs the tests.
 const HUGE: usize = if cfg!(miri) { 1 << 12 } else { 2 << 20 };
-
-/// Bytes of memory that is kept for the next of its length, and of all that is kept.
-///
-/// A training step packs every filter anew: forty megabytes that the system would take back, and clear page by
-/// page when they are asked for again.
-const KEPT_BYTES: RangeInclusive<usize> = 1 << 16..=1 << 23;
-const MOST_KEPT: usize = 1 << 26;
-
-/// Memory that is free.
-static KEPT: Mutex<Vec<Memory>> = Mutex::new(vec![]);
 
 /// Floats at the start of a cache line.
 pub(crate) struct Memory {
@@ -64,8 +55,6 @@ impl Memory {
         };
         let floats = if layout.size() == 0 {
             NonNull::dangling()
-        } else if let Some(floats) = kept(len) {
-            floats
         } else {
             // SAFETY: the layout's size is not zero.
             let memory = unsafe { alloc(layout) };
@@ -122,28 +111,8 @@ impl Default for Memory {
     }
 }
 
-/// The floats of memory of this length that was kept.
-fn kept(len: usize) -> Option<NonNull<f32>> {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let at = kept.iter().rposition(|memory| memory.len == len)?;
-    // What is taken is not freed.
-    Some(ManuallyDrop::new(kept.swap_remove(at)).floats)
-}
-
 impl Drop for Memory {
     fn drop(&mut self) {
-        let bytes = self.len * size_of::<f32>();
-        if KEPT_BYTES.contains(&bytes) {
-            let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-            let all: usize = kept.iter().map(|memory| memory.len).sum();
-            if all * size_of::<f32>() + bytes <= MOST_KEPT {
-                kept.push(Self {
-                    floats: self.floats,
-                    len: self.len,
-                });
-                return;
-            }
-        }
         let layout = layout(self.len).expect("it was allocated with this layout");
         if layout.size() > 0 {
             // SAFETY: `written_by` allocated it with the layout of this length.
@@ -156,6 +125,70 @@ impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} floats", self.len)
     }
+}
+
+/// The most floats that are kept for later: some more than the packed filters of the paper's network.
+const MOST_KEPT: usize = 1 << 24;
+
+/// What is kept, the oldest first.
+static KEPT: Mutex<Vec<Memory>> = Mutex::new(vec![]);
+
+/// Memory that is kept, when it is no longer used, for the next of its length.
+///
+/// A training step packs every filter anew. The system would take back forty megabytes each time, and clear
+/// them page by page when they are asked for again.
+#[derive(Debug)]
+pub(crate) struct Recycled(Memory);
+
+impl Recycled {
+    /// [`Memory::written_by`], in memory that was kept if there is some.
+    ///
+    /// # Panics
+    /// As there.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn written_by(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Self {
+        let found = {
+            let mut kept = kept();
+            let at = kept.iter().rposition(|memory| memory.len == len);
+            at.map(|at| kept.remove(at))
+        };
+        if let Some(mut memory) = found {
+            let floats: *mut [f32] = memory.as_mut_slice();
+            // SAFETY: the same floats, of the same layout; by the caller's promise `write` leaves values in all.
+            write(unsafe { &mut *(floats as *mut [MaybeUninit<f32>]) });
+            return Self(memory);
+        }
+        // SAFETY: the caller's promise is the same.
+        Self(unsafe { Memory::written_by(len, write) })
+    }
+}
+
+impl Deref for Recycled {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.0
+    }
+}
+
+impl Drop for Recycled {
+    fn drop(&mut self) {
+        let mut too_old = vec![];
+        let mut kept = kept();
+        kept.push(take(&mut self.0));
+        let mut floats: usize = kept.iter().map(Memory::len).sum();
+        while floats > MOST_KEPT {
+            let memory = kept.remove(0);
+            floats -= memory.len;
+            too_old.push(memory);
+        }
+    }
+}
+
+fn kept() -> MutexGuard<'static, Vec<Memory>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where `len` floats lie: at the start of a cache line, or of a huge page if they fill some.
@@ -181,14 +214,35 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_kept_is_zero_again() {
-        let len = KEPT_BYTES.start() / size_of::<f32>() + 1;
-        let mut memory = Memory::zeros(len);
-        memory.as_mut_slice().fill(1.0);
-        let at = memory.as_slice().as_ptr();
-        drop(memory);
-        let memory = Memory::zeros(len);
-        assert_eq!(memory.as_slice().as_ptr(), at, "the same memory");
-        assert!(memory.as_slice().iter().all(|&x| x == 0.0));
+    fn recycled_memory_holds_what_is_written_last() {
+        let ones = |len| {
+            // SAFETY: all are written.
+            unsafe {
+                Recycled::written_by(len, |floats| {
+                    floats.fill(MaybeUninit::new(1.0));
+                })
+            }
+        };
+        for len in [0, 5, 12_345] {
+            let first = ones(len);
+            let at = first.as_slice().as_ptr();
+            drop(first);
+            // SAFETY: all are written.
+            let second = unsafe {
+                Recycled::written_by(len, |floats| {
+                    floats.fill(MaybeUninit::new(2.0));
+                })
+            };
+            assert!(
+                len == 0 || second.as_slice().as_ptr() == at,
+                "the same memory"
+            );
+            assert!(second.as_slice().iter().all(|&x| x == 2.0));
+        }
+        // More than are kept: the oldest are given back.
+        let many: Vec<_> = (0..9).map(|i| ones(MOST_KEPT / 8 + i)).collect();
+        drop(many);
+        let floats: usize = kept().iter().map(Memory::len).sum();
+        assert!(floats <= MOST_KEPT);
     }
 }

@@ -10,7 +10,7 @@ use super::{Layout, SAME, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd};
 use crate::jobs::one_by_one;
-use crate::memory::Memory;
+use crate::memory::Recycled;
 
 /// Rows of a panel's filters that are packed together: enough jobs for many threads.
 const PACKED_ROWS: usize = 8;
@@ -27,7 +27,7 @@ pub(crate) struct Filter<const FORM: usize> {
     /// The panels of each phase, as many for each.
     pub(super) panels: Vec<Panel>,
     /// For each panel, `[point][depth][vectors · LANES]`.
-    pub(super) weights: Memory,
+    pub(super) weights: Recycled,
     /// A value for each output channel, padded with zeros to whole vectors.
     pub(super) bias: Vec<f32>,
 }
@@ -108,7 +108,7 @@ impl<const FORM: usize> Filter<FORM> {
         };
         // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's
         // part, and a job writes all of its own, padding included.
-        let weights = unsafe { Memory::written_by(layout.phases() * padded * per_output, pack) };
+        let weights = unsafe { Recycled::written_by(layout.phases() * padded * per_output, pack) };
         let mut padded_bias = vec![0.0; padded];
         padded_bias[..bias.len()].copy_from_slice(bias);
         Self {
