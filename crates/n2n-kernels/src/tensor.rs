@@ -361,9 +361,9 @@ impl<'a> SharedMut<'a> {
         self.held.offset(n, y - self.first as isize, x)
     }
 
-    /// Where float `at` lies.
-    pub fn address(&self, at: usize) -> *const f32 {
-        self.floats.wrapping_add(at)
+    /// Where the floats lie.
+    pub fn address(&self) -> *const f32 {
+        self.floats
     }
 
     /// The vector from float `at` on.

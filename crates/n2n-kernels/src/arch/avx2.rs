@@ -1,9 +1,9 @@
 //! AVX2 with FMA: x86-64 processors since 2013.
 
 use std::arch::x86_64::{
-    __m256, _CMP_GT_OQ, _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps,
-    _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
-    _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _CMP_GT_OQ, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_blendv_ps,
+    _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use super::{Kernel, LANES, Simd, Strip, generic_strip};
@@ -84,12 +84,6 @@ impl Simd for Avx2 {
     fn prefetch_far(self, at: *const f32) {
         // SAFETY: as above; a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_to_write(self, at: *const f32) {
-        // SAFETY: as above; where the processor lacks it, the instruction does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 
     #[inline(always)]

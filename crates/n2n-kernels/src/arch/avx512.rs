@@ -78,10 +78,6 @@ impl Simd for Avx512 {
     fn prefetch_far(self, at: *const f32) {
         self.0.prefetch_far(at);
     }
-    #[inline(always)]
-    fn prefetch_to_write(self, at: *const f32) {
-        self.0.prefetch_to_write(at);
-    }
 
     #[inline(always)]
     unsafe fn multiply_add_strip<const M: usize, const N: usize>(

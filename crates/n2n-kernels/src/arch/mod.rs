@@ -71,12 +71,6 @@ pub trait Simd: Copy + Send + Sync {
         self.prefetch(at);
     }
 
-    /// [`Simd::prefetch`] of a line that is about to be written.
-    #[inline(always)]
-    fn prefetch_to_write(self, at: *const f32) {
-        let _ = at;
-    }
-
     /// The heart of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step] · b[k][j]` for
     /// `M` rows of `a` and `N` vectors of `b`.
     ///

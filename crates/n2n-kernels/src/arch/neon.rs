@@ -113,9 +113,4 @@ impl Simd for Neon {
     fn prefetch_far(self, at: *const f32) {
         prefetch!("pldl2keep", at);
     }
-
-    #[inline(always)]
-    fn prefetch_to_write(self, at: *const f32) {
-        prefetch!("pstl1keep", at);
-    }
 }

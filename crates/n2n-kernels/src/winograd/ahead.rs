@@ -13,9 +13,9 @@ use crate::tensor::Rows;
 /// Floats of a cache line of 64 bytes.
 pub(super) const LINE: usize = 16;
 
-/// Memory to be read or, with `WRITE`, to be written, in the order in which it is asked for.
+/// Memory to be asked for, in order.
 #[derive(Debug, Default)]
-pub(super) struct Ahead<const WRITE: bool> {
+pub(super) struct Ahead {
     runs: Vec<Run>,
     /// The runs that have begun.
     begun: usize,
@@ -32,11 +32,12 @@ pub(super) struct Ahead<const WRITE: bool> {
 /// Pieces of memory at equal distances.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    pub first: *const f32,
+    /// The address of the first.
+    pub first: usize,
     pub pieces: usize,
 }
 
-impl<const WRITE: bool> Ahead<WRITE> {
+impl Ahead {
     /// Plans to ask for runs of pieces, each of `lines` cache lines and `step` floats after the one before, in
     /// so many turns.
     pub fn plan(
@@ -51,67 +52,49 @@ impl<const WRITE: bool> Ahead<WRITE> {
         self.pieces = pieces.div_ceil(turns.max(1));
         (self.lines, self.step) = (lines, step * size_of::<f32>());
         (self.begun, self.left) = (0, 0);
-        self.begin_run();
     }
 
-    /// [`Ahead::plan`] for runs of single lines that follow one another.
-    pub fn plan_lines(&mut self, turns: usize, runs: impl Iterator<Item = Run>) {
-        self.plan(turns, (1, LINE), runs);
-        // Those of a turn become one piece; the last of a run may reach beyond it.
-        let lines = self.pieces.max(1);
-        self.lines = lines;
-        self.step *= lines;
-        self.pieces = 1;
-        for run in &mut self.runs {
-            run.pieces = run.pieces.div_ceil(lines);
-        }
-        self.left = self.left.div_ceil(lines);
-    }
-
+    /// Begins the next run; says whether there is one.
     #[cold]
-    fn begin_run(&mut self) {
-        if let Some(run) = self.runs.get(self.begun) {
-            self.begun += 1;
-            (self.next, self.left) = (run.first.addr(), run.pieces);
-        }
+    fn begin_run(&mut self) -> bool {
+        let Some(run) = self.runs.get(self.begun) else {
+            return false;
+        };
+        self.begun += 1;
+        (self.next, self.left) = (run.first, run.pieces);
+        true
     }
 
     /// Asks for the next pieces.
     #[inline(always)]
     pub fn turn<S: Simd>(&mut self, simd: S) {
-        if self.left == 0 {
-            return;
-        }
-        let pieces = self.pieces.min(self.left);
-        for _ in 0..pieces {
-            for line in 0..self.lines {
-                let at = self.next + line * LINE * size_of::<f32>();
-                let at = std::ptr::without_provenance(at);
-                if WRITE {
-                    simd.prefetch_to_write(at);
-                } else {
-                    simd.prefetch_far(at);
+        for _ in 0..self.pieces {
+            while self.left == 0 {
+                if !self.begin_run() {
+                    self.pieces = 0;
+                    return;
                 }
             }
+            for line in 0..self.lines {
+                let at = self.next + line * LINE * size_of::<f32>();
+                simd.prefetch_far(std::ptr::without_provenance(at));
+            }
             self.next += self.step;
-        }
-        self.left -= pieces;
-        if self.left == 0 {
-            self.begin_run();
+            self.left -= 1;
         }
     }
 }
 
-/// The lines that the transforms of some tiles read of tensors, whose rows they read as far as the tiles reach.
-/// `side` is the pixels along a tile's side.
-pub(super) fn lines<'a>(
+/// What the transforms of some tiles read of tensors, line by line: rows, as far as the tiles reach. `side` is
+/// the pixels along a tile's side.
+pub(super) fn reads<'a>(
     tensors: impl Iterator<Item = (Rows<'a>, Window)>,
     tiles: Tiles,
     range: Range<usize>,
     side: usize,
 ) -> impl Iterator<Item = Run> {
     tensors
-        // The phases of a tensor lie in the same lines two by two.
+        // The phases of a tensor lie in the same rows two by two.
         .filter(|(_, window)| window.step == 1 || window.before.1 == 0)
         .flat_map(move |(tensor, window)| {
             let shape = tensor.shape();
@@ -124,10 +107,32 @@ pub(super) fn lines<'a>(
                 (0..side).map(move |k| {
                     let row = tensor.offset(n, window.row(ty, k, shape.h), -1);
                     Run {
-                        first: tensor.as_slice()[row + begin..].as_ptr(),
+                        first: tensor.as_slice()[row + begin..].as_ptr().addr(),
                         pieces: (end - begin).div_ceil(LINE),
                     }
                 })
             })
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::scalar::Scalar;
+
+    #[test]
+    fn all_is_asked_for_in_the_turns_that_were_planned() {
+        for turns in 1..40 {
+            for lengths in [&[][..], &[0], &[1], &[5, 0, 7, 1], &[17, 17, 17]] {
+                let mut ahead = Ahead::default();
+                let runs = lengths.iter().map(|&pieces| Run { first: 0, pieces });
+                ahead.plan(turns, (3, 8), runs);
+                for _ in 0..turns {
+                    ahead.turn(Scalar);
+                }
+                let rest = ahead.runs[ahead.begun..].iter().map(|run| run.pieces);
+                assert_eq!(ahead.left + rest.sum::<usize>(), 0, "{turns} {lengths:?}");
+            }
+        }
+    }
 }

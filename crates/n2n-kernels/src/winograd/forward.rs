@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::ahead::{Ahead, LINE, Run, lines};
+use super::ahead::{Ahead, LINE, Run, reads};
 use super::filter::Filter;
 use super::{GAP, Layout, OUT, Then, Tiles, Window, transform};
 use crate::Level;
@@ -20,8 +20,8 @@ use crate::picks::Picks;
 use crate::pool::pooled;
 use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 
-/// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB, for the second-level cache. The
-/// gradient of merged layers has 920 KB; with as few tiles as fit, it was no faster.
+/// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB, for the second-level cache. With
+/// 16 or 32, or for the gradient of merged layers, which has 920 KB, with as few as fit, nothing was faster.
 const GROUP: usize = 24;
 /// Groups are cut at multiples of this, the rows of the tallest register tile.
 const BLOCK: usize = 8;
@@ -48,9 +48,9 @@ struct Scratch {
 #[derive(Default)]
 struct Soon {
     /// The inputs of the next group.
-    reads: Ahead<false>,
-    /// The outputs of the products under way.
-    writes: Ahead<true>,
+    reads: Ahead,
+    /// What the outputs of the products under way go to.
+    writes: Ahead,
 }
 
 impl Soon {
@@ -261,9 +261,10 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
             .iter()
             .enumerate()
             .map(|(i, input)| (*input, filter.layout.input_window(i)));
-        soon.reads.plan_lines(
+        soon.reads.plan(
             turns * filter.panels.len(),
-            lines(windows, tiles, next, FORM),
+            (1, LINE),
+            reads(windows, tiles, next, FORM),
         );
         let per_phase = filter.panels.len() / filter.layout.phases();
         for (phase, panels) in filter.panels.chunks_exact(per_phase).enumerate() {
@@ -532,10 +533,10 @@ struct Products<'a> {
 }
 
 impl Destination<'_> {
-    /// Plans to ask for what [`Destination::outputs`] will write.
+    /// Plans to ask for what [`Destination::outputs`] will write and, for [`Epilogue::Slope`], read.
     fn plan_writes(
         &self,
-        writes: &mut Ahead<true>,
+        writes: &mut Ahead,
         turns: usize,
         count: usize,
         phase: usize,
@@ -545,17 +546,25 @@ impl Destination<'_> {
         let shape = self.output.shape();
         let shrink = if self.pooling { 2 } else { 1 };
         let window = self.layout.output_window(phase);
-        let tiles = self.tiles.side_by_side(self.first..self.first + count);
-        let runs = tiles.flat_map(|(n, ty, tiles)| {
-            let down = Side::new(window.step, window.before.0, ty, shrink * shape.h);
-            let across = Side::new(window.step, window.before.1, tiles.start, shrink * shape.w);
-            let x = (across.begin + (across.from * across.step) as isize) / shrink as isize;
-            (down.from..down.to).step_by(shrink).map(move |k| {
-                let y = (down.begin + (k * down.step) as isize) / shrink as isize;
-                Run {
-                    first: self.output.address(self.output.offset(n, y, x) + begin),
-                    pieces: tiles.len() * OUT / shrink,
-                }
+        let activation = match self.epilogue {
+            Epilogue::Slope(activation, _) => Some(activation.as_slice().as_ptr()),
+            _ => None,
+        };
+        let tensors = [Some(self.output.address()), activation];
+        let runs = tensors.into_iter().flatten().flat_map(|tensor| {
+            let tiles = self.tiles.side_by_side(self.first..self.first + count);
+            tiles.flat_map(move |(n, ty, tiles)| {
+                let down = Side::new(window.step, window.before.0, ty, shrink * shape.h);
+                let across = Side::new(window.step, window.before.1, tiles.start, shrink * shape.w);
+                let x = (across.begin + (across.from * across.step) as isize) / shrink as isize;
+                (down.from..down.to).step_by(shrink).map(move |k| {
+                    let y = (down.begin + (k * down.step) as isize) / shrink as isize;
+                    let at = self.output.offset(n, y, x) + begin;
+                    Run {
+                        first: tensor.wrapping_add(at).addr(),
+                        pieces: tiles.len() * OUT / shrink,
+                    }
+                })
             })
         });
         let step = window.step * shape.pixel_stride();
