@@ -176,6 +176,7 @@ impl Deref for Recycled {
 
 impl Drop for Recycled {
     fn drop(&mut self) {
+        // Given back when the lock no longer is held: the last variable is dropped first.
         let mut too_old = vec![];
         let mut kept = kept();
         kept.push(take(&mut self.0));

@@ -43,6 +43,38 @@ fn transposed_convolutions_match_the_definition() {
     });
 }
 
+/// The parameters of an upsampling and of the convolution after it.
+struct Both {
+    up_weight: Vec<f32>,
+    up_bias: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    image: usize,
+}
+
+impl Both {
+    /// From `inputs` to `mid` channels, and from these and an image's to `outputs`.
+    fn new(inputs: usize, mid: usize, image: usize, outputs: usize) -> Self {
+        Self {
+            up_weight: values(inputs * mid * 4, 3),
+            up_bias: values(mid, 4),
+            weight: values(outputs * (mid + image) * 9, 5),
+            bias: values(outputs, 6),
+            image,
+        }
+    }
+
+    fn layers(&self) -> Layers<'_> {
+        Layers {
+            up_weight: &self.up_weight,
+            up_bias: &self.up_bias,
+            weight: &self.weight,
+            bias: &self.bias,
+            image: self.image,
+        }
+    }
+}
+
 #[test]
 fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
     for level in Level::available() {
@@ -63,15 +95,8 @@ fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
                     c,
                 };
                 let (x, picture) = (values(2 * h * w * inputs, 1), values(8 * h * w * image, 2));
-                let (up_weight, up_bias) = (values(inputs * mid * 4, 3), values(mid, 4));
-                let (weight, bias) = (values(outputs * (mid + image) * 9, 5), values(outputs, 6));
-                let layers = Layers {
-                    up_weight: &up_weight,
-                    up_bias: &up_bias,
-                    weight: &weight,
-                    bias: &bias,
-                    image,
-                };
+                let both = Both::new(inputs, mid, image, outputs);
+                let layers = both.layers();
                 let mut side = Tensor::zeros(Shape {
                     c: upconv::side_channels(image),
                     ..small
@@ -86,15 +111,16 @@ fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
                     Epilogue::LeakyRelu(0.2),
                 );
 
-                let doubled =
-                    reference::upsample(&wide(&x), small, &wide(&up_weight), &wide(&up_bias));
+                let (up_weight, up_bias) = (wide(layers.up_weight), wide(layers.up_bias));
+                let doubled = reference::upsample(&wide(&x), small, &up_weight, &up_bias);
                 let joined: Vec<f64> = doubled
                     .chunks_exact(mid)
                     .zip(picture.chunks_exact(image))
                     .flat_map(|(up, image)| [up.to_vec(), wide(image)].concat())
                     .collect();
                 let joined_shape = full(mid + image);
-                let want = reference::conv(&joined, joined_shape, &wide(&weight), &wide(&bias), 3);
+                let (weight, bias) = (wide(layers.weight), wide(layers.bias));
+                let want = reference::conv(&joined, joined_shape, &weight, &bias, 3);
                 let want = reference::leaky_relu(&want, 0.2);
                 // Each doubled value is a sum of `inputs` products, and nine times `mid` of them are summed.
                 let terms = 9 * (mid * (inputs + 1) + image) + 1;
@@ -189,17 +215,10 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
                     c,
                 };
                 let (x, picture) = (values(pixels * inputs, 1), values(4 * pixels * image, 2));
-                let (up_weight, up_bias) = (values(inputs * mid * 4, 3), values(mid, 4));
-                let (weight, bias) = (values(outputs * (mid + image) * 9, 5), values(outputs, 6));
+                let both = Both::new(inputs, mid, image, outputs);
                 let dy = values(4 * pixels * outputs, 7);
 
-                let layers = Layers {
-                    up_weight: &up_weight,
-                    up_bias: &up_bias,
-                    weight: &weight,
-                    bias: &bias,
-                    image,
-                };
+                let layers = both.layers();
                 let gradients = |threads: usize| {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
                     pool.build().unwrap().install(|| {
@@ -236,21 +255,13 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
 
 /// The gradient of the first weight of a merged pair from 8 to `channels` channels, of `n` images.
 fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
-    let (up_weight, up_bias) = (values(8 * 8 * 4, 1), values(8, 2));
-    let (weight, bias) = (values(9 * 8 * 9, 3), values(9, 4));
-    let layers = Layers {
-        up_weight: &up_weight,
-        up_bias: &up_bias,
-        weight: &weight,
-        bias: &bias,
-        image: 0,
-    };
+    let both = Both::new(8, 8, 0, 9);
     let shape = |h, w, c| Shape { n, h, w, c };
     let input = tensor(shape(3, 5, 8), &values(n * 15 * 8, 5));
     let gradient = tensor(shape(6, 10, channels), &values(n * 60 * channels, 6));
     let mut side = Tensor::zeros(shape(3, 5, 1));
     upconv::side(None, &mut side);
-    let [of_up, ..] = weight_gradients(Level::detect(), layers, &input, &side, &gradient);
+    let [of_up, ..] = weight_gradients(Level::detect(), both.layers(), &input, &side, &gradient);
     of_up
 }
 
