@@ -5,10 +5,37 @@
 //! is the input of the network, the other its target, and a regulariser corrects for the gap
 //! between them.
 //!
-//! Data flows one way: files → [`image::Image`] → [`batch::Batch`] of patches → training run →
-//! [`weights::Weights`] → [`network::Network`] → [`image::Image`] → metrics → report. Pixels are
-//! `f32`, 0..1, in the order height, width, channel everywhere; only [`image`] knows file formats
-//! and integer ranges.
+//! # Denoise
+//!
+//! ```
+//! use n2n::{Image, Model};
+//!
+//! // A name of a shipped model, or a weight file.
+//! let model = Model::load("gauss5_50")?;
+//! let noisy = Image::from_u8(60, 80, 3, &[127; 60 * 80 * 3])?;
+//! // Any size, any number of channels, in tiles within a memory limit.
+//! let clean = model.denoise(&noisy)?;
+//! assert_eq!(clean.to_u8().len(), 60 * 80 * 3);
+//! # Ok::<(), n2n::Error>(())
+//! ```
+//!
+//! [`Model`] is the front door: load, denoise, save. It is `Send + Sync`; calls from several threads run at the
+//! same time and share the weights. [`DenoiseOptions`] has strength, range, ensemble, memory limit, and a
+//! callback for progress and cancellation. [`Model::denoise_block`] denoises a part of an image that is too
+//! large to hold, with the result of the whole. [`Image`] holds pixels in memory and reads and writes files;
+//! [`predict`] takes whole files through a model, with their pages, metadata and transparency.
+//!
+//! # Conventions
+//!
+//! Pixels are `f32` in the order height, width, channel. From integers they are 0..1; noisy ones may lie outside.
+//! Only [`mod@image`] knows file formats and integer ranges. Results do not depend on the number of threads.
+//! Nothing here prints or exits; what there is to tell goes to callbacks. Every function that can fail returns
+//! [`Error`].
+//!
+//! # Beneath
+//!
+//! Data flows one way: files → [`Image`] → [`batch::Batch`] of patches → training run → [`Weights`] →
+//! [`network::Network`] → [`Image`] → metrics → report.
 #![forbid(unsafe_code)]
 
 pub mod autolog;
@@ -22,6 +49,7 @@ pub mod eval;
 pub mod files;
 pub mod image;
 pub mod infer;
+pub mod model;
 pub mod models;
 pub mod neighbors;
 pub mod network;
@@ -35,4 +63,8 @@ pub mod train;
 pub mod unet;
 pub mod weights;
 
+pub use denoise::{Progress, Range, Region, Tile};
 pub use error::{Error, Result};
+pub use image::Image;
+pub use model::{DenoiseOptions, Model};
+pub use weights::Weights;

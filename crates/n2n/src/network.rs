@@ -81,6 +81,13 @@ pub trait Network: Send {
     /// What computes, in words: results are the same to the bit only on the same.
     fn device(&self) -> String;
 
+    /// Another network with the same weights, and scratch memory of its own, so that both can denoise at the
+    /// same time. What training needs beside the weights is not taken along. `None` where calls have to wait
+    /// for each other, as on a GPU.
+    fn fork(&self) -> Option<Box<dyn Network>> {
+        None
+    }
+
     /// The way to train on a device that draws noise and neighbours itself; `None` where that is done
     /// beside the network, as on the CPU.
     fn drawing(&mut self) -> Option<&mut dyn Drawing> {

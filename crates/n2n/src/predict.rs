@@ -117,23 +117,20 @@ pub struct Done {
     pub scores: Option<[(f64, f64); 2]>,
 }
 
-/// Runs the jobs in their order, and tells `on_event`.
-///
-/// # Errors
-/// A network for other than grey or RGB images. What goes wrong with a job is told, not returned.
+/// Runs the jobs in their order, and tells `on_event`, also what goes wrong with a job.
 pub fn predict(
     network: &mut dyn Network,
     jobs: &[Job],
     config: &Config,
     mut on_event: impl FnMut(Event),
-) -> Result<()> {
+) {
     let options = Options {
         with_noisy: jobs
             .iter()
             .any(|job| job.residual.is_some() || job.compare.is_some()),
         ..config.options
     };
-    let mut denoiser = Denoiser::new(network, options)?;
+    let mut denoiser = Denoiser::new(network, options);
     let abandoned = AtomicUsize::new(usize::MAX);
     scope(|scope| {
         let (sender, receiver) = sync_channel(PIECES);
@@ -177,7 +174,6 @@ pub fn predict(
         }
         end(ending.pop_front(), &mut on_event);
     });
-    Ok(())
 }
 
 /// Pieces that wait between two stages.
@@ -764,8 +760,7 @@ mod tests {
             Event::Shrunk { job, shrunk } => told.push((job, shrunk)),
             Event::Ended { result, .. } => drop(result.unwrap()),
             Event::Progress { .. } => {}
-        })
-        .unwrap();
+        });
         let results = [0, 1].map(|k| path(format!("{k}_denoise.png")));
         let results = results.map(|path| Image::read(&path).unwrap().data);
         (results.into(), told)

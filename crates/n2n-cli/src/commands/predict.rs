@@ -72,7 +72,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     };
     predict::predict(&mut *network, &jobs, &config(args), |event| {
         report.tell(event);
-    })?;
+    });
     report.finish()
 }
 

@@ -1,6 +1,8 @@
 //! Training: one step of Neighbor2Neighbor. A forward pass that keeps what the gradients need (the
 //! tape), the gradients from the last row to the first, one Adam update.
 
+use std::sync::Arc;
+
 use n2n_kernels::Epilogue;
 use n2n_kernels::conv::{self, Conv, Gradients, Pointwise, Position, Size};
 use n2n_kernels::pool;
@@ -92,7 +94,7 @@ impl CpuNetwork {
             // Their squares too, which the optimiser sums in f32.
             let finite = |gradient: &f32| (gradient * gradient).is_finite();
             if gradients.iter().all(finite) {
-                let (adam, parameters) = (&mut learning.adam, &mut self.parameters);
+                let (adam, parameters) = (&mut learning.adam, Arc::make_mut(&mut self.parameters));
                 adam.step(self.level, parameters, gradients, learning_rate);
                 self.forget_packed();
             } else {

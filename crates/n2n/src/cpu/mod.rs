@@ -4,6 +4,8 @@ mod infer;
 mod learn;
 mod packed;
 
+use std::sync::Arc;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -32,10 +34,10 @@ pub struct CpuNetwork {
     unet: UNet,
     layers: [Layer; UNet::LAYERS],
     level: Level,
-    /// All weights and biases, laid out as [`UNet::tensors`] says.
-    parameters: Vec<f32>,
+    /// All weights and biases, laid out as [`UNet::tensors`] says. Shared between [forks](Network::fork).
+    parameters: Arc<Vec<f32>>,
     /// The layers as the kernels take them, packed from the parameters as they are.
-    packed: Packed,
+    packed: Arc<Packed>,
     /// See [`infer::MERGED_PIXELS`].
     merged_pixels: usize,
     arena: Arena,
@@ -101,8 +103,8 @@ impl CpuNetwork {
             unet,
             layers: unet.layers(),
             level,
-            parameters,
-            packed: Packed::new(unet, level),
+            parameters: Arc::new(parameters),
+            packed: Arc::new(Packed::new(unet, level)),
             merged_pixels: infer::MERGED_PIXELS,
             arena: Arena::default(),
             kept_for: 0,
@@ -164,7 +166,7 @@ impl CpuNetwork {
 
     /// Has the layers packed again; for when what they were packed from has changed.
     fn forget_packed(&mut self) {
-        self.packed = Packed::new(self.unet, self.level);
+        self.packed = Arc::new(Packed::new(self.unet, self.level));
     }
 
     /// Gives back memory that is for batches of quite another size: it would only lie beside what
@@ -297,7 +299,7 @@ impl Network for CpuNetwork {
     }
 
     fn set_weights(&mut self, weights: &Weights) -> Result<()> {
-        self.parameters = weights.to_parameters(&self.unet)?;
+        self.parameters = Arc::new(weights.to_parameters(&self.unet)?);
         self.forget_packed();
         self.learning = None;
         self.average = None;
@@ -321,7 +323,7 @@ impl Network for CpuNetwork {
             gradients: vec![0.0; parameters.len()],
             adam,
         });
-        self.parameters = parameters;
+        self.parameters = Arc::new(parameters);
         self.average = average;
         self.forget_packed();
         Ok(())
@@ -329,26 +331,41 @@ impl Network for CpuNetwork {
 
     fn average(&mut self, decay: f64) {
         let Some(average) = &mut self.average else {
-            self.average = Some(self.parameters.clone());
+            self.average = Some(self.parameters.to_vec());
             return;
         };
         let share = (1.0 - decay) as f32;
         average
             .par_iter_mut()
             .with_min_len(1 << 14)
-            .zip(&self.parameters)
+            .zip(&*self.parameters)
             .for_each(|(average, &parameter)| *average += share * (parameter - *average));
     }
 
     fn swap_average(&mut self) {
         if let Some(average) = &mut self.average {
-            std::mem::swap(average, &mut self.parameters);
+            std::mem::swap(average, Arc::make_mut(&mut self.parameters));
             self.forget_packed();
         }
     }
 
     fn device(&self) -> String {
         format!("cpu {}", self.level)
+    }
+
+    fn fork(&self) -> Option<Box<dyn Network>> {
+        Some(Box::new(Self {
+            unet: self.unet,
+            layers: self.layers,
+            level: self.level,
+            parameters: Arc::clone(&self.parameters),
+            packed: Arc::clone(&self.packed),
+            merged_pixels: self.merged_pixels,
+            arena: Arena::default(),
+            kept_for: 0,
+            learning: None,
+            average: None,
+        }))
     }
 }
 

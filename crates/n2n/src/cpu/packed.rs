@@ -1,7 +1,7 @@
 //! The layers as the kernels take them, each packed from the parameters when it is first needed.
 
-use std::cell::OnceCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use n2n_kernels::Level;
 use n2n_kernels::conv::{Conv, Size};
@@ -15,9 +15,9 @@ pub(super) struct Packed {
     unet: UNet,
     layers: [Layer; UNet::LAYERS],
     level: Level,
-    convs: [OnceCell<Conv>; UNet::LAYERS],
-    upsamples: [OnceCell<Upsample>; UNet::LAYERS],
-    merged: [OnceCell<Merged>; UNet::LAYERS],
+    convs: [OnceLock<Conv>; UNet::LAYERS],
+    upsamples: [OnceLock<Upsample>; UNet::LAYERS],
+    merged: [OnceLock<Merged>; UNet::LAYERS],
 }
 
 /// A transposed convolution and the 3×3 convolution after it, as one.
@@ -43,7 +43,7 @@ impl Packed {
 
     /// Row `i`, a convolution.
     pub fn conv(&self, parameters: &[f32], i: usize) -> &Conv {
-        self.convs[i].get_or_init(|| {
+        once(&self.convs[i], || {
             let layer = &self.layers[i];
             let (weight, bias) = self.parameters(parameters, i);
             let channels = input_channels(&self.unet, layer);
@@ -53,7 +53,7 @@ impl Packed {
 
     /// Row `i`, a transposed convolution.
     pub fn upsample(&self, parameters: &[f32], i: usize) -> &Upsample {
-        self.upsamples[i].get_or_init(|| {
+        once(&self.upsamples[i], || {
             let (weight, bias) = self.parameters(parameters, i);
             Upsample::forward(self.layers[i].inputs, weight, bias)
         })
@@ -61,7 +61,7 @@ impl Packed {
 
     /// Row `i`, a transposed convolution, and the row after it.
     pub fn merged(&self, parameters: &[f32], i: usize) -> &Merged {
-        self.merged[i].get_or_init(|| {
+        once(&self.merged[i], || {
             let layers = self.pair(parameters, i);
             let layer = &self.layers[i + 1];
             let skip = matches!(layer.skip, Some(Skip::Pool(_))).then_some(self.unet.n_feature);
@@ -97,6 +97,18 @@ impl Packed {
         let (weight, bias) = layer_range(&self.layers, i);
         (&parameters[weight], &parameters[bias])
     }
+}
+
+/// The cell's value, made when first asked for.
+///
+/// Unlike `get_or_init`, nothing is locked while it is made: packing is parallel work, and a thread
+/// that waits for it may start on another image, which asks for the same cell.
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    if cell.get().is_none() {
+        // Two threads may both make it; both make the same.
+        let _ = cell.set(make());
+    }
+    cell.get().expect("set above")
 }
 
 /// Weight and bias of row `i` in the flat vector of all parameters.

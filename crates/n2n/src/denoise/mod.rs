@@ -3,10 +3,13 @@
 
 mod page;
 mod range;
+mod region;
 mod tiles;
 
-pub use page::{Band, Denoiser, Options, Shrunk};
+pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
 pub use range::{Range, Survey};
+pub(crate) use region::Frame;
+pub use region::Region;
 pub use tiles::{HALO, Tile};
 
 use crate::batch::Batch;
@@ -78,7 +81,7 @@ pub fn denoise_in_tiles(network: &mut dyn Network, noisy: &Batch, max_bytes: u64
         max_bytes,
         ..Options::default()
     };
-    let mut denoiser = Denoiser::new(network, options)?;
+    let mut denoiser = Denoiser::new(network, options);
     for i in 0..noisy.n {
         let image = Image {
             height: noisy.h,

@@ -1,10 +1,12 @@
 //! One page through the network, a row of tiles at a time: as rows come in, rows go out, and no more
 //! of the page is in memory than a row of tiles sees.
 
-use std::ops::Range;
+use std::borrow::Cow;
+use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
+use super::region::Frame;
 use super::tiles::Cut;
 use super::{Padding, Tile};
 use crate::batch::Batch;
@@ -44,10 +46,33 @@ impl Default for Options {
     }
 }
 
+/// How far the denoising of an image has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Pixels that the network is done with. A pixel counts as often as it goes through the network: once for
+    /// each channel that is denoised by itself, eight times in an ensemble.
+    pub done: u64,
+    /// What [`Self::done`] is at the end.
+    pub total: u64,
+}
+
+impl Progress {
+    /// The share that is done, 0 to 1.
+    pub fn fraction(&self) -> f64 {
+        self.done as f64 / self.total.max(1) as f64
+    }
+}
+
+/// Called before each pass of the network and at the end of an image. [`ControlFlow::Break`] stops the work,
+/// which then ends with [`Error::Stopped`].
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
+
 /// A network with the way pages go through it.
 pub struct Denoiser<'a> {
     network: &'a mut dyn Network,
     options: Options,
+    on_progress: Option<OnProgress<'a>>,
+    progress: Progress,
     /// What the device has the memory for, once that is known to be less than what was planned.
     shrunk: Option<Shrunk>,
     /// Whether the next band is to say so.
@@ -75,61 +100,91 @@ pub struct Shrunk {
 }
 
 impl<'a> Denoiser<'a> {
-    /// A denoiser of grey or RGB images; networks for other images are an error.
-    pub fn new(network: &'a mut dyn Network, options: Options) -> Result<Self> {
-        let taken = network.architecture().n_channel;
-        if !matches!(taken, 1 | 3) {
-            let expected = "1 (grey) or 3 (RGB), as images have";
-            return Err(Error::value("channels of the network", expected, taken));
-        }
-        Ok(Self {
+    /// A denoiser of images that have the network's channels, or whose channels it can take one by one.
+    pub fn new(network: &'a mut dyn Network, options: Options) -> Self {
+        Self {
             network,
             options,
+            on_progress: None,
+            progress: Progress { done: 0, total: 0 },
             shrunk: None,
             is_news: false,
-        })
+        }
+    }
+
+    /// Has `on_progress` called from now on.
+    pub(crate) fn watched_by(self, on_progress: Option<OnProgress<'a>>) -> Self {
+        Self {
+            on_progress,
+            ..self
+        }
     }
 
     /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
     ///
     /// `low` and `high` are the values that become the network's 0 and 1. Values of integers stay
     /// between them. A grey page under an RGB network is denoised as RGB and made grey again; under a
-    /// grey network the channels of an RGB page are denoised one by one, and channels that are neither
-    /// under any.
+    /// grey network the channels of a page are denoised one by one, as under an RGB network where they are not
+    /// RGB. A network of any other number of channels takes pages of as many.
     pub fn denoise(
         &mut self,
         page: &Page,
         pages: &mut dyn Pages,
+        bounds: (f32, f32),
+        give: impl FnMut(Band) -> Result<()>,
+    ) -> Result<()> {
+        self.denoise_frame(page, &Frame::whole(page), pages, bounds, give)
+    }
+
+    /// [`Self::denoise`] of a part of a page, of which `pages` gives the rows of another part.
+    pub(crate) fn denoise_frame(
+        &mut self,
+        page: &Page,
+        frame: &Frame,
+        pages: &mut dyn Pages,
         (low, high): (f32, f32),
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
-        let mut cut = self.cut(page)?;
+        let keep = frame.keep;
+        let views = views(page.color, self.network.architecture().n_channel)?;
+        let turns = if self.options.ensemble { 8 } else { 1 };
+        self.progress = Progress {
+            done: 0,
+            total: (keep.height * keep.width * views.len() * turns) as u64,
+        };
+        let mut cut = self.cut(page, frame)?;
         let mut window = Window {
-            row: page.row(),
-            top: 0,
-            bottom: 0,
+            samples: page.samples(),
+            left: frame.stored.left,
+            row: frame.stored.width * page.samples(),
+            top: frame.stored.top,
+            bottom: frame.stored.top,
             rows: Vec::new(),
         };
-        let mut top = 0;
-        while top < page.height {
+        let mut top = cut.covered.0.start;
+        while top < keep.rows().end {
             let (seen, kept) = cut.row(top);
             window.forget_above(seen.start.min(page.height));
             window.read_to(seen.end.min(page.height), pages)?;
-            let rows = kept.start..kept.end.min(page.height);
-            let tiles = self.tiles(page, &window, &cut, (seen, rows.clone()), (low, high));
+            let rows = kept.start.max(keep.top)..kept.end.min(keep.rows().end);
+            let before = self.progress.done;
+            let band = (seen, rows.clone(), keep.columns());
+            let tiles = self.tiles(page, &views, &window, &cut, band, (low, high));
             let mut denoised = match tiles {
                 Err(error @ Error::OutOfMemory { .. }) => {
                     // What has been handed out stays; the rows that were to be next are still here.
                     cut = self.shrink(&cut, error)?;
+                    self.progress.done = before;
                     continue;
                 }
                 tiles => tiles?,
             };
             top = kept.end;
-            let noisy = window.rows(rows);
-            self.finish(page, noisy, &mut denoised, (low, high));
+            let noisy = window.part(rows, keep.columns());
+            let row = keep.width * page.samples();
+            self.finish(page, row, &noisy, &mut denoised, (low, high));
             let noisy = if self.options.with_noisy {
-                noisy.to_vec()
+                noisy.into_owned()
             } else {
                 vec![]
             };
@@ -141,12 +196,19 @@ impl<'a> Denoiser<'a> {
                 shrunk,
             })?;
         }
-        Ok(())
+        self.tell_progress()
     }
 
-    /// The cut of a page, into tiles that the device has the memory for, as far as it says so now.
-    fn cut(&mut self, page: &Page) -> Result<Cut> {
-        let mut cut = Cut::new(page, self.network, &self.options)?;
+    fn tell_progress(&self) -> Result<()> {
+        match self.on_progress.map(|told| told(self.progress)) {
+            Some(ControlFlow::Break(())) => Err(Error::Stopped),
+            Some(ControlFlow::Continue(())) | None => Ok(()),
+        }
+    }
+
+    /// The cut of what is wanted of a page, into tiles that the device has the memory for, as far as it says so now.
+    fn cut(&mut self, page: &Page, frame: &Frame) -> Result<Cut> {
+        let mut cut = Cut::new(page, frame, self.network, &self.options)?;
         if let Some(shrunk) = &self.shrunk
             && self.options.padding == Padding::Multiple
         {
@@ -182,32 +244,35 @@ impl<'a> Denoiser<'a> {
         Ok(cut.within(side))
     }
 
-    /// The rows `kept` of a page with what the network makes of them, a tile after the other.
+    /// The rows and columns `kept` of a page with what the network makes of them, a tile after the other.
     fn tiles(
         &mut self,
         page: &Page,
+        views: &[View],
         window: &Window,
         cut: &Cut,
-        (seen, kept): (Range<usize>, Range<usize>),
+        (seen, kept, columns): (Range<usize>, Range<usize>, Range<usize>),
         (low, high): (f32, f32),
     ) -> Result<Vec<f32>> {
-        let mut denoised = window.rows(kept.clone()).to_vec();
+        let samples = page.samples();
+        let mut denoised = window.part(kept.clone(), columns.clone()).into_owned();
         for (across, part) in cut.columns() {
-            let part = part.start..part.end.min(page.width);
+            let part = part.start.max(columns.start)..part.end.min(columns.end);
             if part.is_empty() {
                 break;
             }
             let size = (seen.len(), across.len());
-            for view in views(page.color, self.network.architecture().n_channel) {
+            for &view in views {
                 let from = (seen.start, across.start);
                 let tile =
                     window.tile(page, from, size, view, |value| normalised(value, low, high));
-                let tile = self.run(&tile)?;
-                let rows = denoised.par_chunks_exact_mut(page.row());
+                let tile = self.run(&tile, kept.len() * part.len())?;
+                let rows = denoised.par_chunks_exact_mut(columns.len() * samples);
                 rows.zip(kept.clone()).for_each(|(row, y)| {
                     let from = (y - seen.start) * tile.w + part.start - across.start;
                     let from = &tile.data[from * tile.c..][..part.len() * tile.c];
-                    let to = row[part.start * page.samples()..].chunks_exact_mut(page.samples());
+                    let to =
+                        row[(part.start - columns.start) * samples..].chunks_exact_mut(samples);
                     for (pixel, values) in to.zip(from.chunks_exact(tile.c)) {
                         view.put(values, pixel);
                     }
@@ -217,15 +282,15 @@ impl<'a> Denoiser<'a> {
         Ok(denoised)
     }
 
-    /// The network's result for one tile, or the mean over its flips and turns.
-    fn run(&mut self, tile: &Batch) -> Result<Batch> {
+    /// The network's result for one tile, of which `pixels` are kept, or the mean over its flips and turns.
+    fn run(&mut self, tile: &Batch, pixels: usize) -> Result<Batch> {
         if !self.options.ensemble {
-            return self.network.denoise(tile);
+            return self.pass(tile, pixels);
         }
         let mut sum = Batch::zeros(1, tile.h, tile.w, tile.c);
         for turn in 0..8 {
             let turned = Turn(turn);
-            let denoised = turned.back(&self.network.denoise(&turned.apply(tile))?);
+            let denoised = turned.back(&self.pass(&turned.apply(tile), pixels)?);
             for (sum, value) in sum.data.iter_mut().zip(&denoised.data) {
                 *sum += value / 8.0;
             }
@@ -233,13 +298,28 @@ impl<'a> Denoiser<'a> {
         Ok(sum)
     }
 
+    /// One pass of the network.
+    fn pass(&mut self, tile: &Batch, pixels: usize) -> Result<Batch> {
+        self.tell_progress()?;
+        let denoised = self.network.denoise(tile)?;
+        self.progress.done += pixels as u64;
+        Ok(denoised)
+    }
+
     /// From the network's values to those of the file, and back towards the noisy ones as the strength
     /// says.
-    fn finish(&self, page: &Page, noisy: &[f32], denoised: &mut [f32], (low, high): (f32, f32)) {
+    fn finish(
+        &self,
+        page: &Page,
+        row: usize,
+        noisy: &[f32],
+        denoised: &mut [f32],
+        (low, high): (f32, f32),
+    ) {
         let (samples, channels) = (page.samples(), page.color.channels());
         let strength = self.options.strength;
-        let rows = denoised.par_chunks_exact_mut(page.row());
-        rows.zip(noisy.par_chunks_exact(page.row()))
+        let rows = denoised.par_chunks_exact_mut(row);
+        rows.zip(noisy.par_chunks_exact(row))
             .for_each(|(denoised, noisy)| {
                 let pixels = denoised.chunks_exact_mut(samples);
                 for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
@@ -277,8 +357,8 @@ fn normalised(value: f32, low: f32, high: f32) -> f32 {
 /// Which channels of a pixel go into the network together, and which come out.
 #[derive(Debug, Clone, Copy)]
 enum View {
-    /// All three into three.
-    Rgb,
+    /// The first so many, all that are colour.
+    Together(usize),
     /// One, three times, into three; their luma comes out.
     Tripled(usize),
     /// One into one.
@@ -286,26 +366,34 @@ enum View {
 }
 
 /// The views of a page that a network of `taken` channels needs.
-fn views(color: Color, taken: usize) -> Vec<View> {
+fn views(color: Color, taken: usize) -> Result<Vec<View>> {
+    let channels = color.channels();
     match (color, taken) {
-        (Color::Rgb, 3) => vec![View::Rgb],
-        (color, 3) => (0..color.channels()).map(View::Tripled).collect(),
-        (color, _) => (0..color.channels()).map(View::Single).collect(),
+        (Color::Rgb, 3) => Ok(vec![View::Together(3)]),
+        (_, 3) => Ok((0..channels).map(View::Tripled).collect()),
+        (_, 1) => Ok((0..channels).map(View::Single).collect()),
+        _ if taken == channels => Ok(vec![View::Together(taken)]),
+        _ => {
+            let expected = format!("{taken}, the network's");
+            Err(Error::value("channels of the image", expected, channels))
+        }
     }
 }
 
 impl View {
+    /// The channels that go in, in order.
     fn inputs(self) -> impl Iterator<Item = usize> {
-        match self {
-            Self::Rgb => [0, 1, 2].into_iter().take(3),
-            Self::Tripled(c) => [c; 3].into_iter().take(3),
-            Self::Single(c) => [c; 3].into_iter().take(1),
-        }
+        let (first, step, count) = match self {
+            Self::Together(count) => (0, 1, count),
+            Self::Tripled(c) => (c, 0, 3),
+            Self::Single(c) => (c, 0, 1),
+        };
+        (0..count).map(move |i| first + step * i)
     }
 
     fn put(self, values: &[f32], pixel: &mut [f32]) {
         match self {
-            Self::Rgb => pixel[..3].copy_from_slice(values),
+            Self::Together(count) => pixel[..count].copy_from_slice(values),
             Self::Tripled(c) => pixel[c] = values.iter().zip(LUMA).map(|(v, l)| v * l).sum(),
             Self::Single(c) => pixel[c] = values[0],
         }
@@ -314,6 +402,10 @@ impl View {
 
 /// The rows of a page that are in memory.
 struct Window {
+    /// Samples of a pixel.
+    samples: usize,
+    /// The first column of each.
+    left: usize,
     /// Samples of a row.
     row: usize,
     top: usize,
@@ -344,6 +436,22 @@ impl Window {
         &self.rows[(range.start - self.top) * self.row..(range.end - self.top) * self.row]
     }
 
+    /// The pixels of some rows and columns.
+    fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Cow<'_, [f32]> {
+        let row = columns.len() * self.samples;
+        if row == self.row {
+            return Cow::Borrowed(self.rows(rows));
+        }
+        let from = (columns.start - self.left) * self.samples;
+        let parts = self.rows(rows).chunks_exact(self.row);
+        Cow::Owned(
+            parts
+                .flat_map(|whole| &whole[from..][..row])
+                .copied()
+                .collect(),
+        )
+    }
+
     /// What `view` takes of the `h` × `w` pixels of the padded page from (`top`, `left`) on.
     fn tile(
         &self,
@@ -354,8 +462,9 @@ impl Window {
         value: impl Fn(f32) -> f32 + Sync,
     ) -> Batch {
         debug_assert_eq!((h % UNet::SIZE_MULTIPLE, w % UNet::SIZE_MULTIPLE), (0, 0));
-        let samples = page.samples();
-        let columns: Vec<_> = (left..left + w).map(|x| reflected(x, page.width)).collect();
+        let samples = self.samples;
+        let columns = (left..left + w).map(|x| reflected(x, page.width) - self.left);
+        let columns: Vec<_> = columns.collect();
         let c = view.inputs().count();
         let mut tile = Batch::zeros(1, h, w, c);
         let rows = tile.data.par_chunks_exact_mut(w * c);
@@ -452,7 +561,6 @@ mod tests {
         let page = pages.next_page().unwrap().unwrap();
         let mut data = vec![];
         Denoiser::new(network, options)
-            .unwrap()
             .denoise(&page, &mut pages, (0.0, 1.0), |band| {
                 let noisy = &image.data[data.len()..][..band.noisy.len()];
                 let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -584,7 +692,7 @@ mod tests {
         images: &[&Image],
         options: Options,
     ) -> (Vec<Vec<f32>>, Vec<usize>) {
-        let mut denoiser = Denoiser::new(network, options).unwrap();
+        let mut denoiser = Denoiser::new(network, options);
         let mut sides = vec![];
         let results = images.iter().map(|image| {
             let mut pages = OfImage::new(image);
@@ -670,7 +778,7 @@ mod tests {
             let options = Options { padding, ..WHOLE };
             let mut pages = OfImage::new(&image);
             let page = pages.next_page().unwrap().unwrap();
-            let mut denoiser = Denoiser::new(&mut network, options).unwrap();
+            let mut denoiser = Denoiser::new(&mut network, options);
             let error = denoiser
                 .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
                 .unwrap_err();
@@ -730,7 +838,7 @@ mod tests {
         };
         let mut pages = OfImage::new(&image);
         let page = pages.next_page().unwrap().unwrap();
-        let mut denoiser = Denoiser::new(&mut network, options).unwrap();
+        let mut denoiser = Denoiser::new(&mut network, options);
         let error = denoiser
             .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
             .unwrap_err();
@@ -747,6 +855,8 @@ mod tests {
             (1, 1, 1),
             (2, 3, 2),
             (5, 1, 5),
+            (2, 2, 1),
+            (5, 5, 1),
         ] {
             let noisy = image(5, 40, channels, Depth::U16);
             let mut network = Fake::new(taken, halve);
@@ -756,8 +866,14 @@ mod tests {
                 assert!((x / 2.0 - y).abs() < 1e-6, "{x} became {y}");
             }
         }
-        let error = Denoiser::new(&mut Fake::identity(2), WHOLE).err().unwrap();
-        assert!(error.to_string().contains("expected 1 (grey) or 3 (RGB)"));
+        let noisy = image(5, 40, 3, Depth::U16);
+        let mut pages = OfImage::new(&noisy);
+        let page = pages.next_page().unwrap().unwrap();
+        let error = Denoiser::new(&mut Fake::identity(2), WHOLE)
+            .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
+            .unwrap_err();
+        let want = "channels of the image: expected 2, the network's, got 3";
+        assert_eq!(error.to_string(), want);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::str::FromStr;
 
+use super::region::Frame;
 use super::{Options, Padding};
 use crate::error::{Error, Result};
 use crate::image::Page;
@@ -47,18 +48,26 @@ impl FromStr for Tile {
     }
 }
 
-/// The cut of one page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The cut of one page, or of a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
     /// Height and width of the page with its padding.
     pub padded: (usize, usize),
+    /// Rows and columns of it that tiles cover, from and to multiples of 32.
+    pub covered: (Range<usize>, Range<usize>),
     /// Height and width of the part of a tile that is kept, multiples of 32.
     pub kept: (usize, usize),
 }
 
 impl Cut {
-    /// The cut of a page; of `max_bytes` all that the page, its tiles and the network need at once.
-    pub(super) fn new(page: &Page, network: &dyn Network, options: &Options) -> Result<Self> {
+    /// The cut of what `frame` asks for of a page; of `max_bytes` all that the page, its tiles and the network
+    /// need at once.
+    pub(super) fn new(
+        page: &Page,
+        frame: &Frame,
+        network: &dyn Network,
+        options: &Options,
+    ) -> Result<Self> {
         let &Options {
             padding,
             tile,
@@ -73,11 +82,17 @@ impl Cut {
             ),
             Padding::Multiple => (up(page.height), up(page.width)),
         };
+        // A square is denoised as one, to its end.
+        let covered = match padding {
+            Padding::Square => (0..padded.0, 0..padded.1),
+            Padding::Multiple => frame.keep.on_grid(),
+        };
         let whole = Self {
             padded,
-            kept: padded,
+            kept: (covered.0.len(), covered.1.len()),
+            covered,
         };
-        let need = |cut: &Self| cut.bytes(page, network, options.with_noisy);
+        let need = |cut: &Self| cut.bytes(page, frame, network, options.with_noisy);
         match (tile, padding) {
             (Tile::None, _) => Ok(whole),
             (_, Padding::Square) if need(&whole) > max_bytes => Err(too_little(
@@ -86,10 +101,7 @@ impl Cut {
                 max_bytes,
             )),
             (_, Padding::Square) => Ok(whole),
-            (Tile::Side(side), _) => Ok(Self {
-                padded,
-                kept: (up(side.min(padded.0)), up(side.min(padded.1))),
-            }),
+            (Tile::Side(side), _) => Ok(whole.within(up(side.min(padded.0.max(padded.1))))),
             (Tile::Auto, _) if need(&whole) <= max_bytes => Ok(whole),
             (Tile::Auto, _) => whole.largest_within(need, max_bytes),
         }
@@ -97,7 +109,7 @@ impl Cut {
 
     /// The cut with the fewest pixels for the network that needs no more than `max_bytes`.
     fn largest_within(self, need: impl Fn(&Self) -> u64, max_bytes: u64) -> Result<Self> {
-        let (rows, columns) = (self.padded.0 / 32, self.padded.1 / 32);
+        let (rows, columns) = (self.kept.0 / 32, self.kept.1 / 32);
         let mut best: Option<(u64, Self)> = None;
         let mut smallest = u64::MAX;
         for across in 1..=columns {
@@ -105,7 +117,7 @@ impl Cut {
             let width = 32 * columns.div_ceil(across);
             let cut = |height: usize| Self {
                 kept: (32 * height, width),
-                ..self
+                ..self.clone()
             };
             smallest = smallest.min(need(&cut(1)));
             // More rows need more memory: halve until the largest that fits is found.
@@ -122,7 +134,7 @@ impl Cut {
                 let even = rows.div_ceil(rows.div_ceil(fits));
                 let found = cut(even);
                 let pixels = found.pixels();
-                if best.is_none_or(|(fewest, _)| pixels < fewest) {
+                if best.as_ref().is_none_or(|(fewest, _)| pixels < *fewest) {
                     best = Some((pixels, found));
                 }
             }
@@ -134,8 +146,8 @@ impl Cut {
     /// The cut into tiles of no more than `side` pixels high and wide, without the halo.
     pub(super) fn within(&self, side: usize) -> Self {
         Self {
-            padded: self.padded,
             kept: (self.kept.0.min(side), self.kept.1.min(side)),
+            ..self.clone()
         }
     }
 
@@ -147,11 +159,12 @@ impl Cut {
 
     /// Pixels that the network sees in all.
     fn pixels(&self) -> u64 {
-        let sum = |kept: usize, padded: usize| -> u64 {
-            let spans = spans(kept, padded);
+        let sum = |kept: usize, covered: &Range<usize>, padded: usize| -> u64 {
+            let spans = spans(kept, covered, padded);
             spans.map(|(seen, _)| seen.len() as u64).sum()
         };
-        sum(self.kept.0, self.padded.0) * sum(self.kept.1, self.padded.1)
+        sum(self.kept.0, &self.covered.0, self.padded.0)
+            * sum(self.kept.1, &self.covered.1, self.padded.1)
     }
 
     /// Height and width of the largest tile, its halo included.
@@ -164,12 +177,12 @@ impl Cut {
 
     /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles
     /// sees, and what it gives.
-    fn bytes(&self, page: &Page, network: &dyn Network, with_noisy: bool) -> u64 {
+    fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Network, with_noisy: bool) -> u64 {
         let (h, w) = self.seen();
         let channels = network.architecture().n_channel;
         // In, out, and each once more when it is turned.
         let tile = 4 * 4 * (h * w * channels) as u64;
-        let row = 4 * page.row() as u64;
+        let row = 4 * (frame.stored.width * page.samples()) as u64;
         // What is seen; what is made of what is kept; and the band before, which is written meanwhile.
         // With the noisy rows, those of both bands, and each of up to four images across beside them.
         let bands = if with_noisy { 8 } else { 2 };
@@ -180,24 +193,29 @@ impl Cut {
     /// The row of tiles that begins at row `top`: what it sees of the padded page, and what is kept of
     /// it.
     pub(super) fn row(&self, top: usize) -> (Range<usize>, Range<usize>) {
-        span(top, self.kept.0, self.padded.0)
+        span(top, self.kept.0, self.covered.0.end, self.padded.0)
     }
 
     /// The columns of tiles, likewise.
     pub(super) fn columns(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
-        spans(self.kept.1, self.padded.1)
+        spans(self.kept.1, &self.covered.1, self.padded.1)
     }
 }
 
-/// A side of `padded` pixels in steps of `kept`: what a tile sees, and what is kept of it.
-fn spans(kept: usize, padded: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    let starts = (0..padded).step_by(kept);
-    starts.map(move |start| span(start, kept, padded))
+/// The part `covered` of a side of `padded` pixels in steps of `kept`: what a tile sees, and what is kept of it.
+fn spans(
+    kept: usize,
+    covered: &Range<usize>,
+    padded: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+    let end = covered.end;
+    let starts = covered.clone().step_by(kept);
+    starts.map(move |start| span(start, kept, end, padded))
 }
 
 /// The tile of a side that begins at `start`.
-fn span(start: usize, kept: usize, padded: usize) -> (Range<usize>, Range<usize>) {
-    let end = (start + kept).min(padded);
+fn span(start: usize, kept: usize, covered: usize, padded: usize) -> (Range<usize>, Range<usize>) {
+    let end = (start + kept).min(covered);
     let seen = start.saturating_sub(HALO)..(end + HALO).min(padded);
     (seen, start..end)
 }
@@ -273,6 +291,7 @@ mod tests {
     fn tiles_are_halved_down_to_the_smallest() {
         let mut cut = Cut {
             padded: (640, 1504),
+            covered: (0..640, 0..1504),
             kept: (640, 1504),
         };
         let mut sides = vec![];
@@ -288,7 +307,7 @@ mod tests {
     fn tiles_lie_on_the_grid_of_the_whole_and_cover_it_once() {
         for (kept, padded) in [(32, 32), (32, 320), (96, 320), (320, 320), (512, 320)] {
             let mut next = 0;
-            for (seen, part) in spans(kept, padded) {
+            for (seen, part) in spans(kept, &(0..padded), padded) {
                 assert_eq!(part.start, next);
                 next = part.end;
                 assert!([seen.start, seen.end, part.end].iter().all(|x| x % 32 == 0));

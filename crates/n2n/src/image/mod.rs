@@ -13,6 +13,7 @@
 mod exr;
 mod format;
 mod jpeg;
+mod memory;
 mod metadata;
 mod packed;
 mod page;
@@ -28,6 +29,7 @@ pub use metadata::{Metadata, Resolution, ResolutionUnit};
 pub use packed::Packed;
 pub use page::{Color, OfImage, Page, Pages};
 pub use reader::{Limits, Reader};
+use reader::{from_u8, from_u16};
 pub use writer::{Encoding, QUALITY, write_pages};
 
 use std::io::{Seek, Write};
@@ -62,7 +64,7 @@ pub struct Image {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// Channels: 1 grey, 3 RGB.
+    /// Channels of a pixel: 1 is grey, 3 are RGB.
     pub channels: usize,
     /// `height · width · channels` values.
     pub data: Vec<f32>,

@@ -1,0 +1,107 @@
+//! Parts of an image: which pixels are wanted, and which the network has to see for them.
+
+use std::ops::Range;
+
+use super::HALO;
+use crate::image::Page;
+use crate::unet::UNet;
+
+/// A rectangle of pixels in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// The first row.
+    pub top: usize,
+    /// The first column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Region {
+    /// All of an image of `height` × `width` pixels.
+    pub fn whole(height: usize, width: usize) -> Self {
+        Self {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        }
+    }
+
+    /// Rows, as a range.
+    pub fn rows(&self) -> Range<usize> {
+        self.top..self.top.saturating_add(self.height)
+    }
+
+    /// Columns, as a range.
+    pub fn columns(&self) -> Range<usize> {
+        self.left..self.left.saturating_add(self.width)
+    }
+
+    /// Whether every pixel of `other` is one of this region.
+    pub fn contains(&self, other: &Self) -> bool {
+        let within = |outer: Range<usize>, inner: Range<usize>| {
+            outer.start <= inner.start && inner.end <= outer.end
+        };
+        within(self.rows(), other.rows()) && within(self.columns(), other.columns())
+    }
+
+    /// The rows and columns of the cells of the network's grid that the region touches.
+    pub(super) fn on_grid(&self) -> (Range<usize>, Range<usize>) {
+        (on_grid(self.rows()), on_grid(self.columns()))
+    }
+
+    /// What the network sees of an image of `height` × `width` pixels to denoise this region of it: the
+    /// region's cells of the grid, and [`HALO`] more on every side.
+    pub(crate) fn seen_in(&self, height: usize, width: usize) -> Self {
+        let seen = |range: Range<usize>, side: usize| {
+            let Range { start, end } = on_grid(range);
+            start.saturating_sub(HALO)..(end + HALO).min(side)
+        };
+        let (rows, columns) = (seen(self.rows(), height), seen(self.columns(), width));
+        Self {
+            top: rows.start,
+            left: columns.start,
+            height: rows.len(),
+            width: columns.len(),
+        }
+    }
+}
+
+impl std::fmt::Display for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (rows, columns) = (self.rows(), self.columns());
+        write!(
+            f,
+            "rows {}..{}, columns {}..{}",
+            rows.start, rows.end, columns.start, columns.end
+        )
+    }
+}
+
+fn on_grid(Range { start, end }: Range<usize>) -> Range<usize> {
+    let first = start / UNet::SIZE_MULTIPLE * UNet::SIZE_MULTIPLE;
+    first..end.next_multiple_of(UNet::SIZE_MULTIPLE)
+}
+
+/// Which part of a page is at hand, and which is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    /// The pixels whose rows are read, from its first row on.
+    pub stored: Region,
+    /// The pixels that are denoised. What the network sees for them is [stored](Self::stored).
+    pub keep: Region,
+}
+
+impl Frame {
+    /// All of a page.
+    pub fn whole(page: &Page) -> Self {
+        let whole = Region::whole(page.height, page.width);
+        Self {
+            stored: whole,
+            keep: whole,
+        }
+    }
+}

@@ -1,0 +1,666 @@
+//! The front door: a model that denoises images.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::cpu::CpuNetwork;
+use crate::denoise::{
+    Denoiser, Frame, HALO, OnProgress, Options, Padding, Range, Region, Survey, Tile,
+};
+use crate::error::{Error, Result};
+use crate::image::{Image, OfImage, Page, Pages};
+use crate::models;
+use crate::network::Network;
+use crate::unet::UNet;
+use crate::weights::Weights;
+
+/// A trained network, ready to denoise images of any size.
+///
+/// A model is used through a shared reference, from any number of threads: the weights are shared, every call
+/// has scratch memory of its own, and calls do not wait for each other. (On a GPU they do.) A call runs on
+/// the threads of the rayon pool that it is made in; its result does not depend on their number. Scratch
+/// memory is kept for the next call; [`Model::free_scratch`] gives it back.
+///
+/// ```
+/// use n2n::{Image, Model};
+///
+/// let model = Model::load("gauss5_50")?;
+/// let noisy = Image::from_u8(48, 40, 3, &[127; 48 * 40 * 3])?;
+/// let clean = model.denoise(&noisy)?;
+/// assert_eq!((clean.height, clean.width, clean.channels), (48, 40, 3));
+/// # Ok::<(), n2n::Error>(())
+/// ```
+pub struct Model {
+    weights: Weights,
+    unet: UNet,
+    /// What [forks](Network::fork) are made of. A call holds it only where there are none.
+    original: Mutex<Box<dyn Network>>,
+    /// Forks that no call uses.
+    idle: Mutex<Vec<Box<dyn Network>>>,
+}
+
+/// How [`Model::denoise_with`] treats an image.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use n2n::{DenoiseOptions, Image, Model};
+///
+/// let noisy = Image::from_u8(8, 8, 1, &[127; 64])?;
+/// let options = DenoiseOptions {
+///     strength: 0.8,
+///     on_progress: Some(&|progress| {
+///         eprintln!("{:.0} %", 100.0 * progress.fraction());
+///         ControlFlow::Continue(())
+///     }),
+///     ..DenoiseOptions::default()
+/// };
+/// let clean = Model::load("gauss25")?.denoise_with(&noisy, &options)?;
+/// # Ok::<(), n2n::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct DenoiseOptions<'a> {
+    /// The share of what the network removes that is removed: 0 nothing, 1 all.
+    pub strength: f32,
+    /// Which values of the image are the network's 0 and 1.
+    pub range: Range,
+    /// Whether to take the mean over the eight flips and quarter turns of the image, in eight times the time.
+    pub ensemble: bool,
+    /// How the image is cut into tiles. That changes nothing in the result but rounding.
+    pub tile: Tile,
+    /// Bytes that may be in use at once for the image, its tiles and the network, beside the result.
+    pub max_bytes: u64,
+    /// Called before each pass of the network and at the end; it can stop the work, which then ends with
+    /// [`Error::Stopped`].
+    pub on_progress: Option<OnProgress<'a>>,
+}
+
+impl Default for DenoiseOptions<'_> {
+    fn default() -> Self {
+        let Options {
+            strength,
+            ensemble,
+            tile,
+            max_bytes,
+            ..
+        } = Options::default();
+        Self {
+            strength,
+            range: Range::Auto,
+            ensemble,
+            tile,
+            max_bytes,
+            on_progress: None,
+        }
+    }
+}
+
+impl DenoiseOptions<'_> {
+    fn pages(&self) -> Result<Options> {
+        if !(0.0..=1.0).contains(&self.strength) {
+            return Err(Error::value("strength", "0 to 1", self.strength));
+        }
+        Ok(Options {
+            padding: Padding::Multiple,
+            tile: self.tile,
+            max_bytes: self.max_bytes,
+            strength: self.strength,
+            ensemble: self.ensemble,
+            with_noisy: false,
+        })
+    }
+}
+
+impl Model {
+    /// Loads a model on the CPU: a weight file (safetensors, ONNX as written here, PyTorch `.pth`, Paddle
+    /// `.pdparams`), or else the name of a [shipped model](models::SHIPPED).
+    pub fn load(name_or_file: impl AsRef<Path>) -> Result<Self> {
+        Self::from_weights(models::load(Some(name_or_file.as_ref()))?)
+    }
+
+    /// A model on the CPU with given weights; its sizes follow from their shapes.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if they are not those of a network.
+    pub fn from_weights(weights: Weights) -> Result<Self> {
+        let network = CpuNetwork::from_weights(&weights)?;
+        Self::with_network(Box::new(network), weights)
+    }
+
+    /// A model on another device, or on the CPU with settings of its own: `network` has these weights.
+    ///
+    /// # Errors
+    /// The weights are those of another architecture.
+    pub fn with_network(network: Box<dyn Network>, weights: Weights) -> Result<Self> {
+        let unet = weights.architecture()?;
+        let found = network.architecture();
+        if unet != found {
+            let expected = format!("{unet:?}, as of the weights");
+            return Err(Error::value("the network", expected, format!("{found:?}")));
+        }
+        Ok(Self {
+            weights,
+            unet,
+            original: Mutex::new(network),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Writes the weights and the metadata, whole or not at all: ONNX if the name ends in `.onnx`, safetensors
+    /// otherwise.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        if path
+            .extension()
+            .is_some_and(|found| found.eq_ignore_ascii_case("onnx"))
+        {
+            self.weights.write_onnx(path)
+        } else {
+            self.weights.write(path)
+        }
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What the file says about the model: noise, training summary, licence; free text by key.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.weights.metadata
+    }
+
+    /// The architecture.
+    pub fn architecture(&self) -> UNet {
+        self.unet
+    }
+
+    /// Channels that the network takes together: 1 grey, 3 RGB. A model of 1 or 3 denoises images of any
+    /// number of channels, one by one where they do not fit; any other takes images of as many.
+    pub fn channels(&self) -> usize {
+        self.unet.n_channel
+    }
+
+    /// The side, in pixels, of the cells of the network's grid. Parts of an image have the result of the whole
+    /// if they begin and end on the grid, which begins at the image's top left pixel, and see [`Model::halo`]
+    /// pixels more on every side. [`Model::denoise_block`] sees to both.
+    pub fn multiple(&self) -> usize {
+        UNet::SIZE_MULTIPLE
+    }
+
+    /// Pixels that the network looks beyond a part of an image that lies on the [grid](Model::multiple). For a
+    /// part that lies anywhere it is up to `halo() + multiple() - 1`.
+    pub fn halo(&self) -> usize {
+        HALO
+    }
+
+    /// What computes, in words.
+    pub fn device(&self) -> String {
+        locked(&self.original).device()
+    }
+
+    /// Denoises an image, as [`DenoiseOptions::default`] says.
+    ///
+    /// The result has the image's size, channels and depth. Channels that the network does not take together
+    /// are denoised one by one. Values that are no finite number stay as they are.
+    ///
+    /// # Errors
+    /// An image without pixels, one whose channels a network for other than grey or RGB cannot take, or one
+    /// whose smallest tiles need more memory than is allowed.
+    pub fn denoise(&self, noisy: &Image) -> Result<Image> {
+        self.denoise_with(noisy, &DenoiseOptions::default())
+    }
+
+    /// [`Model::denoise`] with other options.
+    ///
+    /// # Errors
+    /// Those, a strength outside 0 to 1, and [`Error::Stopped`].
+    pub fn denoise_with(&self, noisy: &Image, options: &DenoiseOptions) -> Result<Image> {
+        noisy.check()?;
+        let survey = if options.range.needs_survey(noisy.depth) {
+            Some(Survey::of(&mut OfImage::new(noisy))?)
+        } else {
+            None
+        };
+        let bounds = options.range.bounds(noisy.depth, survey.as_ref());
+        let mut pages = OfImage::new(noisy);
+        let page = only_page(&mut pages)?;
+        let frame = Frame::whole(&page);
+        self.run(&page, &frame, &mut pages, bounds, options)
+    }
+
+    /// The part of an image of `height` × `width` pixels that [`Model::denoise_block`] has to be given to
+    /// denoise `region` of it.
+    pub fn block_for(&self, region: Region, (height, width): (usize, usize)) -> Region {
+        region.seen_in(height, width)
+    }
+
+    /// Denoises `region` of an image of `height` × `width` pixels, of which `block` is the part whose top left
+    /// pixel is `origin` (row, column): the result is that of the whole image, up to rounding, wherever the
+    /// block lies. It has the size of `region`.
+    ///
+    /// So an image that is larger than memory, or stored in chunks, can be denoised block by block, in any
+    /// order and on any number of machines. The range is that of the whole image, and has to be given.
+    ///
+    /// # Errors
+    /// Those of [`Model::denoise_with`]; a block that does not hold all of [`Model::block_for`]; a range that
+    /// would have to be measured, which a block cannot be for the whole.
+    ///
+    /// ```
+    /// use n2n::{DenoiseOptions, Image, Model, Region};
+    ///
+    /// let model = Model::load("gauss25")?;
+    /// // A chunk of 304 × 272 pixels of an image of 2048 × 2048.
+    /// let size = (2048, 2048);
+    /// let chunk = Region { top: 304, left: 544, height: 304, width: 272 };
+    /// let seen = model.block_for(chunk, size);
+    /// assert_eq!((seen.top, seen.left, seen.height, seen.width), (160, 416, 576, 544));
+    /// # let model = {
+    /// #     let unet = n2n::unet::UNet::new(1, 1)?;
+    /// #     Model::from_weights(n2n::cpu::CpuNetwork::initial(unet, 1).weights())?
+    /// # };
+    ///
+    /// // Read those pixels from wherever they are.
+    /// let block = Image::from_u16(seen.height, seen.width, 1, &vec![900; seen.height * seen.width])?;
+    /// let options = DenoiseOptions { range: "0,4095".parse()?, ..DenoiseOptions::default() };
+    /// let clean = model.denoise_block(&block, (seen.top, seen.left), size, chunk, &options)?;
+    /// assert_eq!((clean.height, clean.width), (304, 272));
+    /// # Ok::<(), n2n::Error>(())
+    /// ```
+    pub fn denoise_block(
+        &self,
+        block: &Image,
+        origin: (usize, usize),
+        (height, width): (usize, usize),
+        region: Region,
+        options: &DenoiseOptions,
+    ) -> Result<Image> {
+        block.check()?;
+        let image = Region::whole(height, width);
+        if region.height == 0 || region.width == 0 || !image.contains(&region) {
+            let expected = format!("at least a pixel, within {height}x{width}");
+            return Err(Error::value("region of the image", expected, region));
+        }
+        let stored = Region {
+            top: origin.0,
+            left: origin.1,
+            height: block.height,
+            width: block.width,
+        };
+        if !image.contains(&stored) {
+            let expected = format!("a part of the image of {height}x{width}");
+            return Err(Error::value("block", expected, stored));
+        }
+        let seen = self.block_for(region, (height, width));
+        if !stored.contains(&seen) {
+            let expected = format!("{seen}, all that the network sees for {region}");
+            return Err(Error::value("block", expected, stored));
+        }
+        if options.range.needs_survey(block.depth) {
+            let expected = "two numbers MIN,MAX, measured once on the whole image";
+            return Err(Error::value(
+                "range of a block",
+                expected,
+                format!("{:?}", options.range),
+            ));
+        }
+        let bounds = options.range.bounds(block.depth, None);
+        let mut pages = OfImage::new(block);
+        let page = Page {
+            height,
+            width,
+            ..only_page(&mut pages)?
+        };
+        let frame = Frame {
+            stored,
+            keep: region,
+        };
+        self.run(&page, &frame, &mut pages, bounds, options)
+    }
+
+    /// Gives back the scratch memory that calls have left.
+    pub fn free_scratch(&self) {
+        locked(&self.idle).clear();
+    }
+
+    fn run(
+        &self,
+        page: &Page,
+        frame: &Frame,
+        pages: &mut dyn Pages,
+        bounds: (f32, f32),
+        options: &DenoiseOptions,
+    ) -> Result<Image> {
+        let pages_options = options.pages()?;
+        let (height, width, channels) = (frame.keep.height, frame.keep.width, page.samples());
+        let mut data = Vec::with_capacity(height * width * channels);
+        self.with(|network| {
+            Denoiser::new(network, pages_options)
+                .watched_by(options.on_progress)
+                .denoise_frame(page, frame, pages, bounds, |band| {
+                    data.extend(band.denoised);
+                    Ok(())
+                })
+        })?;
+        Ok(Image {
+            height,
+            width,
+            channels,
+            data,
+            depth: page.depth,
+        })
+    }
+
+    /// Runs `work` on a network that no other call uses.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut dyn Network) -> T) -> T {
+        let idle = locked(&self.idle).pop();
+        let mut network = if let Some(network) = idle {
+            network
+        } else {
+            let mut original = locked(&self.original);
+            match original.fork() {
+                Some(network) => network,
+                None => return work(&mut **original),
+            }
+        };
+        let done = work(&mut *network);
+        locked(&self.idle).push(network);
+        done
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("architecture", &self.unet)
+            .field("metadata", &self.weights.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DenoiseOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DenoiseOptions")
+            .field("strength", &self.strength)
+            .field("range", &self.range)
+            .field("ensemble", &self.ensemble)
+            .field("tile", &self.tile)
+            .field("max_bytes", &self.max_bytes)
+            .field("on_progress", &self.on_progress.is_some())
+            .finish()
+    }
+}
+
+fn only_page(pages: &mut OfImage) -> Result<Page> {
+    Ok(pages.next_page()?.expect("an image is a page"))
+}
+
+/// A call that panicked leaves what the mutex guards as good as before.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::{Barrier, Mutex};
+
+    use super::*;
+    use crate::image::Depth;
+    use crate::network::fake::Fake;
+
+    /// A network whose every weight counts: with the initial ones, outputs are too small to differ.
+    fn strong(channels: usize) -> Weights {
+        let unet = UNet::new(2, channels).unwrap();
+        let mut weights = CpuNetwork::initial(unet, 5).weights();
+        for (name, tensor) in &mut weights.tensors {
+            for (i, value) in tensor.data.iter_mut().enumerate() {
+                *value = if name.ends_with("bias") {
+                    (i % 7) as f32 * 0.02
+                } else {
+                    *value * 12.0
+                };
+            }
+        }
+        weights
+    }
+
+    fn image(height: usize, width: usize, channels: usize) -> Image {
+        let values = height * width * channels;
+        let data = (0..values).map(|i| (i * 7919 % 1009) as f32 / 1009.0);
+        Image::from_f32(height, width, channels, data.collect()).unwrap()
+    }
+
+    fn part(image: &Image, region: Region) -> Image {
+        let c = image.channels;
+        let rows = image.data.chunks(image.width * c).skip(region.top);
+        let row = |row: &[f32]| row[region.left * c..][..region.width * c].to_vec();
+        let data: Vec<f32> = rows.take(region.height).flat_map(row).collect();
+        Image {
+            height: region.height,
+            width: region.width,
+            data,
+            ..*image
+        }
+    }
+
+    fn largest_difference(a: &Image, b: &Image) -> f32 {
+        assert_eq!(
+            (a.height, a.width, a.channels),
+            (b.height, b.width, b.channels)
+        );
+        let differences = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, f32::max)
+    }
+
+    const UNIT: DenoiseOptions = DenoiseOptions {
+        strength: 1.0,
+        range: Range::Between(0.0, 1.0),
+        ensemble: false,
+        tile: Tile::Auto,
+        max_bytes: 2_000_000_000,
+        on_progress: None,
+    };
+
+    #[test]
+    fn blocks_of_any_chunking_make_the_whole_image() {
+        let model = Model::from_weights(strong(1)).unwrap();
+        let size = (400, 331);
+        let noisy = image(size.0, size.1, 1);
+        let whole = model.denoise_with(&noisy, &UNIT).unwrap();
+        let scale = whole.data.iter().fold(0_f32, |max, x| max.max(x.abs()));
+        for (chunk, tile) in [
+            ((304, 272), Tile::Auto),
+            ((77, 331), Tile::Auto),
+            ((250, 131), Tile::Side(96)),
+        ] {
+            for top in (0..size.0).step_by(chunk.0) {
+                for left in (0..size.1).step_by(chunk.1) {
+                    let region = Region {
+                        top,
+                        left,
+                        height: chunk.0.min(size.0 - top),
+                        width: chunk.1.min(size.1 - left),
+                    };
+                    let seen = model.block_for(region, size);
+                    let block = part(&noisy, seen);
+                    let options = DenoiseOptions { tile, ..UNIT };
+                    let origin = (seen.top, seen.left);
+                    let clean = model.denoise_block(&block, origin, size, region, &options);
+                    let clean = clean.unwrap();
+                    let off = largest_difference(&clean, &part(&whole, region));
+                    assert!(off <= 1e-5 * scale, "{region}: {off} of {scale}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_would_be_silently_wrong_is_refused() {
+        let model = Model::from_weights(strong(1)).unwrap();
+        let size = (1000, 1000);
+        let region = Region {
+            top: 304,
+            left: 272,
+            height: 304,
+            width: 272,
+        };
+        let refused = |block: Region, region: Region, range: Range| {
+            let options = DenoiseOptions { range, ..UNIT };
+            let block_image = image(block.height, block.width, 1);
+            let origin = (block.top, block.left);
+            let result = model.denoise_block(&block_image, origin, size, region, &options);
+            result.unwrap_err().to_string()
+        };
+        let seen = model.block_for(region, size);
+        assert_eq!(seen.to_string(), "rows 160..736, columns 128..672");
+        for short in [
+            Region { top: 161, ..seen },
+            Region {
+                width: seen.width - 1,
+                ..seen
+            },
+            region,
+        ] {
+            let error = refused(short, region, UNIT.range);
+            assert!(
+                error.contains("expected rows 160..736, columns 128..672"),
+                "{error}"
+            );
+        }
+        let outside = Region {
+            left: 900,
+            ..region
+        };
+        assert!(refused(seen, outside, UNIT.range).contains("within 1000x1000"));
+        let empty = Region { width: 0, ..region };
+        assert!(refused(seen, empty, UNIT.range).contains("at least a pixel"));
+        let beyond = Region { top: 900, ..seen };
+        assert!(refused(beyond, region, UNIT.range).contains("a part of the image"));
+        assert!(refused(seen, region, Range::Auto).contains("measured once on the whole image"));
+    }
+
+    #[test]
+    fn calls_at_once_get_the_same_and_run_at_once() {
+        let model = Model::from_weights(strong(3)).unwrap();
+        let noisy = image(100, 130, 3);
+        let alone = model.denoise(&noisy).unwrap();
+        let all = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let met = Mutex::new(false);
+                    let options = DenoiseOptions {
+                        // Only if every call is within the network's work does one of them get past here.
+                        on_progress: Some(&|_| {
+                            if !std::mem::replace(&mut *met.lock().unwrap(), true) {
+                                all.wait();
+                            }
+                            ControlFlow::Continue(())
+                        }),
+                        range: Range::Auto,
+                        ..UNIT
+                    };
+                    let clean = model.denoise_with(&noisy, &options).unwrap();
+                    assert!(clean == alone);
+                });
+            }
+        });
+        assert_eq!(locked(&model.idle).len(), 4);
+        model.free_scratch();
+        assert!(locked(&model.idle).is_empty());
+    }
+
+    #[test]
+    fn progress_grows_to_its_end_and_can_stop_the_work() {
+        let model = Model::with_network(Box::new(Fake::identity(1)), fake_weights()).unwrap();
+        let noisy = image(300, 200, 3);
+        let told = Mutex::new(vec![]);
+        let options = DenoiseOptions {
+            tile: Tile::Side(96),
+            on_progress: Some(&|progress| {
+                told.lock().unwrap().push(progress);
+                ControlFlow::Continue(())
+            }),
+            ..UNIT
+        };
+        model.denoise_with(&noisy, &options).unwrap();
+        let told = told.lock().unwrap().clone();
+        // Four rows of three tiles, three channels each.
+        assert_eq!(told.len(), 4 * 3 * 3 + 1);
+        assert!(told.is_sorted_by(|a, b| a.done < b.done));
+        assert_eq!((told[0].done, told[36].done), (0, 300 * 200 * 3));
+        assert!(told.iter().all(|progress| progress.total == 300 * 200 * 3));
+
+        let options = DenoiseOptions {
+            on_progress: Some(&|progress| {
+                if progress.done > 0 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }),
+            ..options
+        };
+        let stopped = model.denoise_with(&noisy, &options);
+        assert!(matches!(stopped, Err(Error::Stopped)));
+    }
+
+    fn fake_weights() -> Weights {
+        CpuNetwork::initial(UNet::new(1, 1).unwrap(), 1).weights()
+    }
+
+    #[test]
+    fn a_model_that_is_saved_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Model::load("gauss25").unwrap();
+        assert_eq!(
+            (model.channels(), model.halo(), model.multiple()),
+            (3, 128, 32)
+        );
+        assert_eq!(model.metadata()["noise"], "gauss25");
+        let noisy = image(40, 50, 3);
+        let clean = model.denoise(&noisy).unwrap();
+        for name in ["model.safetensors", "model.onnx"] {
+            let path = folder.path().join(name);
+            model.save(&path).unwrap();
+            let again = Model::load(&path).unwrap();
+            assert!(again.denoise(&noisy).unwrap() == clean, "{name}");
+        }
+    }
+
+    #[test]
+    fn images_and_options_that_make_no_sense_are_refused() {
+        let model = Model::with_network(Box::new(Fake::identity(1)), fake_weights()).unwrap();
+        let mut noisy = image(4, 4, 1);
+        for strength in [-0.1, 1.1, f32::NAN] {
+            let options = DenoiseOptions { strength, ..UNIT };
+            let error = model.denoise_with(&noisy, &options).unwrap_err();
+            assert!(error.to_string().contains("strength: expected 0 to 1"));
+        }
+        noisy.data.pop();
+        assert!(model.denoise(&noisy).is_err());
+        let other = Model::with_network(Box::new(Fake::identity(3)), fake_weights());
+        assert!(
+            other
+                .unwrap_err()
+                .to_string()
+                .contains("the network: expected")
+        );
+    }
+
+    #[test]
+    fn the_depth_decides_the_range() {
+        let model =
+            Model::with_network(Box::new(Fake::new(1, |x| x / 2.0)), fake_weights()).unwrap();
+        // A camera of 12 bits in 16, bytes, and floats of any range.
+        let noisy = Image::from_u16(1, 2, 1, &[4095, 1000]).unwrap();
+        let clean = model.denoise(&noisy).unwrap();
+        assert_eq!((clean.to_u16(), clean.depth), (vec![2048, 500], Depth::U16));
+        let noisy = Image::from_u8(1, 2, 1, &[100, 0]).unwrap();
+        assert_eq!(model.denoise(&noisy).unwrap().to_u8(), [50, 0]);
+        let noisy = Image::from_f32(1, 2, 1, vec![-10.0, 30.0]).unwrap();
+        assert_eq!(model.denoise(&noisy).unwrap().data, [-10.0, 10.0]);
+    }
+}
