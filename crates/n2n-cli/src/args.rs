@@ -201,10 +201,14 @@ pub struct Train {
     /// Learning rate
     #[arg(long, value_name = "RATE", value_parser = positive_number)]
     pub lr: Option<f64>,
-    /// How the learning rate falls: by --gamma after each fifth of the run, or along a cosine
-    #[arg(long, value_name = "step|cosine")]
+    /// Update rule: the paper's Adam, or Muon for the weights of hidden layers
+    #[arg(long, value_name = "adam|muon")]
+    pub optimizer: Option<String>,
+    /// How the learning rate falls: by --gamma after each fifth of the run, along a cosine, or not until the
+    /// last 30 % of the run and then along a cosine
+    #[arg(long, value_name = "step|cosine|trapezoid")]
     pub lr_schedule: Option<String>,
-    /// Part of the run over which the rate of a cosine rises first
+    /// Part of the run over which the learning rate rises first, unless it falls in steps
     #[arg(long, value_name = "PART", value_parser = factor)]
     pub warmup: Option<f64>,
     /// Factor of the learning rate after each fifth of the epochs
@@ -263,6 +267,12 @@ pub struct Train {
     /// Λ below this counts as 0, and saves its forward pass
     #[arg(long, value_name = "RATIO", value_parser = factor)]
     pub min_lambda: Option<f64>,
+    /// Target: the neighbor drawn, as in the paper, or the mean of both that could have been
+    #[arg(long, value_name = "drawn|mean")]
+    pub target: Option<String>,
+    /// Patches of a batch, in turn, to compute the regulariser on: fewer make steps faster [default: all]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub regularized_patches: Option<usize>,
     /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 suits short runs
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub init_scale: Option<f64>,

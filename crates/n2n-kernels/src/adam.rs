@@ -51,26 +51,44 @@ impl Adam {
         assert_eq!(gradients.len(), self.first.len(), "gradients");
         assert_eq!(self.second.len(), self.first.len(), "second moments");
         self.steps += 1;
-        let steps = self.steps as f64;
-        // m̂ / (√v̂ + ε) with the bias corrections taken out of the loop.
-        let rate = (learning_rate / (1.0 - BETA1.powf(steps))) as f32;
-        let root = (1.0 / (1.0 - BETA2.powf(steps)).sqrt()) as f32;
-        parameters
-            .par_chunks_mut(BLOCK)
-            .zip(gradients.par_chunks(BLOCK))
-            .zip(self.first.par_chunks_mut(BLOCK))
-            .zip(self.second.par_chunks_mut(BLOCK))
-            .for_each(|(((parameters, gradients), first), second)| {
-                level.run(Update {
-                    parameters,
-                    gradients,
-                    first,
-                    second,
-                    rate,
-                    root,
-                });
-            });
+        let [first, second] = [&mut self.first, &mut self.second].map(Vec::as_mut_slice);
+        update(
+            level,
+            self.steps,
+            (parameters, gradients),
+            (first, second),
+            learning_rate,
+        );
     }
+}
+
+/// The update of step `steps`, counted from 1, of parameters with their gradients and both moments.
+pub(crate) fn update(
+    level: Level,
+    steps: u64,
+    (parameters, gradients): (&mut [f32], &[f32]),
+    (first, second): (&mut [f32], &mut [f32]),
+    learning_rate: f64,
+) {
+    let steps = steps as f64;
+    // m̂ / (√v̂ + ε) with the bias corrections taken out of the loop.
+    let rate = (learning_rate / (1.0 - BETA1.powf(steps))) as f32;
+    let root = (1.0 / (1.0 - BETA2.powf(steps)).sqrt()) as f32;
+    parameters
+        .par_chunks_mut(BLOCK)
+        .zip(gradients.par_chunks(BLOCK))
+        .zip(first.par_chunks_mut(BLOCK))
+        .zip(second.par_chunks_mut(BLOCK))
+        .for_each(|(((parameters, gradients), first), second)| {
+            level.run(Update {
+                parameters,
+                gradients,
+                first,
+                second,
+                rate,
+                root,
+            });
+        });
 }
 
 struct Update<'a> {

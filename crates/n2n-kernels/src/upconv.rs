@@ -14,8 +14,9 @@
 
 use rayon::prelude::*;
 
-use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
+use crate::arch::LANES;
 use crate::jobs::one_by_one;
+use crate::product::Product;
 use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
 use crate::winograd::{Filter, Layout, PHASES, TWO_TAPS, Then, merged_gradient};
 use crate::{Epilogue, Level};
@@ -504,75 +505,4 @@ fn chain_rule(level: Level, layers: Layers, sizes: Sizes, merged: &[f32]) -> (Ve
         });
     });
     (of_up, of_conv)
-}
-
-/// `to[i][..] += Σ_k a[i · row + k · step] · b[k][..]`, rows of `b` and `to` being `width`, whole vectors.
-struct Product<'a> {
-    a: &'a [f32],
-    row: usize,
-    step: usize,
-    b: &'a [f32],
-    depth: usize,
-    width: usize,
-    to: &'a mut [f32],
-}
-
-impl Kernel for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        let rows = self.to.len() / self.width;
-        for i in (0..rows).step_by(4) {
-            for begin in (0..self.width).step_by(3 * LANES) {
-                match (rows - i >= 4, self.width - begin >= 3 * LANES) {
-                    (true, true) => self.tile::<S, 4, 3>(simd, i, begin),
-                    (true, false) => {
-                        for begin in (begin..self.width).step_by(LANES) {
-                            self.tile::<S, 4, 1>(simd, i, begin);
-                        }
-                    }
-                    (false, _) => {
-                        let end = self.width.min(begin + 3 * LANES);
-                        for begin in (begin..end).step_by(LANES) {
-                            for i in i..rows {
-                                self.tile::<S, 1, 1>(simd, i, begin);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Product<'_> {
-    /// Rows from `i` on, of the vectors that begin at column `begin`.
-    #[inline(always)]
-    fn tile<S: Simd, const M: usize, const N: usize>(&mut self, simd: S, i: usize, begin: usize) {
-        let at = |k: usize, j: usize| (i + k) * self.width + begin + j * LANES;
-        let mut sums = [[simd.splat(0.0); N]; M];
-        for (k, sums) in sums.iter_mut().enumerate() {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                *sum = simd.load(vector(self.to, at(k, j)));
-            }
-        }
-        assert!((i + M - 1) * self.row + (self.depth - 1) * self.step < self.a.len());
-        assert!((self.depth - 1) * self.width + begin + N * LANES <= self.b.len());
-        let strip = Strip {
-            a: self.a[i * self.row..].as_ptr(),
-            rows: self.row,
-            step_a: self.step,
-            b: self.b[begin..].as_ptr(),
-            step_b: self.width,
-            count: self.depth,
-        };
-        // SAFETY: the last values that the strip reads were asserted to be there.
-        unsafe { simd.multiply_add_strip(&mut sums, strip) };
-        for (k, sums) in sums.into_iter().enumerate() {
-            for (j, sum) in sums.into_iter().enumerate() {
-                simd.store(sum, vector_mut(self.to, at(k, j)));
-            }
-        }
-    }
 }

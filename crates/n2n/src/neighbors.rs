@@ -1,6 +1,7 @@
 //! The neighbour sub-sampler (section 4.1 of the paper).
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 
@@ -15,6 +16,19 @@ pub const PAIRS: [(u8, u8); 8] = [
     (3, 1),
     (3, 2),
 ];
+
+/// What stands for the second neighbour, the network's target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// The pixel drawn, as in the paper.
+    #[default]
+    Drawn,
+    /// The mean of both pixels of the cell that share an edge with the first. Given the first, each of them is
+    /// drawn with equal chance, so that this is the expectation over that draw: the expected gradient stays the
+    /// same, with half of the target's noise.
+    Mean,
+}
 
 /// One draw: for every 2×2 cell of every image of a batch, the index of its pair in [`PAIRS`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +61,14 @@ impl Neighbors {
     /// # Panics
     /// If `batch` is not of the size the draw was made for.
     pub fn sub_sample(&self, batch: &Batch) -> (Batch, Batch) {
+        self.sub_sample_for(batch, Target::Drawn)
+    }
+
+    /// [`Self::sub_sample`] with a choice of what the second image is.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn sub_sample_for(&self, batch: &Batch, target: Target) -> (Batch, Batch) {
         assert_eq!(
             (batch.n, batch.h / 2, batch.w / 2),
             (self.n, self.h, self.w),
@@ -54,7 +76,8 @@ impl Neighbors {
         );
         let row = batch.w * batch.c;
         let pixel = [0, batch.c, row, row + batch.c];
-        let offsets = PAIRS.map(|(a, b)| (pixel[a as usize], pixel[b as usize]));
+        // In a cell numbered 0 1 / 2 3 the edge neighbours of a pixel add up to 3.
+        let offsets = PAIRS.map(|(a, b)| [a, b, 3 - b].map(|i| pixel[usize::from(i)]));
         let mut first = Vec::with_capacity(self.pairs.len() * batch.c);
         let mut second = Vec::with_capacity(self.pairs.len() * batch.c);
         let mut pairs = self.pairs.iter();
@@ -63,9 +86,15 @@ impl Neighbors {
             for rows in batch.image(i).chunks_exact((2 * row).max(1)) {
                 for (x, &pair) in (0..self.w).zip(&mut pairs) {
                     let cell = &rows[2 * x * batch.c..];
-                    let (a, b) = offsets[pair as usize];
-                    first.extend_from_slice(&cell[a..a + batch.c]);
-                    second.extend_from_slice(&cell[b..b + batch.c]);
+                    let of = offsets[usize::from(pair)];
+                    let [a, b, other] = of.map(|at| &cell[at..at + batch.c]);
+                    first.extend_from_slice(a);
+                    match target {
+                        Target::Drawn => second.extend_from_slice(b),
+                        Target::Mean => {
+                            second.extend(b.iter().zip(other).map(|(b, other)| 0.5 * (b + other)));
+                        }
+                    }
                 }
             }
         }
@@ -92,6 +121,37 @@ mod tests {
         let pixel = index / batch.c;
         let (i, inside) = (pixel / (batch.h * batch.w), pixel % (batch.h * batch.w));
         [i, inside / batch.w, inside % batch.w, index % batch.c]
+    }
+
+    /// Given the first pixel, the pair drawn is one of two with equal chance: over all pairs, the mean of the
+    /// targets drawn is the mean target.
+    #[test]
+    fn the_mean_target_is_the_expectation_of_the_drawn_one() {
+        let batch = Batch::new(1, 2, 2, 2, vec![1.0, -8.0, 2.0, 0.5, 4.0, 16.0, 8.0, 64.0]);
+        let half = |pair, target| {
+            let draw = Neighbors {
+                n: 1,
+                h: 1,
+                w: 1,
+                pairs: vec![pair],
+            };
+            draw.sub_sample_for(&batch, target)
+        };
+        for pair in 0..PAIRS.len() as u8 {
+            let same_first =
+                |other: &u8| PAIRS[usize::from(*other)].0 == PAIRS[usize::from(pair)].0;
+            let drawn: Vec<_> = (0..8)
+                .filter(same_first)
+                .map(|p| half(p, Target::Drawn))
+                .collect();
+            assert_eq!(drawn.len(), 2);
+            let (first, mean) = half(pair, Target::Mean);
+            assert_eq!(first, drawn[0].0);
+            for k in 0..2 {
+                let expected = f32::midpoint(drawn[0].1.data[k], drawn[1].1.data[k]);
+                assert_eq!(mean.data[k], expected, "{pair}");
+            }
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::neighbors::{Neighbors, PAIRS};
+use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::noise::Noise;
 use crate::unet::UNet;
 use crate::weights::Weights;
+use serde::{Deserialize, Serialize};
 
 /// A network that denoises batches, learns from noisy ones, and gives and takes named weights.
 pub trait Network: Send {
@@ -56,6 +57,21 @@ pub trait Network: Send {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Losses>;
+
+    /// Chooses how the steps to come estimate the gradient and what they make of it; a network begins with
+    /// [`Method::default`].
+    ///
+    /// It is an error where the device knows no other than the paper's.
+    fn set_method(&mut self, method: Method) -> Result<()> {
+        if method == Method::default() {
+            return Ok(());
+        }
+        Err(Error::value(
+            format!("the way to train on {}", self.device()),
+            "the paper's: Adam, the target drawn, all patches regularised",
+            format!("{method:?}"),
+        ))
+    }
 
     /// A copy of the weights, in the order of [`UNet::tensors`].
     fn weights(&self) -> Result<Weights>;
@@ -151,12 +167,40 @@ impl Pixels {
     }
 }
 
+/// How a step estimates the paper's gradient, and what it makes of it. All choices have the same expected
+/// gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Method {
+    /// What becomes of the gradient.
+    pub optimizer: Optimizer,
+    /// The network's target.
+    pub target: Target,
+    /// Patches of a batch, in turn, whose whole noisy image is denoised for the regulariser; they count for the
+    /// others, too. `None`, or as many as there are, for all, as in the paper.
+    ///
+    /// `exp_diff` is a constant of the loss that the gradient is linear in, so that a sample of it gives the same
+    /// expected gradient. `Loss2` is then the mean over these patches.
+    pub regularized_patches: Option<usize>,
+}
+
+/// What becomes of a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam (Kingma and Ba, 2015), as in the paper.
+    #[default]
+    Adam,
+    /// Muon (Jordan et al., 2024) for the weights of all layers but the first and the last, Adam for the others and
+    /// all biases.
+    Muon,
+}
+
 /// All that a network's next step depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// The weights.
     pub weights: Weights,
-    /// Adam's first moments, named and shaped as the weights.
+    /// Adam's first moments, named and shaped as the weights; of what Muon updates, its momentum.
     pub first: Weights,
     /// Adam's second moments, likewise.
     pub second: Weights,

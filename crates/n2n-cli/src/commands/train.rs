@@ -10,7 +10,8 @@ use indicatif::ProgressBar;
 use n2n::cpu::CpuNetwork;
 use n2n::error::Error;
 use n2n::models;
-use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, config::Span, folder};
+use n2n::train::config::{Recipe, Span};
+use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, folder};
 use n2n::weights::Weights;
 use toml::Table;
 
@@ -37,9 +38,12 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.gpu_devices.is_some() || args.parallel.is_some() {
         ui.note("note: --gpu-devices and --parallel do nothing; --device says where to train");
     }
-    let (config, start) = settings(args, ui)?;
+    let (mut config, start) = settings(args, ui)?;
     let weights = weights(&config, start)?;
-    let Placed { mut network, .. } = device::place(&args.computer, false, &weights, ui)?;
+    let Placed { mut network, level } = device::place(&args.computer, false, &weights, ui)?;
+    if level.is_none() && start != Start::Resume {
+        as_gpus_train(&mut config, args, ui);
+    }
     let stop = interrupt::stop_flag(ui);
 
     let mut screen = Screen::new(ui);
@@ -75,6 +79,25 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         ),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes the paper's way to estimate and use a gradient in place of a recipe's own, where neither a flag nor a
+/// file asks for another: GPUs know no other.
+fn as_gpus_train(config: &mut Config, args: &args::Train, ui: Ui) {
+    let asked = args.config.is_some()
+        || args.optimizer.is_some()
+        || args.target.is_some()
+        || args.regularized_patches.is_some();
+    let paper = Recipe::Paper.config();
+    if asked || config.method() == paper.method() {
+        return;
+    }
+    config.optimizer = paper.optimizer;
+    config.target = paper.target;
+    config.regularized_patches = paper.regularized_patches;
+    ui.note(
+        "note: on a GPU this recipe trains with Adam, the target drawn and all patches regularized",
+    );
 }
 
 fn has_diverged(error: &Error) -> bool {

@@ -4,6 +4,7 @@
 mod bands;
 mod chains;
 mod convolutions;
+mod muon;
 mod upsampling;
 
 use n2n_kernels::Level;

@@ -12,7 +12,7 @@ use n2n_kernels::{Epilogue, Picks};
 
 use super::{CpuNetwork, epilogue, shape};
 use crate::batch::Batch;
-use crate::neighbors::{Neighbors, PAIRS};
+use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 /// Pixels, before the upsampling, from which merging it with the next layer pays: its filter is larger
@@ -27,15 +27,16 @@ impl CpuNetwork {
         self.download(output)
     }
 
-    /// The neighbours of the denoised batch, `g1(f(y))` and `g2(f(y))`. They are half of its pixels, and
-    /// where the last rows run in bands only these go through the 1×1 layers.
+    /// The neighbours of the denoised batch, `g1(f(y))` and `g2(f(y))`. The neighbours drawn are half of its
+    /// pixels, and where the last rows run in bands only these go through the 1×1 layers.
     pub(super) fn infer_neighbors(
         &mut self,
         noisy: &Batch,
         neighbors: &Neighbors,
+        target: Target,
     ) -> (Batch, Batch) {
-        if !self.ends_in_bands(shape(noisy)) {
-            return neighbors.sub_sample(&self.infer(noisy));
+        if target == Target::Mean || !self.ends_in_bands(shape(noisy)) {
+            return neighbors.sub_sample_for(&self.infer(noisy), target);
         }
         let pairs = neighbors.pairs.iter().map(|&pair| {
             let (first, second) = PAIRS[usize::from(pair)];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use n2n_kernels::Epilogue;
 use n2n_kernels::conv::{self, Conv, Gradients, Pointwise, Position, Size};
+use n2n_kernels::muon::{self, Matrix};
 use n2n_kernels::pool;
 use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::upconv::{self, UpConv};
@@ -15,7 +16,7 @@ use super::packed::{input_channels, layer_range, size};
 use super::{CpuNetwork, Learning, epilogue, shape};
 use crate::batch::Batch;
 use crate::neighbors::Neighbors;
-use crate::network::{LossFactors, Losses};
+use crate::network::{LossFactors, Losses, Optimizer};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 /// What a forward pass leaves for the gradients.
@@ -29,6 +30,51 @@ struct Tape {
     pools: Vec<Tensor>,
 }
 
+/// `g1(f(y))` and `g2(f(y))` of some patches of a batch.
+struct Expected {
+    /// Of each patch of the batch, which of these it is.
+    place: Vec<Option<usize>>,
+    /// How many patches each of these stands for.
+    share: f64,
+    first: Batch,
+    second: Batch,
+}
+
+impl Expected {
+    /// Of the patches `turn`, out of `n`.
+    fn new(n: usize, turn: Vec<usize>, first: Batch, second: Batch) -> Self {
+        let mut place = vec![None; n];
+        let share = n as f64 / turn.len().max(1) as f64;
+        for (i, patch) in turn.into_iter().enumerate() {
+            place[patch] = Some(i);
+        }
+        Self {
+            place,
+            share,
+            first,
+            second,
+        }
+    }
+
+    /// Those of a patch, if it is one of these.
+    fn of(&self, patch: usize) -> Option<(&[f32], &[f32])> {
+        let i = self.place[patch]?;
+        Some((self.first.image(i), self.second.image(i)))
+    }
+}
+
+/// The weights of all rows but the first and the last as matrices, outputs by inputs; of transposed convolutions
+/// as they lie, inputs by outputs.
+fn hidden_weights(layers: &[Layer]) -> Vec<Matrix> {
+    let hidden = 1..layers.len().saturating_sub(1);
+    hidden
+        .map(|i| Matrix {
+            at: layer_range(layers, i).0,
+            rows: layers[i].weight_shape()[0],
+        })
+        .collect()
+}
+
 impl CpuNetwork {
     /// One step on a batch whose size the caller has checked.
     pub(super) fn learn(
@@ -38,33 +84,35 @@ impl CpuNetwork {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Losses {
-        let (input, target) = neighbors.sub_sample(noisy);
-        let (expected1, expected2) = if factors.lambda == 0.0 {
-            // Nothing of the second forward pass would be left in the loss.
-            (target.clone(), target.clone())
-        } else {
-            self.infer_neighbors(noisy, neighbors)
-        };
+        let (input, target) = neighbors.sub_sample_for(noisy, self.method.target);
+        let expected = self.expected(noisy, neighbors, factors.lambda);
 
         let mut tape = self.forward(&input);
         let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
         // diff = f(g1(y)) − g2(y) and exp_diff = g1(f(y)) − g2(f(y)), pixel by pixel.
         let count = input.data.len() as f64;
+        let share = expected.share;
         let c = input.c;
         let stride = shape(&input).pixel_stride();
         let (of_head, [reconstruction, regulariser]) =
             self.learn_head(&mut pixels, |Position { n, y, x }, outputs| {
-                let begin = ((n * input.h + y) * input.w + x) * c;
+                let inside = (y * input.w + x) * c;
+                let begin = n * input.h * input.w * c + inside;
+                let expected = expected.of(n);
                 let (mut reconstruction, mut regulariser) = (0.0, 0.0);
                 for (i, pixel) in outputs.chunks_exact_mut(stride).enumerate() {
                     let at = begin + i * c;
                     for (k, value) in pixel[..c].iter_mut().enumerate() {
-                        let exp_diff =
-                            f64::from(expected1.data[at + k]) - f64::from(expected2.data[at + k]);
                         let diff = f64::from(*value) - f64::from(target.data[at + k]);
-                        let gap = diff - exp_diff;
                         reconstruction += diff * diff;
-                        regulariser += gap * gap;
+                        // diff − exp_diff, as far as the gradient knows it.
+                        let mut gap = diff;
+                        if let Some((first, second)) = expected {
+                            let at = inside + i * c + k;
+                            let exp_diff = f64::from(first[at]) - f64::from(second[at]);
+                            regulariser += (diff - exp_diff).powi(2);
+                            gap -= exp_diff * share;
+                        }
                         let slope = factors.lambda1 * diff + factors.lambda2 * factors.lambda * gap;
                         *value = (2.0 * slope / count) as f32;
                     }
@@ -72,7 +120,7 @@ impl CpuNetwork {
                 [reconstruction, regulariser]
             });
         let loss1 = reconstruction / count;
-        let loss2 = factors.lambda * (regulariser / count);
+        let loss2 = factors.lambda * (regulariser * share / count);
         let loss_full = factors.lambda1 * loss1 + factors.lambda2 * loss2;
         let mut losses = Losses {
             loss1,
@@ -95,7 +143,15 @@ impl CpuNetwork {
             let finite = |gradient: &f32| (gradient * gradient).is_finite();
             if gradients.iter().all(finite) {
                 let (adam, parameters) = (&mut learning.adam, Arc::make_mut(&mut self.parameters));
-                adam.step(self.level, parameters, gradients, learning_rate);
+                match self.method.optimizer {
+                    Optimizer::Adam => {
+                        adam.step(self.level, parameters, gradients, learning_rate);
+                    }
+                    Optimizer::Muon => {
+                        let (level, matrices) = (self.level, hidden_weights(&self.layers));
+                        muon::step(level, adam, &matrices, parameters, gradients, learning_rate);
+                    }
+                }
                 self.forget_packed();
             } else {
                 losses.loss_full = f64::NAN;
@@ -103,6 +159,48 @@ impl CpuNetwork {
         }
         self.learning = Some(learning);
         losses
+    }
+
+    /// What the regulariser takes as expected, of the patches whose turn it is.
+    fn expected(&mut self, noisy: &Batch, neighbors: &Neighbors, lambda: f64) -> Expected {
+        let patches = self.method.regularized_patches;
+        let patches = match lambda {
+            // Nothing of the second forward pass would be left in the loss.
+            0.0 => 0,
+            _ => patches.map_or(noisy.n, |patches| patches.clamp(1, noisy.n)),
+        };
+        let target = self.method.target;
+        if patches == noisy.n {
+            let (first, second) = self.infer_neighbors(noisy, neighbors, target);
+            return Expected::new(noisy.n, (0..noisy.n).collect(), first, second);
+        }
+        let steps = self
+            .learning
+            .as_ref()
+            .map_or(0, |learning| learning.adam.steps);
+        let first = (steps % noisy.n as u64) as usize * patches;
+        let turn: Vec<usize> = (first..first + patches).map(|i| i % noisy.n).collect();
+        if turn.is_empty() {
+            return Expected::new(
+                noisy.n,
+                turn,
+                Batch::zeros(0, 0, 0, 0),
+                Batch::zeros(0, 0, 0, 0),
+            );
+        }
+        let cells = neighbors.h * neighbors.w;
+        let images: Vec<f32> = turn.iter().flat_map(|&i| noisy.image(i)).copied().collect();
+        let pairs = turn
+            .iter()
+            .flat_map(|&i| &neighbors.pairs[i * cells..][..cells]);
+        let drawn = Neighbors {
+            n: patches,
+            pairs: pairs.copied().collect(),
+            ..*neighbors
+        };
+        let part = Batch::new(patches, noisy.h, noisy.w, noisy.c, images);
+        let (first, second) = self.infer_neighbors(&part, &drawn, target);
+        Expected::new(noisy.n, turn, first, second)
     }
 
     /// The first of the 1×1 rows at the end, through which output, loss and gradients go together.

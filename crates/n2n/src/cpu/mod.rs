@@ -22,7 +22,7 @@ use self::packed::Packed;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::neighbors::Neighbors;
-use crate::network::{self, LossFactors, Losses, Network, State};
+use crate::network::{self, LossFactors, Losses, Method, Network, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
@@ -45,6 +45,8 @@ pub struct CpuNetwork {
     kept_for: usize,
     /// What training needs; made by the first step.
     learning: Option<Learning>,
+    /// How steps are taken.
+    method: Method,
     /// The running average of the parameters, once there is one.
     average: Option<Vec<f32>>,
 }
@@ -109,6 +111,7 @@ impl CpuNetwork {
             arena: Arena::default(),
             kept_for: 0,
             learning: None,
+            method: Method::default(),
             average: None,
         }
     }
@@ -294,6 +297,11 @@ impl Network for CpuNetwork {
         }))
     }
 
+    fn set_method(&mut self, method: Method) -> Result<()> {
+        self.method = method;
+        Ok(())
+    }
+
     fn weights(&self) -> Result<Weights> {
         Ok(self.weights())
     }
@@ -364,6 +372,7 @@ impl Network for CpuNetwork {
             arena: Arena::default(),
             kept_for: 0,
             learning: None,
+            method: self.method,
             average: None,
         }))
     }
@@ -372,6 +381,7 @@ impl Network for CpuNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::neighbors::Target;
 
     #[test]
     fn initial_weights_have_the_references_spread() {
@@ -617,9 +627,139 @@ mod tests {
                 assert_eq!(network.ends_in_bands(shape(&noisy)), in_bands);
                 let neighbors = Neighbors::draw(&noisy, &mut rng);
                 let whole = network.denoise(&noisy).unwrap();
-                let picked = network.infer_neighbors(&noisy, &neighbors);
+                let picked = network.infer_neighbors(&noisy, &neighbors, Target::Drawn);
                 assert!(picked == neighbors.sub_sample(&whole), "{n} of {h}x{w}x{c}");
             }
+        }
+    }
+
+    /// The gradient of a step with a method, from the same weights whatever was learned before.
+    fn gradient_of(
+        method: Method,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        steps: u64,
+    ) -> (Losses, Weights) {
+        let mut network = CpuNetwork::initial_scaled(UNet::new(4, noisy.c).unwrap(), 1.0, 1);
+        let state = State {
+            steps,
+            ..network.state()
+        };
+        network.set_state(&state).unwrap();
+        network.set_method(method).unwrap();
+        let factors = factors(1.0, 1.0, 1.5);
+        let losses = network.step(noisy, neighbors, factors, 1e-3).unwrap();
+        (losses, network.gradients())
+    }
+
+    fn mean_of(gradients: &[Weights]) -> Vec<f64> {
+        let all = |weights: &Weights| -> Vec<f32> {
+            let tensors = weights.tensors.values();
+            tensors.flat_map(|tensor| tensor.data.clone()).collect()
+        };
+        let mut mean = vec![0.0; all(&gradients[0]).len()];
+        for gradient in gradients {
+            for (mean, value) in mean.iter_mut().zip(all(gradient)) {
+                *mean += f64::from(value) / gradients.len() as f64;
+            }
+        }
+        mean
+    }
+
+    fn assert_same_gradient(got: &[f64], want: &[f64]) {
+        let gap: f64 = got.iter().zip(want).map(|(g, w)| (g - w).powi(2)).sum();
+        let size: f64 = want.iter().map(|w| w * w).sum();
+        assert!(gap < 1e-10 * size, "{gap:e} of {size:e}");
+    }
+
+    /// `exp_diff` is a constant that the gradient is linear in: over the turns, what is left out is made up for.
+    #[test]
+    fn the_regulariser_of_some_patches_in_turn_has_the_papers_gradient_on_average() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut noisy = Batch::zeros(4, 64, 64, 1);
+        noisy.data.fill_with(|| rng.random());
+        let neighbors = Neighbors::draw(&noisy, &mut rng);
+        let (paper, gradient) = gradient_of(Method::default(), &noisy, &neighbors, 0);
+        let want = mean_of(&[gradient]);
+        for patches in 1..=4 {
+            let method = Method {
+                regularized_patches: Some(patches),
+                ..Method::default()
+            };
+            let turns: Vec<_> = (0..4)
+                .map(|steps| gradient_of(method, &noisy, &neighbors, steps))
+                .collect();
+            let loss2 = turns.iter().map(|(losses, _)| losses.loss2).sum::<f64>() / 4.0;
+            // Batches of other sizes go other ways through the kernels.
+            assert!((loss2 - paper.loss2).abs() < 1e-5 * paper.loss2);
+            assert!(turns.iter().all(|(losses, _)| losses.loss1 == paper.loss1));
+            let gradients: Vec<_> = turns.into_iter().map(|(_, gradient)| gradient).collect();
+            assert_same_gradient(&mean_of(&gradients), &want);
+            if patches < 4 {
+                assert!(gradients[0] != gradients[1]);
+            } else {
+                assert_same_gradient(&mean_of(&gradients[..1]), &want);
+            }
+        }
+    }
+
+    /// Pairs 0 and 1 have the same first pixel, and so on: the mean over two draws that differ in the second
+    /// pixels alone, which are all that the other one leaves out.
+    #[test]
+    fn the_mean_target_has_the_papers_gradient_on_average() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut noisy = Batch::zeros(2, 64, 64, 2);
+        noisy.data.fill_with(|| rng.random());
+        let drawn = Neighbors::draw(&noisy, &mut rng);
+        let mut other = drawn.clone();
+        for pair in &mut other.pairs {
+            let (first, second) = crate::neighbors::PAIRS[usize::from(*pair)];
+            let at = crate::neighbors::PAIRS
+                .iter()
+                .position(|&pair| pair == (first, 3 - second));
+            *pair = at.unwrap() as u8;
+        }
+        let paper = [&drawn, &other]
+            .map(|neighbors| gradient_of(Method::default(), &noisy, neighbors, 0).1);
+        let method = Method {
+            target: Target::Mean,
+            ..Method::default()
+        };
+        let (_, mean) = gradient_of(method, &noisy, &drawn, 0);
+        assert_same_gradient(&mean_of(&[mean]), &mean_of(&paper));
+    }
+
+    #[test]
+    fn muon_goes_on_from_a_state_to_the_bit_and_moves_what_adam_does_not() {
+        let unet = UNet::new(4, 1).unwrap();
+        let method = Method {
+            optimizer: network::Optimizer::Muon,
+            ..Method::default()
+        };
+        let mut one = CpuNetwork::initial(unet, 1);
+        one.set_method(method).unwrap();
+        let mut by_adam = CpuNetwork::initial(unet, 1);
+        for k in 0..2 {
+            step(&mut one, k, 0.5);
+            step(&mut by_adam, k, 0.5);
+        }
+        let mut two = CpuNetwork::initial(unet, 2);
+        two.set_method(method).unwrap();
+        two.set_state(&one.state()).unwrap();
+        step(&mut one, 2, 0.5);
+        step(&mut two, 2, 0.5);
+        assert!(one.state() == two.state());
+
+        let mut start = CpuNetwork::initial(unet, 1);
+        start.set_method(method).unwrap();
+        let mut adam = CpuNetwork::initial(unet, 1);
+        step(&mut start, 0, 0.5);
+        step(&mut adam, 0, 0.5);
+        let (muon, adam) = (start.weights(), adam.weights());
+        for (name, tensor) in &muon.tensors {
+            let hidden = name.ends_with(".weight")
+                && !["enc_conv0.weight", "nin_c.weight"].contains(&name.as_str());
+            assert_eq!(*tensor != adam.tensors[name], hidden, "{name}");
         }
     }
 

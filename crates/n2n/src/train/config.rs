@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Table;
 
 use crate::error::{Error, Result};
+use crate::neighbors::Target;
+use crate::network::{Method, Optimizer};
 use crate::noise::{Noise, NoiseLevel};
 use crate::unet::{INIT_SCALE, UNet};
 
@@ -43,9 +45,11 @@ pub struct Config {
     pub n_channel: usize,
     /// Learning rate at the start, after warm-up.
     pub lr: f64,
+    /// What makes a step of the gradient.
+    pub optimizer: Optimizer,
     /// How the learning rate falls.
     pub lr_schedule: LrSchedule,
-    /// Part of the run over which the learning rate rises to `lr`, with `lr_schedule` cosine.
+    /// Part of the run over which the learning rate rises to `lr`; not with `lr_schedule` step.
     pub warmup: f64,
     /// Factor of the learning rate at each milestone, with `lr_schedule` step.
     pub gamma: f64,
@@ -77,6 +81,10 @@ pub struct Config {
     pub increase_ratio: f64,
     /// Λ below this counts as 0, which saves its forward pass.
     pub min_lambda: f64,
+    /// The network's target: the neighbour drawn, or the mean of both it is drawn from.
+    pub target: Target,
+    /// Patches of a batch, in turn, that the regulariser is computed on; by default all.
+    pub regularized_patches: Option<usize>,
     /// Factor on Kaiming's initial weights; applied by whoever makes the network.
     pub init_scale: f64,
     /// The model whose weights the run starts from instead: a file, or the name of a shipped one; read
@@ -114,6 +122,8 @@ pub enum LrSchedule {
     Step,
     /// Along half a cosine to 0, after a linear warm-up.
     Cosine,
+    /// Constant after a linear warm-up, then along half a cosine to 0 over the last 30 % of the run.
+    Trapezoid,
 }
 
 /// A length of time, in files and flags as `30m` or `1h 30m`.
@@ -133,10 +143,13 @@ impl Recipe {
                 recipe: self,
                 patchsize: 128,
                 lr: 1e-3,
+                optimizer: Optimizer::Muon,
                 lr_schedule: LrSchedule::Cosine,
                 init_scale: 1.0,
                 increase_ratio: 1.0,
                 min_lambda: 0.2,
+                target: Target::Mean,
+                regularized_patches: Some(1),
                 augment: true,
                 ema: 0.999,
                 n_epoch: 20,
@@ -165,6 +178,7 @@ impl Default for Config {
             n_feature: UNet::default().n_feature,
             n_channel: UNet::default().n_channel,
             lr: 3e-4,
+            optimizer: Optimizer::Adam,
             lr_schedule: LrSchedule::Step,
             warmup: 0.02,
             gamma: 0.5,
@@ -181,6 +195,8 @@ impl Default for Config {
             lambda2: 1.0,
             increase_ratio: 2.0,
             min_lambda: 0.0,
+            target: Target::Drawn,
+            regularized_patches: None,
             init_scale: INIT_SCALE,
             init_from: None,
             augment: false,
@@ -235,6 +251,15 @@ impl Config {
         UNet::new(self.n_feature, self.n_channel)
     }
 
+    /// How steps are taken.
+    pub fn method(&self) -> Method {
+        Method {
+            optimizer: self.optimizer,
+            target: self.target,
+            regularized_patches: self.regularized_patches,
+        }
+    }
+
     /// Refuses what no run can be made of.
     pub fn check(&self) -> Result<()> {
         self.unet()?;
@@ -253,6 +278,8 @@ impl Config {
         whole("n_snapshot", usize::MAX, self.n_snapshot)?;
         whole("loader_threads", 1024, self.loader_threads)?;
         whole("keep", usize::MAX, self.keep.unwrap_or(1))?;
+        let patches = self.regularized_patches.unwrap_or(1);
+        whole("regularized_patches", self.batchsize.max(1), patches)?;
 
         let unit = 2 * UNet::SIZE_MULTIPLE;
         expect(
@@ -467,6 +494,10 @@ mod tests {
             steps_per_epoch: Some(50),
             time_budget: Some("1h 30m".parse().unwrap()),
             keep: Some(2),
+            optimizer: Optimizer::Muon,
+            target: Target::Mean,
+            regularized_patches: Some(1),
+            lr_schedule: LrSchedule::Trapezoid,
             init_from: Some("gauss5_50".into()),
             seed: u64::MAX,
             lr: 1.0 / 3.0,
@@ -515,6 +546,8 @@ mod tests {
         assert!(refused(|c| c.log_iters = 0).starts_with("log_iters"));
         assert!(refused(|c| c.n_snapshot = 0).starts_with("n_snapshot"));
         assert!(refused(|c| c.keep = Some(0)).starts_with("keep"));
+        assert!(refused(|c| c.regularized_patches = Some(0)).starts_with("regularized_patches"));
+        assert!(refused(|c| c.regularized_patches = Some(5)).starts_with("regularized_patches"));
         assert!(refused(|c| c.steps_per_epoch = Some(0)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.steps_per_epoch = Some(1 << 40)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.loader_threads = 0).starts_with("loader_threads"));

@@ -60,6 +60,7 @@ pub fn run(
     tell_padded(&loader, config, observe);
     let validation = Validation::new(config, held_out)?;
     let (n, side) = (config.batchsize, config.patchsize);
+    network.set_method(config.method())?;
     network.reserve_step(n, side, side)?;
     // Last, for it may remove an earlier run: nothing is known by now to stand in the way.
     let folder = RunFolder::open(config, &network.device(), start)?;

@@ -19,14 +19,12 @@ impl Config {
     /// The learning rate of a step.
     pub fn learning_rate(&self, moment: Moment) -> f64 {
         match (self.lr_schedule, self.time_budget) {
-            (LrSchedule::Cosine, _) if moment.passed < self.warmup => {
+            (LrSchedule::Cosine | LrSchedule::Trapezoid, _) if moment.passed < self.warmup => {
                 // Not from 0, for the first step should count too.
                 self.lr * (0.1 + 0.9 * moment.passed / self.warmup)
             }
-            (LrSchedule::Cosine, _) => {
-                let fallen = (moment.passed - self.warmup) / (1.0 - self.warmup);
-                self.lr * 0.5 * (1.0 + (PI * fallen.min(1.0)).cos())
-            }
+            (LrSchedule::Cosine, _) => self.lr * cosine(self.warmup, moment.passed),
+            (LrSchedule::Trapezoid, _) => self.lr * cosine(TRAPEZOID_END, moment.passed),
             (LrSchedule::Step, None) => self.rate_of_epoch(moment.epoch),
             (LrSchedule::Step, Some(_)) => {
                 let fifths = [0.2, 0.4, 0.6, 0.8].into_iter();
@@ -67,6 +65,15 @@ impl Config {
             },
         }
     }
+}
+
+/// The part of a run from which the rate of [`LrSchedule::Trapezoid`] falls.
+const TRAPEZOID_END: f64 = 0.7;
+
+/// Half a cosine, from 1 at `begin` to 0 at the end of the run.
+fn cosine(begin: f64, passed: f64) -> f64 {
+    let fallen = (passed - begin) / (1.0 - begin);
+    0.5 * (1.0 + (PI * fallen.clamp(0.0, 1.0)).cos())
 }
 
 #[cfg(test)]
@@ -173,6 +180,27 @@ mod tests {
         assert_eq!(at(0.25), (1.5e-4, 0.5));
         assert_eq!(at(0.5), (7.5e-5, 1.0));
         assert_eq!(at(1.0), (1.875e-5, 2.0));
+    }
+
+    #[test]
+    fn the_trapezoid_warms_up_stays_and_falls_to_nothing() {
+        let config = Config {
+            lr: 2.0,
+            lr_schedule: LrSchedule::Trapezoid,
+            warmup: 0.1,
+            ..Config::default()
+        };
+        let rate = |passed| config.learning_rate(Moment { epoch: 1, passed });
+        for (passed, expected) in [
+            (0.0, 0.2),
+            (0.1, 2.0),
+            (0.4, 2.0),
+            (0.7, 2.0),
+            (0.85, 1.0),
+            (1.0, 0.0),
+        ] {
+            assert!((rate(passed) - expected).abs() < 1e-12, "{passed}");
+        }
     }
 
     #[test]
