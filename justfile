@@ -66,6 +66,7 @@ golden:
     {{ python }} tests/golden/weights.py
     {{ python }} tests/golden/images/make.py
     {{ python }} tests/golden/images/make_formats.py
+    {{ python }} tests/golden/images/make_tiff.py
     {{ python }} docs/demo/make.py
 
 # Hold `n2n val` against PyTorch; flags for both, as --noisetype gauss25 --sets BSD300 --repeats 1

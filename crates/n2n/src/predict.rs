@@ -113,6 +113,8 @@ pub struct Done {
     pub elapsed_s: f64,
     /// The file, if it was to stay in memory.
     pub bytes: Option<Vec<u8>>,
+    /// What the file held that the result does not, in words for the user.
+    pub notes: Vec<String>,
     /// PSNR in dB and SSIM of noisy and of denoised against the reference, of 8 bits.
     pub scores: Option<[(f64, f64); 2]>,
 }
@@ -377,8 +379,14 @@ fn run<'scope>(
                 range: bounds,
                 elapsed_s: 0.0,
                 bytes: None,
+                notes: vec![],
                 scores: None,
             });
+            for note in &page.metadata.notes {
+                if !done.notes.contains(note) {
+                    done.notes.push(note.clone());
+                }
+            }
             outputs.send(Made::Page(Arc::new(page.clone()), bounds))?;
             let mut rows = 0;
             denoiser.denoise(&page, incoming, bounds, |mut band| {
@@ -481,9 +489,12 @@ impl<'scope> Outputs<'scope> {
                     receiver,
                     complete,
                     part,
+                    input: &job.input,
                     encoding: job.encoding,
                     limits,
+                    original: None,
                     page: None,
+                    pages: 0,
                     ready: Queue::default(),
                     clean: None,
                     seen: None,
@@ -531,14 +542,19 @@ enum Part {
 }
 
 /// The network's pages, for one output.
-struct Outgoing {
+struct Outgoing<'job> {
     receiver: Receiver<Made>,
     complete: Arc<AtomicBool>,
     part: Part,
+    input: &'job Input,
     encoding: Encoding,
     limits: Limits,
     /// The page as it was, and its bounds.
     page: Option<(Arc<Page>, (f32, f32))>,
+    /// The file again, for samples that `f32` does not hold exactly, and how many pages of it have been
+    /// begun.
+    original: Option<(Reader, usize)>,
+    pages: usize,
     /// Rows that are made and not yet taken.
     ready: Queue,
     clean: Option<Reader>,
@@ -546,7 +562,7 @@ struct Outgoing {
     seen: Option<[Vec<u8>; 3]>,
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     fn write(&mut self, output: &Output) -> Result<Written> {
         let encoding = self.encoding;
         let mut written = Written::default();
@@ -576,7 +592,7 @@ impl Outgoing {
             return Err(Error::Stopped);
         };
         let (samples, channels) = (page.samples(), page.color.channels());
-        let half = if page.depth == Depth::F32 { 0.0 } else { 0.5 };
+        let half = if page.depth.unit() == 1.0 { 0.0 } else { 0.5 };
         // What has fewer bits afterwards keeps its range, not its values.
         let narrow = self.encoding.depth_of(page.depth) < page.depth;
         let value = |value: f32| {
@@ -587,6 +603,13 @@ impl Outgoing {
             }
         };
         match self.part {
+            Part::Denoised if self.is_exact(&page) => {
+                // What is added to the exact samples: nothing to those that stay.
+                let pairs = band.denoised.iter().zip(&band.noisy);
+                let change = pairs.map(|(denoised, noisy)| denoised - noisy);
+                let change = change.map(|change| if change.is_finite() { change } else { 0.0 });
+                self.ready.behind().extend(change);
+            }
             Part::Denoised if !narrow => match Arc::try_unwrap(band) {
                 Ok(band) => self.ready.push(band.denoised),
                 Err(band) => self.ready.behind().extend(&band.denoised),
@@ -635,6 +658,28 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Whether samples are written that `f32` does not hold exactly.
+    fn is_exact(&self, page: &Page) -> bool {
+        matches!(self.part, Part::Denoised)
+            && page.depth.is_wide()
+            && self.encoding.depth_of(page.depth) == page.depth
+    }
+
+    /// The file again, at the current page.
+    fn original(&mut self) -> Result<&mut Reader> {
+        if self.original.is_none() {
+            self.original = Some((open(self.input, self.limits)?, 0));
+        }
+        let Some((reader, at)) = &mut self.original else {
+            return Err(Error::Stopped);
+        };
+        while *at < self.pages {
+            reader.next_page()?;
+            *at += 1;
+        }
+        Ok(reader)
+    }
+
     /// The page with noisy and denoised side by side.
     fn beside(&mut self, page: &Page) -> Result<Page> {
         let mut across = 2;
@@ -678,14 +723,20 @@ impl Outgoing {
     }
 }
 
-impl Pages for Outgoing {
+impl Pages for Outgoing<'_> {
     fn next_page(&mut self) -> Result<Option<Page>> {
         loop {
             match self.receiver.recv() {
                 Ok(Made::Page(page, bounds)) => {
                     self.page = Some((Arc::clone(&page), bounds));
+                    self.pages += 1;
                     return Ok(Some(match self.part {
                         Part::Compared(_) => self.beside(&page)?,
+                        // What was removed may be below 0.
+                        Part::Residual if page.depth == Depth::U32 => Page {
+                            depth: Depth::I32,
+                            ..Page::clone(&page)
+                        },
                         _ => Page::clone(&page),
                     }));
                 }
@@ -714,6 +765,25 @@ impl Pages for Outgoing {
             }
         }
         self.ready.take(count * row, rows);
+        Ok(())
+    }
+
+    fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Result<()> {
+        let mut made = Vec::new();
+        self.read_rows(count, &mut made)?;
+        let is_exact = self
+            .page
+            .as_ref()
+            .is_some_and(|(page, _)| self.is_exact(page));
+        if !is_exact {
+            rows.extend(made.into_iter().map(f64::from));
+            return Ok(());
+        }
+        let start = rows.len();
+        self.original()?.read_wide(count, rows)?;
+        for (sample, change) in rows[start..].iter_mut().zip(made) {
+            *sample += f64::from(change);
+        }
         Ok(())
     }
 }

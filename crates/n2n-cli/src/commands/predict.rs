@@ -237,8 +237,13 @@ fn encoding(args: &args::Predict, format: Format) -> anyhow::Result<Encoding> {
 fn bits(depth: Depth) -> &'static str {
     match depth {
         Depth::U8 => "8 bits",
+        Depth::I8 => "8 bits, signed",
         Depth::U16 => "16 bits",
+        Depth::I16 => "16 bits, signed",
+        Depth::U32 => "32 bits",
+        Depth::I32 => "32 bits, signed",
         Depth::F32 => "32-bit floats",
+        Depth::F64 => "64-bit floats",
     }
 }
 
@@ -454,12 +459,11 @@ impl Report<'_> {
                 denoised.1
             ))?;
         }
+        for note in &done.notes {
+            self.ui.note(format_args!("{}: {note}", name(&job.input)));
+        }
         if done.depth.0 != Depth::U8 && done.range != (0.0, 1.0) {
-            let unit = if done.depth.0 == Depth::U16 {
-                65535.0
-            } else {
-                1.0
-            };
+            let unit = done.depth.0.unit();
             self.ui.note(format_args!(
                 "{}: values from {} to {} are the network's 0 to 1",
                 name(&job.input),

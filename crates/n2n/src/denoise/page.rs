@@ -11,7 +11,7 @@ use super::tiles::Cut;
 use super::{Padding, Tile};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::image::{Color, Depth, LUMA, Page, Pages};
+use crate::image::{Color, LUMA, Page, Pages};
 use crate::network::Network;
 use crate::reflect::reflected;
 use crate::unet::UNet;
@@ -82,7 +82,7 @@ pub struct Denoiser<'a> {
 /// Rows of a page before and after, each with all samples.
 #[derive(Debug, Clone)]
 pub struct Band {
-    /// As they were; empty without [`Options::with_noisy`].
+    /// As they were; empty without [`Options::with_noisy`], unless `f32` does not hold them exactly.
     pub noisy: Vec<f32>,
     /// As they are now; samples that are not colour, and values that are no finite number, as before.
     pub denoised: Vec<f32>,
@@ -133,6 +133,9 @@ impl<'a> Denoiser<'a> {
         bounds: (f32, f32),
         give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
+        if page.metadata.pass_through {
+            return copy(page, pages, give);
+        }
         self.denoise_frame(page, &Frame::whole(page), pages, bounds, give)
     }
 
@@ -183,7 +186,7 @@ impl<'a> Denoiser<'a> {
             let noisy = window.part(rows, keep.columns());
             let row = keep.width * page.samples();
             self.finish(page, row, &noisy, &mut denoised, (low, high));
-            let noisy = if self.options.with_noisy {
+            let noisy = if self.options.with_noisy || page.depth.is_wide() {
                 noisy.into_owned()
             } else {
                 vec![]
@@ -325,7 +328,7 @@ impl<'a> Denoiser<'a> {
                 for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
                     for (to, &from) in to[..channels].iter_mut().zip(from) {
                         let mut value = low + *to * (high - low);
-                        if page.depth != Depth::F32 {
+                        if !page.depth.is_float() {
                             // Within the range; what the image has beyond it stays possible.
                             value = value.clamp(low.min(from), high.max(from));
                         }
@@ -340,6 +343,28 @@ impl<'a> Denoiser<'a> {
                 }
             });
     }
+}
+
+/// Hands out the rows of a page as they are.
+fn copy(
+    page: &Page,
+    pages: &mut dyn Pages,
+    mut give: impl FnMut(Band) -> Result<()>,
+) -> Result<()> {
+    let at_once = ((1 << 20) / page.row()).clamp(1, page.height);
+    let mut left = page.height;
+    while left > 0 {
+        let count = left.min(at_once);
+        left -= count;
+        let mut noisy = Vec::new();
+        pages.read_rows(count, &mut noisy)?;
+        give(Band {
+            denoised: noisy.clone(),
+            noisy,
+            shrunk: None,
+        })?;
+    }
+    Ok(())
 }
 
 /// A value as the network takes it. One that is no number would spread over all that the network sees
@@ -538,7 +563,7 @@ mod tests {
     use super::*;
     use crate::cpu::CpuNetwork;
     use crate::denoise::HALO;
-    use crate::image::{Image, OfImage};
+    use crate::image::{Depth, Image, OfImage};
     use crate::neighbors::Neighbors;
     use crate::network::fake::Fake;
     use crate::network::{LossFactors, Losses, State};

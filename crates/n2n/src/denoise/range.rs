@@ -64,11 +64,7 @@ impl Range {
 
     /// The values that become 0 and 1, as [`crate::image`] gives them.
     pub fn bounds(self, depth: Depth, survey: Option<&Survey>) -> (f32, f32) {
-        let unit = match depth {
-            Depth::U8 => 255.0,
-            Depth::U16 => 65535.0,
-            Depth::F32 => 1.0,
-        };
+        let unit = depth.unit();
         let bounds = match (self, survey) {
             (Self::Between(low, high), _) => (low / unit, high / unit),
             (Self::Percentile, Some(survey)) => survey.percentiles(),
@@ -99,6 +95,9 @@ impl Survey {
         };
         let mut rows = Vec::new();
         while let Some(page) = pages.next_page()? {
+            if page.metadata.pass_through {
+                continue;
+            }
             let (samples, channels) = (page.samples(), page.color.channels());
             let at_once = ((1 << 20) / page.row()).clamp(1, page.height);
             let mut left = page.height;
@@ -142,8 +141,8 @@ impl Survey {
             return (0.0, 1.0);
         }
         match depth {
-            Depth::F32 if self.min >= 0.0 && self.max <= 1.0 => (0.0, 1.0),
-            Depth::F32 => (self.min, self.max),
+            Depth::F32 | Depth::F64 if self.min >= 0.0 && self.max <= 1.0 => (0.0, 1.0),
+            depth if depth.unit() == 1.0 => (self.min, self.max),
             _ => {
                 let largest = (self.max * 65535.0).round() as u32;
                 let bits = (u32::BITS - largest.leading_zeros()).clamp(8, 16);

@@ -100,7 +100,16 @@ impl Format {
         match self {
             Self::Png | Self::Pnm => &[Depth::U8, Depth::U16],
             Self::Jpeg | Self::WebP | Self::Bmp => &[Depth::U8],
-            Self::Tiff => &[Depth::U8, Depth::U16, Depth::F32],
+            Self::Tiff => &[
+                Depth::U8,
+                Depth::I8,
+                Depth::U16,
+                Depth::I16,
+                Depth::U32,
+                Depth::I32,
+                Depth::F32,
+                Depth::F64,
+            ],
             Self::OpenExr => &[Depth::F32],
         }
     }

@@ -38,8 +38,8 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         icc: decoder.icc_profile()?,
         exif: decoder.exif_metadata()?,
         resolution,
-        description: None,
         native: Native::Jpeg(segments),
+        ..Metadata::default()
     };
     simple::decode(decoder, metadata, limits)
 }

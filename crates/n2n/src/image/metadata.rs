@@ -5,6 +5,21 @@
 
 use super::{exr, jpeg, png, tiff};
 
+/// A sample that is no value: not a number, with a mark of its own, which copying keeps. It becomes
+/// [`Metadata::nodata`] again when it is written.
+pub const MISSING: f32 = f32::from_bits(0x7FC0_DA7A);
+
+/// Where in a stack a page belongs, each counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The time point.
+    pub time: usize,
+    /// The slice, along Z.
+    pub slice: usize,
+    /// The channel.
+    pub channel: usize,
+}
+
 /// What a file says of a page beside its pixels.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata {
@@ -16,6 +31,14 @@ pub struct Metadata {
     pub resolution: Option<Resolution>,
     /// Words, or what ImageJ and OME-TIFF keep in their place.
     pub description: Option<String>,
+    /// The sample that stands for no value, in the units of the file; pages give it as [`MISSING`].
+    pub nodata: Option<f64>,
+    /// Where in a stack the page belongs, if the file says so.
+    pub position: Option<Position>,
+    /// Whether the page is only to be copied: a mask, or a smaller version of another page.
+    pub pass_through: bool,
+    /// What of the page is not kept, in words for the user.
+    pub notes: Vec<String>,
     /// What only a file of the same format can hold.
     pub(super) native: Native,
 }

@@ -6,8 +6,9 @@
 //! they are, nothing is blended). [`Reader`] gives a file as it is: page by page and row by row, with
 //! every sample and what the file says beside its pixels, so that it can be written again.
 //!
-//! Samples of 8 and 16 bits become 0..1; floats stay what they are. Palettes and depths below 8 bits
-//! are expanded. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
+//! Unsigned samples of 8 and 16 bits become 0..1; signed ones, those of 32 bits and floats stay what they
+//! are, see [`Depth::unit`]. Palettes and depths below 8 bits are expanded. What a file says is no value
+//! becomes [`MISSING`]. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
 //! for 16 bits with 65535.
 
 mod exr;
@@ -25,7 +26,7 @@ mod tiff;
 mod writer;
 
 pub use format::{EXTENSIONS, Format, is_supported, none_in};
-pub use metadata::{Metadata, Resolution, ResolutionUnit};
+pub use metadata::{MISSING, Metadata, Position, Resolution, ResolutionUnit};
 pub use packed::Packed;
 pub use page::{Color, OfImage, Page, Pages};
 pub use reader::{Limits, Reader};
@@ -45,15 +46,57 @@ use crate::files;
 /// other programs convert with.
 pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// Bits a channel of the file an image came from.
+/// The type of a sample in a file, from the narrowest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// 8-bit integers.
+    /// Unsigned integers of 8 bits, or of fewer.
     U8,
-    /// 16-bit integers.
+    /// Signed integers of 8 bits.
+    I8,
+    /// Unsigned integers of 16 bits, or of 9 and more.
     U16,
-    /// 32-bit floats, which need not lie in 0..1.
+    /// Signed integers of 16 bits.
+    I16,
+    /// Unsigned integers of 32 bits, or of 17 and more.
+    U32,
+    /// Signed integers of 32 bits.
+    I32,
+    /// Floats of 32 bits, or of 16; they need not lie in 0..1.
     F32,
+    /// Floats of 64 bits.
+    F64,
+}
+
+impl Depth {
+    /// Bytes of a sample.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+
+    /// Whether samples are floats.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+
+    /// Whether `f32` does not hold every sample exactly; [`Pages::read_wide`] does.
+    pub fn is_wide(self) -> bool {
+        matches!(self, Self::U32 | Self::I32 | Self::F64)
+    }
+
+    /// The sample that pages and images give as 1: the largest unsigned integer of 8 and 16 bits. All
+    /// others are given in their own units, and this is 1.
+    pub fn unit(self) -> f32 {
+        match self {
+            Self::U8 => 255.0,
+            Self::U16 => 65535.0,
+            _ => 1.0,
+        }
+    }
 }
 
 /// An image: `f32` pixels in the order height, width, channel; 0..1 as read from a file, but for a
@@ -238,7 +281,7 @@ mod tests {
         let values = height * width * channels;
         let max = match depth {
             Depth::U8 => 255,
-            Depth::U16 | Depth::F32 => 65535,
+            _ => 65535,
         };
         let value = |i: usize| (i * max / (values - 1)) as f32 / max as f32;
         Image {

@@ -31,7 +31,7 @@ impl From<&Image> for Packed {
             samples: match image.depth {
                 Depth::U8 => Samples::U8(image.to_bytes()),
                 Depth::U16 => Samples::U16(image.to_words()),
-                Depth::F32 => Samples::F32(image.data.clone()),
+                _ => Samples::F32(image.data.clone()),
             },
         }
     }

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 
 /// One image of a file: everything but its samples.
 ///
-/// A sample is 0..1 from integers, and any float from floats. A pixel has `color.channels()` samples
+/// A sample is 0..1 from unsigned integers of 8 and 16 bits, and otherwise in its own units:
+/// [`Depth::unit`]. A pixel has `color.channels()` samples
 /// of colour, then `extra` others. Rows are as the file has them: `orientation` is not applied.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -83,6 +84,15 @@ pub trait Pages {
     /// # Panics
     /// If there is no page, or it has not that many rows left.
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()>;
+
+    /// As [`Pages::read_rows`], in place of it, for pages of a [wide](Depth::is_wide) depth: every
+    /// sample exactly.
+    fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Result<()> {
+        let mut narrow = Vec::new();
+        self.read_rows(count, &mut narrow)?;
+        rows.extend(narrow.into_iter().map(f64::from));
+        Ok(())
+    }
 }
 
 /// An image as the only page of a file.
@@ -140,8 +150,12 @@ pub(super) fn without_pages(path: &Path) -> Error {
 
 /// The next page as an image: upright, its colour alone.
 pub(super) fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
-    let Some(page) = reader.next_page()? else {
-        return Ok(None);
+    let page = loop {
+        match reader.next_page()? {
+            None => return Ok(None),
+            Some(page) if page.metadata.pass_through => {}
+            Some(page) => break page,
+        }
     };
     reader.check_is_image(&page)?;
     let (samples, channels) = (page.samples(), page.color.channels());

@@ -12,7 +12,7 @@ use super::page::{Color, Page, Pages};
 use super::reader::{
     Decode, Decoded, Fault, Limits, Source, Whole, check_pixels, check_samples, from_u8, from_u16,
 };
-use super::writer::{Encoded, Refused, to_u8, to_u16};
+use super::writer::{Encoded, Refused, restore_missing, to_u8, to_u16};
 
 /// What is copied from file to file: kinds of chunks, with their bytes.
 pub(super) type Chunks = Vec<([u8; 4], Vec<u8>)>;
@@ -86,8 +86,8 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
             icc,
             exif,
             resolution: pixel_dims.map(resolution),
-            description: None,
             native: Native::Png(chunks),
+            ..Metadata::default()
         },
     };
     let whole = if interlaced {
@@ -231,6 +231,7 @@ pub(super) fn write(
     for _ in 0..page.height {
         row.clear();
         pages.read_rows(1, &mut row)?;
+        restore_missing(&mut row, page, page.depth);
         let bytes: Vec<u8> = match depth {
             Depth::U8 => row.iter().map(|&x| to_u8(x)).collect(),
             _ => row.iter().flat_map(|&x| to_u16(x).to_be_bytes()).collect(),

@@ -49,6 +49,13 @@ pub(super) trait Decode: Send {
     fn next_page(&mut self) -> Decoded<Option<Page>>;
     /// Appends the next `count` rows, which there are.
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Decoded<()>;
+    /// As `read_rows`, of a wide depth.
+    fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Decoded<()> {
+        let mut narrow = Vec::new();
+        self.read_rows(count, &mut narrow)?;
+        rows.extend(narrow.into_iter().map(f64::from));
+        Ok(())
+    }
 }
 
 /// The bytes of a file.
@@ -64,6 +71,10 @@ pub(super) struct Fault(String);
 impl Fault {
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
+    }
+
+    pub(super) fn into_words(self) -> String {
+        self.0
     }
 }
 
@@ -153,6 +164,13 @@ impl Pages for Reader {
         let read = guarded(|| self.decoder.read_rows(count, rows));
         read.map_err(|fault| unreadable(&self.path, &fault.0))
     }
+
+    fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Result<()> {
+        assert!(count <= self.left, "{count} rows of {} left", self.left);
+        self.left -= count;
+        let read = guarded(|| self.decoder.read_wide(count, rows));
+        read.map_err(|fault| unreadable(&self.path, &fault.0))
+    }
 }
 
 /// Runs a decoder, which is other people's: should it panic on a damaged file, that file is refused,
@@ -233,7 +251,7 @@ impl Whole {
                 let words = bytes.as_chunks().0.iter();
                 Samples::U16(words.map(|&word| u16::from_ne_bytes(word)).collect())
             }
-            Depth::F32 => {
+            _ => {
                 let floats = bytes.as_chunks().0.iter();
                 Samples::F32(floats.map(|&float| f32::from_ne_bytes(float)).collect())
             }

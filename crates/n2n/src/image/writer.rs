@@ -10,7 +10,7 @@ use ::image::codecs::webp::WebPEncoder;
 use ::image::metadata::Orientation;
 use ::image::{ExtendedColorType, ImageEncoder};
 
-use super::metadata::Metadata;
+use super::metadata::{MISSING, Metadata};
 use super::page::{Color, Page, Pages, source, swaps_sides};
 use super::{Depth, Format, exr, jpeg, png, tiff};
 use crate::error::{Error, Result};
@@ -138,7 +138,10 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
             out,
         )?,
     }
-    if pages.next_page()?.is_some() {
+    while let Some(page) = pages.next_page()? {
+        if page.metadata.pass_through {
+            continue;
+        }
         return Err(Refused::Page(format!(
             "there are several pages, of which {format:?} holds one; TIFF holds them all"
         )));
@@ -178,6 +181,7 @@ impl Raster {
     fn read(pages: &mut dyn Pages, page: Page) -> Encoded<Self> {
         let mut samples = Vec::new();
         pages.read_rows(page.height, &mut samples)?;
+        restore_missing(&mut samples, &page, page.depth);
         Ok(Self { page, samples })
     }
 
@@ -279,7 +283,46 @@ pub(super) fn native_bytes(samples: &[f32], depth: Depth) -> Vec<u8> {
             .iter()
             .flat_map(|&x| to_u16(x).to_ne_bytes())
             .collect(),
+        // Conversions of floats to integers saturate, and not a number becomes 0.
+        Depth::I8 => samples.iter().map(|&x| x.round() as i8 as u8).collect(),
+        Depth::I16 => samples
+            .iter()
+            .flat_map(|&x| (x.round() as i16).to_ne_bytes())
+            .collect(),
+        Depth::U32 => samples
+            .iter()
+            .flat_map(|&x| (x.round() as u32).to_ne_bytes())
+            .collect(),
+        Depth::I32 => samples
+            .iter()
+            .flat_map(|&x| (x.round() as i32).to_ne_bytes())
+            .collect(),
         Depth::F32 => samples.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
+        Depth::F64 => samples
+            .iter()
+            .flat_map(|&x| f64::from(x).to_ne_bytes())
+            .collect(),
+    }
+}
+
+/// Gives samples that are no value the one that stands for none, and keeps others from becoming it by
+/// rounding.
+pub(super) fn restore_missing(rows: &mut [f32], page: &Page, depth: Depth) {
+    let Some(nodata) = page.metadata.nodata.map(|value| value as f32) else {
+        return;
+    };
+    let unit = depth.unit();
+    for value in rows {
+        if value.to_bits() == MISSING.to_bits() {
+            *value = nodata / unit;
+        } else if !depth.is_float() && (*value * unit).round() == nodata {
+            let next = if nodata >= unit && unit > 1.0 {
+                -1.0
+            } else {
+                1.0
+            };
+            *value = (nodata + next) / unit;
+        }
     }
 }
 

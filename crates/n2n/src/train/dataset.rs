@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::image::{self, Depth, EXTENSIONS, Image, Packed};
+use crate::image::{self, EXTENSIONS, Image, Packed};
 use crate::train::Event;
 use crate::train::random::fnv1a;
 
@@ -186,7 +186,7 @@ fn scan(
 
 fn packed(image: Image, path: &Path, channels: usize) -> Result<Packed> {
     // Integers always are.
-    let is_finite = image.depth != Depth::F32 || image.data.iter().all(|value| value.is_finite());
+    let is_finite = image.data.iter().all(|value| value.is_finite());
     if !is_finite {
         return Err(Error::Image {
             path: path.to_path_buf(),
@@ -206,6 +206,7 @@ fn keep(image: Packed, room: &AtomicUsize) -> Option<Packed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Depth;
 
     fn write_grey(path: &Path, height: usize, width: usize, value: f32) {
         let image = Image {

@@ -1,0 +1,295 @@
+//! From the bytes of a strip or tile to those of its samples, uncompressed. Each codec is a crate's.
+
+use std::io::{Cursor, Read};
+
+use zune_core::bytestream::ZCursor;
+use zune_core::options::DecoderOptions;
+
+use super::super::reader::{Decoded, Fault};
+
+/// How strips and tiles are compressed (TIFF 6.0, sections 9 to 11 and 22; later ones by registration).
+pub(super) mod compression {
+    pub(in super::super) const NONE: u16 = 1;
+    pub(in super::super) const FAX3: u16 = 3;
+    pub(in super::super) const FAX4: u16 = 4;
+    pub(in super::super) const LZW: u16 = 5;
+    pub(in super::super) const OLD_JPEG: u16 = 6;
+    pub(in super::super) const JPEG: u16 = 7;
+    pub(in super::super) const DEFLATE: u16 = 8;
+    pub(in super::super) const PACK_BITS: u16 = 32773;
+    pub(in super::super) const OLD_DEFLATE: u16 = 32946;
+    pub(in super::super) const LZMA: u16 = 34925;
+    pub(in super::super) const ZSTD: u16 = 50000;
+    pub(in super::super) const WEBP: u16 = 50001;
+}
+
+/// How the strips and tiles of a page are compressed.
+pub(super) struct Codec {
+    pub(super) compression: u16,
+    /// Bits in reverse order in every byte (`FillOrder` 2).
+    pub(super) reversed: bool,
+    /// The tables that the JPEGs of all tiles share.
+    pub(super) jpeg_tables: Vec<u8>,
+    /// Of Group 3: rows refer to the one above.
+    pub(super) is_2d: bool,
+}
+
+/// What a strip or tile should decode to.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Samples of a pixel, of all planes that it holds.
+    pub(super) samples: usize,
+    /// Bytes of it all.
+    pub(super) bytes: usize,
+}
+
+impl Codec {
+    /// Refuses what cannot be decoded.
+    pub(super) fn check(&self, bits: u16) -> Decoded<()> {
+        use compression::{
+            DEFLATE, FAX3, FAX4, JPEG, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG, PACK_BITS, WEBP,
+            ZSTD,
+        };
+        match self.compression {
+            NONE | LZW | DEFLATE | PACK_BITS | OLD_DEFLATE | LZMA | ZSTD => Ok(()),
+            FAX3 if self.is_2d => Err(Fault::new(
+                "it is compressed by two-dimensional Group 3, which is not read",
+            )),
+            FAX3 | FAX4 if bits == 1 => Ok(()),
+            JPEG | OLD_JPEG | WEBP if bits == 8 => Ok(()),
+            JPEG | OLD_JPEG | WEBP | FAX3 | FAX4 => Err(Fault::new(format!(
+                "it is compressed by {} with {bits} bits a sample, which is not read",
+                name(self.compression)
+            ))),
+            other => Err(Fault::new(format!(
+                "it is compressed by {}, which is not read; LZW, Deflate, PackBits, Zstandard, LZMA, \
+                 JPEG, WebP, Group 3 and Group 4 are",
+                name(other)
+            ))),
+        }
+    }
+
+    /// The bytes that a strip or tile decodes to, `expected.bytes` of them.
+    pub(super) fn decode(&self, mut packed: Vec<u8>, expected: Expected) -> Decoded<Vec<u8>> {
+        use compression::{
+            DEFLATE, FAX3, FAX4, JPEG, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG, PACK_BITS, WEBP,
+            ZSTD,
+        };
+        if self.reversed && !matches!(self.compression, JPEG | OLD_JPEG | WEBP) {
+            reverse_bits(&mut packed);
+        }
+        let most = expected.bytes;
+        let mut bytes = match self.compression {
+            NONE => packed,
+            LZW => lzw(&packed, most)?,
+            DEFLATE | OLD_DEFLATE => take(flate2::read::ZlibDecoder::new(packed.as_slice()), most)?,
+            PACK_BITS => pack_bits(&packed, most),
+            ZSTD => {
+                let decoder = ruzstd::decoding::StreamingDecoder::new(packed.as_slice());
+                let decoder = decoder.map_err(|error| Fault::new(error.to_string()))?;
+                take(decoder, most)?
+            }
+            LZMA => take(lzma_rust2::XzReader::new(packed.as_slice(), true), most)?,
+            JPEG | OLD_JPEG => self.jpeg(&packed, expected)?,
+            WEBP => webp(packed, expected)?,
+            FAX3 | FAX4 => fax(self.compression, &packed, expected)?,
+            other => return Err(Fault::new(format!("it is compressed by {}", name(other)))),
+        };
+        if bytes.len() < most {
+            return Err(Fault::new(format!(
+                "one of its strips or tiles decodes to {} bytes, where {most} are expected",
+                bytes.len()
+            )));
+        }
+        bytes.truncate(most);
+        Ok(bytes)
+    }
+
+    /// A JPEG without conversion of colours, its tables put before it.
+    fn jpeg(&self, packed: &[u8], expected: Expected) -> Decoded<Vec<u8>> {
+        let whole = match (self.jpeg_tables.as_slice(), packed) {
+            // Between the two images an end and a start are left out.
+            ([tables @ .., 0xFF, 0xD9], [0xFF, 0xD8, image @ ..]) => [tables, image].concat(),
+            _ => packed.to_vec(),
+        };
+        let options = DecoderOptions::default()
+            .set_max_width(1 << 16)
+            .set_max_height(1 << 16);
+        let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(whole), options);
+        decoder.decode_headers()?;
+        let (width, height) = decoder
+            .dimensions()
+            .ok_or_else(|| Fault::new("one of its JPEGs has no size"))?;
+        let space = decoder.input_colorspace();
+        let samples = space.map_or(0, |space| space.num_components());
+        if width != expected.width || height < expected.height || samples != expected.samples {
+            return Err(Fault::new(format!(
+                "one of its JPEGs is {width}x{height} with {samples} components, where {}x{} with {} \
+                 are expected",
+                expected.width, expected.height, expected.samples
+            )));
+        }
+        if let Some(space) = space {
+            decoder.set_options(options.jpeg_set_out_colorspace(space));
+        }
+        Ok(decoder.decode()?)
+    }
+}
+
+/// Exchanges the first and the last bit of every byte, and so on.
+pub(super) fn reverse_bits(bytes: &mut [u8]) {
+    for byte in bytes {
+        *byte = byte.reverse_bits();
+    }
+}
+
+/// What a compression is called.
+fn name(compression: u16) -> String {
+    let name = match compression {
+        2 => "CCITT run lengths",
+        compression::FAX3 => "Group 3",
+        compression::FAX4 => "Group 4",
+        compression::OLD_JPEG => "the JPEG of TIFF 6.0",
+        compression::JPEG => "JPEG",
+        compression::WEBP => "WebP",
+        32766 => "NeXT run lengths",
+        32771 => "CCITT run lengths in words",
+        32809 => "ThunderScan",
+        33003 | 33004 | 33005 | 34712 => "JPEG 2000",
+        9 | 10 | 34661 => "JBIG",
+        34676 | 34677 => "SGI logarithms",
+        34887 => "LERC",
+        34892 => "lossy JPEG",
+        34933 => "PNG",
+        34934 | 22610 => "JPEG XR",
+        50002 | 52546 => "JPEG XL",
+        65000..=65002 => "EER",
+        other => return format!("method {other}"),
+    };
+    name.into()
+}
+
+/// At most so many bytes of a stream.
+fn take(stream: impl Read, most: usize) -> Decoded<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(most);
+    stream.take(most as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn lzw(packed: &[u8], most: usize) -> Decoded<Vec<u8>> {
+    use weezl::BitOrder;
+    use weezl::decode::{Configuration, Decoder};
+    // Before TIFF 6.0 codes began at the other end of a byte, and grew a code later.
+    let mut decoder =
+        if packed.first() == Some(&0) && packed.get(1).is_some_and(|byte| byte & 1 == 1) {
+            Decoder::new(BitOrder::Lsb, 8)
+        } else {
+            Configuration::with_tiff_size_switch(BitOrder::Msb, 8)
+                .with_yield_on_full_buffer(true)
+                .build()
+        };
+    let mut bytes = vec![0; most];
+    let (mut read, mut written) = (0, 0);
+    while written < most {
+        let result = decoder.decode_bytes(&packed[read..], &mut bytes[written..]);
+        read += result.consumed_in;
+        written += result.consumed_out;
+        match result.status? {
+            weezl::LzwStatus::Ok => {}
+            weezl::LzwStatus::NoProgress | weezl::LzwStatus::Done => break,
+        }
+    }
+    bytes.truncate(written);
+    Ok(bytes)
+}
+
+/// Runs and literals (TIFF 6.0, section 9).
+fn pack_bits(packed: &[u8], most: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(most);
+    let mut rest = packed;
+    while let [head, behind @ ..] = rest
+        && bytes.len() < most
+    {
+        rest = match (*head as i8, behind) {
+            (-128, _) => behind,
+            (head @ 0.., _) => {
+                let count = (head as usize + 1).min(behind.len());
+                bytes.extend_from_slice(&behind[..count]);
+                &behind[count..]
+            }
+            (head, [byte, behind @ ..]) => {
+                bytes.resize(bytes.len() + 1 + usize::from(head.unsigned_abs()), *byte);
+                behind
+            }
+            (_, []) => behind,
+        };
+    }
+    bytes
+}
+
+fn webp(packed: Vec<u8>, expected: Expected) -> Decoded<Vec<u8>> {
+    let mut decoder = image_webp::WebPDecoder::new(Cursor::new(packed))?;
+    let (width, height) = decoder.dimensions();
+    let samples = if decoder.has_alpha() { 4 } else { 3 };
+    let size = (width as usize, height as usize);
+    if size.0 != expected.width || size.1 < expected.height || samples > expected.samples {
+        return Err(Fault::new(format!(
+            "one of its WebPs is {width}x{height} with {samples} channels, where {}x{} with {} are \
+             expected",
+            expected.width, expected.height, expected.samples
+        )));
+    }
+    let mut bytes = vec![0; size.0 * size.1 * samples];
+    decoder.read_image(&mut bytes)?;
+    if samples == 3 && expected.samples == 4 {
+        // A tile that is opaque throughout is stored without its transparency.
+        let pixels = bytes.chunks_exact(3);
+        bytes = pixels.flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    }
+    Ok(bytes)
+}
+
+/// Rows of one bit; black is 1.
+fn fax(compression: u16, packed: &[u8], expected: Expected) -> Decoded<Vec<u8>> {
+    let damaged = || Fault::new("one of its strips is no facsimile");
+    let size = u16::try_from(expected.width).ok();
+    let size = size.zip(u16::try_from(expected.height).ok());
+    let (width, height) =
+        size.ok_or_else(|| Fault::new("a facsimile of more than 65535 rows or columns"))?;
+    let row_bytes = expected.width.div_ceil(8);
+    let mut bytes = Vec::with_capacity(expected.bytes);
+    let mut row = |transitions: &[u16]| {
+        if bytes.len() >= expected.bytes {
+            return;
+        }
+        let start = bytes.len();
+        bytes.resize(start + row_bytes, 0);
+        for (x, color) in fax::decoder::pels(transitions, width).enumerate() {
+            if color == fax::Color::Black {
+                bytes[start + x / 8] |= 0x80 >> (x % 8);
+            }
+        }
+    };
+    let input = packed.iter().copied();
+    if compression == compression::FAX4 {
+        fax::decoder::decode_g4(input, width, Some(height), row).ok_or_else(damaged)?;
+    } else {
+        let input = input.map(Ok::<_, std::convert::Infallible>);
+        let decoder = fax::decoder::Group3Decoder::new(input);
+        let mut decoder = decoder.map_err(|_| damaged())?;
+        for _ in 0..height {
+            // The last row often ends without the mark of an end.
+            let is_last = !matches!(
+                decoder.advance(),
+                Ok(fax::decoder::DecodeStatus::Incomplete)
+            );
+            row(decoder.transitions());
+            if is_last {
+                break;
+            }
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,578 @@
+//! TIFF and BigTIFF: any number of pages, of channels, and nearly any type of sample; read a row, or a row
+//! of strips or tiles, at a time.
+//!
+//! The container is read and written here, and what strips and tiles decode to is put together here; each
+//! codec is a crate's. `docs/decisions/0013-our-own-tiff.md` says why.
+
+mod axes;
+mod codec;
+mod directory;
+mod pixels;
+mod write;
+
+use std::collections::HashSet;
+use std::io::Cursor;
+
+use ::image::metadata::Orientation;
+
+pub(super) use directory::{Field, Order};
+pub(super) use write::write;
+
+use self::axes::Axes;
+use self::directory::{Container, Directory, Output};
+use self::pixels::{Layout, Rows};
+use super::Depth;
+use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
+use super::page::{Color, Page};
+use super::reader::{Decode, Decoded, Fault, Limits, Source, check_pixels};
+
+/// Tags that this program reads or writes (TIFF 6.0, appendix A; TIFF/EP; Exif; GDAL).
+mod tag {
+    pub(super) const NEW_SUBFILE_TYPE: u16 = 254;
+    pub(super) const SUBFILE_TYPE: u16 = 255;
+    pub(super) const WIDTH: u16 = 256;
+    pub(super) const LENGTH: u16 = 257;
+    pub(super) const BITS_PER_SAMPLE: u16 = 258;
+    pub(super) const COMPRESSION: u16 = 259;
+    pub(super) const PHOTOMETRIC: u16 = 262;
+    pub(super) const FILL_ORDER: u16 = 266;
+    pub(super) const DESCRIPTION: u16 = 270;
+    pub(super) const STRIP_OFFSETS: u16 = 273;
+    pub(super) const ORIENTATION: u16 = 274;
+    pub(super) const SAMPLES_PER_PIXEL: u16 = 277;
+    pub(super) const ROWS_PER_STRIP: u16 = 278;
+    pub(super) const STRIP_BYTE_COUNTS: u16 = 279;
+    pub(super) const X_RESOLUTION: u16 = 282;
+    pub(super) const Y_RESOLUTION: u16 = 283;
+    pub(super) const PLANAR_CONFIGURATION: u16 = 284;
+    pub(super) const T4_OPTIONS: u16 = 292;
+    pub(super) const RESOLUTION_UNIT: u16 = 296;
+    pub(super) const PREDICTOR: u16 = 317;
+    pub(super) const COLOR_MAP: u16 = 320;
+    pub(super) const TILE_WIDTH: u16 = 322;
+    pub(super) const TILE_LENGTH: u16 = 323;
+    pub(super) const TILE_OFFSETS: u16 = 324;
+    pub(super) const TILE_BYTE_COUNTS: u16 = 325;
+    pub(super) const SUB_IFDS: u16 = 330;
+    pub(super) const NUMBER_OF_INKS: u16 = 334;
+    pub(super) const EXTRA_SAMPLES: u16 = 338;
+    pub(super) const SAMPLE_FORMAT: u16 = 339;
+    pub(super) const JPEG_TABLES: u16 = 347;
+    pub(super) const JPEG_INTERCHANGE: u16 = 513;
+    pub(super) const JPEG_INTERCHANGE_LENGTH: u16 = 514;
+    pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
+    /// The planes of a stack by `MetaMorph`: its count is theirs.
+    pub(super) const UIC2: u16 = 33629;
+    pub(super) const ICC: u16 = 34675;
+    pub(super) const EXIF: u16 = 34665;
+    pub(super) const GPS: u16 = 34853;
+    /// A directory within that of Exif.
+    pub(super) const INTEROPERABILITY: u16 = 40965;
+    pub(super) const GDAL_NODATA: u16 = 42113;
+}
+
+/// What the samples of a pixel are (TIFF 6.0 and its supplements).
+mod photometric {
+    pub(super) const WHITE_IS_ZERO: u16 = 0;
+    pub(super) const BLACK_IS_ZERO: u16 = 1;
+    pub(super) const RGB: u16 = 2;
+    pub(super) const PALETTE: u16 = 3;
+    pub(super) const SEPARATED: u16 = 5;
+    pub(super) const YCBCR: u16 = 6;
+    pub(super) const CIE_LAB: u16 = 8;
+    pub(super) const ICC_LAB: u16 = 9;
+    pub(super) const ITU_LAB: u16 = 10;
+    pub(super) const CFA: u16 = 32803;
+    pub(super) const LOG_L: u16 = 32844;
+    pub(super) const LOG_LUV: u16 = 32845;
+    pub(super) const LINEAR_RAW: u16 = 34892;
+}
+
+/// What is copied from page to page.
+#[derive(Debug, Clone)]
+pub(super) struct Tags {
+    order: Order,
+    is_big: bool,
+    /// How long the file is, and how many pages each of its directories stands for.
+    file_bytes: u64,
+    compression: u16,
+    photometric: u16,
+    planar: bool,
+    /// Whether its pages are handed out inverted.
+    white_is_zero: bool,
+    /// What the samples behind the colour are.
+    extra_samples: Vec<u16>,
+    fields: Vec<Field>,
+    exif: Vec<Field>,
+    gps: Vec<Field>,
+    /// Of a mask or a thumbnail: all of it, as it is stored.
+    verbatim: Option<Verbatim>,
+}
+
+/// A directory with its strips or tiles as they are.
+#[derive(Debug, Clone)]
+struct Verbatim {
+    fields: Vec<Field>,
+    offsets: u16,
+    chunks: Vec<Vec<u8>>,
+}
+
+/// Tags that say how pixels are stored, that hold places in the file, or that would be wrong of other
+/// pixels. All others are copied, known or not.
+const NOT_COPIED: [u16; 60] = [
+    255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 284, 288, 289, 290, 291,
+    292, 293, 317, 320, 322, 323, 324, 325, 326, 327, 328, 330, 338, 339, 340, 341, 347, 512, 513,
+    514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34665, 34853, 40965,
+    // The layers of Photoshop, which it shows in place of the pixels.
+    37724, // Places in the file: MetaMorph, Zeiss, Olympus.
+    33628, 33629, 33630, 33631, 34412, 33471, 33560,
+];
+
+struct TiffPages {
+    file: Container<Box<dyn Source>>,
+    limits: Limits,
+    /// Where the next directory lies.
+    next: u64,
+    seen: HashSet<u64>,
+    axes: Option<Axes>,
+    /// Pages that have been given, without masks and thumbnails.
+    given: usize,
+    /// The page that is given, and its rows; none of one that cannot be decoded.
+    page: Option<Page>,
+    rows: Option<Rows>,
+}
+
+/// Starts to read a TIFF.
+pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
+    let file = Container::open(source)?;
+    Ok(Box::new(TiffPages {
+        next: file.first,
+        file,
+        limits,
+        seen: HashSet::new(),
+        axes: None,
+        given: 0,
+        page: None,
+        rows: None,
+    }))
+}
+
+impl Decode for TiffPages {
+    fn next_page(&mut self) -> Decoded<Option<Page>> {
+        let another = self.rows.as_mut().is_some_and(Rows::next_frame);
+        let mut page = if another && let Some(mut page) = self.page.take() {
+            // The words are those of all frames.
+            page.metadata.description = None;
+            page.metadata.notes.clear();
+            if let Native::Tiff(tags) = &mut page.metadata.native {
+                tags.fields.retain(|field| field.tag != tag::DESCRIPTION);
+            }
+            page
+        } else {
+            match self.next_directory()? {
+                Some(page) => page,
+                None => return Ok(None),
+            }
+        };
+        if !page.metadata.pass_through {
+            page.metadata.position = self.axes.as_ref().map(|axes| axes.position(self.given));
+            self.given += 1;
+        }
+        self.page = Some(page.clone());
+        Ok(Some(page))
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Decoded<()> {
+        match (&mut self.rows, &self.page) {
+            (Some(source), _) => source.read_rows(&mut self.file, count, rows),
+            // What is only copied need not be understood.
+            (None, Some(page)) => {
+                rows.resize(rows.len() + count * page.row(), 0.0);
+                Ok(())
+            }
+            (None, None) => Err(Fault::new("no page has been begun")),
+        }
+    }
+
+    fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Decoded<()> {
+        match &mut self.rows {
+            Some(source) => source.read_wide(&mut self.file, count, rows),
+            None => Err(Fault::new("no page has been begun")),
+        }
+    }
+}
+
+impl TiffPages {
+    /// The page of the next directory.
+    fn next_directory(&mut self) -> Decoded<Option<Page>> {
+        (self.page, self.rows) = (None, None);
+        if self.next == 0 {
+            return Ok(None);
+        }
+        let is_first = self.seen.is_empty();
+        if !self.seen.insert(self.next) {
+            return Err(Fault::new("its pages follow each other in a circle"));
+        }
+        let directory = self.file.directory(self.next)?;
+        self.next = directory.next;
+        let is_beside = self.is_beside(&directory)?;
+        if is_first && is_beside && directory.has(tag::SUB_IFDS) {
+            return Err(Fault::new(
+                "its first page is the preview of a raw photograph",
+            ));
+        }
+        let pass_through = is_beside && (self.given > 0 || self.is_image_ahead()?);
+        let mut page = if pass_through {
+            self.page_beside(&directory)?
+        } else {
+            let (page, layout) = describe(&mut self.file, &directory, self.limits)?;
+            self.rows = Some(Rows::new(layout));
+            page
+        };
+        if is_first {
+            let words = page.metadata.description.as_deref();
+            self.axes = words.and_then(Axes::of_description);
+            self.find_frames(&directory, &mut page)?;
+        }
+        Ok(Some(page))
+    }
+
+    /// Whether a directory is of a mask or of a smaller version of another image.
+    fn is_beside(&mut self, directory: &Directory) -> Decoded<bool> {
+        const SMALLER: u64 = 1;
+        const MASK: u64 = 4;
+        let kind = self.file.number(directory, tag::NEW_SUBFILE_TYPE)?;
+        let old = self.file.number(directory, tag::SUBFILE_TYPE)?;
+        Ok(kind.unwrap_or(0) & (SMALLER | MASK) != 0 || old == Some(2))
+    }
+
+    /// Whether an image follows that is neither.
+    fn is_image_ahead(&mut self) -> Decoded<bool> {
+        let (mut at, mut seen) = (self.next, self.seen.clone());
+        while at != 0 && seen.insert(at) {
+            let directory = self.file.directory(at)?;
+            if !self.is_beside(&directory)? {
+                return Ok(true);
+            }
+            at = directory.next;
+        }
+        Ok(false)
+    }
+
+    /// A mask or thumbnail, as it is stored.
+    fn page_beside(&mut self, directory: &Directory) -> Decoded<Page> {
+        let verbatim = Verbatim::of(&mut self.file, directory)?;
+        let mut page = match describe(&mut self.file, directory, self.limits) {
+            Ok((page, layout)) => {
+                self.rows = Some(Rows::new(layout));
+                page
+            }
+            Err(_) => self.undecoded(directory)?,
+        };
+        page.metadata.pass_through = true;
+        if let Native::Tiff(tags) = &mut page.metadata.native {
+            tags.verbatim = Some(verbatim);
+        }
+        Ok(page)
+    }
+
+    /// A page whose pixels are not understood.
+    fn undecoded(&mut self, directory: &Directory) -> Decoded<Page> {
+        let mut side = |tag| {
+            let side = self.file.number(directory, tag)?;
+            Ok::<_, Fault>(side.unwrap_or(0) as usize)
+        };
+        let (width, height) = (side(tag::WIDTH)?, side(tag::LENGTH)?);
+        check_pixels(self.limits, height, width)?;
+        let tags = Tags {
+            order: self.file.order,
+            is_big: self.file.is_big,
+            file_bytes: self.file.bytes,
+            compression: codec::compression::NONE,
+            photometric: photometric::BLACK_IS_ZERO,
+            planar: false,
+            white_is_zero: false,
+            extra_samples: Vec::new(),
+            fields: Vec::new(),
+            exif: Vec::new(),
+            gps: Vec::new(),
+            verbatim: None,
+        };
+        Ok(Page {
+            height,
+            width,
+            color: Color::Grey,
+            extra: 0,
+            depth: Depth::U8,
+            orientation: Orientation::NoTransforms,
+            metadata: Metadata {
+                native: Native::Tiff(Box::new(tags)),
+                ..Metadata::default()
+            },
+        })
+    }
+
+    /// Images behind the first that have no directory of their own: stacks of ImageJ and tifffile beyond
+    /// 4 GB, and those of `MetaMorph`.
+    fn find_frames(&mut self, directory: &Directory, page: &mut Page) -> Decoded<()> {
+        if self.next != 0 {
+            return Ok(());
+        }
+        let words = page.metadata.description.clone().unwrap_or_default();
+        let uic = directory.count(tag::UIC2);
+        let page_samples = (page.height * page.row()) as u64;
+        let frames = axes::frames_behind_one_directory(&words, page_samples).unwrap_or(uic);
+        if frames < 2 {
+            return Ok(());
+        }
+        let Some(rows) = &mut self.rows else {
+            return Ok(());
+        };
+        rows.set_frames(frames, self.file.bytes)?;
+        if let Native::Tiff(tags) = &mut page.metadata.native {
+            // Written again, every frame has a directory.
+            for field in &mut tags.fields {
+                if field.tag == tag::DESCRIPTION {
+                    let words = words.replace(", \"truncated\": true", "");
+                    *field = Field::text(tag::DESCRIPTION, &words);
+                }
+            }
+        }
+        if uic > 1 {
+            page.metadata.notes.push(
+                "the times and places of the planes, as MetaMorph stores them, are not kept".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Verbatim {
+    /// The most that is kept of one, in bytes.
+    const MOST: u64 = 256 << 20;
+
+    fn of(file: &mut Container<Box<dyn Source>>, directory: &Directory) -> Decoded<Self> {
+        let tiled = directory.has(tag::TILE_OFFSETS);
+        let (offsets, counts) = if tiled {
+            (tag::TILE_OFFSETS, tag::TILE_BYTE_COUNTS)
+        } else {
+            (tag::STRIP_OFFSETS, tag::STRIP_BYTE_COUNTS)
+        };
+        let places = file.numbers(directory, offsets)?.unwrap_or_default();
+        let lengths = file.numbers(directory, counts)?.unwrap_or_default();
+        let mut left = Self::MOST;
+        let mut chunks = Vec::with_capacity(places.len());
+        for (&place, &length) in places.iter().zip(&lengths) {
+            left = left.checked_sub(length).ok_or_else(|| {
+                Fault::new("one of its masks or thumbnails takes more than 256 MB")
+            })?;
+            chunks.push(file.read(place, length as usize)?);
+        }
+        let fields = fields(
+            file,
+            directory,
+            &[offsets, tag::SUB_IFDS, tag::EXIF, tag::GPS],
+        );
+        Ok(Self {
+            fields,
+            offsets,
+            chunks,
+        })
+    }
+}
+
+/// The fields of a directory, but for some; what cannot be read is none of the pixels' business.
+fn fields<S: std::io::BufRead + std::io::Seek>(
+    file: &mut Container<S>,
+    directory: &Directory,
+    but: &[u16],
+) -> Vec<Field> {
+    /// The most that is copied of one directory.
+    const MOST: usize = 64 << 20;
+    let mut left = MOST;
+    let mut found = Vec::new();
+    for tag in directory.tags().filter(|tag| !but.contains(tag)) {
+        if let Ok(Some(field)) = file.field(directory, tag)
+            && let Some(rest) = left.checked_sub(field.bytes.len())
+            && !field.bytes.is_empty()
+        {
+            left = rest;
+            found.push(field);
+        }
+    }
+    found
+}
+
+/// The fields of the directory that a tag of another points at.
+fn sub_fields<S: std::io::BufRead + std::io::Seek>(
+    file: &mut Container<S>,
+    directory: &Directory,
+    tag: u16,
+) -> Vec<Field> {
+    let mut read = || {
+        let Some(at) = file.number(directory, tag)? else {
+            return Ok(Vec::new());
+        };
+        let found = file.directory(at)?;
+        Ok(fields(file, &found, &[tag::INTEROPERABILITY]))
+    };
+    read().unwrap_or_else(|_: Fault| Vec::new())
+}
+
+/// What a directory says, and how its rows are read.
+fn describe(
+    file: &mut Container<Box<dyn Source>>,
+    directory: &Directory,
+    limits: Limits,
+) -> Decoded<(Page, Layout)> {
+    let nodata = nodata(file, directory)?;
+    let layout = Layout::of(file, directory, limits, nodata)?;
+    let extra_samples = file.numbers(directory, tag::EXTRA_SAMPLES)?;
+    let extra_samples: Vec<u16> = extra_samples
+        .unwrap_or_default()
+        .iter()
+        .map(|&kind| kind as u16)
+        .collect();
+    let inks = file.number(directory, tag::NUMBER_OF_INKS)?.unwrap_or(4);
+    let (color, extra) = colors(&layout, &extra_samples, inks as usize);
+    let mut copied = fields(file, directory, &NOT_COPIED);
+    if layout.given != layout.samples {
+        // tifffile's words are about the indices.
+        let is_shape = |field: &Field| {
+            field
+                .words()
+                .is_some_and(|words| words.starts_with("{\"shape\":"))
+        };
+        copied.retain(|field| field.tag != tag::DESCRIPTION || !is_shape(field));
+    }
+    let mut notes = Vec::new();
+    if directory.has(tag::SUB_IFDS) {
+        notes.push("its smaller versions (SubIFDs) are not kept".into());
+    }
+    if directory.has(37724) {
+        notes.push("the layers of Photoshop are not kept".into());
+    }
+    if directory.has(34412) {
+        notes.push("what Zeiss' LSM says of the stack is not kept".into());
+    }
+    let tags = Tags {
+        order: file.order,
+        is_big: file.is_big,
+        file_bytes: file.bytes,
+        compression: layout.compression(),
+        photometric: layout.photometric,
+        planar: layout.planar,
+        white_is_zero: layout.white_is_zero,
+        extra_samples,
+        exif: sub_fields(file, directory, tag::EXIF),
+        gps: sub_fields(file, directory, tag::GPS),
+        fields: copied,
+        verbatim: None,
+    };
+    let find = |tag| tags.fields.iter().find(|field| field.tag == tag);
+    let page = Page {
+        height: layout.height,
+        width: layout.width,
+        color,
+        extra,
+        depth: layout.sample.depth(),
+        orientation: find(tag::ORIENTATION)
+            .and_then(Field::numbers)
+            .and_then(|numbers| u8::try_from(*numbers.first()?).ok())
+            .and_then(Orientation::from_exif)
+            .unwrap_or(Orientation::NoTransforms),
+        metadata: Metadata {
+            icc: find(tag::ICC).map(|field| field.bytes.clone()),
+            exif: exif_block(&tags),
+            resolution: resolution(&tags.fields),
+            description: find(tag::DESCRIPTION).and_then(Field::words),
+            nodata,
+            notes,
+            native: Native::Tiff(Box::new(tags)),
+            ..Metadata::default()
+        },
+    };
+    Ok((page, layout))
+}
+
+/// The value that stands for no value, as GDAL writes it.
+fn nodata(file: &mut Container<Box<dyn Source>>, directory: &Directory) -> Decoded<Option<f64>> {
+    let field = file.field(directory, tag::GDAL_NODATA)?;
+    let words = field.and_then(|field| field.words());
+    let value = words.and_then(|words| words.trim().parse::<f64>().ok());
+    let most = f64::from(f32::MAX);
+    Ok(value.filter(|value| !value.is_nan()).map(|value| {
+        // The lowest float is often written with few digits.
+        if (value.abs() / most - 1.0).abs() < 1e-4 {
+            most.copysign(value)
+        } else {
+            value
+        }
+    }))
+}
+
+/// What a pixel's first samples are, and how many others follow.
+fn colors(layout: &Layout, extra_samples: &[u16], inks: usize) -> (Color, usize) {
+    let samples = layout.given;
+    // Samples that are not said to be transparency are as good as any other.
+    let kinds = extra_samples.iter().rev();
+    let extra = kinds
+        .take_while(|&&kind| kind != 0)
+        .count()
+        .min(samples - 1);
+    let is_rgb = matches!(
+        layout.photometric,
+        photometric::RGB | photometric::YCBCR | photometric::PALETTE | photometric::LINEAR_RAW
+    );
+    let least = match layout.photometric {
+        photometric::SEPARATED => inks,
+        _ if is_rgb => 3,
+        _ => 1,
+    };
+    let extra = extra.min(samples.saturating_sub(least));
+    let color = match samples - extra {
+        1 => Color::Grey,
+        3 if is_rgb => Color::Rgb,
+        bands => Color::Bands(bands),
+    };
+    (color, extra)
+}
+
+fn resolution(fields: &[Field]) -> Option<Resolution> {
+    let find = |tag| fields.iter().find(|field| field.tag == tag);
+    let (x, y) = (
+        find(tag::X_RESOLUTION)?.ratio()?,
+        find(tag::Y_RESOLUTION)?.ratio()?,
+    );
+    let unit = find(tag::RESOLUTION_UNIT).and_then(Field::numbers);
+    let unit = match unit.and_then(|unit| unit.first().copied()).unwrap_or(2) {
+        2 => ResolutionUnit::Inch,
+        3 => ResolutionUnit::Centimeter,
+        _ => ResolutionUnit::None,
+    };
+    Some(Resolution { x, y, unit })
+}
+
+/// What a page says of itself in the form of an Exif block, for formats that take one.
+fn exif_block(tags: &Tags) -> Option<Vec<u8>> {
+    /// Words, maker, model, software, date, artist, copyright, orientation (Exif 2.32, 4.6.4).
+    const OF_IMAGE: [u16; 8] = [270, 271, 272, 274, 305, 306, 315, 33432];
+    if tags.exif.is_empty() && tags.gps.is_empty() {
+        return None;
+    }
+    let mut block = Cursor::new(Vec::new());
+    let mut write = || {
+        let mut out = Output::new(&mut block, tags.order, false)?;
+        let fields = tags.fields.iter();
+        let fields = fields.filter(|field| OF_IMAGE.contains(&field.tag));
+        let mut fields: Vec<Field> = fields.cloned().collect();
+        for (tag, sub) in [(tag::EXIF, &tags.exif), (tag::GPS, &tags.gps)] {
+            if !sub.is_empty() {
+                let at = out.sub_directory(sub.clone())?;
+                fields.push(Field::longs(tag, [at as u32]));
+            }
+        }
+        out.directory(fields)
+    };
+    write().ok().map(|()| block.into_inner())
+}

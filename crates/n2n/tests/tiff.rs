@@ -1,0 +1,423 @@
+//! TIFFs of every layout that tifffile, imagecodecs and libtiff wrote, held against the formula their
+//! samples were made by: `tests/golden/images/make_tiff.py`.
+
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use n2n::image::{
+    Color, Depth, Encoding, Format, Image, Limits, MISSING, Page, Pages, Position, Reader, images,
+    write_pages,
+};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/images")
+        .join(name)
+}
+
+/// The pages of a file and their samples in their own units.
+fn pages(bytes: Vec<u8>) -> n2n::Result<Vec<(Page, Vec<f64>)>> {
+    let mut reader = Reader::from_bytes(Path::new("test.tif"), bytes, Limits::default())?;
+    let mut pages = vec![];
+    while let Some(page) = reader.next_page()? {
+        let mut samples = vec![];
+        if page.depth.is_wide() {
+            reader.read_wide(page.height, &mut samples)?;
+        } else {
+            let mut rows = vec![];
+            reader.read_rows(page.height, &mut rows)?;
+            let unit = page.depth.unit();
+            samples.extend(rows.iter().map(|&x| f64::from(x * unit)));
+        }
+        pages.push((page, samples));
+    }
+    Ok(pages)
+}
+
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(golden(name)).unwrap()
+}
+
+fn copy(bytes: Vec<u8>, format: Format) -> n2n::Result<Vec<u8>> {
+    let mut reader = Reader::from_bytes(Path::new("test.tif"), bytes, Limits::default())?;
+    let mut out = Cursor::new(vec![]);
+    write_pages(
+        &mut reader,
+        Encoding::new(format),
+        Path::new("copy"),
+        &mut out,
+    )?;
+    Ok(out.into_inner())
+}
+
+/// Sample `i` of page `page`.
+fn sample(kind: char, bits: u32, i: usize, page: usize) -> f64 {
+    if kind == 'f' {
+        return (7919 * i % 1009) as f64 / 64.0 - 2.0;
+    }
+    let value = (7919 * i + 104_729 * page) % (1 << bits);
+    let low = if kind == 'i' { 1_i64 << (bits - 1) } else { 0 };
+    (value as i64 - low) as f64
+}
+
+/// The files of the archive: what each is, and its content.
+fn archive() -> Vec<(serde_json::Value, Vec<u8>)> {
+    let mut bytes = vec![];
+    flate2::read::GzDecoder::new(file("tiff_layouts.gz").as_slice())
+        .read_to_end(&mut bytes)
+        .unwrap();
+    let mut rest = bytes.as_slice();
+    let mut files = vec![];
+    while !rest.is_empty() {
+        let length = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap()) as usize;
+        let (about, content) = (length(0), length(4));
+        let (about, behind) = rest[8..].split_at(about);
+        let (content, behind) = behind.split_at(content);
+        files.push((serde_json::from_slice(about).unwrap(), content.to_vec()));
+        rest = behind;
+    }
+    files
+}
+
+/// Strips and tiles, in planes or not, of every type, compression, predictor, byte order, with one page
+/// and several: read as tifffile does, and written again with the same samples.
+#[test]
+fn every_layout_gives_the_samples_that_were_written() {
+    let files = archive();
+    assert!(files.len() > 60, "{}", files.len());
+    for (about, content) in files {
+        let kind = about["kind"].as_str().unwrap();
+        let (letter, bits) = kind.split_at(1);
+        let (letter, bits) = (letter.chars().next().unwrap(), bits.parse::<u32>().unwrap());
+        let depth = match (letter, bits) {
+            ('u', ..=8) => Depth::U8,
+            ('u', 9..=16) => Depth::U16,
+            ('u', _) => Depth::U32,
+            ('i', 8) => Depth::I8,
+            ('i', 16) => Depth::I16,
+            ('i', _) => Depth::I32,
+            ('f', 64) => Depth::F64,
+            _ => Depth::F32,
+        };
+        let copied = copy(content.clone(), Format::Tiff).unwrap();
+        for found in [pages(content), pages(copied)] {
+            let found = found.unwrap_or_else(|error| panic!("{about}: {error}"));
+            assert_eq!(
+                found.len() as u64,
+                about["pages"].as_u64().unwrap(),
+                "{about}"
+            );
+            for (at, (page, samples)) in found.iter().enumerate() {
+                assert_eq!((page.height, page.width), (17, 18), "{about}");
+                assert_eq!(page.samples() as u64, about["channels"].as_u64().unwrap());
+                assert_eq!(page.depth, depth, "{about}");
+                for (i, &value) in samples.iter().enumerate() {
+                    let mut want = sample(letter, bits, i, at);
+                    if bits < 8 {
+                        // Expanded to the range of 8 bits.
+                        want = (want * 255.0 / f64::from((1 << bits) - 1)).round();
+                    }
+                    // Half floats keep eleven bits.
+                    let tolerance = if kind == "f16" { 0.005 } else { 0.0 };
+                    let value = if depth == Depth::U8 || depth == Depth::U16 {
+                        value.round()
+                    } else {
+                        value
+                    };
+                    assert!(
+                        (value - want).abs() <= tolerance,
+                        "{about}, page {at}, sample {i}: {value}, not {want}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_or_damaged_never_panics_and_gives_no_wrong_sample() {
+    let limits = Limits {
+        pixels: 1 << 12,
+        samples: 1 << 15,
+    };
+    for (about, content) in archive().into_iter().step_by(2) {
+        let read = |bytes: Vec<u8>| {
+            let mut reader = Reader::from_bytes(Path::new("test.tif"), bytes, limits)?;
+            let mut rows = vec![];
+            while let Some(page) = reader.next_page()? {
+                reader.read_rows(page.height, &mut rows)?;
+            }
+            n2n::Result::Ok(rows)
+        };
+        let whole = read(content.clone()).unwrap();
+        for length in (0..content.len()).step_by(211) {
+            if let Ok(rows) = read(content[..length].to_vec()) {
+                assert_eq!(rows, whole, "{about}, cut to {length} bytes");
+            }
+        }
+        for at in (0..content.len()).step_by(13) {
+            for value in [0, 0xFF, content[at] ^ 1] {
+                let mut damaged = content.clone();
+                damaged[at] = value;
+                let _ = read(damaged);
+            }
+        }
+    }
+}
+
+#[test]
+fn all_frames_behind_one_directory_are_read() {
+    for name in ["truncated.tif", "truncated_imagej.tif"] {
+        let copied = copy(file(name), Format::Tiff).unwrap();
+        for found in [pages(file(name)).unwrap(), pages(copied).unwrap()] {
+            assert_eq!(found.len(), 3, "{name}");
+            for (at, (page, samples)) in found.iter().enumerate() {
+                assert_eq!((page.height, page.width, page.depth), (7, 10, Depth::U16));
+                for (i, value) in samples.iter().enumerate() {
+                    assert_eq!(value.round(), sample('u', 16, i, at), "{name}, page {at}");
+                }
+            }
+        }
+        // One of them is missing.
+        let whole = file(name);
+        let error = pages(whole[..whole.len() - 140].to_vec())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("said to hold 3 images"), "{error}");
+    }
+}
+
+#[test]
+fn byte_order_and_private_tags_stay() {
+    let before = file("imagej_big.tif");
+    let after = copy(before.clone(), Format::Tiff).unwrap();
+    assert_eq!(&after[..4], b"MM\0*");
+    // ImageJ's labels are big-endian UTF-16 behind a big-endian header, in bytes to everyone else.
+    let metadata = b"IJIJ";
+    let at = |bytes: &[u8]| bytes.windows(4).position(|four| four == metadata).unwrap();
+    let (from, to) = (at(&before), at(&after));
+    assert_eq!(before[from..from + 40], after[to..to + 40]);
+}
+
+#[test]
+fn stacks_say_which_page_is_which() {
+    for (name, order) in [
+        ("hyperstack_imagej.tif", "TZC"),
+        ("hyperstack_ome.tif", "TCZ"),
+    ] {
+        let found = pages(file(name)).unwrap();
+        assert_eq!(found.len(), 12, "{name}");
+        for (at, (page, _)) in found.iter().enumerate() {
+            let (channel, slice) = if order == "TZC" {
+                (at % 2, at / 2 % 3)
+            } else {
+                (at / 2 % 3, at % 2)
+            };
+            let want = Position {
+                time: at / 6,
+                slice,
+                channel,
+            };
+            assert_eq!(page.metadata.position, Some(want), "{name}, page {at}");
+        }
+    }
+}
+
+#[test]
+fn samples_that_are_no_value_are_missing_and_written_again() {
+    let missing = |samples: &[f64]| {
+        let bits = u64::from(MISSING.to_bits());
+        let found = samples.iter().enumerate();
+        let found = found.filter(|(_, value)| u64::from((**value as f32).to_bits()) == bits);
+        found.map(|(i, _)| i).collect::<Vec<_>>()
+    };
+    let (page, samples) = pages(file("nodata_f32.tif")).unwrap().remove(0);
+    assert_eq!(page.metadata.nodata, Some(-9999.0));
+    assert_eq!(missing(&samples), [23, 24, 25]);
+    let copied = copy(file("nodata_f32.tif"), Format::Tiff).unwrap();
+    assert_eq!(missing(&pages(copied.clone()).unwrap()[0].1), [23, 24, 25]);
+    let raw = (-9999_f32).to_ne_bytes().repeat(3);
+    assert!(copied.windows(12).any(|bytes| bytes == raw));
+
+    let (_, samples) = pages(file("nodata_u8.tif")).unwrap().remove(0);
+    let zeros = (0..70).filter(|&i| sample('u', 8, i, 0) == 0.0);
+    assert_eq!(missing(&samples), zeros.collect::<Vec<_>>());
+    assert!(!missing(&samples).is_empty());
+    // Another format gets the value that stands for none.
+    let png = copy(file("nodata_u8.tif"), Format::Png).unwrap();
+    for (i, value) in pages(png).unwrap()[0].1.iter().enumerate() {
+        assert_eq!(value.round(), sample('u', 8, i, 0));
+    }
+}
+
+#[test]
+fn thumbnails_and_masks_are_copied_as_they_are() {
+    let found = pages(file("thumbnail.tif")).unwrap();
+    let beside: Vec<_> = found
+        .iter()
+        .map(|(page, _)| page.metadata.pass_through)
+        .collect();
+    assert_eq!(beside, [false, true, true]);
+    assert_eq!(images(&golden("thumbnail.tif")).unwrap().count(), 1);
+    let copied = copy(file("thumbnail.tif"), Format::Tiff).unwrap();
+    let after = pages(copied.clone()).unwrap();
+    for ((before, samples), (after, copied)) in found.iter().zip(&after) {
+        assert_eq!(before.color, after.color);
+        assert_eq!(before.metadata.pass_through, after.metadata.pass_through);
+        assert_eq!(samples, copied);
+    }
+    // The mask still has one bit a pixel: ten of them are two bytes.
+    let mask: Vec<u8> = (0..7)
+        .flat_map(|y| {
+            let bit = |x: usize| u16::from(sample('u', 8, y * 10 + x, 2) > 127.0) << (15 - x);
+            (0..10).map(bit).sum::<u16>().to_be_bytes()
+        })
+        .collect();
+    assert!(copied.windows(14).any(|bytes| bytes == mask));
+    // A format of one page takes the image.
+    let png = pages(copy(file("thumbnail.tif"), Format::Png).unwrap()).unwrap();
+    assert_eq!((png.len(), &png[0].1), (1, &found[0].1));
+}
+
+#[test]
+fn palettes_are_expanded() {
+    for (name, color) in [
+        ("palette_rgb.tif", Color::Rgb),
+        ("palette_grey.tif", Color::Grey),
+    ] {
+        let (page, samples) = pages(file(name)).unwrap().remove(0);
+        assert_eq!((page.color, page.depth), (color, Depth::U8), "{name}");
+        for (i, pixel) in samples.chunks(color.channels()).enumerate() {
+            let index = sample('u', 8, i, 0);
+            let want = [index, 255.0 - index, (index * 257.0 / 2.0 / 256.0).floor()];
+            for (value, want) in pixel.iter().zip(want) {
+                assert_eq!(value.round(), want, "{name}, pixel {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn infrared_is_a_channel_of_its_own() {
+    let (page, _) = pages(file("infrared.tif")).unwrap().remove(0);
+    assert_eq!((page.color, page.extra), (Color::Bands(4), 0));
+    let copied = copy(file("infrared.tif"), Format::Tiff).unwrap();
+    // Red, green and blue, and one more.
+    assert_eq!(tag(&copied, 262), Some(2));
+    assert_eq!(tag(&copied, 338), Some(0));
+}
+
+#[test]
+fn white_that_is_zero_is_white_and_stays_zero() {
+    let (_, samples) = pages(file("white_is_zero_u12.tif")).unwrap().remove(0);
+    for (i, value) in samples.iter().enumerate() {
+        // Of other than 8 and 16 bits, samples stay what they are.
+        assert_eq!(value.round(), sample('u', 12, i, 0));
+    }
+    let copied = copy(file("white_is_zero_u12.tif"), Format::Tiff).unwrap();
+    assert_eq!(tag(&copied, 262), Some(0));
+    // In 16 bits they are the same numbers, counted from another white.
+    let from_white = |value: &f64| 65535.0 - value.round();
+    let copied: Vec<f64> = pages(copied).unwrap()[0].1.iter().map(from_white).collect();
+    let samples: Vec<f64> = samples.iter().map(|value| value.round()).collect();
+    assert_eq!(copied, samples);
+    // Floats have no largest value to count from.
+    let (_, samples) = pages(file("white_is_zero_f32.tif")).unwrap().remove(0);
+    assert!(
+        samples
+            .iter()
+            .enumerate()
+            .all(|(i, &value)| value == sample('f', 32, i, 0))
+    );
+    let copied = copy(file("white_is_zero_f32.tif"), Format::Tiff).unwrap();
+    assert_eq!(tag(&copied, 262), Some(0));
+}
+
+#[test]
+fn bits_in_reverse_and_facsimile_are_read_as_libtiff_does() {
+    let (_, samples) = pages(file("fill_order.tif")).unwrap().remove(0);
+    for (i, value) in samples.iter().enumerate() {
+        assert_eq!(value.round(), sample('u', 8, i, 0));
+    }
+    let (_, samples) = pages(file("group3.tif")).unwrap().remove(0);
+    for (i, value) in samples.iter().enumerate() {
+        let want = if sample('u', 8, i, 0) > 127.0 {
+            255.0
+        } else {
+            0.0
+        };
+        assert_eq!(value.round(), want, "pixel {i}");
+    }
+}
+
+#[test]
+fn exif_and_gps_survive_a_change_of_format() {
+    let tiff = copy(file("exif.jpg"), Format::Tiff).unwrap();
+    let jpeg = copy(tiff.clone(), Format::Jpeg).unwrap();
+    for bytes in [file("exif.jpg"), tiff, jpeg] {
+        let has = |words: &[u8]| bytes.windows(words.len()).any(|found| found == words);
+        assert!(has(b"maker\0") && has(b"2026:01:02 03:04:05\0"));
+        // 48 degrees, 51 minutes and 30 seconds, in either byte order.
+        let degrees = |order: fn(u32) -> [u8; 4]| [48, 1, 51, 1, 30, 1].map(order).concat();
+        assert!(has(&degrees(u32::to_be_bytes)) || has(&degrees(u32::to_le_bytes)));
+    }
+}
+
+#[test]
+fn samples_that_are_not_understood_are_named() {
+    let error = pages(file("complex.tif")).unwrap_err().to_string();
+    assert!(
+        error.contains("its samples are 64 bits, complex numbers"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_image_of_signed_or_wide_samples_has_their_units() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("signed.tif");
+    for (depth, values) in [
+        (Depth::I8, vec![-128.0, -1.0, 0.0, 127.0]),
+        (Depth::I16, vec![-32768.0, -1.0, 0.0, 32767.0]),
+        (Depth::I32, vec![-70000.0, -1.0, 0.0, 70000.0]),
+        (Depth::U32, vec![0.0, 1.0, 70000.0, 16_777_216.0]),
+        (Depth::F64, vec![-1e30, 1e-30, 0.5, 7.0]),
+    ] {
+        let image = Image {
+            height: 2,
+            width: 2,
+            channels: 1,
+            data: values,
+            depth,
+        };
+        image.write(&path).unwrap();
+        assert_eq!(Image::read(&path).unwrap(), image);
+    }
+}
+
+/// The first value of a tag of the first directory, which is a little-endian TIFF's or a big-endian one's.
+fn tag(bytes: &[u8], tag: u16) -> Option<u16> {
+    let little = bytes.starts_with(b"II");
+    let short = |at: usize| {
+        let two = [bytes[at], bytes[at + 1]];
+        if little {
+            u16::from_le_bytes(two)
+        } else {
+            u16::from_be_bytes(two)
+        }
+    };
+    let long = |at: usize| {
+        let four = bytes[at..at + 4].try_into().unwrap();
+        if little {
+            u32::from_le_bytes(four)
+        } else {
+            u32::from_be_bytes(four)
+        }
+    };
+    let directory = long(4) as usize;
+    let entries = (0..short(directory) as usize).map(|i| directory + 2 + 12 * i);
+    entries
+        .into_iter()
+        .find(|&at| short(at) == tag)
+        .map(|at| short(at + 8))
+}
