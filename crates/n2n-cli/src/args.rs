@@ -344,6 +344,9 @@ pub struct Val {
     /// levels), or none
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
+    /// Score the mean over the eight flips and turns of each noisy image; published scores are without
+    #[arg(long)]
+    pub ensemble: bool,
     /// Channels of the first layer; checked against the model when given
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_feature: Option<usize>,

@@ -20,6 +20,7 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
         sets: args.sets.clone(),
         repeats: args.repeats,
         noise: args.noisetype,
+        ensemble: args.ensemble,
     };
     if args.csv.is_some() && args.csv == args.json {
         bail!("--csv and --json name the same file");
@@ -87,6 +88,9 @@ fn render(report: &Report, ui: Ui) -> anyhow::Result<()> {
                 score.set, score.images
             ));
         }
+    }
+    if report.ensemble {
+        ui.note("note: with --ensemble; published scores are without");
     }
     ui.note(format!("{:.2} images/s", report.images_per_s()));
     Ok(())

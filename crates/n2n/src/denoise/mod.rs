@@ -1,6 +1,7 @@
 //! Images of any size through a network: padding to the sizes it takes, and cropping. Pages of files,
 //! which may be larger than memory, go through it in tiles.
 
+mod ensemble;
 mod page;
 mod range;
 mod region;
@@ -44,6 +45,18 @@ pub fn denoise(network: &mut dyn Network, noisy: &Batch, padding: Padding) -> Re
         return Err(Error::value("channels of the image", channels, noisy.c));
     }
     padded(noisy, padding, |noisy| network.denoise(noisy))
+}
+
+/// Denoises a single image as [`denoise`] does, as the mean over its eight flips and turns.
+pub fn denoise_ensemble(
+    network: &mut dyn Network,
+    noisy: &Batch,
+    padding: Padding,
+) -> Result<Batch> {
+    if noisy.n != 1 {
+        return Err(Error::value("images of an ensemble", 1, noisy.n));
+    }
+    ensemble::mean_over_turns(noisy, |noisy| denoise(network, noisy, padding))
 }
 
 /// Pads as [`denoise`] does, hands the batch to `run`, which gives one of the same shape, and crops

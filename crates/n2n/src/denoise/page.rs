@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
+use super::ensemble::mean_over_turns;
 use super::region::Frame;
 use super::tiles::Cut;
 use super::{Padding, Tile};
@@ -290,15 +291,7 @@ impl<'a> Denoiser<'a> {
         if !self.options.ensemble {
             return self.pass(tile, pixels);
         }
-        let mut sum = Batch::zeros(1, tile.h, tile.w, tile.c);
-        for turn in 0..8 {
-            let turned = Turn(turn);
-            let denoised = turned.back(&self.pass(&turned.apply(tile), pixels)?);
-            for (sum, value) in sum.data.iter_mut().zip(&denoised.data) {
-                *sum += value / 8.0;
-            }
-        }
-        Ok(sum)
+        mean_over_turns(tile, |tile| self.pass(tile, pixels))
     }
 
     /// One pass of the network.
@@ -504,57 +497,6 @@ impl Window {
             }
         });
         tile
-    }
-}
-
-/// One of the eight ways to lay a tile: bit 0 mirrors left and right, bit 1 top and bottom, bit 2
-/// exchanges rows and columns.
-#[derive(Debug, Clone, Copy)]
-struct Turn(u8);
-
-impl Turn {
-    fn apply(self, tile: &Batch) -> Batch {
-        let (h, w) = if self.0 & 4 == 0 {
-            (tile.h, tile.w)
-        } else {
-            (tile.w, tile.h)
-        };
-        let mut turned = Batch::zeros(1, h, w, tile.c);
-        self.each(tile, |i, j| {
-            turned.data[j..j + tile.c].copy_from_slice(&tile.data[i..i + tile.c]);
-        });
-        turned
-    }
-
-    fn back(self, turned: &Batch) -> Batch {
-        let (h, w) = if self.0 & 4 == 0 {
-            (turned.h, turned.w)
-        } else {
-            (turned.w, turned.h)
-        };
-        let mut tile = Batch::zeros(1, h, w, turned.c);
-        let shape = tile.clone();
-        self.each(&shape, |i, j| {
-            tile.data[i..i + turned.c].copy_from_slice(&turned.data[j..j + turned.c]);
-        });
-        tile
-    }
-
-    /// Where each pixel of a tile begins, before and after.
-    fn each(self, tile: &Batch, mut pair: impl FnMut(usize, usize)) {
-        let (h, w, c) = (tile.h, tile.w, tile.c);
-        for y in 0..h {
-            for x in 0..w {
-                let to_y = if self.0 & 2 == 0 { y } else { h - 1 - y };
-                let to_x = if self.0 & 1 == 0 { x } else { w - 1 - x };
-                let to = if self.0 & 4 == 0 {
-                    to_y * w + to_x
-                } else {
-                    to_x * h + to_y
-                };
-                pair((y * w + x) * c, to * c);
-            }
-        }
     }
 }
 
@@ -951,16 +893,6 @@ mod tests {
     fn the_ensemble_is_the_mean_over_flips_and_turns() {
         // A network of one direction: its value is that of the row above.
         let noisy = image(32, 64, 1, Depth::F32);
-        let batch = noisy.clone().into_batch();
-        for turn in 0..8 {
-            let turned = Turn(turn).apply(&batch);
-            assert_eq!(
-                (turned.h, turned.w),
-                if turn < 4 { (32, 64) } else { (64, 32) }
-            );
-            assert_eq!(Turn(turn).back(&turned), batch);
-            assert!(turn == 0 || turned != batch);
-        }
         let mut network = Fake::new(1, |x| 2.0 * x);
         let result = denoised(
             &mut network,

@@ -10,7 +10,7 @@ use super::report::{ImageScore, Report, SetScore};
 use super::set::Set;
 use super::ssim::{check_size, ssim};
 use crate::batch::Batch;
-use crate::denoise::{Padding, denoise};
+use crate::denoise::{Padding, denoise, denoise_ensemble};
 use crate::error::{Error, Result};
 use crate::image::{self, Image};
 use crate::network::Network;
@@ -31,6 +31,9 @@ pub struct Config {
     pub repeats: Option<usize>,
     /// The noise to add.
     pub noise: Noise,
+    /// Whether to score the mean over the eight flips and turns of each noisy image. The protocol, and so every
+    /// published score, is without.
+    pub ensemble: bool,
 }
 
 /// One image, scored; what [`evaluate`] tells its caller as it goes.
@@ -97,7 +100,7 @@ pub fn evaluate(
             || {
                 current
                     .take()
-                    .map(|image| image.denoise(network))
+                    .map(|image| image.denoise(network, config.ensemble))
                     .transpose()
             },
             || (previous.take().map(Restored::score).transpose(), prepare()),
@@ -126,6 +129,7 @@ pub fn evaluate(
     }
     Ok(Report {
         noise: config.noise.to_string(),
+        ensemble: config.ensemble,
         seed: SEED,
         device: network.device(),
         cpu_level: None,
@@ -258,8 +262,12 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    fn denoise(self, network: &mut dyn Network) -> Result<Restored<'a>> {
-        let denoised = denoise(network, &self.noisy, Padding::Square);
+    fn denoise(self, network: &mut dyn Network, ensemble: bool) -> Result<Restored<'a>> {
+        let denoised = if ensemble {
+            denoise_ensemble(network, &self.noisy, Padding::Square)
+        } else {
+            denoise(network, &self.noisy, Padding::Square)
+        };
         Ok(Restored {
             denoised: Image::from_batch(denoised.map_err(in_file(self.visit.path))?),
             noisy: Image::from_batch(self.noisy),
@@ -337,7 +345,29 @@ mod tests {
             sets: vec![Set::Kodak, Set::Set14],
             repeats: Some(2),
             noise: noise.parse().unwrap(),
+            ensemble: false,
         }
+    }
+
+    /// The identity is its own ensemble, whatever the image's shape; a shift is not, for each view is shifted
+    /// another way.
+    #[test]
+    fn an_ensemble_is_scored_on_all_flips_and_turns_of_the_same_noise() {
+        let root = validation();
+        let plain = config(root.path(), "gauss25");
+        let ensemble = Config {
+            ensemble: true,
+            ..plain.clone()
+        };
+        let mut network = Fake::identity(3);
+        let (report, once) = (run(&mut network, &ensemble).unwrap(), network.seen.len());
+        assert!(report.ensemble);
+        let expected = run(&mut Fake::identity(3), &plain).unwrap();
+        assert!(!expected.ensemble);
+        for (got, want) in report.images.iter().zip(&expected.images) {
+            assert!((got.psnr_db - want.psnr_db).abs() < 1e-3, "{}", got.name);
+        }
+        assert_eq!(once, 8 * expected.images.len());
     }
 
     fn run(network: &mut Fake, config: &Config) -> Result<Report> {

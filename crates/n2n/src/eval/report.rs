@@ -15,6 +15,8 @@ use crate::files::write_atomically;
 pub struct Report {
     /// The noise that was added, in the reference's spelling.
     pub noise: String,
+    /// Whether the mean over the flips and turns of each image was scored.
+    pub ensemble: bool,
     /// The seed of the random stream.
     pub seed: u32,
     /// What the network computed on.
@@ -115,6 +117,7 @@ mod tests {
         };
         Report {
             noise: "gauss25".into(),
+            ensemble: false,
             seed: 101,
             device: "cpu scalar".into(),
             cpu_level: Some("scalar".into()),
@@ -159,6 +162,7 @@ mod tests {
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let want = serde_json::json!({
             "noise": "gauss25",
+            "ensemble": false,
             "seed": 101,
             "device": "cpu scalar",
             "cpu_level": "scalar",

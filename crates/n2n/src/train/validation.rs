@@ -73,6 +73,7 @@ impl Validation {
             sets: vec![SET],
             repeats: None,
             noise: config.noise,
+            ensemble: false,
         };
         let scored = config.val_dirs.as_ref().map(settings);
         scored.as_ref().map(eval::check).transpose()?;

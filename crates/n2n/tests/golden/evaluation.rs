@@ -32,6 +32,7 @@ fn scores_are_those_of_the_reference_pipeline() {
             sets: vec![Set::Bsd300],
             repeats: Some(expected["repeats"].as_u64().unwrap() as usize),
             noise: noise.parse().unwrap(),
+            ensemble: false,
         };
         let report = evaluate(&mut network, &config, |_| Ok(())).unwrap();
 
