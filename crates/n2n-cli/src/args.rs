@@ -176,6 +176,11 @@ pub struct Train {
     /// Add the noise once to each image, by its path, instead of anew at every visit
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub frozen_noise: Option<bool>,
+    /// Which values are black and white to the network, in the units of the images: MIN,MAX; percentile
+    /// (measured); auto (measured with --noisetype none, else the whole range of their type). It is kept
+    /// with the weights
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = named::<Range>)]
+    pub range: Option<Range>,
     /// Folder of training images, searched recursively
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -398,21 +403,23 @@ pub struct Predict {
     /// Format of the results [default: that of the image]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<ImageFormat>,
-    /// Bits of a sample: 8, 16 or 32f (floats) [default: those of the image]
+    /// Bits of a sample: 8, 16 or 32f (floats, with the values of integers as they are) [default:
+    /// those of the image]
     #[arg(long, value_enum, value_name = "BITS")]
     pub depth: Option<ImageDepth>,
     /// Quality of a JPEG, from 1 to 100
     #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = quality)]
     pub quality: u8,
-    /// Which values are black and white to the network: auto, percentile or MIN,MAX
+    /// Which values are black and white to the network, in the units of the image: MIN,MAX; auto (by
+    /// the type and the values of all images of a folder) or percentile [default: the range that the
+    /// model was trained on, or else auto]
     #[arg(
         long,
         value_name = "RANGE",
-        default_value = "auto",
         allow_hyphen_values = true,
         value_parser = named::<Range>
     )]
-    pub range: Range,
+    pub range: Option<Range>,
     /// How much of the noise is removed: 0 nothing, 1 all that the network finds
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
     pub strength: f32,

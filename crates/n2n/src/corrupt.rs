@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::batch::Batch;
-use crate::denoise::{Range, Survey};
+use crate::denoise::{Range, Scale, Survey};
 use crate::error::{Error, Result};
 use crate::image::{Limits, Page, Pages};
 use crate::noise::Noise;
@@ -59,7 +59,7 @@ impl Pages for Corrupted<'_> {
         let (samples, channels) = (page.samples(), page.color.channels());
         self.rows.clear();
         self.clean.read_rows(page.height, &mut self.rows)?;
-        let (low, high) = self.range.bounds(page.depth, self.survey.as_ref());
+        let Scale { low, high, .. } = self.range.scale(page.depth, self.survey.as_ref());
         let span = high - low;
         let pixels = self.rows.chunks_exact(samples);
         let color = pixels

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
-use crate::denoise::{Options, denoise_in_tiles};
+use crate::denoise::{ModelRange, Options, Scale, denoise_in_tiles};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::{self, ssim};
@@ -53,6 +53,9 @@ pub struct Config {
     pub noise: Noise,
     /// Seed of the noise. An image's noise depends on its place, not on the size of the batches.
     pub seed: u64,
+    /// The range that the model was trained on, if it states one. Noise is added, and results are
+    /// scored, where that is 0..1.
+    pub range: Option<ModelRange>,
 }
 
 /// What was done.
@@ -142,12 +145,20 @@ pub fn infer(
             if let Some((height, width)) = config.size {
                 clean = clean.resized(height, width);
             }
-            let noisy = config.noise.corrupt(&clean.clone().into_batch(), &mut rng);
+            let scale = config.range.map(|range| range.scale(clean.depth));
+            let in_range = Image {
+                data: in_range(&clean.data, scale),
+                ..clean
+            };
+            let noisy = config
+                .noise
+                .corrupt(&in_range.clone().into_batch(), &mut rng);
             Ok(Picture {
                 input: input.clone(),
                 output: output.clone(),
-                clean,
+                clean: in_range,
                 noisy: noisy.data,
+                scale,
             })
         })?;
         let other_size = |first: &Picture| {
@@ -169,8 +180,26 @@ pub fn infer(
 struct Picture {
     input: PathBuf,
     output: PathBuf,
+    /// Where the range of the model is 0..1, as is the next.
     clean: Image,
     noisy: Vec<f32>,
+    scale: Option<Scale>,
+}
+
+/// Values where the range of the model is 0..1.
+fn in_range(values: &[f32], scale: Option<Scale>) -> Vec<f32> {
+    match scale {
+        None => values.to_vec(),
+        Some(Scale { low, high, .. }) => values.iter().map(|x| (x - low) / (high - low)).collect(),
+    }
+}
+
+/// [`in_range`] undone.
+fn in_file(values: &[f32], scale: Option<Scale>) -> Vec<f32> {
+    match scale {
+        None => values.to_vec(),
+        Some(Scale { low, high, .. }) => values.iter().map(|x| low + x * (high - low)).collect(),
+    }
 }
 
 /// Denoises, writes and scores the pictures, all of one size, and empties the list.
@@ -191,8 +220,21 @@ fn run_batch(
         first.clean.channels,
     );
     let noisy = timed(&mut done.times.preprocess, || {
-        let data: Vec<&[f32]> = pictures.iter().map(|picture| &picture.noisy[..]).collect();
-        Ok(Batch::new(n, h, w, c, data.concat()))
+        let seen = |picture: &Picture| match picture.scale {
+            None => picture.noisy.clone(),
+            Some(_) => picture
+                .noisy
+                .iter()
+                .map(|&x| Scale::UNIT.to_network(x))
+                .collect(),
+        };
+        Ok(Batch::new(
+            n,
+            h,
+            w,
+            c,
+            pictures.iter().flat_map(seen).collect(),
+        ))
     })?;
     let denoised = timed(&mut done.times.inference, || engine.denoise(&noisy))?;
     for (i, picture) in pictures.drain(..).enumerate() {
@@ -201,9 +243,14 @@ fn run_batch(
             ..picture.clean
         };
         let result = timed(&mut done.times.postprocess, || {
-            let result = like_clean(denoised.image(i).to_vec());
-            result.write(&picture.output)?;
-            Ok(result)
+            let mut result = denoised.image(i).to_vec();
+            if picture.scale.is_some() {
+                for (value, &from) in result.iter_mut().zip(&picture.noisy) {
+                    *value = Scale::UNIT.from_network(*value, from);
+                }
+            }
+            like_clean(in_file(&result, picture.scale)).write(&picture.output)?;
+            Ok(like_clean(result))
         })?;
         let image = Denoised {
             against_noisy: Score::of(&result, &like_clean(picture.noisy))?,
@@ -283,6 +330,7 @@ mod tests {
             size: None,
             noise: Noise::None,
             seed: 0,
+            range: None,
         }
     }
 
@@ -397,6 +445,30 @@ mod tests {
         let against_clean = image.against_clean.unwrap();
         assert!(against_clean.psnr_db < image.against_noisy.psnr_db - 0.05);
         assert!(against_clean.ssim.unwrap() < image.against_noisy.ssim.unwrap());
+    }
+
+    /// `pictures` have bytes from 0 to 59, which are 0..1 to a model that was trained on such.
+    #[test]
+    fn an_engine_is_given_the_range_that_it_was_trained_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            range: Some(ModelRange {
+                low: 0.0,
+                high: 60.0,
+                depth: Depth::U8,
+            }),
+            ..pictures(&folder, &[(12, 20)])
+        };
+        let mut engine = brighter(1);
+        infer(&mut engine, &config, |_| ()).unwrap();
+        let (input, output) = &config.images[0];
+        let (from, to) = (Image::read(input).unwrap(), Image::read(output).unwrap());
+        for ((byte, seen), result) in
+            (from.to_bytes().iter().zip(&engine.seen[0].data)).zip(to.to_bytes())
+        {
+            assert!((f32::from(*byte) / 60.0 - seen).abs() < 1e-6);
+            assert_eq!(result, byte + 30);
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cpu::CpuNetwork;
 use crate::denoise::{
-    Denoiser, Frame, HALO, OnProgress, Options, Padding, Range, Region, Survey, Tile,
+    Denoiser, Frame, HALO, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey, Tile,
 };
 use crate::error::{Error, Result};
-use crate::image::{Image, OfImage, Page, Pages};
+use crate::image::{Depth, Image, OfImage, Page, Pages};
 use crate::models;
 use crate::network::Network;
 use crate::unet::UNet;
@@ -35,6 +35,8 @@ use crate::weights::Weights;
 pub struct Model {
     weights: Weights,
     unet: UNet,
+    /// The range that it was trained on, if it states one.
+    range: Option<ModelRange>,
     /// What [forks](Network::fork) are made of. A call holds it only where there are none.
     original: Mutex<Box<dyn Network>>,
     /// Forks that no call uses.
@@ -63,7 +65,8 @@ pub struct Model {
 pub struct DenoiseOptions<'a> {
     /// The share of what the network removes that is removed: 0 nothing, 1 all.
     pub strength: f32,
-    /// Which values of the image are the network's 0 and 1.
+    /// Which values of the image are the network's 0 and 1; [`Range::Auto`] is the range that the model was
+    /// trained on, if it states one.
     pub range: Range,
     /// Whether to take the mean over the eight flips and quarter turns of the image, in eight times the time.
     pub ensemble: bool,
@@ -122,7 +125,7 @@ impl Model {
     /// A model on the CPU with given weights; its sizes follow from their shapes.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if they are not those of a network.
+    /// [`Error::Mismatch`] if they are not those of a network; metadata that state a range that is none.
     pub fn from_weights(weights: Weights) -> Result<Self> {
         let network = CpuNetwork::from_weights(&weights)?;
         Self::with_network(Box::new(network), weights)
@@ -131,7 +134,7 @@ impl Model {
     /// A model on another device, or on the CPU with settings of its own: `network` has these weights.
     ///
     /// # Errors
-    /// The weights are those of another architecture.
+    /// The weights are those of another architecture, or state a range that is none.
     pub fn with_network(network: Box<dyn Network>, weights: Weights) -> Result<Self> {
         let unet = weights.architecture()?;
         let found = network.architecture();
@@ -140,6 +143,7 @@ impl Model {
             return Err(Error::value("the network", expected, format!("{found:?}")));
         }
         Ok(Self {
+            range: ModelRange::of(&weights.metadata)?,
             weights,
             unet,
             original: Mutex::new(network),
@@ -218,16 +222,18 @@ impl Model {
     /// Those, a strength outside 0 to 1, and [`Error::Stopped`].
     pub fn denoise_with(&self, noisy: &Image, options: &DenoiseOptions) -> Result<Image> {
         noisy.check()?;
-        let survey = if options.range.needs_survey(noisy.depth) {
-            Some(Survey::of(&mut OfImage::new(noisy))?)
-        } else {
-            None
+        let scale = match self.known_scale(options.range, noisy.depth) {
+            Some(scale) => scale,
+            None => {
+                let mut survey = Survey::new(Survey::OF_ALL);
+                survey.add_pages(&mut OfImage::new(noisy), Some(noisy.depth))?;
+                options.range.scale(noisy.depth, Some(&survey))
+            }
         };
-        let bounds = options.range.bounds(noisy.depth, survey.as_ref());
         let mut pages = OfImage::new(noisy);
         let page = only_page(&mut pages)?;
         let frame = Frame::whole(&page);
-        self.run(&page, &frame, &mut pages, bounds, options)
+        self.run(&page, &frame, &mut pages, scale, options)
     }
 
     /// The part of an image of `height` × `width` pixels that [`Model::denoise_block`] has to be given to
@@ -297,15 +303,17 @@ impl Model {
             let expected = format!("{seen}, all that the network sees for {region}");
             return Err(Error::value("block", expected, stored));
         }
-        if options.range.needs_survey(block.depth) {
+        let known = self.known_scale(options.range, block.depth);
+        // All of them is what most bytes have.
+        let known = known.or((block.depth == Depth::U8).then_some(Scale::UNIT));
+        let Some(scale) = known.filter(|_| options.range != Range::Percentile) else {
             let expected = "two numbers MIN,MAX, measured once on the whole image";
             return Err(Error::value(
                 "range of a block",
                 expected,
                 format!("{:?}", options.range),
             ));
-        }
-        let bounds = options.range.bounds(block.depth, None);
+        };
         let mut pages = OfImage::new(block);
         let page = Page {
             height,
@@ -316,7 +324,16 @@ impl Model {
             stored,
             keep: region,
         };
-        self.run(&page, &frame, &mut pages, bounds, options)
+        self.run(&page, &frame, &mut pages, scale, options)
+    }
+
+    /// The range, if no value of the image has to be looked at for it.
+    fn known_scale(&self, range: Range, depth: Depth) -> Option<Scale> {
+        match (range, self.range) {
+            (Range::Auto, Some(model)) => Some(model.scale(depth)),
+            (Range::Between(..), _) => Some(range.scale(depth, None)),
+            _ => None,
+        }
     }
 
     /// Gives back the scratch memory that calls have left.
@@ -329,7 +346,7 @@ impl Model {
         page: &Page,
         frame: &Frame,
         pages: &mut dyn Pages,
-        bounds: (f32, f32),
+        scale: Scale,
         options: &DenoiseOptions,
     ) -> Result<Image> {
         let pages_options = options.pages()?;
@@ -338,7 +355,7 @@ impl Model {
         self.with(|network| {
             Denoiser::new(network, pages_options)
                 .watched_by(options.on_progress)
-                .denoise_frame(page, frame, pages, bounds, |band| {
+                .denoise_frame(page, frame, pages, scale, |band| {
                     data.extend(band.denoised);
                     Ok(())
                 })
@@ -407,7 +424,6 @@ mod tests {
     use std::sync::{Barrier, Mutex};
 
     use super::*;
-    use crate::image::Depth;
     use crate::network::fake::Fake;
 
     /// A network whose every weight counts: with the initial ones, outputs are too small to differ.

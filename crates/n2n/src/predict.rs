@@ -5,7 +5,7 @@
 //! of rows. The caller's thread takes them through the network. Each output of a job is a thread that
 //! encodes what comes out. A file that fails ends its own job alone, and leaves no output.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
 
-use crate::denoise::{Band, Denoiser, Options, Range, Shrunk, Survey};
+use crate::denoise::{
+    Band, Denoiser, Misfit, ModelRange, Options, Range, Scale, Shrunk, Survey,
+};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
@@ -28,7 +30,8 @@ pub struct Job {
     pub input: Input,
     /// Where the denoised ones go.
     pub output: Output,
-    /// Where what was removed goes: of integers with half their range added, of floats as it is.
+    /// Where what was removed goes: of integers, unless floats are asked for, with half their range
+    /// added; of floats as it is.
     pub residual: Option<PathBuf>,
     /// Where noisy and denoised go side by side.
     pub compare: Option<PathBuf>,
@@ -61,8 +64,12 @@ pub enum Output {
 pub struct Config {
     /// How pages go through the network.
     pub options: Options,
-    /// Which values are the network's 0 and 1.
-    pub range: Range,
+    /// Which values are the network's 0 and 1, if that has been asked for: [`Range::Auto`] and
+    /// [`Range::Percentile`] find it once for all files of one type in a folder. None for `model`'s,
+    /// or else [`Range::Auto`].
+    pub range: Option<Range>,
+    /// The range that the model was trained on, if it states one.
+    pub model: Option<ModelRange>,
     /// What a file may ask for.
     pub limits: Limits,
 }
@@ -108,7 +115,9 @@ pub struct Done {
     /// Its depth, before and after.
     pub depth: (Depth, Depth),
     /// The values that became the network's 0 and 1, of integers in 0..1.
-    pub range: (f32, f32),
+    pub range: Scale,
+    /// How the image does not go with the range of the model, if that was used.
+    pub misfit: Option<Misfit>,
     /// Wall time from the first row to the end of the network's work.
     pub elapsed_s: f64,
     /// The file, if it was to stay in memory.
@@ -138,8 +147,9 @@ pub fn predict(
         let (sender, receiver) = sync_channel(PIECES);
         let abandoned = &abandoned;
         scope.spawn(move || {
-            for (at, job) in jobs.iter().enumerate() {
-                let end = read(at, job, config, abandoned, &sender);
+            let mut ranges = Ranges::new(jobs, config);
+            for at in 0..jobs.len() {
+                let end = read(at, &mut ranges, abandoned, &sender);
                 if sender.send(Piece::End(end)).is_err() {
                     return;
                 }
@@ -149,7 +159,8 @@ pub fn predict(
             receiver,
             rows: Queue::default(),
             row: 0,
-            bounds: (0.0, 1.0),
+            scale: Scale::UNIT,
+            misfit: None,
             ended: false,
         };
         let mut ending = VecDeque::new();
@@ -186,9 +197,9 @@ const PIECE: usize = 1 << 20;
 
 /// What the reader sends.
 enum Piece {
-    Page(Box<Page>, (f32, f32)),
+    Page(Box<Page>, Scale),
     Rows(Vec<f32>),
-    End(Result<()>),
+    End(Result<Option<Misfit>>),
 }
 
 fn open(input: &Input, limits: Limits) -> Result<Reader> {
@@ -198,25 +209,92 @@ fn open(input: &Input, limits: Limits) -> Result<Reader> {
     }
 }
 
-/// Reads the pages of a job and sends them.
+/// Which ranges pages have, found once for all files of one type in a folder.
+struct Ranges<'a> {
+    jobs: &'a [Job],
+    config: &'a Config,
+    found: BTreeMap<(Series<'a>, Depth), Scale>,
+}
+
+/// Files whose pages have one range.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Series<'a> {
+    /// Those in a folder.
+    Folder(&'a Path),
+    /// What was read of a stream, by the place of its job.
+    Stream(usize),
+}
+
+impl<'a> Ranges<'a> {
+    fn new(jobs: &'a [Job], config: &'a Config) -> Self {
+        Self {
+            jobs,
+            config,
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// The model's range, if that is to be used.
+    fn model(&self) -> Option<ModelRange> {
+        self.config.model.filter(|_| self.config.range.is_none())
+    }
+
+    fn series(&self, at: usize) -> Series<'a> {
+        match &self.jobs[at].input {
+            Input::File(path) => Series::Folder(path.parent().unwrap_or(path)),
+            Input::Bytes(_) => Series::Stream(at),
+        }
+    }
+
+    /// The range of a page of the job.
+    fn of(&mut self, at: usize, depth: Depth) -> Result<Scale> {
+        if let Some(model) = self.model() {
+            return Ok(model.scale(depth));
+        }
+        let range = self.config.range.unwrap_or(Range::Auto);
+        if matches!(range, Range::Between(..)) {
+            return Ok(range.scale(depth, None));
+        }
+        let series = self.series(at);
+        if let Some(&scale) = self.found.get(&(series, depth)) {
+            return Ok(scale);
+        }
+        let mut survey = Survey::new(Survey::OF_ALL);
+        let others = (0..self.jobs.len()).filter(|&other| self.series(other) == series);
+        for job in others {
+            let look = open(&self.jobs[job].input, self.config.limits)
+                .and_then(|mut reader| survey.add_pages(&mut reader, Some(depth)));
+            // What cannot be read of another file is said when it is its turn.
+            if job == at {
+                look?;
+            }
+        }
+        let scale = range.scale(depth, Some(&survey));
+        self.found.insert((series, depth), scale);
+        Ok(scale)
+    }
+}
+
+/// Reads the pages of a job and sends them; says whether they go with the model.
 fn read(
     at: usize,
-    job: &Job,
-    config: &Config,
+    ranges: &mut Ranges,
     abandoned: &AtomicUsize,
     sender: &SyncSender<Piece>,
-) -> Result<()> {
+) -> Result<Option<Misfit>> {
     let send = |piece| sender.send(piece).map_err(|_| Error::Stopped);
-    let mut reader = open(&job.input, config.limits)?;
-    let mut survey = None;
+    let mut reader = open(&ranges.jobs[at].input, ranges.config.limits)?;
+    let model = ranges.model();
+    let mut seen: Option<(Depth, Survey)> = None;
     while let Some(page) = reader.next_page()? {
-        if survey.is_none() && config.range.needs_survey(page.depth) {
-            survey = Some(Survey::of(&mut open(&job.input, config.limits)?)?);
-        }
-        let bounds = config.range.bounds(page.depth, survey.as_ref());
+        let scale = ranges.of(at, page.depth)?;
         let (height, row) = (page.height, page.row());
-        send(Piece::Page(Box::new(page), bounds))?;
-        let at_once = (PIECE / row).clamp(1, height);
+        send(Piece::Page(Box::new(page.clone()), scale))?;
+        let mut at_once = (PIECE / row).clamp(1, height);
+        if model.is_some() {
+            // Two rows at least, for the survey.
+            at_once = (at_once / 2 * 2).max(2);
+        }
         let mut left = height;
         while left > 0 {
             if abandoned.load(Ordering::Relaxed) == at {
@@ -226,10 +304,19 @@ fn read(
             left -= count;
             let mut rows = Vec::with_capacity(count * row);
             reader.read_rows(count, &mut rows)?;
+            if model.is_some() {
+                let (depth, survey) =
+                    seen.get_or_insert_with(|| (page.depth, Survey::new(Survey::OF_ONE)));
+                if *depth == page.depth {
+                    survey.add_rows(&page, &rows);
+                }
+            }
             send(Piece::Rows(rows))?;
         }
     }
-    Ok(())
+    Ok(model
+        .zip(seen)
+        .and_then(|(model, (depth, survey))| model.misfit(depth, &survey)))
 }
 
 /// The reader's pages, for the network.
@@ -237,9 +324,11 @@ struct Incoming {
     receiver: Receiver<Piece>,
     /// Rows that have come and are not yet taken.
     rows: Queue,
-    /// The samples of a row, and the bounds, of the current page.
+    /// The samples of a row, and the range, of the current page.
     row: usize,
-    bounds: (f32, f32),
+    scale: Scale,
+    /// What the end of the job said.
+    misfit: Option<Misfit>,
     /// Whether the end of the current job has come.
     ended: bool,
 }
@@ -250,7 +339,7 @@ impl Incoming {
         self.rows = Queue::default();
     }
 
-    fn end(&mut self, result: Result<()>) -> Error {
+    fn end<T>(&mut self, result: Result<T>) -> Error {
         self.ended = true;
         result.err().unwrap_or(Error::Stopped)
     }
@@ -261,13 +350,14 @@ impl Pages for Incoming {
         self.rows = Queue::default();
         loop {
             match self.receiver.recv() {
-                Ok(Piece::Page(page, bounds)) => {
-                    (self.row, self.bounds) = (page.row(), bounds);
+                Ok(Piece::Page(page, scale)) => {
+                    (self.row, self.scale) = (page.row(), scale);
                     return Ok(Some(*page));
                 }
                 Ok(Piece::Rows(_)) => {}
-                Ok(Piece::End(Ok(()))) => {
+                Ok(Piece::End(Ok(misfit))) => {
                     self.ended = true;
+                    self.misfit = misfit;
                     return Ok(None);
                 }
                 Ok(Piece::End(failed)) => return Err(self.end(failed)),
@@ -367,7 +457,7 @@ fn run<'scope>(
         let mut done: Option<Done> = None;
         while let Some(page) = incoming.next_page()? {
             start.get_or_insert_with(Instant::now);
-            let bounds = incoming.bounds;
+            let scale = incoming.scale;
             if done.is_none() {
                 outputs.start(job, config.limits, scope);
             }
@@ -376,7 +466,8 @@ fn run<'scope>(
                 size: (page.height, page.width),
                 channels: page.color.channels(),
                 depth: (page.depth, job.encoding.depth_of(page.depth)),
-                range: bounds,
+                range: scale,
+                misfit: None,
                 elapsed_s: 0.0,
                 bytes: None,
                 notes: vec![],
@@ -389,7 +480,7 @@ fn run<'scope>(
             }
             outputs.send(Made::Page(Arc::new(page.clone()), bounds))?;
             let mut rows = 0;
-            denoiser.denoise(&page, incoming, bounds, |mut band| {
+            denoiser.denoise(&page, incoming, scale, |mut band| {
                 // A job is told to have ended as soon as it has, however long the next one takes.
                 let written =
                     |(_, run): &(usize, Run)| run.outputs.iter().all(ScopedJoinHandle::is_finished);
@@ -413,6 +504,7 @@ fn run<'scope>(
         let mut done = done.ok_or_else(|| Error::Engine {
             reason: "there is no page in it".into(),
         })?;
+        done.misfit = incoming.misfit.take();
         done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
         Ok(done)
     };
@@ -463,7 +555,7 @@ fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
 /// What the network's stage sends to each output.
 #[derive(Clone)]
 enum Made {
-    Page(Arc<Page>, (f32, f32)),
+    Page(Arc<Page>, Scale),
     Band(Arc<Band>),
 }
 
@@ -549,8 +641,8 @@ struct Outgoing<'job> {
     input: &'job Input,
     encoding: Encoding,
     limits: Limits,
-    /// The page as it was, and its bounds.
-    page: Option<(Arc<Page>, (f32, f32))>,
+    /// The page as it was, and its range.
+    page: Option<(Arc<Page>, Scale)>,
     /// The file again, for samples that `f32` does not hold exactly, and how many pages of it have been
     /// begun.
     original: Option<(Reader, usize)>,
@@ -588,18 +680,20 @@ impl Outgoing<'_> {
 
     /// The rows of a band as this output shows them.
     fn show(&mut self, band: Arc<Band>) -> Result<()> {
-        let Some((page, (low, high))) = self.page.clone() else {
+        let Some((page, Scale { low, high, .. })) = self.page.clone() else {
             return Err(Error::Stopped);
         };
         let (samples, channels) = (page.samples(), page.color.channels());
-        let half = if page.depth.unit() == 1.0 { 0.0 } else { 0.5 };
-        // What has fewer bits afterwards keeps its range, not its values.
+        // What has fewer bits afterwards keeps its range, not its values; what was asked to be floats
+        // keeps its values, not the range of its type.
         let narrow = self.encoding.depth_of(page.depth) < page.depth;
+        let is_asked = self.encoding.depth == Some(Depth::F32);
+        let unit = if is_asked { page.depth.unit() } else { 1.0 };
         let value = |value: f32| {
             if narrow {
                 (value - low) / (high - low)
             } else {
-                value
+                value * unit
             }
         };
         match self.part {
@@ -610,7 +704,7 @@ impl Outgoing<'_> {
                 let change = change.map(|change| if change.is_finite() { change } else { 0.0 });
                 self.ready.behind().extend(change);
             }
-            Part::Denoised if !narrow => match Arc::try_unwrap(band) {
+            Part::Denoised if !narrow && unit == 1.0 => match Arc::try_unwrap(band) {
                 Ok(band) => self.ready.push(band.denoised),
                 Err(band) => self.ready.behind().extend(&band.denoised),
             },
@@ -618,16 +712,19 @@ impl Outgoing<'_> {
                 let ready = self.ready.behind();
                 for pixel in band.denoised.chunks_exact(samples) {
                     ready.extend(pixel[..channels].iter().map(|&x| value(x)));
-                    ready.extend(&pixel[channels..]);
+                    ready.extend(pixel[channels..].iter().map(|&x| x * unit));
                 }
             }
             Part::Residual => {
+                // Integers have no values below 0.
+                let has_sign = page.depth.unit() == 1.0 || is_asked;
+                let half = if has_sign { 0.0 } else { 0.5 };
                 let ready = self.ready.behind();
                 let pixels = band.noisy.chunks_exact(samples);
                 for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {
                     let removed = noisy.iter().zip(denoised).take(channels);
-                    ready.extend(removed.map(|(n, d)| half + (n - d)));
-                    ready.extend(&noisy[channels..]);
+                    ready.extend(removed.map(|(n, d)| half + (n - d) * unit));
+                    ready.extend(noisy[channels..].iter().map(|&x| x * unit));
                 }
             }
             Part::Compared(_) => {
@@ -727,8 +824,8 @@ impl Pages for Outgoing<'_> {
     fn next_page(&mut self) -> Result<Option<Page>> {
         loop {
             match self.receiver.recv() {
-                Ok(Made::Page(page, bounds)) => {
-                    self.page = Some((Arc::clone(&page), bounds));
+                Ok(Made::Page(page, scale)) => {
+                    self.page = Some((Arc::clone(&page), scale));
                     self.pages += 1;
                     return Ok(Some(match self.part {
                         Part::Compared(_) => self.beside(&page)?,
@@ -820,7 +917,8 @@ mod tests {
         });
         let config = Config {
             options,
-            range: Range::Auto,
+            range: None,
+            model: None,
             limits: Limits::default(),
         };
         let mut network = Fake::new(1, |x| x / 2.0);
@@ -854,5 +952,155 @@ mod tests {
         let tile = Tile::Side(160);
         let (results, told) = predicted(usize::MAX, Options { tile, ..options });
         assert!(results == expected && told.is_empty());
+    }
+
+    fn job(input: PathBuf, output: PathBuf, depth: Option<Depth>) -> Job {
+        Job {
+            input: Input::File(input),
+            output: Output::File(output),
+            residual: None,
+            compare: None,
+            reference: None,
+            encoding: Encoding {
+                depth,
+                ..Encoding::new(Format::Tiff)
+            },
+        }
+    }
+
+    /// What [`predict`] makes of images of 40 × 50, each in its folder, through a network of a function.
+    fn made(
+        images: &[(&str, Depth, &dyn Fn(usize) -> f32)],
+        pixel: fn(f32) -> f32,
+        (range, model, depth): (Option<Range>, Option<ModelRange>, Option<Depth>),
+    ) -> Vec<(Done, Image)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |place: &str, kind: &str| folder.path().join(format!("{place}{kind}.tif"));
+        let mut jobs = vec![];
+        for (place, from, value) in images {
+            let image = Image {
+                height: 40,
+                width: 50,
+                channels: 1,
+                data: (0..2000).map(|i| value(i) / from.unit()).collect(),
+                depth: *from,
+            };
+            image.write(&path(place, "")).unwrap();
+            jobs.push(job(path(place, ""), path(place, "_denoise"), depth));
+        }
+        let config = Config {
+            options: Options::default(),
+            range,
+            model,
+            limits: Limits::default(),
+        };
+        let mut done = vec![];
+        predict(&mut Fake::new(1, pixel), &jobs, &config, |event| {
+            if let Event::Ended { result, .. } = event {
+                done.push(result.unwrap());
+            }
+        })
+        .unwrap();
+        let read = |(place, ..): &(&str, Depth, _)| Image::read(&path(place, "_denoise")).unwrap();
+        done.into_iter().zip(images.iter().map(read)).collect()
+    }
+
+    fn ramp(from: f32, to: f32) -> impl Fn(usize) -> f32 {
+        move |i| (from + (to - from) * (i * 7919 % 2000) as f32 / 1999.0).round()
+    }
+
+    #[test]
+    fn files_of_one_type_in_a_folder_have_one_range() {
+        let (low, high) = (ramp(0.0, 4000.0), ramp(0.0, 5000.0));
+        let made = made(
+            &[
+                ("a/1", Depth::U16, &low),
+                ("a/2", Depth::U16, &high),
+                ("b/1", Depth::U16, &low),
+                ("a/3", Depth::U8, &ramp(0.0, 250.0)),
+            ],
+            |x| x,
+            (None, None, None),
+        );
+        let tops = made
+            .iter()
+            .map(|(done, _)| (done.range.high * 65535.0).round());
+        assert_eq!(tops.collect::<Vec<_>>(), [8191.0, 8191.0, 4095.0, 65535.0]);
+    }
+
+    #[test]
+    fn a_model_has_its_range_unless_another_is_asked_for() {
+        let model = ModelRange {
+            low: 100.0,
+            high: 300.0,
+            depth: Depth::U16,
+        };
+        let value = ramp(90.0, 320.0);
+        let run = |range, depth| {
+            let images: [(_, _, &dyn Fn(usize) -> f32); 1] = [("a", Depth::U16, &value)];
+            made(&images, |_| 0.25, (range, Some(model), depth)).remove(0)
+        };
+        let counts = |image: &Image| {
+            let values: Vec<_> = image.data.iter().map(|x| x * image.depth.unit()).collect();
+            assert!(values.iter().all(|x| (x - values[0]).abs() < 1e-2));
+            values[0]
+        };
+        let (done, image) = run(None, None);
+        assert_eq!((done.misfit, counts(&image).round()), (None, 150.0));
+        // Floats that are asked for are counts, too.
+        let (_, image) = run(None, Some(Depth::F32));
+        assert!((counts(&image) - 150.0).abs() < 1e-2);
+        assert_eq!(image.depth, Depth::F32);
+        let (_, image) = run(Some(Range::Between(0.0, 1000.0)), Some(Depth::F32));
+        assert!((counts(&image) - 250.0).abs() < 1e-2);
+        let (_, image) = run(Some(Range::Auto), Some(Depth::F32));
+        assert!((counts(&image) - 511.0 / 4.0).abs() < 1e-2);
+    }
+
+    #[test]
+    fn an_image_unlike_those_of_the_model_is_told_of() {
+        let model = ModelRange {
+            low: 100.0,
+            high: 300.0,
+            depth: Depth::U16,
+        };
+        let misfits = |range| {
+            let made = made(
+                &[
+                    ("a/1", Depth::U16, &ramp(100.0, 250.0)),
+                    ("a/2", Depth::U16, &ramp(0.0, 4000.0)),
+                    ("a/3", Depth::U8, &ramp(100.0, 250.0)),
+                ],
+                |x| x,
+                (range, Some(model), None),
+            );
+            made.iter()
+                .map(|(done, _)| done.misfit.is_some())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(misfits(None), [false, true, true]);
+        assert_eq!(misfits(Some(Range::Auto)), [false; 3]);
+    }
+
+    #[test]
+    fn a_value_far_beyond_the_others_changes_no_other_and_stays() {
+        let value = |i: usize| {
+            if i == 777 {
+                65535.0
+            } else {
+                ramp(0.0, 4000.0)(i)
+            }
+        };
+        let made = made(
+            &[("a", Depth::U16, &value)],
+            |x| x * 0.5,
+            (None, None, Some(Depth::F32)),
+        );
+        let data = &made[0].1.data;
+        for (i, &result) in data.iter().enumerate().filter(|&(i, _)| i != 777) {
+            assert!((result - value(i) / 2.0).abs() < 0.01, "{i}");
+        }
+        // The door is at twice the range.
+        assert!((data[777] - (65535.0 - 4095.0)).abs() < 0.1);
     }
 }

@@ -41,7 +41,11 @@ pub fn run(args: &Corrupt, ui: Ui) -> anyhow::Result<ExitCode> {
 fn survey(args: &Corrupt) -> anyhow::Result<Option<Survey>> {
     let open = || Reader::open(&args.input, Limits::default());
     match open()?.next_page()? {
-        Some(page) if args.range.needs_survey(page.depth) => Ok(Some(Survey::of(&mut open()?)?)),
+        Some(page) if args.range.needs_survey(page.depth) => {
+            let mut survey = Survey::new(Survey::OF_ALL);
+            survey.add_pages(&mut open()?, None)?;
+            Ok(Some(survey))
+        }
         _ => Ok(None),
     }
 }

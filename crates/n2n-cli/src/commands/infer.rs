@@ -7,7 +7,7 @@ use anyhow::Context;
 use n2n::autolog::Benchmark;
 use n2n::batch::Batch;
 use n2n::cpu::{CpuNetwork, Level};
-use n2n::denoise::{Padding, padded};
+use n2n::denoise::{ModelRange, Padding, padded};
 use n2n::infer::{self, Config, Denoised, Engine, Inference, REFERENCE_SIDE, Score};
 use n2n::{Error, files, models, system};
 
@@ -22,6 +22,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     refuse_what_is_missing(args)?;
     note_what_makes_no_difference(args, ui);
     let jobs = jobs([&args.input_file], &args.save_dir, &AsPng, Earlier::Image)?;
+    let mut model = Model::load(args)?;
     let config = Config {
         images: jobs
             .into_iter()
@@ -31,8 +32,8 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
         size: (!args.keep_size).then_some((REFERENCE_SIDE, REFERENCE_SIDE)),
         noise: args.noisetype,
         seed: args.seed,
+        range: range(args)?,
     };
-    let mut model = Model::load(args)?;
     if let Some((_, output)) = config.images.first() {
         files::check_writable(output)?;
     }
@@ -90,6 +91,15 @@ fn note_what_makes_no_difference(args: &args::Infer, ui: Ui) {
              ir_optim: True",
         );
     }
+}
+
+/// The range that the model was trained on. A model of others', which only rten can run, states none.
+fn range(args: &args::Infer) -> anyhow::Result<Option<ModelRange>> {
+    let weights = match (models::load(Some(&args.model_file)), args.engine) {
+        (Err(_), args::Engine::Rten) => return Ok(None),
+        (weights, _) => weights?,
+    };
+    ModelRange::of(&weights.metadata).with_context(|| args.model_file.display().to_string())
 }
 
 /// A model in what runs it.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
-use n2n::denoise::{Options, Padding, Shrunk};
+use n2n::denoise::{Misfit, ModelRange, Options, Padding, Shrunk, type_name};
 use n2n::error::Error;
 use n2n::image::{Depth, Encoding, Format, Limits, Reader};
 use n2n::predict::{self, Config, Done, Event, Input, Output};
@@ -35,6 +35,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     check_names(args)?;
     let (jobs, skipped) = jobs(args)?;
     let weights = load(&args.model_path)?;
+    let model = || args.model_path.display().to_string();
     let Denoiser { computer, half } = &args.denoiser;
     let Placed { mut network, .. } = device::place(computer, *half, &weights, ui)?;
     if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
@@ -70,7 +71,8 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         started,
         line_at: started,
     };
-    predict::predict(&mut *network, &jobs, &config(args), |event| {
+    let config = config(args, ModelRange::of(&weights.metadata).with_context(model)?);
+    predict::predict(&mut *network, &jobs, &config, |event| {
         report.tell(event);
     });
     report.finish()
@@ -95,7 +97,7 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(args: &args::Predict) -> Config {
+fn config(args: &args::Predict, model: Option<ModelRange>) -> Config {
     Config {
         options: Options {
             padding: match args.pad {
@@ -109,6 +111,7 @@ fn config(args: &args::Predict) -> Config {
             ..Options::default()
         },
         range: args.range,
+        model,
         limits: limits(args),
     }
 }
@@ -462,13 +465,31 @@ impl Report<'_> {
         for note in &done.notes {
             self.ui.note(format_args!("{}: {note}", name(&job.input)));
         }
-        if done.depth.0 != Depth::U8 && done.range != (0.0, 1.0) {
+        let (low, high) = (done.range.low, done.range.high);
+        if (low, high) != (0.0, 1.0) {
             let unit = done.depth.0.unit();
             self.ui.note(format_args!(
                 "{}: values from {} to {} are the network's 0 to 1",
                 name(&job.input),
-                done.range.0 * unit,
-                done.range.1 * unit
+                low * unit,
+                high * unit
+            ));
+        }
+        if let Some(Misfit {
+            found: (low, high),
+            depth,
+            model,
+        }) = done.misfit
+        {
+            self.ui.warn(format_args!(
+                "{}: its values lie between {low} and {high} ({}), and the model was trained on images \
+                 of {model}: do not trust the result. Train on images like this one; or, if these \
+                 differ from those only in scale, pass as --range MIN,MAX what is as dark and as bright \
+                 here as {} and {} were there",
+                name(&job.input),
+                type_name(depth),
+                model.low,
+                model.high
             ));
         }
         Ok(())

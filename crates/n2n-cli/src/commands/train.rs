@@ -239,6 +239,12 @@ impl Screen {
             Event::HeldOut { images } => self.ui.note(format!(
                 "note: {images} images are held out of training, to validate on"
             )),
+            Event::MixedTypes => self.bar.suspend(|| {
+                self.ui.warn(
+                    "the images are of several types, so that no range is measured: each type's whole \
+                     range is 0 to 1; keep to one type, or set --range MIN,MAX",
+                );
+            }),
             Event::Resumed {
                 epoch,
                 iteration,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use n2n::denoise::ModelRange;
 use n2n::error::Error;
 use n2n::eval::report::Report;
 use n2n::eval::{self, Config};
@@ -15,17 +16,18 @@ use crate::ui::Ui;
 
 /// Runs the command.
 pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
+    if args.csv.is_some() && args.csv == args.json {
+        bail!("--csv and --json name the same file");
+    }
+    let (Placed { mut network, level }, range) = load(args, ui)?;
     let config = Config {
         val_dirs: args.val_dirs.clone(),
         sets: args.sets.clone(),
         repeats: args.repeats,
         noise: args.noisetype,
         ensemble: args.ensemble,
+        range,
     };
-    if args.csv.is_some() && args.csv == args.json {
-        bail!("--csv and --json name the same file");
-    }
-    let Placed { mut network, level } = load(args, ui)?;
     for path in args.csv.iter().chain(&args.json) {
         files::check_writable(path)?;
     }
@@ -49,19 +51,20 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Placed> {
+fn load(args: &args::Val, ui: Ui) -> anyhow::Result<(Placed, Option<ModelRange>)> {
     let model = args.model_path.display();
     ui.result(format_args!("Loading pretrained model from {model}"))?;
     let weights = n2n::models::load(Some(&args.model_path))?;
     let unet = weights.architecture().with_context(|| model.to_string())?;
     check(args, unet)?;
+    let range = ModelRange::of(&weights.metadata).with_context(|| model.to_string())?;
     let Denoiser { computer, half } = &args.denoiser;
     let placed = device::place(computer, *half, &weights, ui)?;
     let loaded = weights.tensors.len();
     ui.result(format_args!(
         "There are {loaded}/{loaded} variables loaded into UNet."
     ))?;
-    Ok(placed)
+    Ok((placed, range))
 }
 
 /// The reference is told the sizes of the model; here they follow from the weights, and what is

@@ -8,7 +8,7 @@ mod region;
 mod tiles;
 
 pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
-pub use range::{Range, Survey};
+pub use range::{Misfit, ModelRange, Range, Scale, Survey, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;
 pub use tiles::{HALO, Tile};
@@ -105,7 +105,7 @@ pub fn denoise_in_tiles(network: &mut dyn Network, noisy: &Batch, max_bytes: u64
         };
         let mut pages = OfImage::new(&image);
         if let Some(page) = pages.next_page()? {
-            denoiser.denoise(&page, &mut pages, (0.0, 1.0), |band| {
+            denoiser.denoise(&page, &mut pages, Scale::UNIT, |band| {
                 data.extend(band.denoised);
                 Ok(())
             })?;

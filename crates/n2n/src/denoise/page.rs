@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::ensemble::mean_over_turns;
 use super::region::Frame;
 use super::tiles::Cut;
-use super::{Padding, Tile};
+use super::{Padding, Scale, Tile};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::image::{Color, LUMA, Page, Pages};
@@ -123,21 +123,21 @@ impl<'a> Denoiser<'a> {
 
     /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
     ///
-    /// `low` and `high` are the values that become the network's 0 and 1. Values of integers stay
-    /// between them. A grey page under an RGB network is denoised as RGB and made grey again; under a
+    /// `scale` says which values become the network's 0 and 1. Values of integers stay within one that is
+    /// a limit. A grey page under an RGB network is denoised as RGB and made grey again; under a
     /// grey network the channels of a page are denoised one by one, as under an RGB network where they are not
     /// RGB. A network of any other number of channels takes pages of as many.
     pub fn denoise(
         &mut self,
         page: &Page,
         pages: &mut dyn Pages,
-        bounds: (f32, f32),
+        scale: Scale,
         give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
         if page.metadata.pass_through {
             return copy(page, pages, give);
         }
-        self.denoise_frame(page, &Frame::whole(page), pages, bounds, give)
+        self.denoise_frame(page, &Frame::whole(page), pages, scale, give)
     }
 
     /// [`Self::denoise`] of a part of a page, of which `pages` gives the rows of another part.
@@ -146,7 +146,7 @@ impl<'a> Denoiser<'a> {
         page: &Page,
         frame: &Frame,
         pages: &mut dyn Pages,
-        (low, high): (f32, f32),
+        scale: Scale,
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
         let keep = frame.keep;
@@ -173,7 +173,7 @@ impl<'a> Denoiser<'a> {
             let rows = kept.start.max(keep.top)..kept.end.min(keep.rows().end);
             let before = self.progress.done;
             let band = (seen, rows.clone(), keep.columns());
-            let tiles = self.tiles(page, &views, &window, &cut, band, (low, high));
+            let tiles = self.tiles(page, &views, &window, &cut, band, scale);
             let mut denoised = match tiles {
                 Err(error @ Error::OutOfMemory { .. }) => {
                     // What has been handed out stays; the rows that were to be next are still here.
@@ -186,7 +186,7 @@ impl<'a> Denoiser<'a> {
             top = kept.end;
             let noisy = window.part(rows, keep.columns());
             let row = keep.width * page.samples();
-            self.finish(page, row, &noisy, &mut denoised, (low, high));
+            self.finish(page, row, &noisy, &mut denoised, scale);
             let noisy = if self.options.with_noisy || page.depth.is_wide() {
                 noisy.into_owned()
             } else {
@@ -256,7 +256,7 @@ impl<'a> Denoiser<'a> {
         window: &Window,
         cut: &Cut,
         (seen, kept, columns): (Range<usize>, Range<usize>, Range<usize>),
-        (low, high): (f32, f32),
+        scale: Scale,
     ) -> Result<Vec<f32>> {
         let samples = page.samples();
         let mut denoised = window.part(kept.clone(), columns.clone()).into_owned();
@@ -268,8 +268,7 @@ impl<'a> Denoiser<'a> {
             let size = (seen.len(), across.len());
             for &view in views {
                 let from = (seen.start, across.start);
-                let tile =
-                    window.tile(page, from, size, view, |value| normalised(value, low, high));
+                let tile = window.tile(page, from, size, view, |value| normalised(value, scale));
                 let tile = self.run(&tile, kept.len() * part.len())?;
                 let rows = denoised.par_chunks_exact_mut(columns.len() * samples);
                 rows.zip(kept.clone()).for_each(|(row, y)| {
@@ -310,7 +309,7 @@ impl<'a> Denoiser<'a> {
         row: usize,
         noisy: &[f32],
         denoised: &mut [f32],
-        (low, high): (f32, f32),
+        scale: Scale,
     ) {
         let (samples, channels) = (page.samples(), page.color.channels());
         let strength = self.options.strength;
@@ -320,10 +319,10 @@ impl<'a> Denoiser<'a> {
                 let pixels = denoised.chunks_exact_mut(samples);
                 for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
                     for (to, &from) in to[..channels].iter_mut().zip(from) {
-                        let mut value = low + *to * (high - low);
-                        if !page.depth.is_float() {
+                        let mut value = scale.from_network(*to, from);
+                        if scale.is_limit && !page.depth.is_float() {
                             // Within the range; what the image has beyond it stays possible.
-                            value = value.clamp(low.min(from), high.max(from));
+                            value = value.clamp(scale.low.min(from), scale.high.max(from));
                         }
                         *to = if strength == 0.0 || !from.is_finite() || !value.is_finite() {
                             from
@@ -362,14 +361,14 @@ fn copy(
 
 /// A value as the network takes it. One that is no number would spread over all that the network sees
 /// of it.
-fn normalised(value: f32, low: f32, high: f32) -> f32 {
+fn normalised(value: f32, scale: Scale) -> f32 {
     if value.is_nan() {
         return 0.0;
     }
     if value.is_infinite() {
         return f32::from(value > 0.0);
     }
-    (value - low) / (high - low)
+    scale.to_network(value)
 }
 
 /// Which channels of a pixel go into the network together, and which come out.
@@ -528,7 +527,7 @@ mod tests {
         let page = pages.next_page().unwrap().unwrap();
         let mut data = vec![];
         Denoiser::new(network, options)
-            .denoise(&page, &mut pages, (0.0, 1.0), |band| {
+            .denoise(&page, &mut pages, Scale::UNIT, |band| {
                 let noisy = &image.data[data.len()..][..band.noisy.len()];
                 let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert!(bits(&band.noisy) == bits(noisy));
@@ -665,7 +664,7 @@ mod tests {
             let mut pages = OfImage::new(image);
             let page = pages.next_page().unwrap().unwrap();
             let mut data = vec![];
-            let result = denoiser.denoise(&page, &mut pages, (0.0, 1.0), |band| {
+            let result = denoiser.denoise(&page, &mut pages, Scale::UNIT, |band| {
                 sides.extend(band.shrunk.map(|shrunk| shrunk.side));
                 data.extend(band.denoised);
                 Ok(())
@@ -747,7 +746,7 @@ mod tests {
             let page = pages.next_page().unwrap().unwrap();
             let mut denoiser = Denoiser::new(&mut network, options);
             let error = denoiser
-                .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
+                .denoise(&page, &mut pages, Scale::UNIT, |_| Ok(()))
                 .unwrap_err();
             assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
         }
@@ -807,7 +806,7 @@ mod tests {
         let page = pages.next_page().unwrap().unwrap();
         let mut denoiser = Denoiser::new(&mut network, options);
         let error = denoiser
-            .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
+            .denoise(&page, &mut pages, Scale::UNIT, |_| Ok(()))
             .unwrap_err();
         assert!(error.to_string().contains("memory: expected"), "{error}");
     }
@@ -837,7 +836,7 @@ mod tests {
         let mut pages = OfImage::new(&noisy);
         let page = pages.next_page().unwrap().unwrap();
         let error = Denoiser::new(&mut Fake::identity(2), WHOLE)
-            .denoise(&page, &mut pages, (0.0, 1.0), |_| Ok(()))
+            .denoise(&page, &mut pages, Scale::UNIT, |_| Ok(()))
             .unwrap_err();
         let want = "channels of the image: expected 2, the network's, got 3";
         assert_eq!(error.to_string(), want);

@@ -1,37 +1,101 @@
-//! Which values of a file are the network's 0 and 1. The network was trained on 0..1; a file of
-//! floats may hold anything, and one of 16 bits is often filled by a camera of 12.
+//! Which values of an image are the network's 0 and 1. The network works on about 0..1; a file of
+//! floats may hold anything, one of 16 bits is often filled by a camera of 12, and a microscope counts
+//! photons above an offset.
 
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
-use crate::image::{Depth, Pages};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How the range of a file is found. It is undone on output.
+use crate::error::{Error, Result};
+use crate::image::{Depth, Page, Pages};
+
+/// How the range of images is found. It is undone on output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {
-    /// Of 8 bits all; of 16 bits as many as the largest value of the file takes, at least 8; of
-    /// floats 0..1 if they keep to it, and otherwise from the smallest to the largest.
+    /// The range that their type suggests: of unsigned integers of 8 and 16 bits as many bits as the
+    /// largest value takes, of bytes all from 16 on; of floats 0..1. Where they do not keep to it or fill
+    /// less than an eighth of it, and of other integers, what [`Survey::measured`] says; of bytes never.
     Auto,
     /// Between two values, in the units of the file.
     Between(f32, f32),
-    /// Between the 0.1st and the 99.9th percentile.
+    /// Between the 0.1st and the 99.9th percentile, lone pixels left out.
     Percentile,
+}
+
+/// Values that become the network's 0 and 1, and how they come back.
+///
+/// Values are those of [`crate::image`]: 0..1 from integers of which [`Depth::unit`] is not 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// The value that becomes 0.
+    pub low: f32,
+    /// The value that becomes 1.
+    pub high: f32,
+    /// Whether integers cannot lie outside, so that no result does.
+    pub is_limit: bool,
+}
+
+/// The range that a model was trained on, in the units of the images, as its metadata have it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ModelRange {
+    /// The value that became 0.
+    pub low: f32,
+    /// The value that became 1.
+    pub high: f32,
+    /// The type of the images.
+    pub depth: Depth,
+}
+
+/// What is known of the values of images: of each 2×2 block of pixels the second smallest and the
+/// second largest, so that a pixel that stands alone, hot or dead, does not count.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// Of every `step`-th block.
+    blocks: Vec<[f32; 2]>,
+    step: usize,
+    skip: usize,
+    /// Blocks kept at most.
+    most: usize,
+    /// Of all pixels.
+    min: f32,
+    max: f32,
+}
+
+/// How an image and the range of a model do not go together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Misfit {
+    /// Between which values nearly all of the image lies, in its own units.
+    pub found: (f32, f32),
+    /// Its type.
+    pub depth: Depth,
+    /// What the model was trained on.
+    pub model: ModelRange,
+}
+
+/// The name of a type, as NumPy's.
+pub fn type_name(depth: Depth) -> &'static str {
+    match depth {
+        Depth::U8 => "uint8",
+        Depth::I8 => "int8",
+        Depth::U16 => "uint16",
+        Depth::I16 => "int16",
+        Depth::U32 => "uint32",
+        Depth::I32 => "int32",
+        Depth::F32 => "float32",
+        Depth::F64 => "float64",
+    }
 }
 
 impl FromStr for Range {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let numbers: Vec<Option<f32>> = text
-            .split(',')
-            .map(|part| part.trim().parse().ok())
-            .collect();
-        match (text, numbers.as_slice()) {
+        match (text, bounds(text)) {
             ("auto", _) => Ok(Self::Auto),
             ("percentile", _) => Ok(Self::Percentile),
-            (_, &[Some(low), Some(high)]) if low < high && (high - low).is_finite() => {
-                Ok(Self::Between(low, high))
-            }
+            (_, Some((low, high))) => Ok(Self::Between(low, high)),
             _ => Err(Error::value(
                 "range",
                 "auto, percentile, or two numbers MIN,MAX with MIN below MAX",
@@ -41,19 +105,39 @@ impl FromStr for Range {
     }
 }
 
-/// What is known of the values of a file.
-#[derive(Debug, Clone)]
-pub struct Survey {
-    min: f32,
-    max: f32,
-    /// Every `step`-th value.
-    sample: Vec<f32>,
-    step: usize,
-    skip: usize,
+/// `MIN,MAX`, finite and in this order.
+fn bounds(text: &str) -> Option<(f32, f32)> {
+    let (low, high) = text.split_once(',')?;
+    let (low, high): (f32, f32) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+    (low < high && (high - low).is_finite()).then_some((low, high))
+}
+
+impl Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Percentile => f.write_str("percentile"),
+            Self::Between(low, high) => write!(f, "{low},{high}"),
+        }
+    }
+}
+
+impl Serialize for Range {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Range {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl Range {
-    /// Whether a page of this depth has to be looked through first.
+    /// Whether a page of this depth has to be looked through first. Of bytes [`Self::Auto`] is all of
+    /// them without a survey.
     pub fn needs_survey(self, depth: Depth) -> bool {
         match self {
             Self::Auto => depth != Depth::U8,
@@ -62,160 +146,495 @@ impl Range {
         }
     }
 
-    /// The values that become 0 and 1, as [`crate::image`] gives them.
-    pub fn bounds(self, depth: Depth, survey: Option<&Survey>) -> (f32, f32) {
-        let unit = depth.unit();
-        let bounds = match (self, survey) {
-            (Self::Between(low, high), _) => (low / unit, high / unit),
-            (Self::Percentile, Some(survey)) => survey.percentiles(),
+    /// The range of a page of this depth.
+    pub fn scale(self, depth: Depth, survey: Option<&Survey>) -> Scale {
+        let found = match (self, survey) {
+            (Self::Between(low, high), _) => {
+                let unit = depth.unit();
+                return Scale::between(low / unit, high / unit, true);
+            }
+            (_, None) => None,
+            (Self::Percentile, Some(survey)) => {
+                let bulk = survey.bulk();
+                bulk.map(|(low, high)| Scale::between(low, high, false))
+            }
             (Self::Auto, Some(survey)) => survey.natural(depth),
-            (_, None) => (0.0, 1.0),
         };
-        if bounds.0 < bounds.1 && (bounds.1 - bounds.0).is_finite() {
-            bounds
-        } else {
-            // One value alone, or none that is a number.
-            (bounds.0, bounds.0 + 1.0)
+        // One value alone, or none that is a number.
+        found.unwrap_or(Scale::UNIT)
+    }
+}
+
+impl Scale {
+    /// 0..1.
+    pub const UNIT: Self = Self {
+        low: 0.0,
+        high: 1.0,
+        is_limit: true,
+    };
+
+    /// How far beyond 0..1 the network is given values, on either side. Noise is; what lies further is
+    /// no part of the picture that the network could know, and would spread over all that it sees.
+    const DOOR: f32 = 1.0;
+
+    /// Between two values; from the lower one up if they are no range.
+    fn between(low: f32, high: f32, is_limit: bool) -> Self {
+        let is_range = low < high && (high - low).is_finite();
+        Self {
+            low,
+            high: if is_range { high } else { low + 1.0 },
+            is_limit,
         }
+    }
+
+    /// A value as the network takes it: beyond the door, that of the door.
+    pub fn to_network(self, value: f32) -> f32 {
+        let inside = ((value - self.low) / (self.high - self.low)).max(-Self::DOOR);
+        // Not a number has become the door's by now.
+        inside.min(1.0 + Self::DOOR)
+    }
+
+    /// What the network gives for a pixel that was `from`. What [`Self::to_network`] kept from it is
+    /// added again.
+    pub fn from_network(self, value: f32, from: f32) -> f32 {
+        let span = self.high - self.low;
+        let door = (self.low - Self::DOOR * span, self.high + Self::DOOR * span);
+        let excess = from - from.max(door.0).min(door.1);
+        self.low + value * span + excess
+    }
+}
+
+impl ModelRange {
+    const RANGE: &str = "range";
+    const TYPE: &str = "range_type";
+
+    /// The range in the metadata of weights; none if they do not state one.
+    pub fn of(metadata: &BTreeMap<String, String>) -> Result<Option<Self>> {
+        let Some(text) = metadata.get(Self::RANGE) else {
+            return Ok(None);
+        };
+        let (low, high) = bounds(text).ok_or_else(|| {
+            let expected = "two numbers MIN,MAX with MIN below MAX";
+            Error::value("range in the metadata of the model", expected, text)
+        })?;
+        let name = metadata.get(Self::TYPE).map_or("", String::as_str);
+        let depths = [
+            Depth::U8,
+            Depth::I8,
+            Depth::U16,
+            Depth::I16,
+            Depth::U32,
+            Depth::I32,
+            Depth::F32,
+            Depth::F64,
+        ];
+        let depth = depths.into_iter().find(|&depth| type_name(depth) == name);
+        let depth = depth.ok_or_else(|| {
+            let expected = depths.map(type_name).join(", ");
+            Error::value("range_type in the metadata of the model", expected, name)
+        })?;
+        Ok(Some(Self { low, high, depth }))
+    }
+
+    /// What images of a type need, by [`Survey::measured`]; whole numbers of integers.
+    pub fn measured(depth: Depth, survey: &Survey) -> Option<Self> {
+        let (low, high) = survey.measured()?;
+        let unit = depth.unit();
+        let (mut low, mut high) = (low * unit, high * unit);
+        if !depth.is_float() {
+            (low, high) = (low.round(), high.round());
+        }
+        Some(Self { low, high, depth })
+    }
+
+    /// As entries of metadata.
+    pub fn entries(self) -> [(&'static str, String); 2] {
+        [
+            (Self::RANGE, format!("{},{}", self.low, self.high)),
+            (Self::TYPE, type_name(self.depth).into()),
+        ]
+    }
+
+    /// The range for images of a type, in the units of their files.
+    pub fn scale(self, depth: Depth) -> Scale {
+        let unit = depth.unit();
+        Scale::between(self.low / unit, self.high / unit, false)
+    }
+
+    /// Whether images of a type and these values are others than the model's: of another type, mostly
+    /// outside what the network is given, or squeezed together.
+    pub fn misfit(self, depth: Depth, survey: &Survey) -> Option<Misfit> {
+        /// The part of the range that images fill at least.
+        const FILLED: f32 = 1.0 / 32.0;
+        let unit = depth.unit();
+        let (low, high) = survey.bulk().or(survey.extremes())?;
+        let found = (low * unit, high * unit);
+        let span = self.high - self.low;
+        let fits = depth == self.depth
+            && found.0 >= self.low - Scale::DOOR * span
+            && found.1 <= self.high + Scale::DOOR * span
+            && found.1 - found.0 >= FILLED * span;
+        (!fits).then_some(Misfit {
+            found,
+            depth,
+            model: self,
+        })
+    }
+}
+
+impl Display for ModelRange {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{} to {} ({})",
+            self.low,
+            self.high,
+            type_name(self.depth)
+        )
     }
 }
 
 impl Survey {
-    /// Values kept for the percentiles.
-    const KEPT: usize = 1 << 20;
+    /// Blocks kept of all images together.
+    pub const OF_ALL: usize = 1 << 20;
+    /// Blocks kept of one image of many.
+    pub const OF_ONE: usize = 1 << 16;
 
-    /// Looks through all pages; values that are not finite, and transparency, do not count.
-    pub fn of(pages: &mut dyn Pages) -> Result<Self> {
-        let mut survey = Self {
-            min: f32::INFINITY,
-            max: f32::NEG_INFINITY,
-            sample: Vec::new(),
+    /// Of nothing yet; of the blocks `most` are kept, evenly.
+    pub fn new(most: usize) -> Self {
+        Self {
+            blocks: Vec::new(),
             step: 1,
             skip: 0,
-        };
+            most,
+            min: f32::INFINITY,
+            max: f32::NEG_INFINITY,
+        }
+    }
+
+    /// Looks through all pages of one depth, or through all; of bytes only until it is clear that they
+    /// are not counts of a few. Transparency does not count.
+    pub fn add_pages(&mut self, pages: &mut dyn Pages, depth: Option<Depth>) -> Result<()> {
         let mut rows = Vec::new();
         while let Some(page) = pages.next_page()? {
             if page.metadata.pass_through {
                 continue;
             }
-            let (samples, channels) = (page.samples(), page.color.channels());
-            let at_once = ((1 << 20) / page.row()).clamp(1, page.height);
+            if depth.is_some_and(|depth| depth != page.depth) {
+                continue;
+            }
+            // Two rows at least, for blocks.
+            let at_once = ((1 << 20) / page.row() / 2 * 2).clamp(2, page.height.max(2));
             let mut left = page.height;
             while left > 0 {
                 let count = left.min(at_once);
                 left -= count;
                 rows.clear();
                 pages.read_rows(count, &mut rows)?;
-                for pixel in rows.chunks_exact(samples) {
-                    pixel[..channels]
-                        .iter()
-                        .for_each(|&value| survey.count(value));
+                self.add_rows(&page, &rows);
+                if depth == Some(Depth::U8) && self.are_full_bytes() {
+                    return Ok(());
                 }
             }
         }
-        Ok(survey)
+        Ok(())
     }
 
-    fn count(&mut self, value: f32) {
-        if !value.is_finite() {
+    /// Looks at rows of a page, an even number but at its end.
+    pub fn add_rows(&mut self, page: &Page, rows: &[f32]) {
+        let shape = (page.height, page.width, page.samples());
+        self.add_blocks(rows, shape, page.color.channels());
+    }
+
+    /// Looks at the first `channels` of `samples` values of each pixel in rows of an image.
+    pub fn add_blocks(
+        &mut self,
+        rows: &[f32],
+        (height, width, samples): (usize, usize, usize),
+        channels: usize,
+    ) {
+        let row = width * samples;
+        if height == 1 || width == 1 {
+            for pixel in rows.chunks_exact(samples) {
+                for &value in &pixel[..channels] {
+                    self.count([value; 4]);
+                }
+            }
             return;
         }
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
+        for pair in rows.chunks_exact(2 * row) {
+            let (above, below) = pair.split_at(row);
+            let across = 2 * samples;
+            for (a, b) in above.chunks_exact(across).zip(below.chunks_exact(across)) {
+                for c in 0..channels {
+                    self.count([a[c], a[c + samples], b[c], b[c + samples]]);
+                }
+            }
+        }
+    }
+
+    /// Adds what another survey has kept.
+    pub fn add(&mut self, other: &Self) {
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        for &block in &other.blocks {
+            self.keep(block);
+        }
+    }
+
+    fn count(&mut self, [a, b, c, d]: [f32; 4]) {
+        let (first, second) = ((a.min(b), a.max(b)), (c.min(d), c.max(d)));
+        let (min, max) = (first.0.min(second.0), first.1.max(second.1));
+        // Of a value that is none, nothing can be said of its block.
+        if !(a + b + c + d).is_finite() {
+            return;
+        }
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        let (lower, upper) = (first.0.max(second.0), first.1.min(second.1));
+        self.keep([lower.min(upper), lower.max(upper)]);
+    }
+
+    fn keep(&mut self, block: [f32; 2]) {
         if self.skip > 0 {
             self.skip -= 1;
             return;
         }
-        self.sample.push(value);
+        self.blocks.push(block);
         self.skip = self.step - 1;
-        if self.sample.len() == Self::KEPT {
+        if self.blocks.len() == self.most {
             // Half of them will do.
-            self.sample = self.sample.iter().copied().step_by(2).collect();
+            self.blocks = self.blocks.iter().copied().step_by(2).collect();
             self.step *= 2;
             self.skip = self.step - 1;
         }
     }
 
-    fn natural(&self, depth: Depth) -> (f32, f32) {
-        if self.min > self.max {
-            return (0.0, 1.0);
-        }
-        match depth {
-            Depth::F32 | Depth::F64 if self.min >= 0.0 && self.max <= 1.0 => (0.0, 1.0),
-            depth if depth.unit() == 1.0 => (self.min, self.max),
-            _ => {
-                let largest = (self.max * 65535.0).round() as u32;
-                let bits = (u32::BITS - largest.leading_zeros()).clamp(8, 16);
-                (0.0, ((1_u32 << bits) - 1) as f32 / 65535.0)
-            }
-        }
+    /// The lower values at one share of their order, the upper ones at another.
+    fn at(&self, lower: f64, upper: f64) -> Option<(f32, f32)> {
+        let last = self.blocks.len().checked_sub(1)?;
+        let side = |which: usize, share: f64| {
+            let mut values: Vec<_> = self.blocks.iter().map(|block| block[which]).collect();
+            let place = (last as f64 * share).round() as usize;
+            *values.select_nth_unstable_by(place, f32::total_cmp).1
+        };
+        Some((side(0, lower), side(1, upper)))
     }
 
-    fn percentiles(&self) -> (f32, f32) {
-        let mut sorted = self.sample.clone();
-        if sorted.is_empty() {
-            return (0.0, 1.0);
-        }
-        sorted.sort_by(f32::total_cmp);
-        let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
-        (at(0.001), at(0.999))
+    /// Between which values nearly all lie: the 0.1st and the 99.9th percentile; none if that is one
+    /// value.
+    fn bulk(&self) -> Option<(f32, f32)> {
+        self.at(0.001, 0.999).filter(|(low, high)| low < high)
+    }
+
+    /// The smallest and the largest value, if there are two.
+    fn extremes(&self) -> Option<(f32, f32)> {
+        (self.min < self.max).then_some((self.min, self.max))
+    }
+
+    /// The range for images of which nothing else is known: nearly all values, and of what is bright or
+    /// dark and small a good deal. Offsets and the noise at both ends are part of it. None if there is
+    /// no more than one value.
+    ///
+    /// From the 0.01st to the 99.99th percentile, but no further from the 0.1st and the 99.9th than
+    /// eight times their distance.
+    pub fn measured(&self) -> Option<(f32, f32)> {
+        /// How far that may be.
+        const TAIL: f32 = 8.0;
+        let tails = self.at(0.0001, 0.9999)?;
+        let found = match self.bulk() {
+            Some((low, high)) => {
+                let reach = TAIL * (high - low);
+                (tails.0.max(low - reach), tails.1.min(high + reach))
+            }
+            // As of counts that are nearly all 0.
+            None if tails.0 < tails.1 => tails,
+            None => self.extremes()?,
+        };
+        (found.1 - found.0).is_finite().then_some(found)
+    }
+
+    /// [`Range::Auto`].
+    fn natural(&self, depth: Depth) -> Option<Scale> {
+        /// How much of its type's range an image fills at least, and how far noise takes it beyond.
+        const FILLED: f32 = 1.0 / 8.0;
+        const BEYOND: f32 = 0.5;
+        let (low, high) = self.measured()?;
+        let top = match depth {
+            Depth::F32 | Depth::F64 => 1.0,
+            Depth::U8 if self.are_full_bytes() => 1.0,
+            Depth::U8 | Depth::U16 => {
+                let unit = depth.unit();
+                let (_, largest) = self.at(0.0, 0.9999)?;
+                let largest = (largest.max(high) * unit).round() as u32;
+                let bits = u32::BITS - largest.leading_zeros();
+                ((1_u64 << bits) - 1) as f32 / unit
+            }
+            Depth::I8 | Depth::I16 | Depth::U32 | Depth::I32 => {
+                return Some(Scale::between(low, high, false));
+            }
+        };
+        let is_natural = depth == Depth::U8
+            || (low >= -BEYOND * top && high <= top + BEYOND && high - low >= FILLED * top);
+        Some(if is_natural {
+            Scale::between(0.0, top, !depth.is_float())
+        } else {
+            Scale::between(low, high, false)
+        })
+    }
+
+    /// Whether bytes are more than counts of a few.
+    fn are_full_bytes(&self) -> bool {
+        let full = self.blocks.iter().filter(|block| block[1] > 15.5 / 255.0);
+        full.count() > self.blocks.len() / 10_000
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{Image, OfImage};
 
+    /// Of a row of values.
     fn survey(values: impl IntoIterator<Item = f32>) -> Survey {
-        let mut survey = Survey {
-            min: f32::INFINITY,
-            max: f32::NEG_INFINITY,
-            sample: vec![],
-            step: 1,
-            skip: 0,
-        };
-        values.into_iter().for_each(|value| survey.count(value));
+        let values: Vec<_> = values.into_iter().collect();
+        let mut survey = Survey::new(Survey::OF_ALL);
+        survey.add_blocks(&values, (1, values.len(), 1), 1);
         survey
     }
 
+    /// Of an image of 100 columns.
+    fn survey_of(values: &[f32]) -> Survey {
+        let mut survey = Survey::new(Survey::OF_ALL);
+        survey.add_blocks(values, (values.len() / 100, 100, 1), 1);
+        survey
+    }
+
+    fn auto(depth: Depth, survey: &Survey) -> (f32, f32) {
+        let Scale { low, high, .. } = Range::Auto.scale(depth, Some(survey));
+        (low * depth.unit(), high * depth.unit())
+    }
+
     #[test]
-    fn sixteen_bits_are_as_many_as_the_largest_value_takes() {
+    fn integers_are_as_many_bits_as_the_largest_value_takes() {
         for (largest, top) in [
             (4095, 4095),
             (4096, 8191),
             (65535, 65535),
-            (3, 255),
+            (3, 3),
+            (200, 255),
             (1023, 1023),
         ] {
             let survey = survey([0.0, largest as f32 / 65535.0]);
-            let bounds = Range::Auto.bounds(Depth::U16, Some(&survey));
-            assert_eq!(bounds, (0.0, top as f32 / 65535.0), "{largest}");
+            let (low, high) = auto(Depth::U16, &survey);
+            assert_eq!((low, high.round() as u32), (0.0, top), "{largest}");
         }
+        for (largest, top) in [(1, 1), (5, 7), (15, 15), (16, 255), (30, 255), (255, 255)] {
+            let survey = survey([0.0, largest as f32 / 255.0]);
+            let (low, high) = auto(Depth::U8, &survey);
+            assert_eq!((low, high.round() as u32), (0.0, top), "{largest}");
+        }
+        // What fills little of its bits is measured: an offset of 30000.
+        let survey = survey((30_000..31_000).map(|i| i as f32 / 65535.0));
+        let (low, high) = auto(Depth::U16, &survey);
+        assert!((low - 30_000.0).abs() < 2.0 && (high - 30_999.0).abs() < 2.0);
     }
 
     #[test]
     fn floats_keep_their_range_if_it_is_the_networks() {
-        let bounds =
-            |values: &[f32]| Range::Auto.bounds(Depth::F32, Some(&survey(values.iter().copied())));
+        let bounds = |values: &[f32]| auto(Depth::F32, &survey(values.iter().copied()));
         assert_eq!(bounds(&[0.25, 0.5]), (0.0, 1.0));
+        // Noise takes them beyond.
+        assert_eq!(bounds(&[-0.3, 0.5, 1.4]), (0.0, 1.0));
         assert_eq!(
             bounds(&[-2.0, 3000.0, f32::NAN, f32::INFINITY]),
             (-2.0, 3000.0)
         );
-        assert_eq!(bounds(&[7.0, 7.0]), (7.0, 8.0));
+        assert_eq!(bounds(&[0.0, 1e-6]), (0.0, 1e-6));
+        assert_eq!(bounds(&[-1e4, 1e4]), (-1e4, 1e4));
+        assert_eq!(bounds(&[7.0, 7.0]), (0.0, 1.0));
         assert_eq!(bounds(&[f32::NAN]), (0.0, 1.0));
-        assert_eq!(bounds(&[f32::MIN, f32::MAX]).0, f32::MIN);
+        assert_eq!(bounds(&[]), (0.0, 1.0));
+        assert_eq!(bounds(&[f32::MIN, f32::MAX]), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_lone_pixel_does_not_count_and_what_is_larger_does() {
+        let mut values: Vec<f32> = (0..40_000)
+            .map(|i| (i * 7919 % 4096) as f32 / 65535.0)
+            .collect();
+        values[12_345] = 1.0;
+        values[777] = -1.0;
+        let (low, high) = auto(Depth::U16, &survey_of(&values));
+        assert_eq!((low, high.round()), (0.0, 4095.0));
+        assert!(survey_of(&values).measured().unwrap().1 < 4096.0 / 65535.0);
+        // A spot of 4 by 4 does.
+        for y in 100..104 {
+            values[y * 100 + 50..][..4].fill(5000.0 / 65535.0);
+        }
+        assert_eq!(auto(Depth::U16, &survey_of(&values)).1.round(), 8191.0);
+    }
+
+    #[test]
+    fn counts_that_are_nearly_all_zero_have_a_range() {
+        let mut values = vec![0.0; 10_000];
+        values[500] = 1.0;
+        assert_eq!(survey_of(&values).measured(), Some((0.0, 1.0)));
+        assert_eq!(survey_of(&[0.5; 400]).measured(), None);
     }
 
     #[test]
     fn percentiles_leave_out_what_is_rare() {
         // np.percentile(np.arange(3_000_001), [0.1, 99.9]) = [3000, 2997000]
         let survey = survey((0..3_000_001).map(|i| i as f32));
-        let (low, high) = Range::Percentile.bounds(Depth::F32, Some(&survey));
+        let Scale { low, high, .. } = Range::Percentile.scale(Depth::F32, Some(&survey));
         assert!(
             (low - 3000.0).abs() < 10.0 && (high - 2_997_000.0).abs() < 10.0,
             "{low} {high}"
         );
+    }
+
+    #[test]
+    fn a_survey_of_pages_is_one_of_all_their_blocks() {
+        let image = Image {
+            height: 300,
+            width: 41,
+            channels: 3,
+            data: (0..300 * 41 * 3)
+                .map(|i| (i * 7919 % 1009) as f32)
+                .collect(),
+            depth: Depth::F32,
+        };
+        let mut whole = Survey::new(Survey::OF_ALL);
+        whole.add_blocks(&image.data, (300, 41, 3), 3);
+        let mut paged = Survey::new(Survey::OF_ALL);
+        paged.add_pages(&mut OfImage::new(&image), None).unwrap();
+        assert_eq!(paged.blocks, whole.blocks);
+        assert_eq!(whole.blocks.len(), 150 * 20 * 3);
+        let mut other = Survey::new(Survey::OF_ALL);
+        other
+            .add_pages(&mut OfImage::new(&image), Some(Depth::U8))
+            .unwrap();
+        assert!(other.blocks.is_empty());
+    }
+
+    #[test]
+    fn what_lies_beyond_the_door_is_kept_from_the_network_and_given_back() {
+        let scale = Scale::between(100.0, 300.0, false);
+        for (value, seen) in [
+            (100.0, 0.0),
+            (300.0, 1.0),
+            (50.0, -0.25),
+            (-100.0, -1.0),
+            (-9000.0, -1.0),
+            (500.0, 2.0),
+            (65535.0, 2.0),
+        ] {
+            assert_eq!(scale.to_network(value), seen, "{value}");
+            // A network that changes nothing gives back every value.
+            assert_eq!(scale.from_network(seen, value), value);
+        }
+        assert_eq!(scale.from_network(1.5, 600.0), 500.0);
     }
 
     #[test]
@@ -225,8 +644,11 @@ mod tests {
             "-1,4095.5".parse::<Range>().unwrap(),
             Range::Between(-1.0, 4095.5)
         );
-        let bounds = Range::Between(0.0, 4095.0).bounds(Depth::U16, None);
-        assert_eq!(bounds, (0.0, 4095.0 / 65535.0));
+        for text in ["auto", "percentile", "-1,4095.5", "0.0000001,1"] {
+            assert_eq!(text.parse::<Range>().unwrap().to_string(), text);
+        }
+        let scale = Range::Between(0.0, 4095.0).scale(Depth::U16, None);
+        assert_eq!((scale.low, scale.high), (0.0, 4095.0 / 65535.0));
         for text in [
             "",
             "1",
@@ -240,5 +662,51 @@ mod tests {
         ] {
             assert!(text.parse::<Range>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_models_range_is_read_from_its_metadata_as_it_was_written() {
+        let range = ModelRange {
+            low: 86.25,
+            high: 335.0,
+            depth: Depth::U16,
+        };
+        let entries = |range: ModelRange| -> BTreeMap<String, String> {
+            let entries = range.entries().into_iter();
+            entries.map(|(key, value)| (key.into(), value)).collect()
+        };
+        let metadata = entries(range);
+        assert_eq!(metadata["range"], "86.25,335");
+        assert_eq!(ModelRange::of(&metadata).unwrap(), Some(range));
+        assert_eq!(ModelRange::of(&BTreeMap::new()).unwrap(), None);
+        for (key, value) in [
+            ("range", "86"),
+            ("range", "3,2"),
+            ("range_type", "complex64"),
+        ] {
+            let mut metadata = metadata.clone();
+            metadata.insert(key.into(), value.into());
+            let error = ModelRange::of(&metadata).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn images_unlike_those_of_the_model_are_told_from_those_that_are() {
+        let model = ModelRange {
+            low: 100.0,
+            high: 300.0,
+            depth: Depth::U16,
+        };
+        let misfit = |depth: Depth, low: f32, high: f32| {
+            let values = (0..=1000).map(|i| (low + (high - low) * i as f32 / 1000.0) / depth.unit());
+            model.misfit(depth, &survey(values)).is_some()
+        };
+        assert!(!misfit(Depth::U16, 90.0, 330.0));
+        assert!(!misfit(Depth::U16, 100.0, 130.0), "a dark page");
+        assert!(misfit(Depth::U16, 100.0, 4000.0));
+        assert!(misfit(Depth::U16, 100.0, 102.0));
+        assert!(misfit(Depth::F32, 100.0, 300.0));
+        assert!(misfit(Depth::F32, 0.0, 1.0));
     }
 }

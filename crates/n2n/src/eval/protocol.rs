@@ -10,9 +10,9 @@ use super::report::{ImageScore, Report, SetScore};
 use super::set::Set;
 use super::ssim::{check_size, ssim};
 use crate::batch::Batch;
-use crate::denoise::{Padding, denoise, denoise_ensemble};
+use crate::denoise::{ModelRange, Padding, Scale, denoise, denoise_ensemble};
 use crate::error::{Error, Result};
-use crate::image::{self, Image};
+use crate::image::{self, Depth, Image};
 use crate::network::Network;
 use crate::noise::Noise;
 use crate::numpy::RandomState;
@@ -34,6 +34,8 @@ pub struct Config {
     /// Whether to score the mean over the eight flips and turns of each noisy image. The protocol, and so every
     /// published score, is without.
     pub ensemble: bool,
+    /// The range that the model was trained on, in the units of bytes, if it was not 0..255.
+    pub range: Option<ModelRange>,
 }
 
 /// One image, scored; what [`evaluate`] tells its caller as it goes.
@@ -83,6 +85,7 @@ pub fn evaluate(
         .iter()
         .map(Pass::visits)
         .fold(0, usize::saturating_add);
+    let scale = config.range.map(|range| range.scale(Depth::U8));
     let mut random = RandomState::new(SEED);
     let mut visits = passes.iter().flat_map(Pass::visit_all);
     let mut prepare = || {
@@ -100,7 +103,7 @@ pub fn evaluate(
             || {
                 current
                     .take()
-                    .map(|image| image.denoise(network, config.ensemble))
+                    .map(|image| image.denoise(network, config.ensemble, scale))
                     .transpose()
             },
             || (previous.take().map(Restored::score).transpose(), prepare()),
@@ -262,11 +265,31 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    fn denoise(self, network: &mut dyn Network, ensemble: bool) -> Result<Restored<'a>> {
-        let denoised = if ensemble {
-            denoise_ensemble(network, &self.noisy, Padding::Square)
+    fn denoise(
+        self,
+        network: &mut dyn Network,
+        ensemble: bool,
+        scale: Option<Scale>,
+    ) -> Result<Restored<'a>> {
+        let run = if ensemble {
+            denoise_ensemble
         } else {
-            denoise(network, &self.noisy, Padding::Square)
+            denoise
+        };
+        let denoised = match scale {
+            None => run(network, &self.noisy, Padding::Square),
+            Some(scale) => {
+                let mut seen = self.noisy.clone();
+                seen.data
+                    .iter_mut()
+                    .for_each(|value| *value = scale.to_network(*value));
+                run(network, &seen, Padding::Square).map(|mut denoised| {
+                    for (value, &from) in denoised.data.iter_mut().zip(&self.noisy.data) {
+                        *value = scale.from_network(*value, from);
+                    }
+                    denoised
+                })
+            }
         };
         Ok(Restored {
             denoised: Image::from_batch(denoised.map_err(in_file(self.visit.path))?),
@@ -346,6 +369,7 @@ mod tests {
             repeats: Some(2),
             noise: noise.parse().unwrap(),
             ensemble: false,
+            range: None,
         }
     }
 
@@ -456,6 +480,31 @@ mod tests {
         let mut network = Fake::identity(1);
         run(&mut network, &config(root.path(), "gauss25")).unwrap();
         assert!(network.seen.iter().all(|&size| size == (1, 32, 32, 1)));
+    }
+
+    #[test]
+    fn a_network_is_given_the_range_that_it_was_trained_on() {
+        let root = validation();
+        let range = ModelRange {
+            low: 51.0,
+            high: 102.0,
+            depth: Depth::U8,
+        };
+        let config = Config {
+            range: Some(range),
+            ..config(root.path(), "none")
+        };
+        let report = run(&mut Fake::identity(3), &config).unwrap();
+        assert!(report.sets.iter().all(|set| set.psnr_db == f64::INFINITY));
+        // The network's 0.5 is halfway; what it is not given stays.
+        evaluate(&mut Fake::new(3, |_| 0.5), &config, |scored| {
+            for (noisy, denoised) in scored.noisy.data.iter().zip(&scored.denoised.data) {
+                let beyond = noisy - noisy.clamp(0.0, 0.6);
+                assert!((denoised - 0.3 - beyond).abs() < 1e-6);
+            }
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

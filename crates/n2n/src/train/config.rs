@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Table;
 
+use crate::denoise::Range;
 use crate::error::{Error, Result};
 use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
@@ -27,6 +28,10 @@ pub struct Config {
     pub noise: Noise,
     /// Whether each image gets its noise once, by its path, and not anew at every visit.
     pub frozen_noise: bool,
+    /// Which values of the images are the network's 0 and 1. [`Range::Auto`] measures it on images that
+    /// are noisy already, and is else the whole range of their type; [`Range::Percentile`] measures it
+    /// anyway. What has been measured is put in its place.
+    pub range: Range,
     /// Folder of training images, searched recursively.
     pub data_dir: PathBuf,
     /// Folder with the validation set, which must be there; `none` in files for no scores.
@@ -170,6 +175,7 @@ impl Default for Config {
                 max: level,
             },
             frozen_noise: false,
+            range: Range::Auto,
             data_dir: "./Imagenet_val".into(),
             val_dirs: None,
             holdout: None,
@@ -344,6 +350,15 @@ impl Config {
         self.save_model_path.join(&self.log_name)
     }
 
+    /// Whether the range is to be measured on the images.
+    pub fn measures_range(&self) -> bool {
+        match self.range {
+            Range::Auto => self.noise == Noise::None,
+            Range::Percentile => true,
+            Range::Between(..) => false,
+        }
+    }
+
     /// Whether an epoch, counted from 1, ends with a snapshot; the last of a run does anyway.
     pub fn is_snapshot(&self, epoch: usize) -> bool {
         epoch.is_multiple_of(self.n_snapshot)
@@ -490,6 +505,7 @@ mod tests {
     fn settings_are_written_and_read_back_with_every_value() {
         let changed = Config {
             val_dirs: Some("sets".into()),
+            range: Range::Between(-0.1, 4095.0),
             holdout: Some(3),
             steps_per_epoch: Some(50),
             time_budget: Some("1h 30m".parse().unwrap()),
@@ -527,6 +543,7 @@ mod tests {
             ("noisetype = 'pink'", "gaussS"),
             ("time_budget = 'soon'", "30m"),
             ("n_epoch = 0", "n_epoch"),
+            ("range = '5'", "MIN,MAX"),
         ] {
             let error = resolve(&[text]).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

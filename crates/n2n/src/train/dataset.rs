@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
+use crate::denoise::{ModelRange, Range, Scale, Survey};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, EXTENSIONS, Image, Packed};
@@ -25,6 +26,18 @@ const STRIDE: usize = 64;
 pub struct Dataset {
     images: Vec<Entry>,
     channels: usize,
+    /// What is known of the values of all images.
+    survey: Survey,
+    /// Which of them are the network's 0 and 1.
+    range: Range,
+}
+
+/// An image as the network is to see it.
+#[derive(Debug)]
+pub struct Scaled<'a> {
+    image: Cow<'a, Packed>,
+    /// None leaves values as they are, to the last bit.
+    scale: Option<Scale>,
 }
 
 #[derive(Debug)]
@@ -36,6 +49,7 @@ struct Entry {
     name: String,
     height: usize,
     width: usize,
+    depth: Depth,
     /// The decoded image, when the limit left room for it.
     kept: Option<Packed>,
 }
@@ -60,6 +74,7 @@ impl Dataset {
         let total = paths.len();
         let room = AtomicUsize::new(cache_bytes);
         let mut images = Vec::with_capacity(total);
+        let mut survey = Survey::new(Survey::OF_ALL);
         let mut paths = paths.into_iter();
         for done in (0..total).step_by(STRIDE) {
             observe(&Event::Scanned { done, total });
@@ -68,15 +83,61 @@ impl Dataset {
                 .into_par_iter()
                 .map(|path| scan(folder, &path, channels, &room))
                 .collect();
-            for (entries, error) in scanned {
+            for Scan {
+                entries,
+                seen,
+                error,
+            } in scanned
+            {
                 images.extend(entries);
+                survey.add(&seen);
                 if let Some(error) = error {
                     observe(&Event::Skipped { error });
                 }
             }
         }
         observe(&Event::Scanned { done: total, total });
-        Ok(Self { images, channels })
+        Ok(Self {
+            images,
+            channels,
+            survey,
+            range: Range::Auto,
+        })
+    }
+
+    /// The type of all images, if they have one.
+    pub fn depth(&self) -> Option<Depth> {
+        let first = self.images.first()?.depth;
+        let same = self.images.iter().all(|entry| entry.depth == first);
+        same.then_some(first)
+    }
+
+    /// The range that all images together need. None if they are of several types, or hold one value
+    /// alone.
+    pub fn measured_range(&self) -> Option<ModelRange> {
+        ModelRange::measured(self.depth()?, &self.survey)
+    }
+
+    /// The range that has been set.
+    pub fn range(&self) -> Range {
+        self.range
+    }
+
+    /// The range that has been set with the type of the images, of the first if they have several. None
+    /// if values are as in the files.
+    pub fn model_range(&self) -> Option<ModelRange> {
+        match (self.range, self.images.first()) {
+            (Range::Between(low, high), Some(&Entry { depth, .. })) => {
+                Some(ModelRange { low, high, depth })
+            }
+            _ => None,
+        }
+    }
+
+    /// From here on the values of [`Self::image`] are those of a range: of [`Range::Between`], in the
+    /// units of the files. With any other they are 0..1 from integers, and floats as they are.
+    pub fn set_range(&mut self, range: Range) {
+        self.range = range;
     }
 
     /// The number of images.
@@ -131,17 +192,64 @@ impl Dataset {
         Self {
             images: taken,
             channels: self.channels,
+            survey: Survey::new(1),
+            range: self.range,
         }
     }
 
     /// An image, from memory or from its file.
-    pub fn image(&self, index: usize) -> Result<Cow<'_, Packed>> {
+    pub fn image(&self, index: usize) -> Result<Scaled<'_>> {
         let entry = &self.images[index];
-        if let Some(image) = &entry.kept {
-            return Ok(Cow::Borrowed(image));
+        let scale = match self.range {
+            Range::Between(..) => Some(self.range.scale(entry.depth, None)),
+            _ => None,
+        };
+        let image = match &entry.kept {
+            Some(image) => Cow::Borrowed(image),
+            None => {
+                let image = image::image(&entry.path, entry.page)?;
+                Cow::Owned(Packed::from(&converted(image, &entry.path, self.channels)?))
+            }
+        };
+        Ok(Scaled { image, scale })
+    }
+}
+
+impl Scaled<'_> {
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.image.height()
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.image.width()
+    }
+
+    /// [`Packed::crop`] of the values that the network is to see.
+    pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
+        self.image.crop(top, left, side, out);
+        if let Some(scale) = self.scale {
+            for value in out {
+                *value = scale.to_network(*value);
+            }
         }
-        let image = image::image(&entry.path, entry.page)?;
-        packed(image, &entry.path, self.channels).map(Cow::Owned)
+    }
+
+    /// The image as it is in the file, if the network is to see its bytes as 0..1.
+    pub fn bytes(&self) -> Option<&Packed> {
+        let is_bytes = self.scale.is_none() && self.image.is_bytes();
+        is_bytes.then_some(&self.image)
+    }
+}
+
+impl From<Packed> for Scaled<'_> {
+    /// The image as it is.
+    fn from(image: Packed) -> Self {
+        Self {
+            image: Cow::Owned(image),
+            scale: None,
+        }
     }
 }
 
@@ -151,22 +259,29 @@ fn name_below(folder: &Path, path: &Path) -> String {
     parts.join("/")
 }
 
-/// The usable pages of a file, and what is wrong with the first that is not; none is read behind it.
-fn scan(
-    folder: &Path,
-    path: &Path,
-    channels: usize,
-    room: &AtomicUsize,
-) -> (Vec<Entry>, Option<Error>) {
-    let mut entries = vec![];
-    let pages = match image::images(path) {
-        Ok(pages) => pages,
-        Err(error) => return (entries, Some(error)),
+/// What is in a file.
+struct Scan {
+    /// The usable pages.
+    entries: Vec<Entry>,
+    /// What is known of their values.
+    seen: Survey,
+    /// What is wrong with the first that is not usable; none is read behind it.
+    error: Option<Error>,
+}
+
+fn scan(folder: &Path, path: &Path, channels: usize, room: &AtomicUsize) -> Scan {
+    let mut scan = Scan {
+        entries: vec![],
+        seen: Survey::new(Survey::OF_ONE),
+        error: None,
     };
     let name = name_below(folder, path);
-    for (page, image) in pages.enumerate() {
-        match image.and_then(|image| packed(image, path, channels)) {
-            Ok(image) => entries.push(Entry {
+    let mut look = || {
+        for (page, image) in image::images(path)?.enumerate() {
+            let image = converted(image?, path, channels)?;
+            let shape = (image.height, image.width, channels);
+            scan.seen.add_blocks(&image.data, shape, channels);
+            scan.entries.push(Entry {
                 path: path.to_path_buf(),
                 page,
                 name: if page == 0 {
@@ -174,17 +289,20 @@ fn scan(
                 } else {
                     format!("{name}#{page}")
                 },
-                height: image.height(),
-                width: image.width(),
-                kept: keep(image, room),
-            }),
-            Err(error) => return (entries, Some(error)),
+                height: image.height,
+                width: image.width,
+                depth: image.depth,
+                kept: keep(Packed::from(&image), room),
+            });
         }
-    }
-    (entries, None)
+        Ok(())
+    };
+    scan.error = look().err();
+    scan
 }
 
-fn packed(image: Image, path: &Path, channels: usize) -> Result<Packed> {
+/// The image with its channels converted; one that holds values which are not finite is an error.
+fn converted(image: Image, path: &Path, channels: usize) -> Result<Image> {
     // Integers always are.
     let is_finite = image.data.iter().all(|value| value.is_finite());
     if !is_finite {
@@ -193,7 +311,7 @@ fn packed(image: Image, path: &Path, channels: usize) -> Result<Packed> {
             reason: "it holds values that are not finite".into(),
         });
     }
-    Ok(Packed::from(&image.with_channels(channels)))
+    Ok(image.with_channels(channels))
 }
 
 fn keep(image: Packed, room: &AtomicUsize) -> Option<Packed> {
@@ -274,7 +392,7 @@ mod tests {
             let dataset = Dataset::open(folder.path(), &[], 1, cache_bytes, &mut |_| {}).unwrap();
             assert_eq!(dataset.len(), pages.len());
             for (index, page) in pages.iter().enumerate() {
-                assert_eq!(*dataset.image(index).unwrap(), Packed::from(page));
+                assert_eq!(*dataset.image(index).unwrap().image, Packed::from(page));
             }
             assert_eq!(
                 (dataset.name(0), dataset.name(1)),

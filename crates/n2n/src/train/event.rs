@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::denoise::{ModelRange, type_name};
 use crate::error::Error;
 use crate::eval::report::SetScore;
 use crate::network::Losses;
@@ -36,6 +37,10 @@ pub enum Event {
         /// How many.
         images: usize,
     },
+    /// Values of the images that are the network's 0 and 1: what was measured or asked for.
+    Ranged(ModelRange),
+    /// The images are of several types, so that no range could be measured.
+    MixedTypes,
     /// An earlier run goes on.
     Resumed {
         /// The epoch under way, counted from 1.
@@ -145,6 +150,10 @@ impl Event {
     /// The event as a line of the training log, without line end; `None` for what is not part of it.
     pub fn line(&self) -> Option<String> {
         Some(match self {
+            Self::Ranged(ModelRange { low, high, depth }) => format!(
+                "values from {low} to {high} ({}) are the network's 0 to 1",
+                type_name(*depth)
+            ),
             Self::Fetched { samples } => format!("fetch {samples} samples for training"),
             Self::Began {
                 batchsize,

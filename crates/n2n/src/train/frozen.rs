@@ -3,9 +3,9 @@
 //! Nothing is kept. The noise is drawn in tiles, each from a stream that follows from the seed, the
 //! image's name and the tile's place, and a patch draws the tiles that it touches.
 
-use crate::image::Packed;
 use crate::noise::Noise;
 use crate::reflect::reflected;
+use crate::train::dataset::Scaled;
 use crate::train::random::image_stream;
 
 /// Side of the tiles in pixels. Of a patch of 256, a quarter more noise is drawn than shown.
@@ -18,7 +18,7 @@ const TILE: usize = 32;
 pub fn crop(
     noise: Noise,
     seed: u64,
-    (name, image): (&str, &Packed),
+    (name, image): (&str, &Scaled),
     (top, left): (usize, usize),
     side: usize,
     out: &mut [f32],
@@ -58,18 +58,14 @@ pub fn crop(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Image;
+    use crate::image::{Image, Packed};
 
-    fn grey(height: usize, width: usize) -> Packed {
-        Packed::from(&Image::from_bytes(
-            height,
-            width,
-            3,
-            &vec![128; height * width * 3],
-        ))
+    fn grey(height: usize, width: usize) -> Scaled<'static> {
+        let bytes = vec![128; height * width * 3];
+        Packed::from(&Image::from_bytes(height, width, 3, &bytes)).into()
     }
 
-    fn cropped(noise: &str, name: &str, image: &Packed, place: (usize, usize)) -> Vec<f32> {
+    fn cropped(noise: &str, name: &str, image: &Scaled, place: (usize, usize)) -> Vec<f32> {
         let mut out = vec![0.0; 64 * 64 * 3];
         let noise = noise.parse().unwrap();
         crop(noise, 7, (name, image), place, 64, &mut out);

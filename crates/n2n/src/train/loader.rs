@@ -9,11 +9,10 @@ use rand::{Rng, RngExt};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::image::Packed;
 use crate::neighbors::Neighbors;
 use crate::network::{CleanBatch, Pixels};
 use crate::train::config::Config;
-use crate::train::dataset::Dataset;
+use crate::train::dataset::{Dataset, Scaled};
 use crate::train::frozen;
 use crate::train::prefetch::Prefetch;
 use crate::train::random::{Purpose, stream};
@@ -165,7 +164,7 @@ impl Cutter {
         &self,
         epoch: usize,
         iteration: usize,
-        mut cut: impl FnMut(usize, (&str, &Packed), (usize, usize)),
+        mut cut: impl FnMut(usize, (&str, &Scaled), (usize, usize)),
     ) -> Result<()> {
         let config = &self.config;
         let (n, side) = (config.batchsize, config.patchsize);
@@ -216,16 +215,20 @@ impl Cutter {
         let len = side * side * c;
         let mut pixels = Pixels::U8(vec![0; n * len]);
         self.each_place(epoch, iteration, |patch, (_, image), (top, left)| {
-            if !image.is_bytes()
+            let packed = image.bytes();
+            if packed.is_none()
                 && let Pixels::U8(bytes) = &pixels
             {
                 let floats = bytes.iter().map(|&byte| f32::from(byte) / 255.0);
                 pixels = Pixels::F32(floats.collect());
             }
             let own = patch * len..(patch + 1) * len;
-            match &mut pixels {
-                Pixels::U8(bytes) => image.crop_bytes(top, left, side, &mut bytes[own]),
-                Pixels::F32(floats) => image.crop(top, left, side, &mut floats[own]),
+            match (&mut pixels, packed) {
+                (Pixels::U8(bytes), Some(image)) => {
+                    image.crop_bytes(top, left, side, &mut bytes[own]);
+                }
+                (Pixels::F32(floats), _) => image.crop(top, left, side, &mut floats[own]),
+                (Pixels::U8(_), None) => unreachable!("they have become floats"),
             }
         })?;
         Ok(Sample::Clean(CleanBatch {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rand::seq::index;
 
+use crate::denoise::{ModelRange, Range};
 use crate::error::{Error, Result};
 use crate::image;
 use crate::network::{LossFactors, Losses, Network};
@@ -55,6 +56,12 @@ pub fn run(
     }
     RunFolder::check(config, start)?;
     let (dataset, held_out) = open_images(config, observe)?;
+    // What was measured is a setting from here on, so that a resumed run has it too.
+    let config = &Config {
+        range: dataset.range(),
+        ..config.clone()
+    };
+    let range = dataset.model_range();
     let images = dataset.fingerprint() ^ held_out.fingerprint().rotate_left(1);
     let loader = Loader::new(dataset, config)?;
     tell_padded(&loader, config, observe);
@@ -66,6 +73,7 @@ pub fn run(
     let folder = RunFolder::open(config, &network.device(), start)?;
     let mut run = Run {
         config,
+        range,
         loader,
         validation,
         progress: Progress::new(images, network.device()),
@@ -98,6 +106,14 @@ fn open_images(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<(Data
         config.cache_mb << 20,
         observe,
     )?;
+    dataset.set_range(config.range);
+    if config.measures_range() {
+        if let Some(ModelRange { low, high, .. }) = dataset.measured_range() {
+            dataset.set_range(Range::Between(low, high));
+        } else if dataset.depth().is_none() && !dataset.is_empty() {
+            observe(&Event::MixedTypes);
+        }
+    }
     let images = config.held_out(dataset.len()).min(dataset.len());
     let mut rng = stream(config.seed, Purpose::HoldOut, 0, 0);
     let held_out = dataset.take(&index::sample(&mut rng, dataset.len(), images).into_vec());
@@ -125,6 +141,8 @@ const LEAST: f64 = 1e-3;
 /// A run under way.
 struct Run<'a> {
     config: &'a Config,
+    /// What the network sees as 0 to 1, if that is not the whole range of a type.
+    range: Option<ModelRange>,
     loader: Loader,
     validation: Validation,
     folder: RunFolder,
@@ -219,7 +237,7 @@ impl Run<'_> {
 
     /// Says what the run is about; of a new one, also to its log, and keeps how it begins.
     fn announce(&mut self, network: &mut dyn Network) -> Result<()> {
-        let events = [
+        let began = [
             Event::Fetched {
                 samples: self.loader.samples(),
             },
@@ -230,6 +248,9 @@ impl Run<'_> {
                 time_budget: self.config.time_budget,
             },
         ];
+        let events: Vec<_> = (self.range.map(Event::Ranged).into_iter())
+            .chain(began)
+            .collect();
         if self.kept.is_some() {
             for event in &events {
                 (self.observe)(event);
@@ -587,6 +608,7 @@ impl Run<'_> {
                 .iter()
                 .map(|model| ("init_from", model.display().to_string())),
         )
+        .chain(self.range.into_iter().flat_map(ModelRange::entries))
         .map(|(key, value)| (key.to_string(), value))
         .collect()
     }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::batch::Batch;
+use crate::denoise::{ModelRange, Range};
 use crate::error::{Error, Result};
 use crate::eval::report::SetScore;
 use crate::eval::{self, Set};
-use crate::image::Image;
+use crate::image::{Depth, Image};
 use crate::neighbors::Neighbors;
 use crate::network::{Losses, Network};
 use crate::train::config::Config;
@@ -74,6 +75,14 @@ impl Validation {
             repeats: None,
             noise: config.noise,
             ensemble: false,
+            range: match config.range {
+                Range::Between(low, high) => Some(ModelRange {
+                    low,
+                    high,
+                    depth: Depth::U8,
+                }),
+                _ => None,
+            },
         };
         let scored = config.val_dirs.as_ref().map(settings);
         scored.as_ref().map(eval::check).transpose()?;
@@ -150,7 +159,7 @@ impl Validation {
         let mut noisy = Batch::zeros(1, side, side, self.held_out.channels());
         let middle = |size: usize| size.saturating_sub(side) / 2;
         let place = (middle(image.height()), middle(image.width()));
-        let named = (self.held_out.name(index), image.as_ref());
+        let named = (self.held_out.name(index), &image);
         frozen::crop(
             config.noise,
             config.seed,

@@ -33,6 +33,7 @@ fn scores_are_those_of_the_reference_pipeline() {
             repeats: Some(expected["repeats"].as_u64().unwrap() as usize),
             noise: noise.parse().unwrap(),
             ensemble: false,
+            range: None,
         };
         let report = evaluate(&mut network, &config, |_| Ok(())).unwrap();
 
