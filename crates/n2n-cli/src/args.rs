@@ -187,8 +187,8 @@ pub struct Train {
     /// Folder with the validation set, in BSD300/test, or none [default: ./validation, if it is there]
     #[arg(long, value_name = "DIR")]
     pub val_dirs: Option<PathBuf>,
-    /// Training images to hold out, for a validation loss without clean images [default: 1 of 20, 32
-    /// at most, with --noisetype none; else 0]
+    /// Training images to hold out, for a validation loss without clean images [default: with
+    /// --noisetype none 1 of 20, from 1 (of a single image, a part) to 32; else 0]
     #[arg(long, value_name = "N")]
     pub holdout: Option<usize>,
     /// Folder that runs are saved in
@@ -222,7 +222,8 @@ pub struct Train {
     /// Epochs
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_epoch: Option<usize>,
-    /// Iterations an epoch [default: as many as the images make batches]
+    /// Iterations an epoch [default: as many as the images make batches; with --noisetype none 250 at
+    /// least]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub steps_per_epoch: Option<usize>,
     /// Train for so long instead of --n-epoch, with the schedule fitted to it: 90s, 30m, 1h 30m
@@ -234,7 +235,7 @@ pub struct Train {
     /// Epochs between two numbered checkpoints, each with its scores
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_snapshot: Option<usize>,
-    /// Numbered checkpoints to keep, the newest [default: all]
+    /// Numbered checkpoints to keep, the newest
     #[arg(long, value_name = "N", value_parser = positive)]
     pub keep: Option<usize>,
     /// Time between two writings of the checkpoint that a run is resumed from

@@ -27,15 +27,10 @@ mod with_rten {
     }
 
     impl RtenModel {
-        /// Loads an ONNX file. It will run on as many threads as the rayon pool of the caller has.
+        /// Loads the content of an ONNX file; `path` names it in errors. It will run on as many threads
+        /// as the rayon pool of the caller has.
         ///
         /// rten bounds neither memory nor time: a hostile model can take all of both.
-        pub fn load(path: &Path) -> anyhow::Result<Self> {
-            let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-            Self::from_bytes(bytes, path)
-        }
-
-        /// What [`RtenModel::load`] does with the content of a file; `path` names it in errors.
         pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> anyhow::Result<Self> {
             let name = || path.display().to_string();
             let model = guarded(|| Ok(Model::load(bytes)?))
@@ -149,11 +144,6 @@ mod without_rten {
     pub enum RtenModel {}
 
     impl RtenModel {
-        /// Always an error.
-        pub fn load(path: &Path) -> anyhow::Result<Self> {
-            Self::from_bytes(vec![], path)
-        }
-
         /// Always an error.
         pub fn from_bytes(_: Vec<u8>, path: &Path) -> anyhow::Result<Self> {
             anyhow::bail!(

@@ -156,7 +156,7 @@ pub fn find(root: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether the path is of a pipe, a device or the like.
-fn is_device(path: &Path) -> bool {
+pub fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 

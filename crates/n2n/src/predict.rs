@@ -46,8 +46,8 @@ pub struct Job {
 pub enum Input {
     /// A file.
     File(PathBuf),
-    /// What was read of a stream.
-    Bytes(Arc<[u8]>),
+    /// What was read of a stream, and what that is called in errors.
+    Bytes(PathBuf, Arc<[u8]>),
 }
 
 /// Where pages go.
@@ -205,7 +205,7 @@ enum Piece {
 fn open(input: &Input, limits: Limits) -> Result<Reader> {
     match input {
         Input::File(path) => Reader::open(path, limits),
-        Input::Bytes(bytes) => Reader::from_bytes(Path::new("-"), Arc::clone(bytes), limits),
+        Input::Bytes(name, bytes) => Reader::from_bytes(name, Arc::clone(bytes), limits),
     }
 }
 
@@ -242,7 +242,7 @@ impl<'a> Ranges<'a> {
     fn series(&self, at: usize) -> Series<'a> {
         match &self.jobs[at].input {
             Input::File(path) => Series::Folder(path.parent().unwrap_or(path)),
-            Input::Bytes(_) => Series::Stream(at),
+            Input::Bytes(..) => Series::Stream(at),
         }
     }
 
@@ -968,9 +968,12 @@ mod tests {
         }
     }
 
+    /// A place, a type, and the value of each pixel.
+    type Content<'a> = (&'a str, Depth, &'a dyn Fn(usize) -> f32);
+
     /// What [`predict`] makes of images of 40 × 50, each in its folder, through a network of a function.
     fn made(
-        images: &[(&str, Depth, &dyn Fn(usize) -> f32)],
+        images: &[Content<'_>],
         pixel: fn(f32) -> f32,
         (range, model, depth): (Option<Range>, Option<ModelRange>, Option<Depth>),
     ) -> Vec<(Done, Image)> {
@@ -1037,7 +1040,7 @@ mod tests {
         };
         let value = ramp(90.0, 320.0);
         let run = |range, depth| {
-            let images: [(_, _, &dyn Fn(usize) -> f32); 1] = [("a", Depth::U16, &value)];
+            let images: [Content<'_>; 1] = [("a", Depth::U16, &value)];
             made(&images, |_| 0.25, (range, Some(model), depth)).remove(0)
         };
         let counts = |image: &Image| {

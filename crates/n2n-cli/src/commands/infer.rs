@@ -9,6 +9,7 @@ use n2n::batch::Batch;
 use n2n::cpu::{CpuNetwork, Level};
 use n2n::denoise::{ModelRange, Padding, padded};
 use n2n::infer::{self, Config, Denoised, Engine, Inference, REFERENCE_SIDE, Score};
+use n2n::weights::Weights;
 use n2n::{Error, files, models, system};
 
 use crate::args::{self, Precision};
@@ -22,7 +23,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     refuse_what_is_missing(args)?;
     note_what_makes_no_difference(args, ui);
     let jobs = jobs([&args.input_file], &args.save_dir, &AsPng, Earlier::Image)?;
-    let mut model = Model::load(args)?;
+    let (mut model, range) = Model::load(args)?;
     let config = Config {
         images: jobs
             .into_iter()
@@ -32,7 +33,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
         size: (!args.keep_size).then_some((REFERENCE_SIDE, REFERENCE_SIDE)),
         noise: args.noisetype,
         seed: args.seed,
-        range: range(args)?,
+        range,
     };
     if let Some((_, output)) = config.images.first() {
         files::check_writable(output)?;
@@ -93,15 +94,6 @@ fn note_what_makes_no_difference(args: &args::Infer, ui: Ui) {
     }
 }
 
-/// The range that the model was trained on. A model of others', which only rten can run, states none.
-fn range(args: &args::Infer) -> anyhow::Result<Option<ModelRange>> {
-    let weights = match (models::load(Some(&args.model_file)), args.engine) {
-        (Err(_), args::Engine::Rten) => return Ok(None),
-        (weights, _) => weights?,
-    };
-    ModelRange::of(&weights.metadata).with_context(|| args.model_file.display().to_string())
-}
-
 /// A model in what runs it.
 #[allow(clippy::large_enum_variant, reason = "there is one of them")]
 enum Model {
@@ -110,17 +102,27 @@ enum Model {
 }
 
 impl Model {
-    fn load(args: &args::Infer) -> anyhow::Result<Self> {
-        match args.engine {
+    /// The model, and the range that it was trained on, if it states one.
+    fn load(args: &args::Infer) -> anyhow::Result<(Self, Option<ModelRange>)> {
+        let path = &args.model_file;
+        let name = || path.display().to_string();
+        let (model, weights) = match args.engine {
             args::Engine::Native => {
-                let weights = models::load(Some(&args.model_file))?;
-                let mut network = CpuNetwork::from_weights(&weights)
-                    .with_context(|| args.model_file.display().to_string())?;
+                let weights = models::load(Some(path))?;
+                let mut network = CpuNetwork::from_weights(&weights).with_context(name)?;
                 network.set_level(args.processor.level());
-                Ok(Self::Native(network))
+                (Self::Native(network), Some(weights))
             }
-            args::Engine::Rten => Ok(Self::Rten(RtenModel::load(&args.model_file)?)),
-        }
+            args::Engine::Rten => {
+                let bytes = std::fs::read(path).with_context(name)?;
+                // Of a network of others' nothing is known.
+                let weights = Weights::decode(&bytes, path).ok();
+                let model = RtenModel::from_bytes(bytes, path)?;
+                (Self::Rten(model), weights.map(|(weights, _)| weights))
+            }
+        };
+        let range = weights.map_or(Ok(None), |weights| ModelRange::of(&weights.metadata));
+        Ok((model, range.with_context(name)?))
     }
 
     fn name(&self) -> &'static str {

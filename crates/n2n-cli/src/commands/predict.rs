@@ -149,6 +149,7 @@ fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
         return Ok((vec![stream(args)?], 0));
     }
     let inputs = jobs::expanded(inputs)?;
+    let pipes = Pipes::read(&inputs, args)?;
     let found = if args.in_place {
         jobs::in_place(&inputs)?
     } else {
@@ -157,7 +158,7 @@ fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
         } else {
             Earlier::Image
         };
-        jobs::jobs(&inputs, &args.save_dir, &Named(args), earlier)?
+        jobs::jobs(&inputs, &args.save_dir, &Named(args, &pipes), earlier)?
     };
     let mut jobs = Vec::with_capacity(found.len());
     let mut skipped = 0;
@@ -167,7 +168,7 @@ fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
             skipped += 1;
             continue;
         }
-        let job = predict_job(args, job)?;
+        let job = predict_job(args, &pipes, job)?;
         for output in [&job.residual, &job.compare].into_iter().flatten() {
             if let Some(other) = outputs.insert(output.clone(), job.input.clone()) {
                 let (other, this) = (name(&other), name(&job.input));
@@ -190,7 +191,11 @@ fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
     Ok((jobs, skipped))
 }
 
-fn predict_job(args: &args::Predict, Job { input, output }: Job) -> anyhow::Result<predict::Job> {
+fn predict_job(
+    args: &args::Predict,
+    pipes: &Pipes,
+    Job { input, output }: Job,
+) -> anyhow::Result<predict::Job> {
     let beside = |kind: &str| {
         let mut name = output.file_stem().unwrap_or_default().to_os_string();
         let suffix = args.suffix.as_str();
@@ -213,14 +218,14 @@ fn predict_job(args: &args::Predict, Job { input, output }: Job) -> anyhow::Resu
     };
     let format = match args.format {
         Some(format) => format.get(),
-        None => format_of(&input),
+        None => pipes.format_of(&input),
     };
     Ok(predict::Job {
         residual: args.residual.then(|| beside("_residual")),
         compare: args.compare.then(|| beside("_compare")),
         reference,
         encoding: encoding(args, format)?,
-        input: Input::File(input),
+        input: pipes.input(input),
         output: Output::File(output),
     })
 }
@@ -256,21 +261,13 @@ fn is_stream(input: &Path) -> bool {
 
 /// Standard input, read whole.
 fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
-    let mut bytes = Vec::new();
-    let most = args.max_memory;
-    std::io::stdin()
-        .take(most + 1)
-        .read_to_end(&mut bytes)
-        .context("standard input")?;
-    if bytes.len() as u64 > most {
-        bail!("standard input: expected at most {most} bytes; raise --max-memory");
-    }
+    let bytes = all_of(std::io::stdin(), args).context("standard input")?;
     let format = match args.format {
         Some(format) => format.get(),
         None => Reader::from_bytes(Path::new("-"), bytes.as_slice(), limits(args))?.format(),
     };
     Ok(predict::Job {
-        input: Input::Bytes(bytes.into()),
+        input: Input::Bytes("-".into(), bytes.into()),
         output: Output::Memory,
         residual: None,
         compare: None,
@@ -279,8 +276,58 @@ fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
     })
 }
 
+/// A stream to its end, within the memory that may be used.
+fn all_of(stream: impl Read, args: &args::Predict) -> anyhow::Result<Vec<u8>> {
+    let (mut bytes, most) = (Vec::new(), args.max_memory);
+    stream.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        bail!("expected at most {most} bytes; raise --max-memory");
+    }
+    Ok(bytes)
+}
+
+/// What was read of the inputs that are pipes: they can be read only once.
+struct Pipes(HashMap<PathBuf, Arc<[u8]>>);
+
+impl Pipes {
+    fn read(inputs: &[PathBuf], args: &args::Predict) -> anyhow::Result<Self> {
+        let mut read = HashMap::new();
+        for input in inputs.iter().filter(|input| files::is_device(input)) {
+            let name = || input.display().to_string();
+            if args.in_place {
+                bail!("{}: a pipe has no place for a result", name());
+            }
+            let pipe = File::open(input).with_context(name)?;
+            let bytes = all_of(pipe, args).with_context(name)?;
+            read.insert(input.clone(), bytes.into());
+        }
+        Ok(Self(read))
+    }
+
+    fn input(&self, path: PathBuf) -> Input {
+        match self.0.get(&path) {
+            Some(bytes) => Input::Bytes(path, Arc::clone(bytes)),
+            None => Input::File(path),
+        }
+    }
+
+    /// The format of an image by what it begins with, whatever its name says; by its name where it
+    /// cannot be read, which is said when it is its turn.
+    fn format_of(&self, image: &Path) -> Format {
+        let mut start = Vec::new();
+        let read = match self.0.get(image) {
+            Some(bytes) => (&bytes[..]).take(16).read_to_end(&mut start),
+            None => File::open(image).and_then(|file| file.take(16).read_to_end(&mut start)),
+        };
+        read.ok()
+            .and_then(|_| Format::of_content(&start))
+            .or_else(|| Format::of_name(image))
+            .unwrap_or(Format::Png)
+    }
+}
+
 /// `<name><suffix>` and the extension of the format.
-struct Named<'a>(&'a args::Predict);
+struct Named<'a>(&'a args::Predict, &'a Pipes);
 
 impl Naming for Named<'_> {
     fn name(&self, image: &Path, mut stem: OsString) -> OsString {
@@ -289,24 +336,13 @@ impl Naming for Named<'_> {
         let kept = image.extension();
         match self.0.format.map(args::ImageFormat::get) {
             Some(format) => stem.push(format.extensions()[0]),
-            None => match (kept, format_of(image)) {
+            None => match (kept, self.1.format_of(image)) {
                 (Some(kept), format) if Format::of_name(image) == Some(format) => stem.push(kept),
                 (_, format) => stem.push(format.extensions()[0]),
             },
         }
         stem
     }
-}
-
-/// The format of a file by what it begins with, whatever its name says; by its name where it cannot be
-/// read, which is said when it is its turn.
-fn format_of(image: &Path) -> Format {
-    let mut start = Vec::new();
-    let read = File::open(image).and_then(|file| file.take(16).read_to_end(&mut start));
-    read.ok()
-        .and_then(|_| Format::of_content(&start))
-        .or_else(|| Format::of_name(image))
-        .unwrap_or(Format::Png)
 }
 
 fn path(output: &Output) -> Option<&Path> {
@@ -319,7 +355,7 @@ fn path(output: &Output) -> Option<&Path> {
 fn name(input: &Input) -> String {
     match input {
         Input::File(path) => path.display().to_string(),
-        Input::Bytes(_) => "-".into(),
+        Input::Bytes(name, _) => name.display().to_string(),
     }
 }
 

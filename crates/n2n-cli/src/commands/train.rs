@@ -1,5 +1,6 @@
 //! `n2n train`
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -112,6 +113,10 @@ fn before_it_goes_on(error: &Error) -> &'static str {
     match **reason {
         Error::Device { .. } => "once the device works again, or with another --device: ",
         Error::OutOfMemory { .. } => "make room on the device, then ",
+        Error::Image { .. } => "put the image back as it was, then ",
+        Error::Io { ref reason, .. } if reason.kind() == ErrorKind::NotFound => {
+            "put the file back as it was, then "
+        }
         _ => "make room, then ",
     }
 }

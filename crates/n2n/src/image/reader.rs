@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::page::{Color, Page, Pages};
 use super::{Depth, Format, exr, jpeg, png, simple, tiff};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// What a file may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +95,15 @@ impl<E: std::error::Error + 'static> From<E> for Fault {
 }
 
 impl Reader {
-    /// Opens a file; the format is found from the content, not from the name.
+    /// Opens a file; the format is found from the content, not from the name. A pipe, which can be read
+    /// only once, or a device is refused at once.
     pub fn open(path: &Path, limits: Limits) -> Result<Self> {
+        if files::is_device(path) {
+            return Err(unreadable(
+                path,
+                "expected a file, found a pipe or a device",
+            ));
+        }
         let file = File::open(path).map_err(Error::io(path))?;
         Self::new(
             path,

@@ -37,8 +37,8 @@ pub struct Config {
     /// Folder with the validation set, which must be there; `none` in files for no scores.
     #[serde(with = "path_or_none")]
     pub val_dirs: Option<PathBuf>,
-    /// Training images held out to validate on their noise; by default 1 of 20, 32 at most, of images
-    /// that are noisy already, and otherwise none.
+    /// Training images held out to validate on their noise; by default 1 of 20, 32 at most and at
+    /// least 1 (of a single image, a part), of images that are noisy already, and otherwise none.
     pub holdout: Option<usize>,
     /// Folder that runs are saved in.
     pub save_model_path: PathBuf,
@@ -60,7 +60,8 @@ pub struct Config {
     pub gamma: f64,
     /// Epochs; with a time budget they are not counted.
     pub n_epoch: usize,
-    /// Iterations an epoch; by default as many as the images make batches.
+    /// Iterations an epoch; by default as many as the images make batches, and at least 250 with images
+    /// that are noisy already.
     pub steps_per_epoch: Option<usize>,
     /// Time for training, to which the schedule is fitted, instead of a number of epochs.
     pub time_budget: Option<Span>,
@@ -68,8 +69,8 @@ pub struct Config {
     pub log_iters: usize,
     /// Epochs between two snapshots: a numbered checkpoint and its scores.
     pub n_snapshot: usize,
-    /// Numbered checkpoints kept; by default all.
-    pub keep: Option<usize>,
+    /// Numbered checkpoints kept, the newest.
+    pub keep: usize,
     /// Time between two writings of the checkpoint a run is resumed from.
     pub checkpoint_every: Span,
     /// Patches a step.
@@ -193,7 +194,7 @@ impl Default for Config {
             time_budget: None,
             log_iters: 100,
             n_snapshot: 1,
-            keep: None,
+            keep: 10,
             checkpoint_every: Span(Duration::from_secs(600)),
             batchsize: 4,
             patchsize: 256,
@@ -283,7 +284,7 @@ impl Config {
         whole("log_iters", usize::MAX, self.log_iters)?;
         whole("n_snapshot", usize::MAX, self.n_snapshot)?;
         whole("loader_threads", 1024, self.loader_threads)?;
-        whole("keep", usize::MAX, self.keep.unwrap_or(1))?;
+        whole("keep", usize::MAX, self.keep)?;
         let patches = self.regularized_patches.unwrap_or(1);
         whole("regularized_patches", self.batchsize.max(1), patches)?;
 
@@ -368,8 +369,20 @@ impl Config {
     pub fn held_out(&self, images: usize) -> usize {
         match self.holdout {
             Some(count) => count,
-            None if self.noise == Noise::None => (images / 20).min(32),
+            None if self.noise == Noise::None => (images / 20).clamp(1, 32),
             None => 0,
+        }
+    }
+
+    /// The iterations of an epoch over so many images, of which there is one at least.
+    pub fn iterations(&self, images: usize) -> usize {
+        /// Steps after which an evaluation has something new to say.
+        const WORTH_A_SCORE: usize = 250;
+        let batches = (images / self.batchsize).max(1);
+        match self.steps_per_epoch {
+            Some(steps) => steps,
+            None if self.noise == Noise::None => batches.max(WORTH_A_SCORE),
+            None => batches,
         }
     }
 }
@@ -495,10 +508,29 @@ mod tests {
         };
         assert_eq!(held_out("gauss25", None, 100), 0);
         assert_eq!(held_out("gauss25", Some(7), 100), 7);
-        assert_eq!(held_out("none", None, 19), 0);
+        assert_eq!(held_out("none", None, 1), 1);
+        assert_eq!(held_out("none", None, 19), 1);
         assert_eq!(held_out("none", None, 100), 5);
         assert_eq!(held_out("none", None, 10_000), 32);
         assert_eq!(held_out("none", Some(0), 100), 0);
+    }
+
+    #[test]
+    fn an_epoch_of_few_noisy_images_has_steps_enough_for_a_score() {
+        let iterations = |noise: &str, steps_per_epoch, images| {
+            let config = Config {
+                noise: noise.parse().unwrap(),
+                steps_per_epoch,
+                ..Config::default()
+            };
+            config.iterations(images)
+        };
+        assert_eq!(iterations("none", None, 1), 250);
+        assert_eq!(iterations("none", None, 4000), 1000);
+        assert_eq!(iterations("none", Some(3), 4000), 3);
+        // As the reference, but for fewer images than a batch, which it does not train on.
+        assert_eq!(iterations("gauss25", None, 19), 4);
+        assert_eq!(iterations("gauss25", None, 3), 1);
     }
 
     #[test]
@@ -509,7 +541,7 @@ mod tests {
             holdout: Some(3),
             steps_per_epoch: Some(50),
             time_budget: Some("1h 30m".parse().unwrap()),
-            keep: Some(2),
+            keep: 2,
             optimizer: Optimizer::Muon,
             target: Target::Mean,
             regularized_patches: Some(1),
@@ -562,7 +594,7 @@ mod tests {
         assert!(refused(|c| c.n_epoch = usize::MAX).starts_with("n_epoch"));
         assert!(refused(|c| c.log_iters = 0).starts_with("log_iters"));
         assert!(refused(|c| c.n_snapshot = 0).starts_with("n_snapshot"));
-        assert!(refused(|c| c.keep = Some(0)).starts_with("keep"));
+        assert!(refused(|c| c.keep = 0).starts_with("keep"));
         assert!(refused(|c| c.regularized_patches = Some(0)).starts_with("regularized_patches"));
         assert!(refused(|c| c.regularized_patches = Some(5)).starts_with("regularized_patches"));
         assert!(refused(|c| c.steps_per_epoch = Some(0)).starts_with("steps_per_epoch"));

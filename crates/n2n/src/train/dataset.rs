@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range as Span;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -50,6 +51,8 @@ struct Entry {
     height: usize,
     width: usize,
     depth: Depth,
+    /// The rows and columns that are meant, if that is not the whole image.
+    part: Option<[Span<usize>; 2]>,
     /// The decoded image, when the limit left room for it.
     kept: Option<Packed>,
 }
@@ -86,12 +89,12 @@ impl Dataset {
             for Scan {
                 entries,
                 seen,
-                error,
+                errors,
             } in scanned
             {
                 images.extend(entries);
                 survey.add(&seen);
-                if let Some(error) = error {
+                for error in errors {
                     observe(&Event::Skipped { error });
                 }
             }
@@ -197,6 +200,45 @@ impl Dataset {
         }
     }
 
+    /// Cuts the last quarter of the only image off, at most `side` pixels of its longer side, into a data
+    /// set of its own. Of an image that cannot be cut, or of several, nothing is.
+    pub fn take_part(&mut self, side: usize) -> Result<Self> {
+        let nothing = self.take(&[]);
+        let [whole] = self.images.as_slice() else {
+            return Ok(nothing);
+        };
+        let (h, w) = (whole.height, whole.width);
+        let cut = (h.max(w) / 4).min(side);
+        if cut == 0 {
+            return Ok(nothing);
+        }
+        let parts = if h > w {
+            [[0..h - cut, 0..w], [h - cut..h, 0..w]]
+        } else {
+            [[0..h, 0..w - cut], [0..h, w - cut..w]]
+        };
+        let image = converted(
+            image::image(&whole.path, whole.page)?,
+            (&whole.path, whole.page),
+            self.channels,
+        )?;
+        let [left, taken] = parts.map(|part| Entry {
+            path: whole.path.clone(),
+            page: whole.page,
+            name: format!("{} rows {:?}, columns {:?}", whole.name, part[0], part[1]),
+            height: part[0].len(),
+            width: part[1].len(),
+            depth: whole.depth,
+            kept: (whole.kept.as_ref()).map(|_| Packed::from(&part_of(&image, &part))),
+            part: Some(part),
+        });
+        self.images = vec![left];
+        Ok(Self {
+            images: vec![taken],
+            ..nothing
+        })
+    }
+
     /// An image, from memory or from its file.
     pub fn image(&self, index: usize) -> Result<Scaled<'_>> {
         let entry = &self.images[index];
@@ -204,13 +246,16 @@ impl Dataset {
             Range::Between(..) => Some(self.range.scale(entry.depth, None)),
             _ => None,
         };
-        let image = match &entry.kept {
-            Some(image) => Cow::Borrowed(image),
-            None => {
-                let image = image::image(&entry.path, entry.page)?;
-                Cow::Owned(Packed::from(&converted(image, &entry.path, self.channels)?))
-            }
-        };
+        if let Some(image) = &entry.kept {
+            let image = Cow::Borrowed(image);
+            return Ok(Scaled { image, scale });
+        }
+        let image = image::image(&entry.path, entry.page)?;
+        let mut image = converted(image, (&entry.path, entry.page), self.channels)?;
+        if let Some(part) = &entry.part {
+            image = part_of(&image, part);
+        }
+        let image = Cow::Owned(Packed::from(&image));
         Ok(Scaled { image, scale })
     }
 }
@@ -265,20 +310,26 @@ struct Scan {
     entries: Vec<Entry>,
     /// What is known of their values.
     seen: Survey,
-    /// What is wrong with the first that is not usable; none is read behind it.
-    error: Option<Error>,
+    /// What is wrong with the others. Behind one that cannot be decoded none is read.
+    errors: Vec<Error>,
 }
 
 fn scan(folder: &Path, path: &Path, channels: usize, room: &AtomicUsize) -> Scan {
     let mut scan = Scan {
         entries: vec![],
         seen: Survey::new(Survey::OF_ONE),
-        error: None,
+        errors: vec![],
     };
     let name = name_below(folder, path);
     let mut look = || {
         for (page, image) in image::images(path)?.enumerate() {
-            let image = converted(image?, path, channels)?;
+            let image = match converted(image?, (path, page), channels) {
+                Ok(image) => image,
+                Err(error) => {
+                    scan.errors.push(error);
+                    continue;
+                }
+            };
             let shape = (image.height, image.width, channels);
             scan.seen.add_blocks(&image.data, shape, channels);
             scan.entries.push(Entry {
@@ -292,23 +343,41 @@ fn scan(folder: &Path, path: &Path, channels: usize, room: &AtomicUsize) -> Scan
                 height: image.height,
                 width: image.width,
                 depth: image.depth,
+                part: None,
                 kept: keep(Packed::from(&image), room),
             });
         }
         Ok(())
     };
-    scan.error = look().err();
+    if let Err(error) = look() {
+        scan.errors.push(error);
+    }
     scan
 }
 
+/// Rows and columns of an image.
+fn part_of(image: &Image, [rows, columns]: &[Span<usize>; 2]) -> Image {
+    let (row, c) = (image.width * image.channels, image.channels);
+    let data = rows.clone().flat_map(|y| {
+        let row = &image.data[y * row..][..row];
+        &row[columns.start * c..columns.end * c]
+    });
+    Image {
+        height: rows.len(),
+        width: columns.len(),
+        data: data.copied().collect(),
+        ..*image
+    }
+}
+
 /// The image with its channels converted; one that holds values which are not finite is an error.
-fn converted(image: Image, path: &Path, channels: usize) -> Result<Image> {
+fn converted(image: Image, (path, page): (&Path, usize), channels: usize) -> Result<Image> {
     // Integers always are.
     let is_finite = image.data.iter().all(|value| value.is_finite());
     if !is_finite {
         return Err(Error::Image {
             path: path.to_path_buf(),
-            reason: "it holds values that are not finite".into(),
+            reason: format!("page {} holds values that are not finite", page + 1),
         });
     }
     Ok(image.with_channels(channels))
@@ -362,6 +431,109 @@ mod tests {
         let mut crop = [0.0; 3];
         dataset.image(1).unwrap().crop(0, 0, 1, &mut crop);
         assert_eq!(crop, [102.0 / 255.0; 3]);
+    }
+
+    #[test]
+    fn of_a_stack_only_the_page_with_a_value_that_is_no_number_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stack.tif");
+        let mut images = (0..3).map(|page| {
+            let mut data = vec![page as f32; 12];
+            if page == 1 {
+                data[5] = f32::NAN;
+            }
+            Image {
+                height: 3,
+                width: 4,
+                channels: 1,
+                data,
+                depth: Depth::F32,
+            }
+        });
+        write_stack(&path, &mut images);
+        let mut skipped = vec![];
+        let dataset = Dataset::open(folder.path(), &[], 1, 0, &mut |event| {
+            if let Event::Skipped { error } = event {
+                skipped.push(error.to_string());
+            }
+        })
+        .unwrap();
+        assert_eq!(
+            [dataset.name(0), dataset.name(1)],
+            ["stack.tif", "stack.tif#2"]
+        );
+        assert!(
+            skipped.len() == 1 && skipped[0].contains("page 2"),
+            "{skipped:?}"
+        );
+        let mut pixel = [0.0];
+        dataset.image(1).unwrap().crop(0, 0, 1, &mut pixel);
+        assert_eq!(pixel, [2.0]);
+    }
+
+    /// Images as the pages of a file.
+    fn write_stack(path: &Path, images: &mut dyn Iterator<Item = Image>) {
+        struct Stack<'a> {
+            images: &'a mut dyn Iterator<Item = Image>,
+            rows: Vec<f32>,
+        }
+        impl image::Pages for Stack<'_> {
+            fn next_page(&mut self) -> Result<Option<image::Page>> {
+                let Some(image) = self.images.next() else {
+                    return Ok(None);
+                };
+                self.rows = image.data.clone();
+                image::OfImage::new(&image).next_page()
+            }
+
+            fn read_rows(&mut self, _: usize, rows: &mut Vec<f32>) -> Result<()> {
+                rows.append(&mut self.rows);
+                Ok(())
+            }
+        }
+        let mut stack = Stack {
+            images,
+            rows: vec![],
+        };
+        let encoding = image::Encoding::of_name(path).unwrap();
+        files::write_atomically(path, |out| {
+            image::write_pages(&mut stack, encoding, path, out)
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn of_a_single_image_a_part_can_be_taken() {
+        for (height, width, side, expected) in [
+            (300, 200, 128, [(225, 200), (75, 200)]),
+            (200, 300, 64, [(200, 236), (200, 64)]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let data = (0..height * width).map(|i| i as f32);
+            let image = Image {
+                height,
+                width,
+                channels: 1,
+                data: data.collect(),
+                depth: Depth::F32,
+            };
+            image.write(&folder.path().join("a.tif")).unwrap();
+            for cache_bytes in [0, 1 << 20] {
+                let mut left =
+                    Dataset::open(folder.path(), &[], 1, cache_bytes, &mut |_| {}).unwrap();
+                let taken = left.take_part(side).unwrap();
+                let sizes = [&left, &taken].map(|part| part.sizes().next().unwrap());
+                assert_eq!(sizes, expected);
+                assert_ne!(left.fingerprint(), taken.fingerprint());
+                let first = [&left, &taken].map(|part| {
+                    let mut pixel = [0.0];
+                    part.image(0).unwrap().crop(0, 0, 1, &mut pixel);
+                    pixel[0]
+                });
+                let cut = if height > width { 225 * 200 } else { 236 };
+                assert_eq!(first, [0.0, cut as f32]);
+            }
+        }
     }
 
     #[test]

@@ -43,19 +43,18 @@ pub enum Kind {
 }
 
 impl Loader {
-    /// A loader for at least as many images as a batch takes.
+    /// A loader for one image at least; of fewer than a batch takes, it takes several patches each.
     pub fn new(dataset: Dataset, config: &Config) -> Result<Self> {
-        if dataset.len() < config.batchsize {
+        if dataset.is_empty() {
             return Err(Error::value(
                 format!("usable images in {}", config.data_dir.display()),
-                format!("at least {}, the batch size", config.batchsize),
-                dataset.len(),
+                "at least one that is not held out",
+                "none",
             ));
         }
-        let iterations = config.steps_per_epoch;
         Ok(Self {
             cutter: Arc::new(Cutter {
-                iterations: iterations.unwrap_or(dataset.len() / config.batchsize),
+                iterations: config.iterations(dataset.len()),
                 dataset,
                 config: config.clone(),
                 order: Mutex::default(),
@@ -571,19 +570,32 @@ mod tests {
     }
 
     #[test]
-    fn fewer_images_than_a_batch_are_an_error() {
+    fn a_batch_of_more_patches_than_images_takes_several_of_each() {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 2);
-        let config = Config {
-            batchsize: 3,
-            ..Config::default()
-        };
-        let dataset = Dataset::open(folder.path(), &[], 3, 0, &mut |_| {}).unwrap();
-        let error = Loader::new(dataset, &config).unwrap_err().to_string();
-        assert!(
-            error.contains("at least 3") && error.contains("got 2"),
-            "{error}"
-        );
+        let small = loader(folder.path(), |c| c.batchsize = 5);
+        let (mut ways, batches) = ([0_u32; 2], batches(&small, 1));
+        assert_eq!(batches.len(), 250);
+        for place in places(&batches) {
+            ways[place[0]] += 1;
+        }
+        // In turn, so that they differ by 1 a batch at most.
+        assert!(ways[0] + ways[1] == 1250 && ways[0].abs_diff(ways[1]) <= 250);
+        let of_clean = loader(folder.path(), |c| {
+            c.batchsize = 5;
+            c.noise = "gauss25".parse().unwrap();
+        });
+        assert_eq!(of_clean.iterations(), 1);
+    }
+
+    #[test]
+    fn no_image_at_all_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 1);
+        let mut dataset = Dataset::open(folder.path(), &[], 3, 0, &mut |_| {}).unwrap();
+        drop(dataset.take(&[0]));
+        let error = Loader::new(dataset, &Config::default()).unwrap_err();
+        assert!(error.to_string().contains("at least one"), "{error}");
     }
 
     #[test]

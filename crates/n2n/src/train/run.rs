@@ -116,9 +116,15 @@ fn open_images(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<(Data
     }
     let images = config.held_out(dataset.len()).min(dataset.len());
     let mut rng = stream(config.seed, Purpose::HoldOut, 0, 0);
-    let held_out = dataset.take(&index::sample(&mut rng, dataset.len(), images).into_vec());
-    if images > 0 {
-        observe(&Event::HeldOut { images });
+    let held_out = if dataset.len() == 1 && images == 1 {
+        dataset.take_part(config.patchsize)?
+    } else {
+        dataset.take(&index::sample(&mut rng, dataset.len(), images).into_vec())
+    };
+    if !held_out.is_empty() {
+        observe(&Event::HeldOut {
+            images: held_out.len(),
+        });
     }
     Ok((dataset, held_out))
 }
@@ -181,7 +187,14 @@ impl Run<'_> {
             self.begin_epoch()?;
             while self.progress.iteration < self.loader.iterations() && !self.is_out_of_time() {
                 let waiting = Instant::now();
-                let sample = samples.next().expect("a batch for every iteration")?;
+                let sample = match samples.next().expect("a batch for every iteration") {
+                    Ok(sample) => sample,
+                    Err(error) => {
+                        // What has been reached does not depend on what cannot be read any more.
+                        self.keep(network)?;
+                        return Err(error);
+                    }
+                };
                 let started = Instant::now();
                 let moment = self.moment();
                 let (rate, factors) = (config.learning_rate(moment), config.factors(moment));
@@ -494,10 +507,13 @@ impl Run<'_> {
             let outcome = self.snapshot(network, epoch, stop);
             network.swap_average();
             match outcome {
-                Err(Error::Stopped) => {
+                Err(error @ (Error::Stopped | Error::Image { .. })) => {
                     self.progress.logs = logs;
                     self.write_checkpoint(network)?;
-                    return Ok(Outcome::Stopped);
+                    return match error {
+                        Error::Stopped => Ok(Outcome::Stopped),
+                        error => Err(error),
+                    };
                 }
                 outcome => outcome?,
             }
@@ -510,8 +526,8 @@ impl Run<'_> {
         if is_snapshot || self.is_due() {
             self.keep(network)?;
         }
-        if is_snapshot && let Some(count) = self.config.keep {
-            self.folder.keep(count)?;
+        if is_snapshot {
+            self.folder.keep(self.config.keep)?;
         }
         Ok(Outcome::Finished)
     }
@@ -641,6 +657,7 @@ impl Run<'_> {
     fn with_checkpoint(&self, error: Error) -> Error {
         let reason = match error {
             Error::Io { .. }
+            | Error::Image { .. }
             | Error::Device { .. }
             | Error::OutOfMemory { .. }
             | Error::Diverged { .. } => Box::new(error),

@@ -586,6 +586,7 @@ fn the_noise_asked_for_is_added_and_none_when_none_is() {
     assert!((deviation * 255.0 - 25.0).abs() < 0.3, "{deviation}");
 
     config.noise = Noise::None;
+    config.steps_per_epoch = Some(2);
     config.holdout = Some(0);
     config.log_name = "real".into();
     let (network, _) = trained(&config);
@@ -815,9 +816,9 @@ fn a_run_that_cannot_begin_leaves_the_one_before_alone() {
     let data = std::mem::replace(&mut config.data_dir, folder.path().join("nowhere"));
     again(&config).unwrap_err();
     config.data_dir = data;
-    config.batchsize = 6;
+    config.holdout = Some(5);
     again(&config).unwrap_err();
-    config.batchsize = 5;
+    config.holdout = None;
     let mut full = Drawer::new(&config);
     full.full_at = Some(0);
     let never = AtomicBool::new(false);
@@ -1084,7 +1085,7 @@ fn images_held_out_are_validated_on_and_not_trained_on() {
 fn the_newest_numbered_checkpoints_are_kept_as_asked() {
     let (folder, config) = workplace();
     trained(&Config {
-        keep: Some(2),
+        keep: 2,
         n_snapshot: 1,
         ..config
     });
@@ -1123,6 +1124,7 @@ fn the_range_of_noisy_images_is_measured_told_and_kept_with_the_weights() {
         noise: Noise::None,
         val_dirs: None,
         n_epoch: 1,
+        steps_per_epoch: Some(4),
         ..config
     };
     let (network, lines) = trained(&config);
@@ -1168,6 +1170,7 @@ fn a_range_is_as_asked_for_and_with_noise_of_ours_the_types() {
     let config = Config {
         val_dirs: None,
         n_epoch: 1,
+        steps_per_epoch: Some(2),
         holdout: Some(0),
         ..config
     };
@@ -1208,6 +1211,7 @@ fn images_of_several_types_have_no_common_range() {
         noise: Noise::None,
         val_dirs: None,
         n_epoch: 1,
+        steps_per_epoch: Some(2),
         ..config
     };
     let mut told = 0;
@@ -1235,6 +1239,7 @@ fn what_is_far_beyond_the_range_does_not_reach_the_loss() {
     let (network, lines) = trained(&Config {
         noise: Noise::None,
         val_dirs: None,
+        steps_per_epoch: Some(2),
         ..config
     });
     assert_eq!(
@@ -1243,4 +1248,61 @@ fn what_is_far_beyond_the_range_does_not_reach_the_loss() {
     );
     let values = network.steps.iter().flat_map(|step| &step.noisy.data);
     assert_eq!(values.copied().fold(0.0, f32::max), 2.0);
+}
+
+#[test]
+fn a_single_noisy_image_is_trained_on_and_scored() {
+    let (folder, config) = workplace();
+    for k in 1..5 {
+        fs::remove_file(folder.path().join(format!("images/{k}.png"))).unwrap();
+    }
+    let config = Config {
+        noise: Noise::None,
+        val_dirs: None,
+        n_epoch: 2,
+        n_snapshot: 1,
+        ..config
+    };
+    let (network, lines) = trained(&config);
+    assert_eq!(network.steps.len(), 2 * 250);
+    let scored = lines
+        .iter()
+        .filter(|line| line.starts_with("[EVAL] held out"));
+    assert_eq!(scored.count(), 2);
+    assert!(folder.path().join("run/best.safetensors").exists());
+    assert!(folder.path().join("run/report.html").exists());
+}
+
+#[test]
+fn a_run_whose_image_vanishes_saves_what_it_has() {
+    let (folder, config) = workplace();
+    let config = Config {
+        cache_mb: 0,
+        steps_per_epoch: Some(1000),
+        loader_threads: 1,
+        ..config
+    };
+    let mut steps = 0;
+    let error = run(&config, &mut Recording::new(), &mut |event| {
+        if matches!(event, Event::Stepped(_)) {
+            steps += 1;
+            if steps == 5 {
+                fs::remove_file(folder.path().join("images/2.png")).unwrap();
+            }
+        }
+    })
+    .unwrap_err();
+    let Error::Unsaved {
+        reason,
+        checkpoint,
+        epoch: 1,
+        iteration,
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert!(reason.to_string().contains("2.png"), "{reason}");
+    assert_eq!(iteration, steps);
+    let (_, progress) = checkpoint::read(&checkpoint).unwrap();
+    assert_eq!(progress.iteration, steps);
 }
