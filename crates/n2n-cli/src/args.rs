@@ -411,16 +411,17 @@ pub struct Predict {
     /// Quality of a JPEG, from 1 to 100
     #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = quality)]
     pub quality: u8,
-    /// Which values are black and white to the network, in the units of the image: MIN,MAX; auto (by
-    /// the type and the values of all images of a folder) or percentile [default: the range that the
-    /// model was trained on, or else auto]
+    /// Which values are black and white to the network, in the units of the image: MIN,MAX; percentile;
+    /// or auto, which is the range that the model was trained on, or else by the type and the values of
+    /// all images of a folder
     #[arg(
         long,
         value_name = "RANGE",
+        default_value = "auto",
         allow_hyphen_values = true,
         value_parser = named::<Range>
     )]
-    pub range: Option<Range>,
+    pub range: Range,
     /// How much of the noise is removed: 0 nothing, 1 all that the network finds
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
     pub strength: f32,

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cpu::CpuNetwork;
 use crate::denoise::{
-    Denoiser, Frame, HALO, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey, Tile,
+    Denoiser, Frame, HALO, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey,
+    Tile,
 };
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
@@ -222,13 +223,12 @@ impl Model {
     /// Those, a strength outside 0 to 1, and [`Error::Stopped`].
     pub fn denoise_with(&self, noisy: &Image, options: &DenoiseOptions) -> Result<Image> {
         noisy.check()?;
-        let scale = match self.known_scale(options.range, noisy.depth) {
-            Some(scale) => scale,
-            None => {
-                let mut survey = Survey::new(Survey::OF_ALL);
-                survey.add_pages(&mut OfImage::new(noisy), Some(noisy.depth))?;
-                options.range.scale(noisy.depth, Some(&survey))
-            }
+        let scale = if let Some(scale) = self.known_scale(options.range, noisy.depth) {
+            scale
+        } else {
+            let mut survey = Survey::new(Survey::OF_ALL);
+            survey.add_pages(&mut OfImage::new(noisy), Some(noisy.depth))?;
+            options.range.scale(noisy.depth, Some(&survey))
         };
         let mut pages = OfImage::new(noisy);
         let page = only_page(&mut pages)?;

@@ -64,10 +64,9 @@ pub enum Output {
 pub struct Config {
     /// How pages go through the network.
     pub options: Options,
-    /// Which values are the network's 0 and 1, if that has been asked for: [`Range::Auto`] and
-    /// [`Range::Percentile`] find it once for all files of one type in a folder. None for `model`'s,
-    /// or else [`Range::Auto`].
-    pub range: Option<Range>,
+    /// Which values are the network's 0 and 1. [`Range::Auto`] is `model` if there is one. What has to be
+    /// found in the images is found once for all files of one type in a folder.
+    pub range: Range,
     /// The range that the model was trained on, if it states one.
     pub model: Option<ModelRange>,
     /// What a file may ask for.
@@ -236,7 +235,9 @@ impl<'a> Ranges<'a> {
 
     /// The model's range, if that is to be used.
     fn model(&self) -> Option<ModelRange> {
-        self.config.model.filter(|_| self.config.range.is_none())
+        self.config
+            .model
+            .filter(|_| self.config.range == Range::Auto)
     }
 
     fn series(&self, at: usize) -> Series<'a> {
@@ -251,7 +252,7 @@ impl<'a> Ranges<'a> {
         if let Some(model) = self.model() {
             return Ok(model.scale(depth));
         }
-        let range = self.config.range.unwrap_or(Range::Auto);
+        let range = self.config.range;
         if matches!(range, Range::Between(..)) {
             return Ok(range.scale(depth, None));
         }
@@ -917,7 +918,7 @@ mod tests {
         });
         let config = Config {
             options,
-            range: None,
+            range: Range::Auto,
             model: None,
             limits: Limits::default(),
         };
@@ -975,7 +976,7 @@ mod tests {
     fn made(
         images: &[Content<'_>],
         pixel: fn(f32) -> f32,
-        (range, model, depth): (Option<Range>, Option<ModelRange>, Option<Depth>),
+        (range, model, depth): (Range, Option<ModelRange>, Option<Depth>),
     ) -> Vec<(Done, Image)> {
         let folder = tempfile::tempdir().unwrap();
         let path = |place: &str, kind: &str| folder.path().join(format!("{place}{kind}.tif"));
@@ -1002,8 +1003,7 @@ mod tests {
             if let Event::Ended { result, .. } = event {
                 done.push(result.unwrap());
             }
-        })
-        .unwrap();
+        });
         let read = |(place, ..): &(&str, Depth, _)| Image::read(&path(place, "_denoise")).unwrap();
         done.into_iter().zip(images.iter().map(read)).collect()
     }
@@ -1023,7 +1023,7 @@ mod tests {
                 ("a/3", Depth::U8, &ramp(0.0, 250.0)),
             ],
             |x| x,
-            (None, None, None),
+            (Range::Auto, None, None),
         );
         let tops = made
             .iter()
@@ -1048,16 +1048,14 @@ mod tests {
             assert!(values.iter().all(|x| (x - values[0]).abs() < 1e-2));
             values[0]
         };
-        let (done, image) = run(None, None);
+        let (done, image) = run(Range::Auto, None);
         assert_eq!((done.misfit, counts(&image).round()), (None, 150.0));
         // Floats that are asked for are counts, too.
-        let (_, image) = run(None, Some(Depth::F32));
+        let (_, image) = run(Range::Auto, Some(Depth::F32));
         assert!((counts(&image) - 150.0).abs() < 1e-2);
         assert_eq!(image.depth, Depth::F32);
-        let (_, image) = run(Some(Range::Between(0.0, 1000.0)), Some(Depth::F32));
+        let (_, image) = run(Range::Between(0.0, 1000.0), Some(Depth::F32));
         assert!((counts(&image) - 250.0).abs() < 1e-2);
-        let (_, image) = run(Some(Range::Auto), Some(Depth::F32));
-        assert!((counts(&image) - 511.0 / 4.0).abs() < 1e-2);
     }
 
     #[test]
@@ -1081,8 +1079,8 @@ mod tests {
                 .map(|(done, _)| done.misfit.is_some())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(misfits(None), [false, true, true]);
-        assert_eq!(misfits(Some(Range::Auto)), [false; 3]);
+        assert_eq!(misfits(Range::Auto), [false, true, true]);
+        assert_eq!(misfits(Range::Percentile), [false; 3]);
     }
 
     #[test]
@@ -1097,7 +1095,7 @@ mod tests {
         let made = made(
             &[("a", Depth::U16, &value)],
             |x| x * 0.5,
-            (None, None, Some(Depth::F32)),
+            (Range::Auto, None, Some(Depth::F32)),
         );
         let data = &made[0].1.data;
         for (i, &result) in data.iter().enumerate().filter(|&(i, _)| i != 777) {

@@ -303,14 +303,7 @@ impl<'a> Denoiser<'a> {
 
     /// From the network's values to those of the file, and back towards the noisy ones as the strength
     /// says.
-    fn finish(
-        &self,
-        page: &Page,
-        row: usize,
-        noisy: &[f32],
-        denoised: &mut [f32],
-        scale: Scale,
-    ) {
+    fn finish(&self, page: &Page, row: usize, noisy: &[f32], denoised: &mut [f32], scale: Scale) {
         let (samples, channels) = (page.samples(), page.color.channels());
         let strength = self.options.strength;
         let rows = denoised.par_chunks_exact_mut(row);
