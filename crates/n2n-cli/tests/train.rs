@@ -538,7 +538,7 @@ fn what_no_run_can_be_made_of_is_refused_and_nothing_is_written() {
     let folder = workplace();
     fs::create_dir(folder.path().join("empty")).unwrap();
     for (flag, message) in [
-        ("--batchsize=6", "at least 6, the batch size, got 5"),
+        ("--holdout=5", "at least one that is not held out"),
         ("--data-dir=empty", "empty"),
         ("--data-dir=missing", "missing"),
         ("--n-channel=2", "n_channel"),
@@ -551,4 +551,148 @@ fn what_no_run_can_be_made_of_is_refused_and_nothing_is_written() {
             .stderr(contains("error: ").and(contains(message)));
     }
     assert!(!folder.path().join("results").exists());
+}
+
+/// Sixteen bits of which a camera fills 9, above an offset, and what they would be without noise.
+fn stack(folder: &TempDir) -> Vec<f32> {
+    let (side, offset) = (96, 100.0);
+    let clean = |i: usize| {
+        let (y, x) = ((i / side) as f32, (i % side) as f32);
+        offset + 40.0 + 30.0 * (y / 9.0).sin() * (x / 7.0).cos()
+    };
+    let mut state = 7_u32;
+    for k in 0..4 {
+        // The sum of four uniform values, of deviation 10.
+        let mut noise = || {
+            let uniform = (0..4).map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            });
+            uniform.sum::<f32>() * 10.0 * 3_f32.sqrt()
+        };
+        let data = (0..side * side).map(|i| (clean(i) + noise()).round() / 65535.0);
+        let image = Image {
+            height: side,
+            width: side,
+            channels: 1,
+            data: data.collect(),
+            depth: Depth::U16,
+        };
+        image
+            .write(&folder.path().join(format!("scans/{k}.tif")))
+            .unwrap();
+    }
+    (0..side * side).map(clean).collect()
+}
+
+/// The commands of the README, with a small network, and no flag for the range.
+#[test]
+fn images_as_a_microscope_gives_them_are_denoised_in_their_own_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let clean = stack(&folder);
+    let n2n = |args: &[&str]| {
+        let mut command = Command::cargo_bin("n2n").unwrap();
+        command.current_dir(&folder).args(args).assert().success()
+    };
+    n2n(&[
+        "train",
+        "--data-dir=scans",
+        "--noisetype=none",
+        "--recipe=fast",
+        "--n-channel=1",
+        "--n-feature=8",
+        "--patchsize=64",
+        "--n-epoch=2",
+        "--log-name=mine",
+    ])
+    .stdout(contains("(uint16) are the network's 0 to 1"));
+    let model = "--model-path=results/mine/best.safetensors";
+    n2n(&["predict", model, "scans/0.tif", "--depth=32f"]).stderr(contains("warning").not());
+    let read = |path: &str| Image::read(&folder.path().join(path)).unwrap().data;
+    let error = |values: &[f32]| {
+        let errors = values.iter().zip(&clean).map(|(a, b)| f64::from(a - b));
+        let (sum, squares) = errors.fold((0.0, 0.0), |(a, b), e| (a + e, b + e * e));
+        (
+            sum / clean.len() as f64,
+            (squares / clean.len() as f64).sqrt(),
+        )
+    };
+    let noisy: Vec<_> = read("scans/0.tif").iter().map(|x| x * 65535.0).collect();
+    let ((_, before), (bias, after)) = (error(&noisy), error(&read("output/0_denoise.tif")));
+    assert!(after < before / 2.0, "from {before} to {after}");
+    assert!(bias.abs() < 0.5, "{bias}");
+
+    // The export has the range too, in either form; infer is told it by the file.
+    let best = "--model-path=results/mine/best.safetensors";
+    n2n(&["export", best, "--save-dir=exported"]);
+    for name in ["model.onnx", "model.safetensors"] {
+        let weights = Weights::read(&folder.path().join("exported").join(name)).unwrap();
+        assert_eq!(weights.metadata["range_type"], "uint16");
+        assert!(weights.metadata["range"].contains(','));
+    }
+    n2n(&[
+        "predict",
+        "--model-path=exported/model.onnx",
+        "scans/0.tif",
+        "--depth=32f",
+        "--save-dir=again",
+    ]);
+    assert_eq!(read("again/0_denoise.tif"), read("output/0_denoise.tif"));
+
+    // An image of another type is another matter.
+    let bytes = Image::from_bytes(40, 40, 1, &[100; 1600]);
+    bytes.write(&folder.path().join("bytes.png")).unwrap();
+    n2n(&["predict", best, "bytes.png"]).stderr(
+        contains("warning: bytes.png")
+            .and(contains("(uint8)"))
+            .and(contains("--range MIN,MAX")),
+    );
+}
+
+#[test]
+fn a_run_whose_image_vanishes_says_how_to_go_on() {
+    let folder = workplace();
+    let mut run = std::process::Command::new(assert_cmd::cargo::cargo_bin("n2n"));
+    run.current_dir(&folder)
+        .args([
+            "train",
+            "--data-dir=images",
+            "--log-name=run",
+            "--n-feature=2",
+        ])
+        .args(["--patchsize=64", "--batchsize=2", "--n-epoch=100000"])
+        .args(["--val-dirs=none", "--cache-mb=0", "--n-snapshot=1000000"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let run = run.spawn().unwrap();
+    let log = folder.path().join("results/run/train.log");
+    let begun = std::time::Instant::now();
+    while !fs::read_to_string(&log).is_ok_and(|log| log.contains("of Epoch 3")) {
+        assert!(begun.elapsed().as_secs() < 60, "the run does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let image = folder.path().join("images/2.png");
+    let content = fs::read(&image).unwrap();
+    fs::remove_file(&image).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "2.png",
+        "is kept",
+        "put the file back as it was, then n2n train --resume",
+    ] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    fs::write(&image, content).unwrap();
+    // It is longer than that already.
+    let text = read(&folder, "results/run/config.toml").replace("n_epoch = 100000", "n_epoch = 2");
+    fs::write(folder.path().join("results/run/config.toml"), text).unwrap();
+    Command::cargo_bin("n2n")
+        .unwrap()
+        .current_dir(&folder)
+        .args(["train", "--resume=results/run"])
+        .assert()
+        .success()
+        .stderr(contains("goes on in epoch"));
 }

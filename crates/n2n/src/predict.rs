@@ -13,9 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
 
-use crate::denoise::{
-    Band, Denoiser, Misfit, ModelRange, Options, Range, Scale, Shrunk, Survey,
-};
+use crate::denoise::{Band, Denoiser, Misfit, ModelRange, Options, Range, Scale, Shrunk, Survey};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
@@ -288,7 +286,12 @@ fn read(
     let model = ranges.model();
     let mut seen: Option<(Depth, Survey)> = None;
     while let Some(page) = reader.next_page()? {
-        let scale = ranges.of(at, page.depth)?;
+        let is_copied = page.metadata.pass_through;
+        let scale = if is_copied {
+            Scale::UNIT
+        } else {
+            ranges.of(at, page.depth)?
+        };
         let (height, row) = (page.height, page.row());
         send(Piece::Page(Box::new(page.clone()), scale))?;
         let mut at_once = (PIECE / row).clamp(1, height);
@@ -305,7 +308,7 @@ fn read(
             left -= count;
             let mut rows = Vec::with_capacity(count * row);
             reader.read_rows(count, &mut rows)?;
-            if model.is_some() {
+            if model.is_some() && !is_copied {
                 let (depth, survey) =
                     seen.get_or_insert_with(|| (page.depth, Survey::new(Survey::OF_ONE)));
                 if *depth == page.depth {
@@ -479,7 +482,7 @@ fn run<'scope>(
                     done.notes.push(note.clone());
                 }
             }
-            outputs.send(Made::Page(Arc::new(page.clone()), bounds))?;
+            outputs.send(Made::Page(Arc::new(page.clone()), scale))?;
             let mut rows = 0;
             denoiser.denoise(&page, incoming, scale, |mut band| {
                 // A job is told to have ended as soon as it has, however long the next one takes.

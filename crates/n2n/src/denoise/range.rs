@@ -267,13 +267,14 @@ impl ModelRange {
         /// The part of the range that images fill at least.
         const FILLED: f32 = 1.0 / 32.0;
         let unit = depth.unit();
-        let (low, high) = survey.bulk().or(survey.extremes())?;
+        let (low, high) = survey.at(0.001, 0.999)?;
         let found = (low * unit, high * unit);
         let span = self.high - self.low;
         let fits = depth == self.depth
             && found.0 >= self.low - Scale::DOOR * span
             && found.1 <= self.high + Scale::DOOR * span
-            && found.1 - found.0 >= FILLED * span;
+            // One value alone may be any.
+            && (found.0 >= found.1 || found.1 - found.0 >= FILLED * span);
         (!fits).then_some(Misfit {
             found,
             depth,
@@ -699,7 +700,8 @@ mod tests {
             depth: Depth::U16,
         };
         let misfit = |depth: Depth, low: f32, high: f32| {
-            let values = (0..=1000).map(|i| (low + (high - low) * i as f32 / 1000.0) / depth.unit());
+            let values =
+                (0..=1000).map(|i| (low + (high - low) * i as f32 / 1000.0) / depth.unit());
             model.misfit(depth, &survey(values)).is_some()
         };
         assert!(!misfit(Depth::U16, 90.0, 330.0));
@@ -708,5 +710,7 @@ mod tests {
         assert!(misfit(Depth::U16, 100.0, 102.0));
         assert!(misfit(Depth::F32, 100.0, 300.0));
         assert!(misfit(Depth::F32, 0.0, 1.0));
+        assert!(!misfit(Depth::U16, 120.0, 120.0));
+        assert!(misfit(Depth::U8, 120.0, 120.0));
     }
 }

@@ -271,11 +271,7 @@ impl<'a> Prepared<'a> {
         ensemble: bool,
         scale: Option<Scale>,
     ) -> Result<Restored<'a>> {
-        let run = if ensemble {
-            denoise_ensemble
-        } else {
-            denoise
-        };
+        let run = if ensemble { denoise_ensemble } else { denoise };
         let denoised = match scale {
             None => run(network, &self.noisy, Padding::Square),
             Some(scale) => {

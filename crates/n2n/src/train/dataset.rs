@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::denoise::{ModelRange, Range, Scale, Survey};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::image::{self, EXTENSIONS, Image, Packed};
+use crate::image::{self, Depth, EXTENSIONS, Image, Packed};
 use crate::train::Event;
 use crate::train::random::fnv1a;
 
@@ -393,7 +393,6 @@ fn keep(image: Packed, room: &AtomicUsize) -> Option<Packed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Depth;
 
     fn write_grey(path: &Path, height: usize, width: usize, value: f32) {
         let image = Image {

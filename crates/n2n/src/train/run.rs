@@ -175,6 +175,10 @@ impl Run<'_> {
             None => config.n_epoch,
             Some(_) => Config::MAX_EPOCHS,
         };
+        if epoch > last_epoch {
+            // Its settings were changed to fewer epochs than it has had.
+            return Ok(Outcome::Finished);
+        }
         let draws_itself = network.drawing().is_some() && !config.frozen_noise;
         let kind = if draws_itself {
             Kind::Clean
