@@ -134,9 +134,10 @@ pub enum Error {
     },
     /// The loss or a gradient of a training step is not a finite number.
     #[error(
-        "the loss or a gradient is not finite at epoch {epoch}, iteration {iteration}, on {images}; \
-         the last good checkpoint is {}",
-        checkpoint.display()
+        "the loss or a gradient is not finite at epoch {epoch}, iteration {iteration}, on {images}{}",
+        checkpoint.as_ref().map_or(String::new(), |path| {
+            format!("; the last good checkpoint is {}", path.display())
+        })
     )]
     NotFinite {
         /// Epoch, counted from 1.
@@ -145,8 +146,8 @@ pub enum Error {
         iteration: usize,
         /// The names of the step's images.
         images: String,
-        /// The checkpoint from before it.
-        checkpoint: PathBuf,
+        /// The checkpoint from before it, if the run has a folder.
+        checkpoint: Option<PathBuf>,
     },
     /// Work was ended on request, or because work beside it had failed, whose own error says why.
     #[error("stopped on request")]

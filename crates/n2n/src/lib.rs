@@ -25,6 +25,12 @@
 //! large to hold, with the result of the whole. [`Image`] holds pixels in memory and reads and writes files;
 //! [`predict`] takes whole files through a model, with their pages, metadata and transparency.
 //!
+//! # Train
+//!
+//! [`train()`] makes a [`Model`] of images in memory, noisy or clean; [`train_with`] of any [`train::Source`], with a
+//! callback for progress and cancellation. [`train::run`] trains on a folder, as the program does, with checkpoints,
+//! scores and resume. The module [`mod@train`] has an example.
+//!
 //! # Conventions
 //!
 //! Pixels are `f32` in the order height, width, channel. From integers they are 0..1; noisy ones may lie outside.
@@ -67,4 +73,6 @@ pub use denoise::{Progress, Range, Region, Tile};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use model::{DenoiseOptions, Model};
+#[doc(inline)]
+pub use train::{train, train_with};
 pub use weights::Weights;

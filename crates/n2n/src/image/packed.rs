@@ -1,6 +1,6 @@
 //! An image in the samples of its file: of bytes a quarter of the memory, for keeping many of them.
 
-use super::{Depth, Image};
+use super::{Depth, Image, from_u8, from_u16};
 use crate::reflect::reflected;
 
 /// The samples of an image, 8 or 16 bits or a float each, in the order height, width, channel.
@@ -38,6 +38,33 @@ impl From<&Image> for Packed {
 }
 
 impl Packed {
+    /// The image, with the values that a file of these samples would be read with.
+    pub fn to_image(&self) -> Image {
+        let (data, depth) = match &self.samples {
+            Samples::U8(samples) => (samples.iter().map(|&x| from_u8(x)).collect(), Depth::U8),
+            Samples::U16(samples) => (samples.iter().map(|&x| from_u16(x)).collect(), Depth::U16),
+            Samples::F32(samples) => (samples.clone(), Depth::F32),
+        };
+        Image {
+            height: self.height,
+            width: self.width,
+            channels: self.channels,
+            data,
+            depth,
+        }
+    }
+
+    /// Whether these can be the samples of an image: by its size, channels and depth.
+    pub(crate) fn is_of(&self, image: &Image) -> bool {
+        let depth = match self.samples {
+            Samples::U8(_) => Depth::U8,
+            Samples::U16(_) => Depth::U16,
+            Samples::F32(_) => Depth::F32,
+        };
+        (self.height, self.width, self.channels, depth)
+            == (image.height, image.width, image.channels, image.depth)
+    }
+
     /// Height in pixels.
     pub fn height(&self) -> usize {
         self.height
@@ -70,10 +97,10 @@ impl Packed {
         let place = (top, left);
         match &self.samples {
             Samples::U8(samples) => {
-                self.crop_from(samples, place, side, out, |x| f32::from(x) / 255.0);
+                self.crop_from(samples, place, side, out, from_u8);
             }
             Samples::U16(samples) => {
-                self.crop_from(samples, place, side, out, |x| f32::from(x) / 65535.0);
+                self.crop_from(samples, place, side, out, from_u16);
             }
             Samples::F32(samples) => self.crop_from(samples, place, side, out, |x| x),
         }

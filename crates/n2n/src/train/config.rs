@@ -224,6 +224,11 @@ impl Config {
     /// memory than there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 
+    /// The settings of the fast recipe.
+    pub fn fast() -> Self {
+        Recipe::Fast.config()
+    }
+
     /// The settings of `layers`, each over the one before, the first over the defaults of the recipe
     /// that the last of them names; checked. A name that is no setting's is an error.
     pub fn resolve(layers: &[Table]) -> Result<Self> {

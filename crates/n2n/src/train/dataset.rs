@@ -7,24 +7,26 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range as Span;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
 use crate::denoise::{ModelRange, Range, Scale, Survey};
 use crate::error::{Error, Result};
-use crate::files;
-use crate::image::{self, Depth, EXTENSIONS, Image, Packed};
+use crate::image::{Depth, Image, Packed};
 use crate::train::Event;
 use crate::train::random::fnv1a;
+use crate::train::source::{Folder, Source};
 
 /// Images decoded between two reports of progress.
 const STRIDE: usize = 64;
 
-/// Readable images in the order of their paths, all with the same channels.
+/// Readable images in the order of their source, all with the same channels.
 #[derive(Debug)]
 pub struct Dataset {
+    source: Arc<dyn Source>,
     images: Vec<Entry>,
     channels: usize,
     /// What is known of the values of all images.
@@ -43,10 +45,10 @@ pub struct Scaled<'a> {
 
 #[derive(Debug)]
 struct Entry {
-    path: PathBuf,
-    /// Its place in the file, from 0.
+    /// Which item of the source it is of, and its place there, from 0.
+    item: usize,
     page: usize,
-    /// The path below the folder, with `/` on every system, and the page if it is not the first.
+    /// The name of the item, and the page if it is not the first.
     name: String,
     height: usize,
     width: usize,
@@ -54,13 +56,11 @@ struct Entry {
     /// The rows and columns that are meant, if that is not the whole image.
     part: Option<[Span<usize>; 2]>,
     /// The decoded image, when the limit left room for it.
-    kept: Option<Packed>,
+    kept: Option<Arc<Packed>>,
 }
 
 impl Dataset {
-    /// Finds the images below `folder` and decodes each, converting it to `channels` channels (1 or
-    /// 3); files that cannot be decoded are reported and left out. Images are kept in memory up to
-    /// `cache_bytes` in all.
+    /// [`Dataset::read`] of the images below `folder`, but those in `excluded`.
     ///
     /// A folder without a single file of the right name is an error.
     pub fn open(
@@ -70,21 +70,28 @@ impl Dataset {
         cache_bytes: usize,
         observe: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
-        let paths = files::find_outside(folder, &EXTENSIONS, excluded)?;
-        if paths.is_empty() {
-            return Err(image::none_in(folder));
-        }
-        let total = paths.len();
+        let source = Arc::new(Folder::open(folder, excluded)?);
+        Ok(Self::read(source, channels, cache_bytes, observe))
+    }
+
+    /// Goes through the images of a source, converting each to `channels` channels (1 or 3); those that cannot be
+    /// decoded or converted are reported and left out. Images are kept in memory up to `cache_bytes` in all,
+    /// beside those that the source has there.
+    pub fn read(
+        source: Arc<dyn Source>,
+        channels: usize,
+        cache_bytes: usize,
+        observe: &mut dyn FnMut(&Event),
+    ) -> Self {
+        let total = source.len();
         let room = AtomicUsize::new(cache_bytes);
         let mut images = Vec::with_capacity(total);
         let mut survey = Survey::new(Survey::OF_ALL);
-        let mut paths = paths.into_iter();
         for done in (0..total).step_by(STRIDE) {
             observe(&Event::Scanned { done, total });
-            let stride: Vec<_> = paths.by_ref().take(STRIDE).collect();
-            let scanned: Vec<_> = stride
+            let scanned: Vec<_> = (done..total.min(done + STRIDE))
                 .into_par_iter()
-                .map(|path| scan(folder, &path, channels, &room))
+                .map(|item| scan(&*source, item, channels, &room))
                 .collect();
             for Scan {
                 entries,
@@ -100,12 +107,13 @@ impl Dataset {
             }
         }
         observe(&Event::Scanned { done: total, total });
-        Ok(Self {
+        Self {
+            source,
             images,
             channels,
             survey,
             range: Range::Auto,
-        })
+        }
     }
 
     /// The type of all images, if they have one.
@@ -163,7 +171,7 @@ impl Dataset {
         self.images.iter().map(|entry| (entry.height, entry.width))
     }
 
-    /// The name of an image: its path below the folder, which it keeps wherever the folder goes.
+    /// The name of an image: that of its item, with the page if it is not the first.
     pub fn name(&self, index: usize) -> &str {
         &self.images[index].name
     }
@@ -193,6 +201,7 @@ impl Dataset {
             .partition(|_| index.next().is_some_and(|index| wanted.contains(&index)));
         self.images = kept;
         Self {
+            source: Arc::clone(&self.source),
             images: taken,
             channels: self.channels,
             survey: Survey::new(1),
@@ -217,19 +226,15 @@ impl Dataset {
         } else {
             [[0..h, 0..w - cut], [0..h, w - cut..w]]
         };
-        let image = converted(
-            image::image(&whole.path, whole.page)?,
-            (&whole.path, whole.page),
-            self.channels,
-        )?;
+        let image = self.decoded(whole)?;
         let [left, taken] = parts.map(|part| Entry {
-            path: whole.path.clone(),
+            item: whole.item,
             page: whole.page,
             name: format!("{} rows {:?}, columns {:?}", whole.name, part[0], part[1]),
             height: part[0].len(),
             width: part[1].len(),
             depth: whole.depth,
-            kept: (whole.kept.as_ref()).map(|_| Packed::from(&part_of(&image, &part))),
+            kept: (whole.kept.as_ref()).map(|_| Arc::new(Packed::from(&part_of(&image, &part)))),
             part: Some(part),
         });
         self.images = vec![left];
@@ -247,16 +252,22 @@ impl Dataset {
             _ => None,
         };
         if let Some(image) = &entry.kept {
-            let image = Cow::Borrowed(image);
+            let image = Cow::Borrowed(&**image);
             return Ok(Scaled { image, scale });
         }
-        let image = image::image(&entry.path, entry.page)?;
-        let mut image = converted(image, (&entry.path, entry.page), self.channels)?;
+        let mut image = self.decoded(entry)?;
         if let Some(part) = &entry.part {
             image = part_of(&image, part);
         }
         let image = Cow::Owned(Packed::from(&image));
         Ok(Scaled { image, scale })
+    }
+
+    /// All of the image that an entry is of.
+    fn decoded(&self, entry: &Entry) -> Result<Image> {
+        let image = self.source.image(entry.item, entry.page)?;
+        let from = (&*self.source, entry.item, entry.page);
+        converted(image, from, self.channels)
     }
 }
 
@@ -298,13 +309,7 @@ impl From<Packed> for Scaled<'_> {
     }
 }
 
-fn name_below(folder: &Path, path: &Path) -> String {
-    let below = path.strip_prefix(folder).unwrap_or(path);
-    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
-    parts.join("/")
-}
-
-/// What is in a file.
+/// What is in an item.
 struct Scan {
     /// The usable pages.
     entries: Vec<Entry>,
@@ -314,16 +319,16 @@ struct Scan {
     errors: Vec<Error>,
 }
 
-fn scan(folder: &Path, path: &Path, channels: usize, room: &AtomicUsize) -> Scan {
+fn scan(source: &dyn Source, item: usize, channels: usize, room: &AtomicUsize) -> Scan {
     let mut scan = Scan {
         entries: vec![],
         seen: Survey::new(Survey::OF_ONE),
         errors: vec![],
     };
-    let name = name_below(folder, path);
+    let name = source.name(item);
     let mut look = || {
-        for (page, image) in image::images(path)?.enumerate() {
-            let image = match converted(image?, (path, page), channels) {
+        for (page, image) in source.images(item)?.enumerate() {
+            let image = match converted(image?, (source, item, page), channels) {
                 Ok(image) => image,
                 Err(error) => {
                     scan.errors.push(error);
@@ -333,7 +338,7 @@ fn scan(folder: &Path, path: &Path, channels: usize, room: &AtomicUsize) -> Scan
             let shape = (image.height, image.width, channels);
             scan.seen.add_blocks(&image.data, shape, channels);
             scan.entries.push(Entry {
-                path: path.to_path_buf(),
+                item,
                 page,
                 name: if page == 0 {
                     name.clone()
@@ -344,7 +349,7 @@ fn scan(folder: &Path, path: &Path, channels: usize, room: &AtomicUsize) -> Scan
                 width: image.width,
                 depth: image.depth,
                 part: None,
-                kept: keep(Packed::from(&image), room),
+                kept: keep(&image, source.in_memory(item, page), room),
             });
         }
         Ok(())
@@ -370,29 +375,56 @@ fn part_of(image: &Image, [rows, columns]: &[Span<usize>; 2]) -> Image {
     }
 }
 
-/// The image with its channels converted; one that holds values which are not finite is an error.
-fn converted(image: Image, (path, page): (&Path, usize), channels: usize) -> Result<Image> {
+/// The image of an item with its channels converted; one that cannot be trained on is an error.
+fn converted(
+    image: Image,
+    (source, item, page): (&dyn Source, usize, usize),
+    channels: usize,
+) -> Result<Image> {
+    let wrong = |reason: String| Error::Image {
+        path: source.path(item),
+        reason: format!("page {} {reason}", page + 1),
+    };
+    image
+        .check()
+        .map_err(|error| wrong(format!("is none: {error}")))?;
     // Integers always are.
     let is_finite = image.data.iter().all(|value| value.is_finite());
     if !is_finite {
-        return Err(Error::Image {
-            path: path.to_path_buf(),
-            reason: format!("page {} holds values that are not finite", page + 1),
-        });
+        return Err(wrong("holds values that are not finite".into()));
+    }
+    if image.channels != channels
+        && ![image.channels, channels]
+            .iter()
+            .all(|c| matches!(c, 1 | 3))
+    {
+        return Err(wrong(format!(
+            "has {} channels; expected {channels}",
+            image.channels
+        )));
     }
     Ok(image.with_channels(channels))
 }
 
-fn keep(image: Packed, room: &AtomicUsize) -> Option<Packed> {
-    let bytes = image.bytes();
+/// The samples of an image, if there is room for them or the source has them anyway.
+fn keep(image: &Image, in_memory: Option<Arc<Packed>>, room: &AtomicUsize) -> Option<Arc<Packed>> {
+    if in_memory.as_ref().is_some_and(|packed| packed.is_of(image)) {
+        return in_memory;
+    }
+    let packed = Packed::from(image);
+    let bytes = packed.bytes();
     room.fetch_update(Relaxed, Relaxed, |room| room.checked_sub(bytes))
         .is_ok()
-        .then_some(image)
+        .then(|| Arc::new(packed))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::train::source::Memory;
+    use crate::{files, image};
 
     fn write_grey(path: &Path, height: usize, width: usize, value: f32) {
         let image = Image {
@@ -545,6 +577,44 @@ mod tests {
         std::fs::remove_dir_all(folder.path()).unwrap();
         let kept = (0..3).filter(|&index| dataset.image(index).is_ok());
         assert_eq!(kept.count(), 2);
+    }
+
+    #[test]
+    fn images_in_memory_are_those_of_a_folder_and_are_not_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut memory = Memory::default();
+        for (name, height, width) in [("a.png", 3, 5), ("b.png", 7, 2)] {
+            write_grey(&folder.path().join(name), height, width, 0.4);
+            memory.push(name, &Image::read(&folder.path().join(name)).unwrap());
+        }
+        let memory = Arc::new(memory);
+        for channels in [1, 3] {
+            let files = Dataset::open(folder.path(), &[], channels, 0, &mut |_| {}).unwrap();
+            let read = Dataset::read(memory.clone(), channels, 0, &mut |_| {});
+            assert_eq!(read.fingerprint(), files.fingerprint());
+            for index in 0..2 {
+                let (one, other) = (read.image(index).unwrap(), files.image(index).unwrap());
+                assert_eq!(*one.image, *other.image);
+                assert_eq!(matches!(one.image, Cow::Borrowed(_)), channels == 1);
+            }
+        }
+    }
+
+    #[test]
+    fn images_in_memory_that_cannot_be_trained_on_are_reported_by_name() {
+        let mut memory = Memory::default();
+        memory.push("nan", &Image::from_f32(1, 1, 1, vec![f32::NAN]).unwrap());
+        memory.push("two", &Image::from_f32(1, 1, 2, vec![0.0; 2]).unwrap());
+        memory.push("good", &Image::from_f32(1, 1, 3, vec![0.0; 3]).unwrap());
+        let mut skipped = vec![];
+        let dataset = Dataset::read(Arc::new(memory), 1, 0, &mut |event| {
+            if let Event::Skipped { error } = event {
+                skipped.push(error.to_string());
+            }
+        });
+        assert_eq!((dataset.len(), dataset.name(0)), (1, "good"));
+        assert!(skipped[0].starts_with("nan: page 1 holds values that are not finite"));
+        assert!(skipped[1].starts_with("two: page 1 has 2 channels; expected 1"));
     }
 
     /// `mixed_pages.tif` has pages of several kinds; `imagej_u16_stack.tif` is a stack.

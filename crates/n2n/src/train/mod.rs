@@ -1,8 +1,36 @@
-//! Training: from a folder of images to a folder of checkpoints.
+//! Training: from images, in a folder or in memory, to a model.
 //!
-//! [`run`] is the whole of it. It reads as the paper does, and calls out for everything else: the
-//! images come from the [`loader`], the mathematics is the network's, what happens is told as
-//! [`Event`]s, and the [`folder`] keeps the files.
+//! [`train()`] and [`train_with`] take images in memory, or any other [`Source`], and give a
+//! [`Model`]. [`run`] trains on a folder and leaves a run's folder of checkpoints, logs and scores. Both are the
+//! same loop, which reads as the paper does and calls out for everything else: the images come from the [`loader`],
+//! the mathematics is the network's, what happens is told as [`Event`]s, and the [`folder`] keeps the files.
+//!
+//! ```
+//! use n2n::Image;
+//! use n2n::noise::Noise;
+//! use n2n::train::Config;
+//!
+//! // Two noisy images of a microscope; real ones are larger, and runs longer.
+//! let frame = |seed: u32| {
+//!     let samples = (0..96 * 96).map(|i: u32| (400 + i.wrapping_mul(seed) % 50) as u16);
+//!     Image::from_u16(96, 96, 1, &samples.collect::<Vec<_>>())
+//! };
+//! let images = [frame(48_271)?, frame(69_621)?];
+//! let config = Config {
+//!     noise: Noise::None, // they are noisy already
+//!     n_channel: 1,
+//! #   n_feature: 4,
+//!     n_epoch: 1,
+//!     steps_per_epoch: Some(2),
+//!     batchsize: 2,
+//!     patchsize: 64,
+//!     ..Config::fast()
+//! };
+//! let model = n2n::train(&images, &config)?;
+//! let clean = model.denoise(&images[0])?;
+//! assert_eq!(clean.to_u16().len(), 96 * 96);
+//! # Ok::<(), n2n::Error>(())
+//! ```
 
 mod chart;
 mod checkpoint;
@@ -17,11 +45,88 @@ pub mod prefetch;
 pub mod random;
 mod run;
 mod schedule;
+pub mod source;
 mod tensorboard;
 mod validation;
 
 pub use config::Config;
 pub use event::{Collapse, Event, Step, Told};
 pub use folder::Start;
-pub use run::{Outcome, run};
+pub use run::{Outcome, fit, run};
 pub use schedule::Moment;
+pub use source::{Folder, Memory, Source};
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::cpu::CpuNetwork;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::model::Model;
+use crate::models;
+use crate::weights::Weights;
+
+/// Trains a model on images in memory, on the CPU.
+///
+/// The images are noisy if `config.noise` is [`Noise::None`](crate::noise::Noise::None); otherwise they are clean, and
+/// get that noise. They are converted to `config.n_channel` channels, 1 or 3. [`train_with`] says what happens, and
+/// takes images from elsewhere. The [module](self) has an example.
+///
+/// # Errors
+/// Settings that make no run, and an image that cannot be trained on: one with values that are not finite, or of other
+/// channels than 1 or 3.
+pub fn train(images: &[Image], config: &Config) -> Result<Model> {
+    let mut unusable = None;
+    let model = train_with(Arc::new(Memory::from(images)), config, &mut |event| {
+        if let Event::Skipped {
+            error: Error::Image { path, reason },
+        } = event
+        {
+            let (path, reason) = (path.clone(), reason.clone());
+            unusable.get_or_insert(Error::Image { path, reason });
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    match unusable {
+        Some(error) => Err(error),
+        None => model,
+    }
+}
+
+/// Trains a model on the images of a source, on the CPU: [`fit`] from the [initial weights](initial_weights), without a
+/// folder.
+///
+/// `on_event` is told everything that happens, images that are left out too. When it breaks off, the run ends after the
+/// step, and the model is what has been learned by then.
+///
+/// # Errors
+/// Settings that make no run; no usable image; a loss that is not finite, or a run that has diverged;
+/// [`Error::Stopped`] if `on_event` broke off before the first step.
+pub fn train_with(
+    images: Arc<dyn Source>,
+    config: &Config,
+    on_event: &mut dyn FnMut(&Event) -> ControlFlow<()>,
+) -> Result<Model> {
+    let mut network = CpuNetwork::from_weights(&initial_weights(config)?)?;
+    Model::from_weights(fit(&mut network, images, config, on_event)?)
+}
+
+/// The weights before the first step: those of the model `config.init_from`, or random ones.
+///
+/// # Errors
+/// A model that cannot be read, or is of another architecture than `config` asks for.
+pub fn initial_weights(config: &Config) -> Result<Weights> {
+    let unet = config.unet()?;
+    let Some(model) = &config.init_from else {
+        let network = CpuNetwork::initial_scaled(unet, config.init_scale, config.seed);
+        return Ok(network.weights());
+    };
+    let weights = models::load(Some(model))?;
+    let found = weights.architecture()?;
+    if found != unet {
+        let expected = format!("a model of {unet:?}");
+        return Err(Error::value("init_from", expected, format!("{found:?}")));
+    }
+    Ok(weights)
+}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -21,6 +23,7 @@ use crate::train::loader::{Kind, Loader, Sample};
 use crate::train::page;
 use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
+use crate::train::source::{Folder, Source};
 use crate::train::tensorboard::{self, Value};
 use crate::train::validation::{Scores, Validation};
 use crate::weights::Weights;
@@ -48,14 +51,77 @@ pub fn run(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<Outcome> {
+    check(config, network)?;
+    RunFolder::check(config, start)?;
+    let images = Arc::new(open_folder(config)?);
+    let (outcome, _) = train_on(images, Some(start), config, network, stop, observe)?;
+    Ok(outcome)
+}
+
+/// Trains `network` on the images of a source by `config`, without a folder: what there is to know goes to
+/// `on_event`, and nothing is written. The settings about folders (`data_dir`, `save_model_path`, `log_name`, `keep`,
+/// `checkpoint_every`) mean nothing here. Gives the weights, or their running average if there is one, with the metadata
+/// of a checkpoint.
+///
+/// When `on_event` breaks off, the run ends after the step, with what has been learned by then.
+///
+/// # Errors
+/// Those of [`run`], and [`Error::Stopped`] if `on_event` broke off before the first step.
+pub fn fit(
+    network: &mut dyn Network,
+    images: Arc<dyn Source>,
+    config: &Config,
+    on_event: &mut dyn FnMut(&Event) -> ControlFlow<()>,
+) -> Result<Weights> {
+    check(config, network)?;
+    let stop = AtomicBool::new(false);
+    let mut observe = |event: &Event| {
+        if on_event(event).is_break() {
+            stop.store(true, Relaxed);
+        }
+    };
+    let metadata = train_on(images, None, config, network, &stop, &mut observe)?.1;
+    network.swap_average();
+    let mut weights = network.weights()?;
+    weights.metadata = metadata;
+    Ok(weights)
+}
+
+/// Refuses settings that no run can be made of, or that are of another network.
+fn check(config: &Config, network: &dyn Network) -> Result<()> {
     config.check()?;
     let (asked, given) = (config.unet()?, network.architecture());
     if asked != given {
         let text = |unet| format!("{unet:?}");
         return Err(Error::value("the network", text(asked), text(given)));
     }
-    RunFolder::check(config, start)?;
-    let (dataset, held_out) = open_images(config, observe)?;
+    Ok(())
+}
+
+/// The folder of training images.
+fn open_folder(config: &Config) -> Result<Folder> {
+    // Neither an earlier run's pictures nor the images that runs are scored on are for training.
+    let (run, scored) = (config.folder(), Validation::folder(config));
+    let excluded: Vec<&Path> = [Some(run.as_path()), scored.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    Folder::open(&config.data_dir, &excluded)
+}
+
+/// A run on the images of a source; with `start`, in its folder. How it ended, and the metadata of its weights.
+fn train_on(
+    images: Arc<dyn Source>,
+    start: Option<Start>,
+    config: &Config,
+    network: &mut dyn Network,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<(Outcome, BTreeMap<String, String>)> {
+    let (dataset, held_out) = read_images(images, config, observe)?;
+    if start.is_none() && stop.load(Relaxed) {
+        return Err(Error::Stopped);
+    }
     // What was measured is a setting from here on, so that a resumed run has it too.
     let config = &Config {
         range: dataset.range(),
@@ -70,7 +136,7 @@ pub fn run(
     network.set_method(config.method())?;
     network.reserve_step(n, side, side)?;
     // Last, for it may remove an earlier run: nothing is known by now to stand in the way.
-    let folder = RunFolder::open(config, &network.device(), start)?;
+    let folder = start.map(|start| RunFolder::open(config, &network.device(), start));
     let mut run = Run {
         config,
         range,
@@ -80,32 +146,26 @@ pub fn run(
         untold: Untold::default(),
         told: None,
         kept: None,
-        folder,
+        folder: folder.transpose()?,
         clock: Instant::now(),
         observe,
     };
-    if start == Start::Resume {
+    if start == Some(Start::Resume) {
         run.go_on(network)?;
     }
-    let outcome = run.train(network, stop);
-    outcome.map_err(|error| run.with_checkpoint(error))
+    match run.train(network, stop) {
+        Ok(outcome) => Ok((outcome, run.metadata(run.progress.epoch))),
+        Err(error) => Err(run.with_checkpoint(error)),
+    }
 }
 
 /// The images to train on, and those held out.
-fn open_images(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<(Dataset, Dataset)> {
-    // Neither an earlier run's pictures nor the images that runs are scored on are for training.
-    let (run, scored) = (config.folder(), Validation::folder(config));
-    let excluded: Vec<&Path> = [Some(run.as_path()), scored.as_deref()]
-        .into_iter()
-        .flatten()
-        .collect();
-    let mut dataset = Dataset::open(
-        &config.data_dir,
-        &excluded,
-        config.n_channel,
-        config.cache_mb << 20,
-        observe,
-    )?;
+fn read_images(
+    images: Arc<dyn Source>,
+    config: &Config,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<(Dataset, Dataset)> {
+    let mut dataset = Dataset::read(images, config.n_channel, config.cache_mb << 20, observe);
     dataset.set_range(config.range);
     if config.measures_range() {
         if let Some(ModelRange { low, high, .. }) = dataset.measured_range() {
@@ -151,7 +211,8 @@ struct Run<'a> {
     range: Option<ModelRange>,
     loader: Loader,
     validation: Validation,
-    folder: RunFolder,
+    /// Where it is kept, if it is.
+    folder: Option<RunFolder>,
     progress: Progress,
     /// The steps of which the device has not told yet what became of them.
     untold: Untold,
@@ -226,9 +287,12 @@ impl Run<'_> {
 
     /// Takes up an interrupted run where its checkpoint is; without one, at the beginning.
     fn go_on(&mut self, network: &mut dyn Network) -> Result<()> {
-        let latest = self.folder.latest();
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let latest = folder.latest();
         if !latest.exists() {
-            return self.folder.cut_logs(&BTreeMap::new());
+            return folder.cut_logs(&BTreeMap::new());
         }
         let (state, progress) = checkpoint::read(&latest)?;
         if progress.images != self.progress.images {
@@ -239,7 +303,7 @@ impl Run<'_> {
             ));
         }
         network.set_state(&state)?;
-        self.folder.cut_logs(&progress.logs)?;
+        folder.cut_logs(&progress.logs)?;
         let device = std::mem::replace(&mut self.progress, progress).device;
         let before = std::mem::replace(&mut self.progress.device, device);
         self.kept = Some((Instant::now(), self.progress.epoch, self.progress.iteration));
@@ -283,8 +347,8 @@ impl Run<'_> {
 
     /// Logs an event, then shows it.
     fn tell(&mut self, event: &Event) -> Result<()> {
-        if let Some(line) = event.line() {
-            self.folder.append(LOG, format!("{line}\n").as_bytes())?;
+        if let (Some(folder), Some(line)) = (&self.folder, event.line()) {
+            folder.append(LOG, format!("{line}\n").as_bytes())?;
         }
         (self.observe)(event);
         Ok(())
@@ -325,7 +389,7 @@ impl Run<'_> {
     /// Whether it is time to keep what has been reached.
     fn is_due(&self) -> bool {
         let every = self.config.checkpoint_every.0;
-        self.kept.is_none_or(|(when, ..)| when.elapsed() >= every)
+        self.folder.is_some() && self.kept.is_none_or(|(when, ..)| when.elapsed() >= every)
     }
 
     fn average(&self, network: &mut dyn Network) {
@@ -408,7 +472,7 @@ impl Run<'_> {
             epoch,
             iteration: iteration + 1,
             images: self.loader.names(epoch, iteration).join(", "),
-            checkpoint: self.folder.latest(),
+            checkpoint: self.folder.as_ref().map(RunFolder::latest),
         })
     }
 
@@ -461,15 +525,18 @@ impl Run<'_> {
             waited: pending.waited_s / pending.elapsed_s,
             elapsed_s: self.progress.elapsed_s,
         };
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
         let mut table = csv::WriterBuilder::new()
-            .has_headers(self.folder.is_empty(LOSSES))
+            .has_headers(folder.is_empty(LOSSES))
             .from_writer(vec![]);
         let text = table
             .serialize(row)
             .map_err(std::io::Error::from)
             .and_then(|()| table.into_inner().map_err(csv::IntoInnerError::into_error))
             .map_err(Error::io(LOSSES))?;
-        self.folder.append(LOSSES, &text)?;
+        folder.append(LOSSES, &text)?;
         self.show(&[
             Value::Scalar("loss/loss1", row.loss1),
             Value::Scalar("loss/loss2", row.loss2),
@@ -483,15 +550,15 @@ impl Run<'_> {
 
     /// Adds to the file for `TensorBoard`.
     fn show(&self, values: &[Value]) -> Result<()> {
-        if values.is_empty() {
+        let Some(folder) = self.folder.as_ref().filter(|_| !values.is_empty()) else {
             return Ok(());
-        }
+        };
         let mut records = vec![];
-        if self.folder.is_empty(EVENTS) {
+        if folder.is_empty(EVENTS) {
             records.extend(tensorboard::header());
         }
         records.extend(tensorboard::values(self.progress.steps, values.to_vec()));
-        self.folder.append(EVENTS, &records)
+        folder.append(EVENTS, &records)
     }
 
     /// After the last step of an epoch: its snapshot, if it is due, and on to the next.
@@ -505,7 +572,7 @@ impl Run<'_> {
         };
         let is_snapshot = is_last || self.config.is_snapshot(epoch);
         if is_snapshot {
-            let logs = self.folder.log_lengths()?;
+            let logs = self.log_lengths()?;
             // What is scored and saved is the average, if there is one.
             network.swap_average();
             let outcome = self.snapshot(network, epoch, stop);
@@ -530,8 +597,8 @@ impl Run<'_> {
         if is_snapshot || self.is_due() {
             self.keep(network)?;
         }
-        if is_snapshot {
-            self.folder.keep(self.config.keep)?;
+        if is_snapshot && let Some(folder) = &self.folder {
+            folder.keep(self.config.keep)?;
         }
         Ok(Outcome::Finished)
     }
@@ -543,14 +610,15 @@ impl Run<'_> {
         stop: &AtomicBool,
     ) -> Result<()> {
         self.save(network, epoch)?;
-        let scores =
-            self.validation
-                .score(network, epoch, &self.folder, stop, &mut *self.observe)?;
+        let (folder, observe) = (self.folder.as_ref(), &mut *self.observe);
+        let scores = (self.validation).score(network, epoch, folder, stop, observe)?;
         self.show_scores(&scores, epoch)?;
         if let Some(merit) = scores.merit()
             && self.progress.best.is_none_or(|best| merit > best)
         {
-            self.weights(network, epoch)?.write(&self.folder.best())?;
+            if let Some(folder) = &self.folder {
+                self.weights(network, epoch)?.write(&folder.best())?;
+            }
             self.progress.best = Some(merit);
         }
         if let Some(score) = scores.set {
@@ -562,10 +630,12 @@ impl Run<'_> {
         if let Some(collapse) = scores.collapse {
             self.tell(&Event::Collapsed(collapse))?;
         }
-        page::write(&self.folder, self.config, self.loader.iterations())?;
-        self.tell(&Event::Reported {
-            path: self.folder.page(),
-        })
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        page::write(folder, self.config, self.loader.iterations())?;
+        let path = folder.page();
+        self.tell(&Event::Reported { path })
     }
 
     fn show_scores(&self, scores: &Scores, epoch: usize) -> Result<()> {
@@ -579,8 +649,8 @@ impl Run<'_> {
             values.push(Value::Scalar("held_out/loss2", losses.loss2));
             values.push(Value::Scalar("held_out/loss_full", losses.loss_full));
         }
-        if let Some(set) = scores.pictures {
-            let [_, _, denoised] = self.folder.pictures(set, 0, epoch);
+        if let (Some(folder), Some(set)) = (&self.folder, scores.pictures) {
+            let [_, _, denoised] = folder.pictures(set, 0, epoch);
             let (width, height) = image::dimensions(&denoised)?;
             values.push(Value::Image {
                 name: "denoised",
@@ -595,7 +665,10 @@ impl Run<'_> {
 
     /// Writes the numbered checkpoint of an epoch.
     fn save(&mut self, network: &dyn Network, epoch: usize) -> Result<()> {
-        let path = self.folder.checkpoint(epoch);
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = folder.checkpoint(epoch);
         self.weights(network, epoch)?.write(&path)?;
         self.tell(&Event::Saved { path })
     }
@@ -636,12 +709,20 @@ impl Run<'_> {
     /// Writes what the run can be resumed from.
     fn keep(&mut self, network: &mut dyn Network) -> Result<()> {
         self.settle(network)?;
-        self.progress.logs = self.folder.log_lengths()?;
+        self.progress.logs = self.log_lengths()?;
         self.write_checkpoint(network)
     }
 
+    fn log_lengths(&self) -> Result<BTreeMap<String, u64>> {
+        let lengths = self.folder.as_ref().map(RunFolder::log_lengths);
+        Ok(lengths.transpose()?.unwrap_or_default())
+    }
+
     fn write_checkpoint(&mut self, network: &dyn Network) -> Result<()> {
-        let path = self.folder.latest();
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = folder.latest();
         let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
         let metadata = self.metadata(epoch);
         checkpoint::write(&path, &network.state()?, &self.progress, metadata)?;
@@ -667,14 +748,14 @@ impl Run<'_> {
             | Error::Diverged { .. } => Box::new(error),
             error => return error,
         };
-        match self.kept {
-            Some((_, epoch, iteration)) => Error::Unsaved {
+        match (&self.folder, self.kept) {
+            (Some(folder), Some((_, epoch, iteration))) => Error::Unsaved {
                 reason,
-                checkpoint: self.folder.latest(),
+                checkpoint: folder.latest(),
                 epoch,
                 iteration,
             },
-            None => *reason,
+            _ => *reason,
         }
     }
 }

@@ -93,13 +93,13 @@ impl Validation {
         })
     }
 
-    /// Scores the network after `epoch`; pictures and scores go to the run's folder. Ends with
+    /// Scores the network after `epoch`; pictures and scores go to the run's folder, if it has one. Ends with
     /// [`Error::Stopped`] when `stop` is set.
     pub fn score(
         &self,
         network: &mut dyn Network,
         epoch: usize,
-        folder: &RunFolder,
+        folder: Option<&RunFolder>,
         stop: &AtomicBool,
         observe: &mut dyn FnMut(&Event),
     ) -> Result<Scores> {
@@ -113,7 +113,10 @@ impl Validation {
                     total: scored.total,
                 });
                 traits.add(scored.noisy, scored.denoised);
-                if scored.score.repeat == 1 && scored.index < PICTURES {
+                if let Some(folder) = folder
+                    && scored.score.repeat == 1
+                    && scored.index < PICTURES
+                {
                     let paths = folder.pictures(SET.name(), scored.index, epoch);
                     let images = [scored.clean, scored.noisy, scored.denoised];
                     for (image, path) in images.into_iter().zip(paths) {
@@ -123,9 +126,11 @@ impl Validation {
                 Ok(())
             })?;
             let score = report.sets.swap_remove(0);
-            folder.record_scores(&score, epoch)?;
+            if let Some(folder) = folder {
+                folder.record_scores(&score, epoch)?;
+            }
             scores.set = Some(score);
-            scores.pictures = Some(SET.name());
+            scores.pictures = folder.is_some().then_some(SET.name());
         }
         if !self.held_out.is_empty() {
             let mut losses = vec![];
@@ -134,7 +139,10 @@ impl Validation {
                 let (noisy, denoised, loss) = self.try_on(network, index)?;
                 let (noisy, denoised) = (Image::from_batch(noisy), Image::from_batch(denoised));
                 traits.add(&noisy, &denoised);
-                if self.scored.is_none() && index < PICTURES {
+                if let Some(folder) = folder
+                    && self.scored.is_none()
+                    && index < PICTURES
+                {
                     let [_, noisy_path, denoised_path] = folder.pictures(HELD_OUT, index, epoch);
                     noisy.write(&noisy_path)?;
                     denoised.write(&denoised_path)?;
@@ -143,7 +151,9 @@ impl Validation {
                 losses.push(loss);
             }
             let losses = mean(&losses);
-            folder.record_held_out(&losses, epoch)?;
+            if let Some(folder) = folder {
+                folder.record_held_out(&losses, epoch)?;
+            }
             scores.held_out = Some(losses);
         }
         scores.collapse = traits.collapse();

@@ -1,0 +1,169 @@
+//! Where training images come from: a folder, memory, or whatever else can name its images and give them.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::image::{self, EXTENSIONS, Image, Packed};
+
+/// Images to train on, as a list of items: files of a folder, arrays in memory. An item has one image or several
+/// (the pages of a stack).
+///
+/// During a run the items stay as they are, and so do their order, names and images. A loader's threads ask for
+/// images at the same time.
+pub trait Source: Debug + Send + Sync {
+    /// The number of items.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What an item is called in logs and errors, and known by when a run is resumed. Items have different names.
+    fn name(&self, item: usize) -> String;
+
+    /// What errors call an item.
+    fn path(&self, item: usize) -> PathBuf {
+        self.name(item).into()
+    }
+
+    /// The images of an item, one after the other. After an error there is none.
+    fn images(&self, item: usize) -> Result<Images<'_>>;
+
+    /// One image of an item, by its place in [`Source::images`].
+    fn image(&self, item: usize, place: usize) -> Result<Image> {
+        let missing = || Error::Image {
+            path: self.path(item),
+            reason: format!("it had an image {place}, and no longer has"),
+        };
+        self.images(item)?.nth(place).ok_or_else(missing)?
+    }
+
+    /// An image that the source has in memory: no other copy of it is then kept.
+    fn in_memory(&self, item: usize, place: usize) -> Option<Arc<Packed>> {
+        let _ = (item, place);
+        None
+    }
+}
+
+/// The images of an item, decoded when asked for.
+pub type Images<'a> = Box<dyn Iterator<Item = Result<Image>> + Send + 'a>;
+
+/// The images below a folder, in the order of their paths.
+#[derive(Debug)]
+pub struct Folder {
+    folder: PathBuf,
+    paths: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Finds the files below `folder` whose names are those of images; what lies in one of `excluded` is left
+    /// out.
+    ///
+    /// # Errors
+    /// [`Error::Nothing`] if there is none.
+    pub fn open(folder: &Path, excluded: &[&Path]) -> Result<Self> {
+        let paths = files::find_outside(folder, &EXTENSIONS, excluded)?;
+        if paths.is_empty() {
+            return Err(image::none_in(folder));
+        }
+        Ok(Self {
+            folder: folder.into(),
+            paths,
+        })
+    }
+}
+
+impl Source for Folder {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// The path below the folder, with `/` on every system: the file keeps it wherever the folder goes.
+    fn name(&self, item: usize) -> String {
+        let path = &self.paths[item];
+        let below = path.strip_prefix(&self.folder).unwrap_or(path);
+        let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+        parts.join("/")
+    }
+
+    fn path(&self, item: usize) -> PathBuf {
+        self.paths[item].clone()
+    }
+
+    fn images(&self, item: usize) -> Result<Images<'_>> {
+        Ok(Box::new(image::images(&self.paths[item])?))
+    }
+
+    fn image(&self, item: usize, place: usize) -> Result<Image> {
+        image::image(&self.paths[item], place)
+    }
+}
+
+/// Images in memory, in the samples they came with: of bytes, a byte each.
+///
+/// ```
+/// use n2n::Image;
+/// use n2n::train::{Memory, Source};
+///
+/// let mut images = Memory::default();
+/// images.push("field 1", &Image::from_u16(2, 2, 1, &[410, 398, 402, 405])?);
+/// assert_eq!((images.len(), images.name(0).as_str()), (1, "field 1"));
+/// # Ok::<(), n2n::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Memory {
+    images: Vec<(String, Arc<Packed>)>,
+}
+
+impl Memory {
+    /// Takes a copy of an image, with a name that no other has.
+    pub fn push(&mut self, name: impl Into<String>, image: &Image) {
+        let packed = Arc::new(Packed::from(image));
+        self.images.push((name.into(), packed));
+    }
+}
+
+impl FromIterator<Image> for Memory {
+    /// The images, named by their place.
+    fn from_iter<I: IntoIterator<Item = Image>>(images: I) -> Self {
+        let mut memory = Self::default();
+        for image in images {
+            memory.push(format!("image {}", memory.images.len()), &image);
+        }
+        memory
+    }
+}
+
+impl From<&[Image]> for Memory {
+    /// Copies of the images, named by their place.
+    fn from(images: &[Image]) -> Self {
+        let mut memory = Self::default();
+        for (place, image) in images.iter().enumerate() {
+            memory.push(format!("image {place}"), image);
+        }
+        memory
+    }
+}
+
+impl Source for Memory {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn name(&self, item: usize) -> String {
+        self.images[item].0.clone()
+    }
+
+    fn images(&self, item: usize) -> Result<Images<'_>> {
+        let image = self.images[item].1.to_image();
+        Ok(Box::new(std::iter::once(Ok(image))))
+    }
+
+    fn in_memory(&self, item: usize, place: usize) -> Option<Arc<Packed>> {
+        (place == 0).then(|| Arc::clone(&self.images[item].1))
+    }
+}
