@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::bail;
 use n2n::Error;
 use n2n::cpu::{CpuNetwork, Level};
-use n2n::network::Network;
+use n2n::network::Train;
 use n2n::weights::Weights;
 
 use crate::args::Computer;
@@ -57,7 +57,7 @@ impl Display for Device {
 /// A network ready to compute.
 pub struct Placed {
     /// The network.
-    pub network: Box<dyn Network>,
+    pub network: Box<dyn Train>,
     /// The level of the processor's kernels, if it is on the processor.
     pub level: Option<Level>,
 }
@@ -65,7 +65,7 @@ pub struct Placed {
 /// Puts a network with given weights where the flags say; its sizes follow from their shapes. What it
 /// computes on is said, if there was a choice to make.
 ///
-/// With `half`, [`Network::denoise`] keeps what lies between layers in half precision; the CPU cannot.
+/// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision; the CPU cannot.
 pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
     let on_cpu = || -> Result<Placed, Error> {
         let mut network = CpuNetwork::from_weights(weights)?;

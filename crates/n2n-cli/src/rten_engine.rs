@@ -16,7 +16,9 @@ mod with_rten {
     use std::sync::Arc;
 
     use anyhow::{Context, anyhow, ensure};
+    use n2n::Error;
     use n2n::batch::Batch;
+    use n2n::network::Denoise;
     use rten::{Dimension, Model, RunOptions, ThreadPool, Value};
 
     /// An ONNX model that takes one tensor of images and gives one.
@@ -75,6 +77,34 @@ mod with_rten {
             .with_context(|| format!("input of {shape:?} (n, c, h, w)"))
             .with_context(|| self.path.display().to_string())?;
             Ok(from_planes(shape, &data))
+        }
+    }
+
+    impl Denoise for RtenModel {
+        fn channels(&self) -> usize {
+            self.channels()
+        }
+
+        fn denoise(&mut self, noisy: &Batch) -> n2n::Result<Batch> {
+            let denoised = self.run(noisy).map_err(|error| Error::Engine {
+                reason: format!("{error:#}"),
+            })?;
+            let shape = |batch: &Batch| [batch.n, batch.c, batch.h, batch.w];
+            let (expected, got) = (shape(noisy), shape(&denoised));
+            if expected == got {
+                return Ok(denoised);
+            }
+            let (expected, got) = (format!("{expected:?}"), format!("{got:?}"));
+            Err(Error::value("shape of the model's output", expected, got))
+        }
+
+        /// Not known, and no tiles: nor is how far a model of others looks.
+        fn working_bytes(&self, _: usize, _: usize) -> u64 {
+            0
+        }
+
+        fn device(&self) -> String {
+            "rten".into()
         }
     }
 
@@ -139,6 +169,7 @@ mod without_rten {
     use std::path::Path;
 
     use n2n::batch::Batch;
+    use n2n::network::Denoise;
 
     /// What a build without rten has in its place: nothing, and an error that says so.
     pub enum RtenModel {}
@@ -159,6 +190,24 @@ mod without_rten {
 
         /// Never called, as above.
         pub fn run(&self, _: &Batch) -> anyhow::Result<Batch> {
+            match *self {}
+        }
+    }
+
+    impl Denoise for RtenModel {
+        fn channels(&self) -> usize {
+            match *self {}
+        }
+
+        fn denoise(&mut self, _: &Batch) -> n2n::Result<Batch> {
+            match *self {}
+        }
+
+        fn working_bytes(&self, _: usize, _: usize) -> u64 {
+            match *self {}
+        }
+
+        fn device(&self) -> String {
             match *self {}
         }
     }

@@ -1,4 +1,4 @@
-//! The device behind [`n2n::network::Network`].
+//! The device behind [`n2n::network::Train`].
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -6,7 +6,8 @@ use std::ops::Range;
 use n2n::batch::Batch;
 use n2n::neighbors::Neighbors;
 use n2n::network::{
-    self, CleanBatch, Drawing, LossFactors, Losses, Network, Pixels as CleanPixels, State,
+    self, CleanBatch, Denoise, Kind as SampleKind, LossFactors, Losses, Pixels as CleanPixels,
+    Sample, State, Train,
 };
 use n2n::unet::UNet;
 use n2n::weights::Weights;
@@ -36,7 +37,7 @@ pub struct GpuNetwork {
     /// Updates of Adam sent to the device.
     steps: u64,
     has_average: bool,
-    /// How pixels lie between the layers of [`Network::denoise`].
+    /// How pixels lie between the layers of [`Denoise::denoise`].
     storage: Storage,
     /// λ1 and λ2 of the steps since the losses were last taken.
     lambdas: [f64; 2],
@@ -177,13 +178,54 @@ impl GpuNetwork {
         Ok(network)
     }
 
+    /// The architecture.
+    pub fn architecture(&self) -> UNet {
+        self.unet
+    }
+
+    /// [`Train::step`] on noisy patches and the neighbours drawn on them; waits for its losses.
+    #[allow(clippy::missing_panics_doc, reason = "it never does")]
+    pub fn step(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        network::check_step(&self.unet, noisy, neighbors)?;
+        self.prepare_training(&Kind {
+            shape: [noisy.n, noisy.h, noisy.w],
+            clean: None,
+        })?;
+        let values = self.padded(noisy);
+        let pairs: Vec<u32> = neighbors.pairs.iter().map(|&pair| pair.into()).collect();
+        let ready = self.training.as_ref().expect("made ready");
+        self.device
+            .write(ready.program.buffer(ready.noisy.id), &values);
+        self.device.write(ready.program.buffer(ready.pairs), &pairs);
+        self.restart(self.steps);
+        self.send(factors, learning_rate, 0)?;
+        self.losses()
+    }
+
+    /// [`Train::step`] on clean patches; does not wait for its losses.
+    pub fn step_on_clean(
+        &mut self,
+        clean: &CleanBatch,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<()> {
+        self.load(clean)?;
+        self.send(factors, learning_rate, clean.seed)
+    }
+
     /// The gradients of the last step by tensor name, until something else than a step or a read is
     /// done; all zero before the first.
     pub fn gradients(&self) -> Result<Weights> {
         self.named(&self.buffers.gradients)
     }
 
-    /// Whether [`Network::denoise`] keeps pixels between layers in half precision: half of the memory, and
+    /// Whether [`Denoise::denoise`] keeps pixels between layers in half precision: half of the memory, and
     /// half of what is moved. The RMS of the error is 1e-4 of the output's with the shipped models. Sums
     /// stay in `f32`, and so does all of training.
     pub fn set_half(&mut self, half: bool) {
@@ -293,7 +335,7 @@ impl GpuNetwork {
                 Error::OutOfMemory {
                     device,
                     asked,
-                    fits: fits.map(|n| format!("a batch of {n} (--batchsize {n})")),
+                    fits: fits.map(|n| format!("a batch of {n}")),
                 }
             }
             error => error,
@@ -443,7 +485,7 @@ impl GpuNetwork {
     }
 
     /// The sums of the losses since the last call, and a fresh start where a step failed.
-    fn take_losses(&mut self) -> Result<Losses> {
+    fn losses(&mut self) -> Result<Losses> {
         let words: Vec<u32> = self.device.read(&self.buffers.losses, 4)?;
         self.in_flight.clear();
         self.restart(words[3].into());
@@ -487,9 +529,9 @@ impl GpuNetwork {
     }
 }
 
-impl Network for GpuNetwork {
-    fn architecture(&self) -> UNet {
-        self.unet
+impl Denoise for GpuNetwork {
+    fn channels(&self) -> usize {
+        self.unet.n_channel
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
@@ -517,6 +559,23 @@ impl Network for GpuNetwork {
         pieces.iter().sum()
     }
 
+    fn device(&self) -> String {
+        match self.storage {
+            Storage::F32 => format!("gpu {}", self.device.name),
+            Storage::F16 => format!("gpu {}, half precision", self.device.name),
+        }
+    }
+}
+
+impl Train for GpuNetwork {
+    fn architecture(&self) -> UNet {
+        self.unet
+    }
+
+    fn wants(&self) -> SampleKind {
+        SampleKind::Clean
+    }
+
     fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
         self.prepare_training(&Kind {
             shape: [n, h, w],
@@ -526,25 +585,23 @@ impl Network for GpuNetwork {
 
     fn step(
         &mut self,
-        noisy: &Batch,
-        neighbors: &Neighbors,
+        sample: &Sample,
         factors: LossFactors,
         learning_rate: f64,
-    ) -> Result<Losses> {
-        network::check_step(&self.unet, noisy, neighbors)?;
-        self.prepare_training(&Kind {
-            shape: [noisy.n, noisy.h, noisy.w],
-            clean: None,
-        })?;
-        let values = self.padded(noisy);
-        let pairs: Vec<u32> = neighbors.pairs.iter().map(|&pair| pair.into()).collect();
-        let ready = self.training.as_ref().expect("made ready");
-        self.device
-            .write(ready.program.buffer(ready.noisy.id), &values);
-        self.device.write(ready.program.buffer(ready.pairs), &pairs);
-        self.restart(self.steps);
-        self.send(factors, learning_rate, 0)?;
-        self.take_losses()
+    ) -> Result<Option<Losses>> {
+        match sample {
+            Sample::Noisy(noisy, neighbors) => self
+                .step(noisy, neighbors, factors, learning_rate)
+                .map(Some),
+            Sample::Clean(clean) => {
+                self.step_on_clean(clean, factors, learning_rate)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn take_losses(&mut self) -> Result<Losses> {
+        self.losses()
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -653,28 +710,6 @@ impl Network for GpuNetwork {
                 encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
             }
         });
-    }
-
-    fn device(&self) -> String {
-        match self.storage {
-            Storage::F32 => format!("gpu {}", self.device.name),
-            Storage::F16 => format!("gpu {}, half precision", self.device.name),
-        }
-    }
-
-    fn drawing(&mut self) -> Option<&mut dyn Drawing> {
-        Some(self)
-    }
-}
-
-impl Drawing for GpuNetwork {
-    fn step(&mut self, clean: &CleanBatch, factors: LossFactors, learning_rate: f64) -> Result<()> {
-        self.load(clean)?;
-        self.send(factors, learning_rate, clean.seed)
-    }
-
-    fn losses(&mut self) -> Result<Losses> {
-        self.take_losses()
     }
 }
 

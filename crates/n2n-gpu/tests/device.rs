@@ -10,7 +10,7 @@ mod generator;
 use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
 use n2n::neighbors::Neighbors;
-use n2n::network::{CleanBatch, LossFactors, Network, Pixels};
+use n2n::network::{CleanBatch, Denoise, LossFactors, Pixels, Sample, Train};
 use n2n::noise::Noise;
 use n2n::unet::UNet;
 use n2n::weights::Weights;
@@ -230,11 +230,10 @@ fn clean(n: usize, c: usize, seed: u64) -> CleanBatch {
 /// Steps that draw on the device, with an average, and their losses.
 fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<n2n::network::Losses> {
     for seed in seeds {
-        let drawing = network.drawing().expect("a device that draws");
-        drawing.step(&clean(2, 1, seed), FACTORS, 1e-3)?;
+        network.step_on_clean(&clean(2, 1, seed), FACTORS, 1e-3)?;
         network.average(0.9);
     }
-    network.drawing().expect("a device that draws").losses()
+    network.take_losses()
 }
 
 #[test]
@@ -278,8 +277,9 @@ fn the_average_takes_the_place_of_the_weights_and_back() {
     let noisy = images(4, 1, 64, 64, 1);
     for k in 1..=3 {
         let draw = generator::pairs(1, k, &noisy);
-        for network in [&mut network as &mut dyn Network, &mut cpu] {
-            network.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
+        let sample = Sample::Noisy(noisy.clone(), draw);
+        for network in [&mut network as &mut dyn Train, &mut cpu] {
+            network.step(&sample, FACTORS, 1e-3).unwrap();
             network.average(0.75);
         }
     }
@@ -331,29 +331,17 @@ fn after_a_step_that_fails_the_network_is_as_it_was_before() {
     };
     for factors in [FACTORS, huge, FACTORS, FACTORS] {
         network
-            .drawing()
-            .unwrap()
-            .step(&clean(2, 1, 7), factors, 1e-3)
+            .step_on_clean(&clean(2, 1, 7), factors, 1e-3)
             .unwrap();
         network.average(0.9);
     }
     let mut expected = on_device(&weights).unwrap();
     expected.set_state(&good).unwrap();
     expected
-        .drawing()
-        .unwrap()
-        .step(&clean(2, 1, 7), FACTORS, 1e-3)
+        .step_on_clean(&clean(2, 1, 7), FACTORS, 1e-3)
         .unwrap();
     expected.average(0.9);
-    assert!(
-        !network
-            .drawing()
-            .unwrap()
-            .losses()
-            .unwrap()
-            .loss_full
-            .is_finite()
-    );
+    assert!(!network.take_losses().unwrap().loss_full.is_finite());
     assert!(network.state().unwrap() == expected.state().unwrap());
     // It can go on from there.
     for network in [&mut network, &mut expected] {
@@ -379,10 +367,7 @@ fn what_a_device_has_no_memory_for_is_refused_with_what_fits() {
     assert!(network.denoise(&images(1, 1, 64, 64, 1)).is_ok());
 
     network.set_max_bytes(20 << 20);
-    let error = network
-        .drawing()
-        .unwrap()
-        .step(&clean(100, 1, 1), FACTORS, 1e-3);
+    let error = network.step_on_clean(&clean(100, 1, 1), FACTORS, 1e-3);
     let Err(Error::OutOfMemory {
         asked,
         fits: Some(fits),
@@ -392,20 +377,9 @@ fn what_a_device_has_no_memory_for_is_refused_with_what_fits() {
         panic!("{error:?}");
     };
     assert_eq!(asked, "a training step on 100 patches of 64x64 pixels");
-    let n: usize = fits
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .trim_end_matches(')')
-        .parse()
-        .unwrap();
-    assert_eq!(fits, format!("a batch of {n} (--batchsize {n})"));
-    let mut step = |n| {
-        network
-            .drawing()
-            .unwrap()
-            .step(&clean(n, 1, 1), FACTORS, 1e-3)
-    };
+    let n: usize = fits.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(fits, format!("a batch of {n}"));
+    let mut step = |n| network.step_on_clean(&clean(n, 1, 1), FACTORS, 1e-3);
     assert!(step(n).is_ok() && step(n + 1).is_err());
 }
 
@@ -431,11 +405,5 @@ fn images_the_network_cannot_take_are_refused() {
     assert!(network.step(&small, &draw, FACTORS, 1e-3).is_err());
     let mut short = clean(1, 3, 1);
     short.pixels = Pixels::U8(vec![0; 5]);
-    assert!(
-        network
-            .drawing()
-            .unwrap()
-            .step(&short, FACTORS, 1e-3)
-            .is_err()
-    );
+    assert!(network.step_on_clean(&short, FACTORS, 1e-3).is_err());
 }

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use n2n::image::Image;
+use n2n::network::Kind;
 use n2n::train::Config;
 use n2n::train::dataset::Dataset;
-use n2n::train::loader::{Kind, Loader};
+use n2n::train::loader::Loader;
 
 /// Images, their height and their width.
 const IMAGES: (usize, usize, usize) = (64, 375, 500);

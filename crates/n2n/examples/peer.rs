@@ -18,7 +18,7 @@ use std::time::Instant;
 use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
 use n2n::neighbors::Neighbors;
-use n2n::network::{LossFactors, Network};
+use n2n::network::{Denoise, LossFactors};
 use n2n::{models, system};
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{CleanBatch, LossFactors, Network, Pixels};
+use crate::network::{CleanBatch, Kind, LossFactors, Pixels, Sample, Train};
 use crate::train::Config;
 use crate::unet::UNet;
 
@@ -59,7 +59,7 @@ impl Work {
     /// If `runs` is 0.
     pub fn measure(
         self,
-        network: &mut dyn Network,
+        network: &mut dyn Train,
         runs: usize,
         seed: u64,
         mut ran: impl FnMut(),
@@ -98,10 +98,10 @@ impl Work {
     /// The run: tells whether what it computed is finite.
     fn prepare<'a>(
         self,
-        network: &'a mut dyn Network,
+        network: &'a mut dyn Train,
         rng: &mut impl Rng,
     ) -> Box<dyn FnMut() -> Result<bool> + 'a> {
-        let c = network.architecture().n_channel;
+        let c = network.channels();
         let mut pixels = |n: usize, h: usize, w: usize| {
             let pixels = std::iter::repeat_with(|| rng.random()).take(n * h * w * c);
             Batch::new(n, h, w, c, pixels.collect())
@@ -120,23 +120,25 @@ impl Work {
                     lambda2: 1.0,
                     lambda: 1.0,
                 };
-                let mut clean = CleanBatch {
-                    n: batch,
-                    side: patch,
-                    c,
-                    pixels: Pixels::U8(noisy.data.iter().map(|x| (x * 255.0) as u8).collect()),
-                    noise: Config::default().noise,
-                    augment: false,
-                    seed: 0,
+                let mut sample = match network.wants() {
+                    Kind::Noisy => Sample::Noisy(noisy, neighbors),
+                    Kind::Clean => Sample::Clean(CleanBatch {
+                        n: batch,
+                        side: patch,
+                        c,
+                        pixels: Pixels::U8(noisy.data.iter().map(|x| (x * 255.0) as u8).collect()),
+                        noise: Config::default().noise,
+                        augment: false,
+                        seed: 0,
+                    }),
                 };
                 Box::new(move || {
-                    let losses = match network.drawing() {
-                        None => network.step(&noisy, &neighbors, factors, 3e-4)?,
-                        Some(drawing) => {
-                            clean.seed += 1;
-                            drawing.step(&clean, factors, 3e-4)?;
-                            drawing.losses()?
-                        }
+                    if let Sample::Clean(clean) = &mut sample {
+                        clean.seed += 1;
+                    }
+                    let losses = match network.step(&sample, factors, 3e-4)? {
+                        Some(losses) => losses,
+                        None => network.take_losses()?,
                     };
                     Ok(losses.loss_full.is_finite())
                 })

@@ -41,7 +41,7 @@
 //! # Beneath
 //!
 //! Data flows one way: files → [`Image`] → [`batch::Batch`] of patches → training run → [`Weights`] →
-//! [`network::Network`] → [`Image`] → metrics → report.
+//! [`network::Denoise`] → [`Image`] → metrics → report.
 #![forbid(unsafe_code)]
 
 pub mod autolog;

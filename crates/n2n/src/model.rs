@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::denoise::{
     Denoiser, Frame, HALO, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey,
@@ -13,7 +14,7 @@ use crate::denoise::{
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
 use crate::models;
-use crate::network::Network;
+use crate::network::Denoise;
 use crate::unet::UNet;
 use crate::weights::Weights;
 
@@ -38,10 +39,10 @@ pub struct Model {
     unet: UNet,
     /// The range that it was trained on, if it states one.
     range: Option<ModelRange>,
-    /// What [forks](Network::fork) are made of. A call holds it only where there are none.
-    original: Mutex<Box<dyn Network>>,
+    /// What [forks](Denoise::fork) are made of, and used itself where there are none.
+    original: Mutex<Box<dyn Denoise>>,
     /// Forks that no call uses.
-    idle: Mutex<Vec<Box<dyn Network>>>,
+    idle: Mutex<Vec<Box<dyn Denoise>>>,
 }
 
 /// How [`Model::denoise_with`] treats an image.
@@ -136,12 +137,12 @@ impl Model {
     ///
     /// # Errors
     /// The weights are those of another architecture, or state a range that is none.
-    pub fn with_network(network: Box<dyn Network>, weights: Weights) -> Result<Self> {
+    pub fn with_network(network: Box<dyn Denoise>, weights: Weights) -> Result<Self> {
         let unet = weights.architecture()?;
-        let found = network.architecture();
-        if unet != found {
-            let expected = format!("{unet:?}, as of the weights");
-            return Err(Error::value("the network", expected, format!("{found:?}")));
+        if unet.n_channel != network.channels() {
+            let expected = format!("{}, as of the weights", unet.n_channel);
+            let got = network.channels();
+            return Err(Error::value("channels of the network", expected, got));
         }
         Ok(Self {
             range: ModelRange::of(&weights.metadata)?,
@@ -369,21 +370,42 @@ impl Model {
         })
     }
 
-    /// Runs `work` on a network that no other call uses.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut dyn Network) -> T) -> T {
+    /// Runs `work` on a network that no other call uses, or on one whose passes calls take in turns.
+    fn with<T>(&self, work: impl FnOnce(&mut dyn Denoise) -> T) -> T {
         let idle = locked(&self.idle).pop();
-        let mut network = if let Some(network) = idle {
-            network
-        } else {
-            let mut original = locked(&self.original);
-            match original.fork() {
-                Some(network) => network,
-                None => return work(&mut **original),
-            }
+        let fork = idle.or_else(|| locked(&self.original).fork());
+        let Some(mut network) = fork else {
+            return work(&mut Turns(&self.original));
         };
         let done = work(&mut *network);
         locked(&self.idle).push(network);
         done
+    }
+}
+
+/// A network that calls use in turns. It is held for a pass, not for a call: a thread of the pool that waits for the rows
+/// of one call may start on another call.
+struct Turns<'a>(&'a Mutex<Box<dyn Denoise>>);
+
+impl Denoise for Turns<'_> {
+    fn channels(&self) -> usize {
+        locked(self.0).channels()
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        locked(self.0).denoise(noisy)
+    }
+
+    fn reserve(&mut self, h: usize, w: usize) -> Result<()> {
+        locked(self.0).reserve(h, w)
+    }
+
+    fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        locked(self.0).working_bytes(h, w)
+    }
+
+    fn device(&self) -> String {
+        locked(self.0).device()
     }
 }
 

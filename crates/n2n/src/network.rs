@@ -1,7 +1,7 @@
 //! What a device must offer: the edge between the method and the arithmetic.
 //!
-//! The training loop and the denoiser know this trait and nothing of the device behind it, so that
-//! a second device is a second implementation and nothing else changes.
+//! Whoever denoises knows [`Denoise`], the training loop [`Train`], and neither anything of the device behind it, so
+//! that a second device is a second implementation and nothing else changes.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -11,10 +11,10 @@ use crate::unet::UNet;
 use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
 
-/// A network that denoises batches, learns from noisy ones, and gives and takes named weights.
-pub trait Network: Send {
-    /// The architecture, hence the names and shapes of the weights.
-    fn architecture(&self) -> UNet;
+/// A network that denoises batches.
+pub trait Denoise: Send {
+    /// Channels of the images it takes.
+    fn channels(&self) -> usize;
 
     /// Denoises a batch of any `n`; `h` and `w` must be multiples of [`UNet::SIZE_MULTIPLE`].
     ///
@@ -31,8 +31,28 @@ pub trait Network: Send {
 
     /// About how many bytes [`Self::denoise`] needs at once for one image of `h` × `w` pixels, beside the
     /// image and its result. What is planned by it should not exceed it. [`u64::MAX`] where no memory would
-    /// do, for a device has other limits too.
+    /// do, for a device has other limits too; 0 where it is not known, and an image is to stay whole.
     fn working_bytes(&self, h: usize, w: usize) -> u64;
+
+    /// What computes, in words: results are the same to the bit only on the same.
+    fn device(&self) -> String;
+
+    /// Another network with the same weights, and scratch memory of its own, so that both can denoise at the
+    /// same time. `None` where calls have to wait for each other, as on a GPU.
+    fn fork(&self) -> Option<Box<dyn Denoise>> {
+        None
+    }
+}
+
+/// A network that learns, and gives and takes named weights.
+pub trait Train: Denoise {
+    /// The architecture, hence the names and shapes of the weights.
+    fn architecture(&self) -> UNet;
+
+    /// The kind of samples that steps are best taken on. Every device takes [`Kind::Noisy`] ones.
+    fn wants(&self) -> Kind {
+        Kind::Noisy
+    }
 
     /// Makes sure of the memory of a [`Self::step`] on `n` patches of `h` × `w` pixels, as
     /// [`Self::reserve`] does.
@@ -44,19 +64,25 @@ pub trait Network: Send {
     /// One training step of the paper (Algorithm 1): losses, gradients, one Adam update.
     ///
     /// `h` and `w` must be multiples of twice [`UNet::SIZE_MULTIPLE`], for the network sees the
-    /// half-size neighbours, and `neighbors` a draw for `noisy`'s size. The losses are those before
-    /// the update. When the loss or a gradient is not finite there is no update, and `loss_full` is
-    /// not finite either.
+    /// half-size neighbours, and the neighbours a draw for the patches' size. With Λ = 0 the regulariser is 0 whatever
+    /// the network gives on the whole image, so that forward pass is left out.
     ///
-    /// With Λ = 0 the regulariser is 0 whatever the network gives on the whole image, so that
-    /// forward pass is left out.
+    /// Gives the losses before the update. When the loss or a gradient is not finite there is no update, and
+    /// `loss_full` is not finite either. A device need not wait for the step to end: `None` leaves the losses to
+    /// [`Self::take_losses`], and what went wrong may be told by a later call.
     fn step(
         &mut self,
-        noisy: &Batch,
-        neighbors: &Neighbors,
+        sample: &Sample,
         factors: LossFactors,
         learning_rate: f64,
-    ) -> Result<Losses>;
+    ) -> Result<Option<Losses>>;
+
+    /// Waits for the steps taken, and gives the sums of the losses that they did not give themselves since the last
+    /// call. When a loss or a gradient of a step was not finite, `loss_full` is not either, and the network is as it
+    /// was before that step, whatever steps came after.
+    fn take_losses(&mut self) -> Result<Losses> {
+        Ok(Losses::default())
+    }
 
     /// Chooses how the steps to come estimate the gradient and what they make of it; a network begins with
     /// [`Method::default`].
@@ -93,35 +119,24 @@ pub trait Network: Send {
     /// Exchanges the weights with their running average, to use or score it; exchange them back
     /// before the next step. Does nothing without an average.
     fn swap_average(&mut self);
-
-    /// What computes, in words: results are the same to the bit only on the same.
-    fn device(&self) -> String;
-
-    /// Another network with the same weights, and scratch memory of its own, so that both can denoise at the
-    /// same time. What training needs beside the weights is not taken along. `None` where calls have to wait
-    /// for each other, as on a GPU.
-    fn fork(&self) -> Option<Box<dyn Network>> {
-        None
-    }
-
-    /// The way to train on a device that draws noise and neighbours itself; `None` where that is done
-    /// beside the network, as on the CPU.
-    fn drawing(&mut self) -> Option<&mut dyn Drawing> {
-        None
-    }
 }
 
-/// Training on a device that is handed clean patches, and hands back losses when asked.
-pub trait Drawing {
-    /// [`Network::step`] on noisy patches and neighbours that are drawn on the device.
-    ///
-    /// It need not wait for the step to end: what went wrong may be told by a later call.
-    fn step(&mut self, clean: &CleanBatch, factors: LossFactors, learning_rate: f64) -> Result<()>;
+/// What a step is taken on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sample {
+    /// Noisy patches, `[n, side, side, channels]`, not clipped, and the neighbours drawn on them.
+    Noisy(Batch, Neighbors),
+    /// Clean patches, for a device that draws noise and neighbours itself.
+    Clean(CleanBatch),
+}
 
-    /// Waits for the steps taken, and gives the sums of their losses since the last call. When a loss
-    /// or a gradient of a step was not finite, `loss_full` is not either, and the network is as it was
-    /// before that step, whatever steps came after.
-    fn losses(&mut self) -> Result<Losses>;
+/// Which of the two a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Sample::Noisy`]
+    Noisy,
+    /// [`Sample::Clean`]
+    Clean,
 }
 
 /// Clean patches, and what is to be drawn on them.
@@ -222,7 +237,7 @@ pub struct LossFactors {
 }
 
 /// The losses of one step, before its update.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Losses {
     /// `mean(diff²)`.
     pub loss1: f64,
@@ -240,7 +255,7 @@ pub fn check_images(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> 
     check_values("values of the images", shape, images.data.len())
 }
 
-/// Refuses what [`Network::step`] cannot be taken on.
+/// Refuses noisy patches that [`Train::step`] cannot be taken on.
 pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<()> {
     check_images(unet, noisy, 2 * UNet::SIZE_MULTIPLE)?;
     let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
@@ -263,7 +278,7 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     Ok(())
 }
 
-/// Refuses what [`Drawing::step`] cannot be taken on.
+/// Refuses clean patches that [`Train::step`] cannot be taken on.
 pub fn check_patches(unet: &UNet, clean: &CleanBatch) -> Result<()> {
     let shape = [clean.n, clean.side, clean.side, clean.c];
     check_shape(unet, shape, 2 * UNet::SIZE_MULTIPLE)?;
@@ -335,9 +350,9 @@ pub(crate) mod fake {
         }
     }
 
-    impl Network for Fake {
-        fn architecture(&self) -> UNet {
-            UNet::new(1, self.n_channel).expect("a valid architecture")
+    impl Denoise for Fake {
+        fn channels(&self) -> usize {
+            self.n_channel
         }
 
         fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
@@ -363,34 +378,6 @@ pub(crate) mod fake {
 
         fn working_bytes(&self, h: usize, w: usize) -> u64 {
             (h * w * 10_000) as u64
-        }
-
-        fn step(&mut self, _: &Batch, _: &Neighbors, _: LossFactors, _: f64) -> Result<Losses> {
-            unimplemented!("the tests with this network do not train")
-        }
-
-        fn weights(&self) -> Result<Weights> {
-            unimplemented!("this network has no weights")
-        }
-
-        fn set_weights(&mut self, _: &Weights) -> Result<()> {
-            unimplemented!("this network has no weights")
-        }
-
-        fn state(&self) -> Result<State> {
-            unimplemented!("this network has no weights")
-        }
-
-        fn set_state(&mut self, _: &State) -> Result<()> {
-            unimplemented!("this network has no weights")
-        }
-
-        fn average(&mut self, _: f64) {
-            unimplemented!("this network has no weights")
-        }
-
-        fn swap_average(&mut self) {
-            unimplemented!("this network has no weights")
         }
 
         fn device(&self) -> String {

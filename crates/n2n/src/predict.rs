@@ -19,7 +19,7 @@ use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
 use crate::files::write_atomically;
 use crate::image::{Depth, Encoding, Limits, Orientation, Page, Pages, Reader, write_pages};
-use crate::network::Network;
+use crate::network::Denoise;
 
 /// A file, and what is made of it.
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ pub struct Done {
 
 /// Runs the jobs in their order, and tells `on_event`, also what goes wrong with a job.
 pub fn predict(
-    network: &mut dyn Network,
+    network: &mut dyn Denoise,
     jobs: &[Job],
     config: &Config,
     mut on_event: impl FnMut(Event),

@@ -5,7 +5,7 @@
 use n2n::batch::Batch;
 use n2n::cpu::{CpuNetwork, Level};
 use n2n::neighbors::Neighbors;
-use n2n::network::{LossFactors, Network};
+use n2n::network::{Denoise, LossFactors, Train};
 use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 use n2n::weights::Weights;
 use n2n_kernels::reference;

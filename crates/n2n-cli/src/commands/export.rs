@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
-use n2n::network::Network;
+use n2n::network::Denoise;
 use n2n::{Error, files, models};
 
 use crate::args::{self, ExportFormat};
@@ -65,10 +65,10 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
 
 /// The largest difference between the two engines over the images of [`SIZES`], relative to the
 /// largest value; an error if it is above [`TOLERANCE`] or not a number.
-fn difference(ours: &mut dyn Network, theirs: &RtenModel) -> anyhow::Result<f32> {
+fn difference(ours: &mut dyn Denoise, theirs: &RtenModel) -> anyhow::Result<f32> {
     let mut worst = 0.0_f32;
     for (n, h, w) in SIZES {
-        let noisy = images(n, h, w, ours.architecture().n_channel);
+        let noisy = images(n, h, w, ours.channels());
         let (ours, theirs) = (ours.denoise(&noisy)?, theirs.run(&noisy)?);
         let shape = |batch: &Batch| [batch.n, batch.h, batch.w, batch.c];
         ensure!(

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use n2n::autolog::Benchmark;
-use n2n::batch::Batch;
 use n2n::cpu::{CpuNetwork, Level};
-use n2n::denoise::{ModelRange, Padding, padded};
-use n2n::infer::{self, Config, Denoised, Engine, Inference, REFERENCE_SIDE, Score};
+use n2n::denoise::ModelRange;
+use n2n::infer::{self, Config, Denoised, Inference, REFERENCE_SIDE, Score};
+use n2n::network::Denoise;
 use n2n::weights::Weights;
 use n2n::{Error, files, models, system};
 
@@ -23,7 +23,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     refuse_what_is_missing(args)?;
     note_what_makes_no_difference(args, ui);
     let jobs = jobs([&args.input_file], &args.save_dir, &AsPng, Earlier::Image)?;
-    let (mut model, range) = Model::load(args)?;
+    let mut model = Model::load(args)?;
     let config = Config {
         images: jobs
             .into_iter()
@@ -33,7 +33,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
         size: (!args.keep_size).then_some((REFERENCE_SIDE, REFERENCE_SIDE)),
         noise: args.noisetype,
         seed: args.seed,
-        range,
+        range: model.range,
     };
     if let Some((_, output)) = config.images.first() {
         files::check_writable(output)?;
@@ -44,7 +44,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
 
     let bar = ui.progress(config.images.len() as u64);
     let mut said = Ok(());
-    let done = infer::infer(&mut model, &config, |image| {
+    let done = infer::infer(&mut *model.network, &config, |image| {
         if said.is_ok() {
             said = bar.suspend(|| say_image(image, ui));
         }
@@ -95,76 +95,43 @@ fn note_what_makes_no_difference(args: &args::Infer, ui: Ui) {
 }
 
 /// A model in what runs it.
-#[allow(clippy::large_enum_variant, reason = "there is one of them")]
-enum Model {
-    Native(CpuNetwork),
-    Rten(RtenModel),
+struct Model {
+    network: Box<dyn Denoise>,
+    engine: &'static str,
+    /// The level of our kernels, if they run.
+    level: Option<Level>,
+    /// The range that it was trained on, if it states one.
+    range: Option<ModelRange>,
 }
 
 impl Model {
-    /// The model, and the range that it was trained on, if it states one.
-    fn load(args: &args::Infer) -> anyhow::Result<(Self, Option<ModelRange>)> {
+    fn load(args: &args::Infer) -> anyhow::Result<Self> {
         let path = &args.model_file;
         let name = || path.display().to_string();
-        let (model, weights) = match args.engine {
+        let range = |weights: &Weights| ModelRange::of(&weights.metadata).with_context(name);
+        match args.engine {
             args::Engine::Native => {
                 let weights = models::load(Some(path))?;
                 let mut network = CpuNetwork::from_weights(&weights).with_context(name)?;
                 network.set_level(args.processor.level());
-                (Self::Native(network), Some(weights))
+                Ok(Self {
+                    engine: "native",
+                    level: Some(network.level()),
+                    network: Box::new(network),
+                    range: range(&weights)?,
+                })
             }
             args::Engine::Rten => {
                 let bytes = std::fs::read(path).with_context(name)?;
                 // Of a network of others' nothing is known.
                 let weights = Weights::decode(&bytes, path).ok();
-                let model = RtenModel::from_bytes(bytes, path)?;
-                (Self::Rten(model), weights.map(|(weights, _)| weights))
+                Ok(Self {
+                    network: Box::new(RtenModel::from_bytes(bytes, path)?),
+                    engine: "rten",
+                    level: None,
+                    range: weights.map_or(Ok(None), |(weights, _)| range(&weights))?,
+                })
             }
-        };
-        let range = weights.map_or(Ok(None), |weights| ModelRange::of(&weights.metadata));
-        Ok((model, range.with_context(name)?))
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Native(_) => "native",
-            Self::Rten(_) => "rten",
-        }
-    }
-
-    /// The level of our kernels, if they run.
-    fn level(&self) -> Option<Level> {
-        match self {
-            Self::Native(network) => Some(network.level()),
-            Self::Rten(_) => None,
-        }
-    }
-}
-
-impl Engine for Model {
-    fn channels(&self) -> usize {
-        match self {
-            Self::Native(network) => network.channels(),
-            Self::Rten(model) => model.channels(),
-        }
-    }
-
-    fn denoise(&mut self, noisy: &Batch) -> n2n::Result<Batch> {
-        match self {
-            Self::Native(network) => Engine::denoise(network, noisy),
-            // Not in tiles: how far a foreign model looks is not known.
-            Self::Rten(model) => padded(noisy, Padding::Multiple, |noisy| {
-                let denoised = model.run(noisy).map_err(|error| Error::Engine {
-                    reason: format!("{error:#}"),
-                })?;
-                let shape = |batch: &Batch| [batch.n, batch.c, batch.h, batch.w];
-                let (expected, got) = (shape(noisy), shape(&denoised));
-                if expected == got {
-                    return Ok(denoised);
-                }
-                let (expected, got) = (format!("{expected:?}"), format!("{got:?}"));
-                Err(Error::value("shape of the model's output", expected, got))
-            }),
         }
     }
 }
@@ -209,11 +176,11 @@ fn mean(scores: impl Iterator<Item = Option<Score>>) -> Option<Score> {
 fn benchmark(config: &Config, model: &Model, done: &Inference) -> Benchmark {
     Benchmark {
         os_version: system::os_version(),
-        engine: model.name().into(),
-        cpu_level: model.level().map(|level| level.to_string()),
+        engine: model.engine.into(),
+        cpu_level: model.level.map(|level| level.to_string()),
         threads: rayon::current_num_threads(),
         batch_size: config.batch_size,
-        input_shape: config.size.map(|(h, w)| [model.channels(), h, w]),
+        input_shape: config.size.map(|(h, w)| [model.network.channels(), h, w]),
         data_num: done.images.len(),
         cpu_rss_mb: system::rss_mb(),
         times: done.times,

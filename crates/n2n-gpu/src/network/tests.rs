@@ -240,7 +240,7 @@ fn a_lost_device_is_an_error_at_once() {
     network.swap_average();
     let errors = [
         network.denoise(&image).err(),
-        Drawing::step(&mut network, &clean, factors, 1e-3).err(),
+        network.step_on_clean(&clean, factors, 1e-3).err(),
         network.losses().err(),
         network.state().err(),
     ];

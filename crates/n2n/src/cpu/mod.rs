@@ -20,9 +20,9 @@ pub use n2n_kernels::{Level, LevelError};
 
 use self::packed::Packed;
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{self, LossFactors, Losses, Method, Network, State};
+use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
@@ -34,7 +34,7 @@ pub struct CpuNetwork {
     unet: UNet,
     layers: [Layer; UNet::LAYERS],
     level: Level,
-    /// All weights and biases, laid out as [`UNet::tensors`] says. Shared between [forks](Network::fork).
+    /// All weights and biases, laid out as [`UNet::tensors`] says. Shared between [forks](Denoise::fork).
     parameters: Arc<Vec<f32>>,
     /// The layers as the kernels take them, packed from the parameters as they are.
     packed: Arc<Packed>,
@@ -114,6 +114,26 @@ impl CpuNetwork {
             method: Method::default(),
             average: None,
         }
+    }
+
+    /// The architecture.
+    pub fn architecture(&self) -> UNet {
+        self.unet
+    }
+
+    /// [`Train::step`] on noisy patches and the neighbours drawn on them.
+    pub fn step(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        network::check_step(&self.unet, noisy, neighbors)?;
+        self.keep_memory_for(noisy);
+        Ok(in_pool(|| {
+            self.learn(noisy, neighbors, factors, learning_rate)
+        }))
     }
 
     /// The processor level the kernels run at.
@@ -256,9 +276,9 @@ fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| run())
 }
 
-impl Network for CpuNetwork {
-    fn architecture(&self) -> UNet {
-        self.unet
+impl Denoise for CpuNetwork {
+    fn channels(&self) -> usize {
+        self.unet.n_channel
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
@@ -283,18 +303,48 @@ impl Network for CpuNetwork {
         (h * w * per_pixel + fixed) as u64
     }
 
+    fn device(&self) -> String {
+        format!("cpu {}", self.level)
+    }
+
+    fn fork(&self) -> Option<Box<dyn Denoise>> {
+        Some(Box::new(Self {
+            unet: self.unet,
+            layers: self.layers,
+            level: self.level,
+            parameters: Arc::clone(&self.parameters),
+            packed: Arc::clone(&self.packed),
+            merged_pixels: self.merged_pixels,
+            arena: Arena::default(),
+            kept_for: 0,
+            learning: None,
+            method: self.method,
+            average: None,
+        }))
+    }
+}
+
+impl Train for CpuNetwork {
+    fn architecture(&self) -> UNet {
+        self.unet
+    }
+
     fn step(
         &mut self,
-        noisy: &Batch,
-        neighbors: &Neighbors,
+        sample: &Sample,
         factors: LossFactors,
         learning_rate: f64,
-    ) -> Result<Losses> {
-        network::check_step(&self.unet, noisy, neighbors)?;
-        self.keep_memory_for(noisy);
-        Ok(in_pool(|| {
-            self.learn(noisy, neighbors, factors, learning_rate)
-        }))
+    ) -> Result<Option<Losses>> {
+        match sample {
+            Sample::Noisy(noisy, neighbors) => self
+                .step(noisy, neighbors, factors, learning_rate)
+                .map(Some),
+            Sample::Clean(_) => Err(Error::value(
+                "patches of a step on the CPU",
+                "noisy ones with their neighbours drawn",
+                "clean ones",
+            )),
+        }
     }
 
     fn set_method(&mut self, method: Method) -> Result<()> {
@@ -355,26 +405,6 @@ impl Network for CpuNetwork {
             std::mem::swap(average, Arc::make_mut(&mut self.parameters));
             self.forget_packed();
         }
-    }
-
-    fn device(&self) -> String {
-        format!("cpu {}", self.level)
-    }
-
-    fn fork(&self) -> Option<Box<dyn Network>> {
-        Some(Box::new(Self {
-            unet: self.unet,
-            layers: self.layers,
-            level: self.level,
-            parameters: Arc::clone(&self.parameters),
-            packed: Arc::clone(&self.packed),
-            merged_pixels: self.merged_pixels,
-            arena: Arena::default(),
-            kept_for: 0,
-            learning: None,
-            method: self.method,
-            average: None,
-        }))
     }
 }
 

@@ -16,7 +16,7 @@ pub use tiles::{HALO, Tile};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Pages};
-use crate::network::Network;
+use crate::network::Denoise;
 use crate::reflect::reflected;
 use crate::unet::UNet;
 
@@ -39,8 +39,8 @@ pub const MAX_PADDED_PIXELS: usize = 1 << 23;
 /// The padding is NumPy's `'reflect'`: the edge is not repeated, and a side shorter than its
 /// padding is reflected as often as needed; a side of 1 is repeated. A batch without pixels, one
 /// whose channels are not the network's, and one that exceeds [`MAX_PADDED_PIXELS`] are errors.
-pub fn denoise(network: &mut dyn Network, noisy: &Batch, padding: Padding) -> Result<Batch> {
-    let channels = network.architecture().n_channel;
+pub fn denoise(network: &mut dyn Denoise, noisy: &Batch, padding: Padding) -> Result<Batch> {
+    let channels = network.channels();
     if noisy.c != channels {
         return Err(Error::value("channels of the image", channels, noisy.c));
     }
@@ -76,7 +76,7 @@ pub fn padded(
 
 /// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the
 /// network can within `max_bytes`, and one that is too large for that in tiles.
-pub fn denoise_in_tiles(network: &mut dyn Network, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
+pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
     let up = |side: usize| side.next_multiple_of(UNet::SIZE_MULTIPLE);
     let needed = network.working_bytes(up(noisy.h), up(noisy.w)).max(1);
     let at_once = usize::try_from(max_bytes / needed).unwrap_or(usize::MAX);

@@ -13,7 +13,7 @@ use super::{Padding, Scale, Tile};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::image::{Color, LUMA, Page, Pages};
-use crate::network::Network;
+use crate::network::Denoise;
 use crate::reflect::reflected;
 use crate::unet::UNet;
 
@@ -70,7 +70,7 @@ pub type OnProgress<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
 /// A network with the way pages go through it.
 pub struct Denoiser<'a> {
-    network: &'a mut dyn Network,
+    network: &'a mut dyn Denoise,
     options: Options,
     on_progress: Option<OnProgress<'a>>,
     progress: Progress,
@@ -102,7 +102,7 @@ pub struct Shrunk {
 
 impl<'a> Denoiser<'a> {
     /// A denoiser of images that have the network's channels, or whose channels it can take one by one.
-    pub fn new(network: &'a mut dyn Network, options: Options) -> Self {
+    pub fn new(network: &'a mut dyn Denoise, options: Options) -> Self {
         Self {
             network,
             options,
@@ -150,7 +150,7 @@ impl<'a> Denoiser<'a> {
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
         let keep = frame.keep;
-        let views = views(page.color, self.network.architecture().n_channel)?;
+        let views = views(page.color, self.network.channels())?;
         let turns = if self.options.ensemble { 8 } else { 1 };
         self.progress = Progress {
             done: 0,
@@ -498,9 +498,7 @@ mod tests {
     use crate::cpu::CpuNetwork;
     use crate::denoise::HALO;
     use crate::image::{Depth, Image, OfImage};
-    use crate::neighbors::Neighbors;
     use crate::network::fake::Fake;
-    use crate::network::{LossFactors, Losses, State};
     use crate::weights::Weights;
 
     fn image(height: usize, width: usize, channels: usize, depth: Depth) -> Image {
@@ -515,7 +513,7 @@ mod tests {
         }
     }
 
-    fn denoised(network: &mut dyn Network, image: &Image, options: Options) -> Vec<f32> {
+    fn denoised(network: &mut dyn Denoise, image: &Image, options: Options) -> Vec<f32> {
         let mut pages = OfImage::new(image);
         let page = pages.next_page().unwrap().unwrap();
         let mut data = vec![];
@@ -594,9 +592,9 @@ mod tests {
         fake: Fake,
     }
 
-    impl Network for Small {
-        fn architecture(&self) -> UNet {
-            self.network.architecture()
+    impl Denoise for Small {
+        fn channels(&self) -> usize {
+            self.network.channels()
         }
 
         fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
@@ -612,34 +610,6 @@ mod tests {
             self.network.working_bytes(h, w)
         }
 
-        fn step(&mut self, _: &Batch, _: &Neighbors, _: LossFactors, _: f64) -> Result<Losses> {
-            unimplemented!("it does not train")
-        }
-
-        fn weights(&self) -> Result<Weights> {
-            Network::weights(&self.network)
-        }
-
-        fn set_weights(&mut self, weights: &Weights) -> Result<()> {
-            self.network.set_weights(weights)
-        }
-
-        fn state(&self) -> Result<State> {
-            Network::state(&self.network)
-        }
-
-        fn set_state(&mut self, state: &State) -> Result<()> {
-            self.network.set_state(state)
-        }
-
-        fn average(&mut self, decay: f64) {
-            self.network.average(decay);
-        }
-
-        fn swap_average(&mut self) {
-            self.network.swap_average();
-        }
-
         fn device(&self) -> String {
             self.fake.device()
         }
@@ -647,7 +617,7 @@ mod tests {
 
     /// The result, and the sides that were told of.
     fn told(
-        network: &mut dyn Network,
+        network: &mut dyn Denoise,
         images: &[&Image],
         options: Options,
     ) -> (Vec<Vec<f32>>, Vec<usize>) {

@@ -7,7 +7,7 @@ use super::region::Frame;
 use super::{Options, Padding};
 use crate::error::{Error, Result};
 use crate::image::Page;
-use crate::network::Network;
+use crate::network::Denoise;
 use crate::unet::UNet;
 
 /// Pixels that a tile sees beyond the part that is kept of it.
@@ -65,7 +65,7 @@ impl Cut {
     pub(super) fn new(
         page: &Page,
         frame: &Frame,
-        network: &dyn Network,
+        network: &dyn Denoise,
         options: &Options,
     ) -> Result<Self> {
         let &Options {
@@ -177,9 +177,9 @@ impl Cut {
 
     /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles
     /// sees, and what it gives.
-    fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Network, with_noisy: bool) -> u64 {
+    fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Denoise, with_noisy: bool) -> u64 {
         let (h, w) = self.seen();
-        let channels = network.architecture().n_channel;
+        let channels = network.channels();
         // In, out, and each once more when it is turned.
         let tile = 4 * 4 * (h * w * channels) as u64;
         let row = 4 * (frame.stored.width * page.samples()) as u64;

@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::denoise::{ModelRange, Padding, Scale, denoise, denoise_ensemble};
 use crate::error::{Error, Result};
 use crate::image::{self, Depth, Image};
-use crate::network::Network;
+use crate::network::Denoise;
 use crate::noise::Noise;
 use crate::numpy::RandomState;
 
@@ -71,12 +71,12 @@ pub struct Scored<'a> {
 ///
 /// While the network denoises an image, the one before is scored and the next one prepared.
 pub fn evaluate(
-    network: &mut dyn Network,
+    network: &mut dyn Denoise,
     config: &Config,
     mut on_image: impl FnMut(&Scored<'_>) -> Result<()>,
 ) -> Result<Report> {
     let start = Instant::now();
-    let channels = network.architecture().n_channel;
+    let channels = network.channels();
     if channels != 1 && channels != 3 {
         return Err(Error::value("channels of the network", "1 or 3", channels));
     }
@@ -267,7 +267,7 @@ impl<'a> Prepared<'a> {
 
     fn denoise(
         self,
-        network: &mut dyn Network,
+        network: &mut dyn Denoise,
         ensemble: bool,
         scale: Option<Scale>,
     ) -> Result<Restored<'a>> {

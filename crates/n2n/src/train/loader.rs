@@ -10,7 +10,7 @@ use rand::{Rng, RngExt};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{CleanBatch, Pixels};
+use crate::network::{CleanBatch, Kind, Pixels, Sample};
 use crate::train::config::Config;
 use crate::train::dataset::{Dataset, Scaled};
 use crate::train::frozen;
@@ -21,25 +21,6 @@ use crate::train::random::{Purpose, stream};
 #[derive(Debug)]
 pub struct Loader {
     cutter: Arc<Cutter>,
-}
-
-/// What a step is taken on.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Sample {
-    /// Noisy patches, `[batchsize, patchsize, patchsize, channels]`, not clipped, and the neighbours
-    /// drawn on them.
-    Noisy(Batch, Neighbors),
-    /// Clean patches, for a device that draws noise and neighbours itself.
-    Clean(CleanBatch),
-}
-
-/// Which of the two a run's samples are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// [`Sample::Noisy`]
-    Noisy,
-    /// [`Sample::Clean`]
-    Clean,
 }
 
 impl Loader {

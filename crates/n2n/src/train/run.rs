@@ -13,13 +13,13 @@ use rand::seq::index;
 use crate::denoise::{ModelRange, Range};
 use crate::error::{Error, Result};
 use crate::image;
-use crate::network::{LossFactors, Losses, Network};
+use crate::network::{Kind, LossFactors, Losses, Train};
 use crate::train::checkpoint::{self, Pending, Progress};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::event::{Event, Step, Told};
 use crate::train::folder::{EVENTS, LOG, LOSSES, RunFolder, Start};
-use crate::train::loader::{Kind, Loader, Sample};
+use crate::train::loader::Loader;
 use crate::train::page;
 use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
@@ -47,7 +47,7 @@ pub enum Outcome {
 pub fn run(
     config: &Config,
     start: Start,
-    network: &mut dyn Network,
+    network: &mut dyn Train,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<Outcome> {
@@ -68,7 +68,7 @@ pub fn run(
 /// # Errors
 /// Those of [`run`], and [`Error::Stopped`] if `on_event` broke off before the first step.
 pub fn fit(
-    network: &mut dyn Network,
+    network: &mut dyn Train,
     images: Arc<dyn Source>,
     config: &Config,
     on_event: &mut dyn FnMut(&Event) -> ControlFlow<()>,
@@ -88,7 +88,7 @@ pub fn fit(
 }
 
 /// Refuses settings that no run can be made of, or that are of another network.
-fn check(config: &Config, network: &dyn Network) -> Result<()> {
+fn check(config: &Config, network: &dyn Train) -> Result<()> {
     config.check()?;
     let (asked, given) = (config.unet()?, network.architecture());
     if asked != given {
@@ -114,7 +114,7 @@ fn train_on(
     images: Arc<dyn Source>,
     start: Option<Start>,
     config: &Config,
-    network: &mut dyn Network,
+    network: &mut dyn Train,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<(Outcome, BTreeMap<String, String>)> {
@@ -226,7 +226,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn train(&mut self, network: &mut dyn Network, stop: &AtomicBool) -> Result<Outcome> {
+    fn train(&mut self, network: &mut dyn Train, stop: &AtomicBool) -> Result<Outcome> {
         let config = self.config;
         self.announce(network)?;
         let Progress {
@@ -240,11 +240,11 @@ impl Run<'_> {
             // Its settings were changed to fewer epochs than it has had.
             return Ok(Outcome::Finished);
         }
-        let draws_itself = network.drawing().is_some() && !config.frozen_noise;
-        let kind = if draws_itself {
-            Kind::Clean
-        } else {
+        // A device that draws noise itself draws it anew at every visit.
+        let kind = if config.frozen_noise {
             Kind::Noisy
+        } else {
+            network.wants()
         };
         let mut samples = self.loader.batches(kind, epoch, iteration, last_epoch)?;
 
@@ -263,7 +263,7 @@ impl Run<'_> {
                 let started = Instant::now();
                 let moment = self.moment();
                 let (rate, factors) = (config.learning_rate(moment), config.factors(moment));
-                let losses = take_step(network, &sample, factors, rate)?;
+                let losses = network.step(&sample, factors, rate)?;
                 self.average(network);
                 self.count(waiting, started);
                 if let Some(losses) = losses {
@@ -286,7 +286,7 @@ impl Run<'_> {
     }
 
     /// Takes up an interrupted run where its checkpoint is; without one, at the beginning.
-    fn go_on(&mut self, network: &mut dyn Network) -> Result<()> {
+    fn go_on(&mut self, network: &mut dyn Train) -> Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
@@ -317,7 +317,7 @@ impl Run<'_> {
     }
 
     /// Says what the run is about; of a new one, also to its log, and keeps how it begins.
-    fn announce(&mut self, network: &mut dyn Network) -> Result<()> {
+    fn announce(&mut self, network: &mut dyn Train) -> Result<()> {
         let began = [
             Event::Fetched {
                 samples: self.loader.samples(),
@@ -392,7 +392,7 @@ impl Run<'_> {
         self.folder.is_some() && self.kept.is_none_or(|(when, ..)| when.elapsed() >= every)
     }
 
-    fn average(&self, network: &mut dyn Network) {
+    fn average(&self, network: &mut dyn Train) {
         if self.config.ema > 0.0 {
             // A young average forgets faster: where it began is worth nothing.
             let steps = self.progress.steps as f64;
@@ -411,15 +411,12 @@ impl Run<'_> {
 
     /// Asks a device that tells it later what became of the steps since it was last asked. Nothing is
     /// saved, and no run ends, before it has told.
-    fn settle(&mut self, network: &mut dyn Network) -> Result<()> {
+    fn settle(&mut self, network: &mut dyn Train) -> Result<()> {
         if self.untold.steps == 0 {
             return Ok(());
         }
         let started = Instant::now();
-        let losses = match network.drawing() {
-            Some(drawing) => drawing.losses()?,
-            None => unreachable!("a device that does not draw tells at each step"),
-        };
+        let losses = network.take_losses()?;
         self.untold.elapsed_s += started.elapsed().as_secs_f64();
         self.take_down(network, losses)?;
         // Of all steps since the row before, so that a line does not depend on when else it was asked.
@@ -429,7 +426,7 @@ impl Run<'_> {
 
     /// Takes down what became of the untold steps, of which `sums` are the losses, and gives their
     /// means.
-    fn take_down(&mut self, network: &dyn Network, sums: Losses) -> Result<Told> {
+    fn take_down(&mut self, network: &dyn Train, sums: Losses) -> Result<Told> {
         let Untold {
             steps,
             elapsed_s,
@@ -462,7 +459,7 @@ impl Run<'_> {
 
     /// Which of the last `steps` failed: the first that the network has not counted, for it stays as it
     /// was before it.
-    fn not_finite(&self, network: &dyn Network, steps: u64) -> Result<Error> {
+    fn not_finite(&self, network: &dyn Train, steps: u64) -> Result<Error> {
         let before = self.progress.steps - steps;
         let good = network.state()?.steps.saturating_sub(before);
         let good = good.min(steps - 1);
@@ -477,7 +474,7 @@ impl Run<'_> {
     }
 
     /// Writes a step down.
-    fn record(&mut self, network: &mut dyn Network, factors: LossFactors, rate: f64) -> Result<()> {
+    fn record(&mut self, network: &mut dyn Train, factors: LossFactors, rate: f64) -> Result<()> {
         let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
         let logged = iteration.is_multiple_of(self.config.log_iters);
         let is_row = logged || iteration == self.loader.iterations();
@@ -562,7 +559,7 @@ impl Run<'_> {
     }
 
     /// After the last step of an epoch: its snapshot, if it is due, and on to the next.
-    fn end_epoch(&mut self, network: &mut dyn Network, stop: &AtomicBool) -> Result<Outcome> {
+    fn end_epoch(&mut self, network: &mut dyn Train, stop: &AtomicBool) -> Result<Outcome> {
         self.settle(network)?;
         self.tick();
         let epoch = self.progress.epoch;
@@ -603,12 +600,7 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
-    fn snapshot(
-        &mut self,
-        network: &mut dyn Network,
-        epoch: usize,
-        stop: &AtomicBool,
-    ) -> Result<()> {
+    fn snapshot(&mut self, network: &mut dyn Train, epoch: usize, stop: &AtomicBool) -> Result<()> {
         self.save(network, epoch)?;
         let (folder, observe) = (self.folder.as_ref(), &mut *self.observe);
         let scores = (self.validation).score(network, epoch, folder, stop, observe)?;
@@ -664,7 +656,7 @@ impl Run<'_> {
     }
 
     /// Writes the numbered checkpoint of an epoch.
-    fn save(&mut self, network: &dyn Network, epoch: usize) -> Result<()> {
+    fn save(&mut self, network: &dyn Train, epoch: usize) -> Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
@@ -674,7 +666,7 @@ impl Run<'_> {
     }
 
     /// The weights, and how they came about.
-    fn weights(&self, network: &dyn Network, epoch: usize) -> Result<Weights> {
+    fn weights(&self, network: &dyn Train, epoch: usize) -> Result<Weights> {
         let mut weights = network.weights()?;
         weights.metadata = self.metadata(epoch);
         Ok(weights)
@@ -707,7 +699,7 @@ impl Run<'_> {
     }
 
     /// Writes what the run can be resumed from.
-    fn keep(&mut self, network: &mut dyn Network) -> Result<()> {
+    fn keep(&mut self, network: &mut dyn Train) -> Result<()> {
         self.settle(network)?;
         self.progress.logs = self.log_lengths()?;
         self.write_checkpoint(network)
@@ -718,7 +710,7 @@ impl Run<'_> {
         Ok(lengths.transpose()?.unwrap_or_default())
     }
 
-    fn write_checkpoint(&mut self, network: &dyn Network) -> Result<()> {
+    fn write_checkpoint(&mut self, network: &dyn Train) -> Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
@@ -757,22 +749,6 @@ impl Run<'_> {
             },
             _ => *reason,
         }
-    }
-}
-
-/// Takes a step. Its losses, unless they are to be asked for.
-fn take_step(
-    network: &mut dyn Network,
-    sample: &Sample,
-    factors: LossFactors,
-    rate: f64,
-) -> Result<Option<Losses>> {
-    match (sample, network.drawing()) {
-        (Sample::Noisy(noisy, neighbors), _) => {
-            network.step(noisy, neighbors, factors, rate).map(Some)
-        }
-        (Sample::Clean(clean), Some(drawing)) => drawing.step(clean, factors, rate).map(|()| None),
-        (Sample::Clean(_), None) => unreachable!("clean patches are for a device that draws"),
     }
 }
 

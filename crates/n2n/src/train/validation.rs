@@ -11,7 +11,7 @@ use crate::eval::report::SetScore;
 use crate::eval::{self, Set};
 use crate::image::{Depth, Image};
 use crate::neighbors::Neighbors;
-use crate::network::{Losses, Network};
+use crate::network::{Denoise, Losses};
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::event::{Collapse, Event};
@@ -97,7 +97,7 @@ impl Validation {
     /// [`Error::Stopped`] when `stop` is set.
     pub fn score(
         &self,
-        network: &mut dyn Network,
+        network: &mut dyn Denoise,
         epoch: usize,
         folder: Option<&RunFolder>,
         stop: &AtomicBool,
@@ -162,7 +162,7 @@ impl Validation {
 
     /// The middle of a held-out image, denoised, and the losses on it, with Λ of the last epoch. Its
     /// noise and its neighbours are always the same.
-    fn try_on(&self, network: &mut dyn Network, index: usize) -> Result<(Batch, Batch, Losses)> {
+    fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<(Batch, Batch, Losses)> {
         let config = &self.config;
         let side = config.patchsize;
         let image = self.held_out.image(index)?;

@@ -2,7 +2,7 @@
 //! weights.
 
 use n2n::cpu::CpuNetwork;
-use n2n::network::Network;
+use n2n::network::Denoise;
 use n2n::unet::UNet;
 use serde_json::Value;
 

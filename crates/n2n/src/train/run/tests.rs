@@ -5,7 +5,7 @@ use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::image::{Depth, Image};
 use crate::neighbors::Neighbors;
-use crate::network::{CleanBatch, Drawing, Pixels, State};
+use crate::network::{Denoise, Pixels, Sample, State};
 use crate::noise::Noise;
 use crate::train::config::{Recipe, Span};
 use crate::unet::UNet;
@@ -23,7 +23,7 @@ struct Recording {
 }
 
 /// [`super::run`] of a new run that nobody stops.
-fn run(config: &Config, network: &mut dyn Network, observe: &mut dyn FnMut(&Event)) -> Result<()> {
+fn run(config: &Config, network: &mut dyn Train, observe: &mut dyn FnMut(&Event)) -> Result<()> {
     let never = AtomicBool::new(false);
     let outcome = super::run(config, Start::New, network, &never, observe)?;
     assert_eq!(outcome, Outcome::Finished);
@@ -61,9 +61,9 @@ impl Recording {
     }
 }
 
-impl Network for Recording {
-    fn architecture(&self) -> UNet {
-        UNet::new(1, 1).unwrap()
+impl Denoise for Recording {
+    fn channels(&self) -> usize {
+        1
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
@@ -74,13 +74,25 @@ impl Network for Recording {
         0
     }
 
+    fn device(&self) -> String {
+        "a test".into()
+    }
+}
+
+impl Train for Recording {
+    fn architecture(&self) -> UNet {
+        UNet::new(1, 1).unwrap()
+    }
+
     fn step(
         &mut self,
-        noisy: &Batch,
-        neighbors: &Neighbors,
+        sample: &Sample,
         factors: LossFactors,
         learning_rate: f64,
-    ) -> Result<Losses> {
+    ) -> Result<Option<Losses>> {
+        let Sample::Noisy(noisy, neighbors) = sample else {
+            panic!("clean patches are not wanted");
+        };
         self.steps.push(Asked {
             noisy: noisy.clone(),
             neighbors: neighbors.clone(),
@@ -92,11 +104,11 @@ impl Network for Recording {
         }
         self.weight = self.weight * 0.9 + noisy.data[0];
         let failed = self.fail_at == Some(self.steps.len());
-        Ok(Losses {
+        Ok(Some(Losses {
             loss1: (self.loss)(self.steps.len()),
             loss2: 0.5 * factors.lambda,
             loss_full: if failed { f64::NAN } else { 0.75 },
-        })
+        }))
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -133,10 +145,6 @@ impl Network for Recording {
     fn average(&mut self, _: f64) {}
 
     fn swap_average(&mut self) {}
-
-    fn device(&self) -> String {
-        "a test".into()
-    }
 }
 
 fn lost() -> Error {
@@ -185,8 +193,48 @@ impl Drawer {
     }
 }
 
-impl Drawing for Drawer {
-    fn step(&mut self, clean: &CleanBatch, factors: LossFactors, rate: f64) -> Result<()> {
+impl Denoise for Drawer {
+    fn channels(&self) -> usize {
+        self.network.channels()
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        self.network.denoise(noisy)
+    }
+
+    fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        self.network.working_bytes(h, w)
+    }
+
+    fn device(&self) -> String {
+        "a test that draws".into()
+    }
+}
+
+impl Train for Drawer {
+    fn architecture(&self) -> UNet {
+        self.network.architecture()
+    }
+
+    fn wants(&self) -> Kind {
+        Kind::Clean
+    }
+
+    fn reserve_step(&mut self, _: usize, _: usize, _: usize) -> Result<()> {
+        match self.full_at {
+            Some(0) => Err(no_memory()),
+            _ => Ok(()),
+        }
+    }
+
+    fn step(&mut self, sample: &Sample, factors: LossFactors, rate: f64) -> Result<Option<Losses>> {
+        let clean = match sample {
+            Sample::Noisy(noisy, neighbors) => {
+                self.noisy += 1;
+                return self.network.step(noisy, neighbors, factors, rate).map(Some);
+            }
+            Sample::Clean(clean) => clean,
+        };
         let at = self.steps.len() + 1;
         if self.lost_at == Some(at) {
             return Err(lost());
@@ -209,10 +257,10 @@ impl Drawing for Drawer {
             losses = self.network.step(&noisy, &neighbors, factors, rate)?;
         }
         self.steps.push((losses, clean.seed));
-        Ok(())
+        Ok(None)
     }
 
-    fn losses(&mut self) -> Result<Losses> {
+    fn take_losses(&mut self) -> Result<Losses> {
         if self.full_at.is_some_and(|at| at <= self.steps.len()) {
             return Err(no_memory());
         }
@@ -228,41 +276,9 @@ impl Drawing for Drawer {
             loss_full: sum(|losses| losses.loss_full),
         })
     }
-}
-
-impl Network for Drawer {
-    fn architecture(&self) -> UNet {
-        self.network.architecture()
-    }
-
-    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
-        self.network.denoise(noisy)
-    }
-
-    fn working_bytes(&self, h: usize, w: usize) -> u64 {
-        self.network.working_bytes(h, w)
-    }
-
-    fn reserve_step(&mut self, _: usize, _: usize, _: usize) -> Result<()> {
-        match self.full_at {
-            Some(0) => Err(no_memory()),
-            _ => Ok(()),
-        }
-    }
-
-    fn step(
-        &mut self,
-        noisy: &Batch,
-        neighbors: &Neighbors,
-        factors: LossFactors,
-        rate: f64,
-    ) -> Result<Losses> {
-        self.noisy += 1;
-        self.network.step(noisy, neighbors, factors, rate)
-    }
 
     fn weights(&self) -> Result<Weights> {
-        Network::weights(&self.network)
+        Train::weights(&self.network)
     }
 
     fn set_weights(&mut self, weights: &Weights) -> Result<()> {
@@ -270,7 +286,7 @@ impl Network for Drawer {
     }
 
     fn state(&self) -> Result<State> {
-        Network::state(&self.network)
+        Train::state(&self.network)
     }
 
     fn set_state(&mut self, state: &State) -> Result<()> {
@@ -285,14 +301,6 @@ impl Network for Drawer {
 
     fn swap_average(&mut self) {
         self.network.swap_average();
-    }
-
-    fn device(&self) -> String {
-        "a test that draws".into()
-    }
-
-    fn drawing(&mut self) -> Option<&mut dyn Drawing> {
-        Some(self)
     }
 }
 
@@ -437,7 +445,7 @@ fn a_device_that_draws_is_given_noise_that_is_frozen() {
 fn a_run_whose_device_fails_names_its_checkpoint() {
     let (_folder, config) = drawn();
     let mut failed = vec![];
-    let mut fail = |log_name: &str, network: &mut dyn Network| {
+    let mut fail = |log_name: &str, network: &mut dyn Train| {
         let config = Config {
             log_name: log_name.into(),
             n_snapshot: 1,
@@ -867,7 +875,7 @@ fn until(config: &Config, start: Start, events: usize, counted: fn(&Event) -> bo
 }
 
 fn until_with(
-    network: &mut dyn Network,
+    network: &mut dyn Train,
     config: &Config,
     start: Start,
     events: usize,
