@@ -8,7 +8,7 @@ python := ".venv/bin/python"
     just --list --unsorted
 
 # Everything a change must pass
-check: format lint docs deny test
+check: format lint docs deny package test platforms
 
 # Is the code formatted?
 format:
@@ -26,6 +26,15 @@ docs:
 deny:
     cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
+# Does every crate have all that it needs to be published? (Without building it: `test` does.)
+package:
+    cargo package --workspace --no-verify --allow-dirty --locked --quiet
+
+# Does everything compile for Windows and macOS? Takes `rustup target add` of both
+platforms:
+    cargo check --workspace --all-features --locked --target x86_64-pc-windows-gnu
+    cargo check --workspace --all-features --locked --target aarch64-apple-darwin
+
 # Every test, and those of the program with a GPU
 test:
     cargo test --release --workspace
@@ -36,6 +45,14 @@ test-aarch64:
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
     cargo test --release --package n2n-kernels --target aarch64-unknown-linux-gnu
+
+# The kernels' own tests in an interpreter that finds undefined behaviour; takes `rustup +nightly component add miri`
+miri *arguments:
+    MIRIFLAGS=-Zmiri-ignore-leaks cargo +nightly miri test --package n2n-kernels --lib {{ arguments }}
+
+# The program to hand out: as fast as the release, without the tables for debuggers
+dist *flags:
+    cargo build --profile dist --bin n2n --locked {{ flags }}
 
 # From noisy images to denoised pictures in one go: test_tipc/README.md
 chain mode="lite_train_lite_infer":

@@ -117,6 +117,10 @@ pub enum Command {
     Bench(Bench),
     /// Show the build, the CPU level, the GPUs and the shipped models; or the layers of a model
     Info(Info),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print the manual page, or write those of every command
+    Man(Man),
 }
 
 /// `n2n prepare`
@@ -802,6 +806,27 @@ pub struct Info {
     pub processor: Processor,
 }
 
+/// `n2n completions`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "bash: n2n completions bash > ~/.local/share/bash-completion/completions/n2n\n\
+                  zsh:  n2n completions zsh > a folder of $fpath/_n2n\n\
+                  fish: n2n completions fish > ~/.config/fish/completions/n2n.fish"
+)]
+pub struct Completions {
+    /// Shell to complete commands in
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `n2n man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Folder for the pages of the program and of every command, as n2n.1 and n2n-train.1
+    #[arg(long, value_name = "DIR")]
+    pub save_dir: Option<PathBuf>,
+}
+
 /// The command line of this process; ends it when there is something wrong with it.
 pub fn parse() -> Cli {
     let matches = command().get_matches();
@@ -810,7 +835,7 @@ pub fn parse() -> Cli {
 
 /// The parser, with the reference's spelling of every flag, and with numbers below 0 known as such:
 /// they are for the check of the flag to refuse.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     Cli::command()
         .mut_args(and_snake_case)
         .mut_subcommands(|command| {

@@ -41,5 +41,7 @@ fn run(cli: args::Cli, ui: ui::Ui) -> anyhow::Result<ExitCode> {
         args::Command::Infer(args) => commands::infer::run(&args, ui),
         args::Command::Bench(args) => commands::bench::run(&args, ui),
         args::Command::Info(args) => commands::info::run(&args, ui),
+        args::Command::Completions(args) => commands::completions::run(&args, ui),
+        args::Command::Man(args) => commands::man::run(&args, ui),
     }
 }

@@ -23,25 +23,25 @@ pub const SHIPPED: &[Shipped] = &[
         name: "gauss5_50",
         description: "RGB, Gaussian noise of any level from 5 to 50",
         noise: "gauss5_50",
-        bytes: include_bytes!("../../../models/gauss5_50.safetensors"),
+        bytes: include_bytes!("../models/gauss5_50.safetensors"),
     },
     Shipped {
         name: "gauss25",
         description: "RGB, Gaussian noise of level 25",
         noise: "gauss25",
-        bytes: include_bytes!("../../../models/gauss25.safetensors"),
+        bytes: include_bytes!("../models/gauss25.safetensors"),
     },
     Shipped {
         name: "poisson30",
         description: "RGB, Poisson noise of λ 30",
         noise: "poisson30",
-        bytes: include_bytes!("../../../models/poisson30.safetensors"),
+        bytes: include_bytes!("../models/poisson30.safetensors"),
     },
     Shipped {
         name: "poisson5_50",
         description: "RGB, Poisson noise of any λ from 5 to 50",
         noise: "poisson5_50",
-        bytes: include_bytes!("../../../models/poisson5_50.safetensors"),
+        bytes: include_bytes!("../models/poisson5_50.safetensors"),
     },
 ];
 

@@ -1,10 +1,12 @@
 //! One file a command: arguments into a checked config, call the library, render the result.
 
 pub mod bench;
+pub mod completions;
 pub mod corrupt;
 pub mod export;
 pub mod infer;
 pub mod info;
+pub mod man;
 pub mod predict;
 pub mod prepare;
 pub mod train;
