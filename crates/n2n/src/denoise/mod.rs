@@ -49,7 +49,7 @@ pub fn denoise(network: &mut dyn Denoise, noisy: &Batch, padding: Padding) -> Re
 
 /// Denoises a single image as [`denoise`] does, as the mean over its eight flips and turns.
 pub fn denoise_ensemble(
-    network: &mut dyn Network,
+    network: &mut dyn Denoise,
     noisy: &Batch,
     padding: Padding,
 ) -> Result<Batch> {
