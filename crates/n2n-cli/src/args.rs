@@ -100,6 +100,8 @@ pub struct Denoiser {
 pub enum Command {
     /// Select and convert training images
     Prepare(Prepare),
+    /// Look at the noise of images before training on them
+    Diagnose(Diagnose),
     /// Train a denoiser
     Train(Train),
     /// Score a model by the paper's protocol
@@ -138,6 +140,31 @@ pub struct Prepare {
     /// Largest width and height to keep
     #[arg(long, value_name = "PIXELS", default_value_t = 512, value_parser = positive)]
     pub max_size: usize,
+}
+
+/// `n2n diagnose`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prints how strong the noise is at which signal, and what stands in the way of training on \
+                  these images, with what to do about it. All in the units of the files. Pages of a stack \
+                  are images. Of large images the middle is looked at, 16 megapixels in all."
+)]
+pub struct Diagnose {
+    /// Images, stacks, folders of images or patterns
+    #[arg(value_name = "INPUT", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// Value of a pixel without light, if it is known: gives the read noise where photons hide it
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true, value_parser = number)]
+    pub offset: Option<f64>,
+    /// Images or pages to look at, at most
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub max_images: usize,
+    /// Write everything that was measured as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with curves and pictures
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `n2n train`. Of a flag given twice the last counts, as in the seed: its scripts append to a command
@@ -935,6 +962,13 @@ fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number of at least 0".into()),
+    }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("expected a number".into()),
     }
 }
 

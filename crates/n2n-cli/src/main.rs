@@ -33,6 +33,7 @@ fn run(cli: args::Cli, ui: ui::Ui) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         args::Command::Prepare(args) => commands::prepare::run(&args, ui),
+        args::Command::Diagnose(args) => commands::diagnose::run(&args, ui),
         args::Command::Train(args) => commands::train::run(&args, ui),
         args::Command::Val(args) => commands::val::run(&args, ui),
         args::Command::Predict(args) => commands::predict::run(&args, ui),

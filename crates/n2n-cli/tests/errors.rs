@@ -87,6 +87,7 @@ fn what_is_not_there_is_named() {
     for (command, path) in [
         ("predict nowhere.png", "nowhere.png: "),
         ("predict nowhere/", "nowhere/: "),
+        ("diagnose nowhere.png", "nowhere.png: "),
         ("train --data-dir=nowhere", "nowhere: "),
         ("val --val-dirs=nowhere", "nowhere/BSD300/test: "),
         ("prepare --input-dir=nowhere --save-dir=new", "nowhere: "),
@@ -101,6 +102,7 @@ fn an_empty_folder_is_an_error_that_says_what_was_looked_for() {
     fs::create_dir_all(folder.path().join("sets/BSD300/test")).unwrap();
     let images = "empty: no image in this folder or below: no file named .bmp, .btf, .exr, ";
     refuse(&folder, "predict empty", 1, images);
+    refuse(&folder, "diagnose empty", 1, images);
     refuse(&folder, "train --data-dir=empty", 1, images);
     refuse(
         &folder,
@@ -132,8 +134,9 @@ fn what_is_no_image_is_said_to_be_none() {
         ("nothing.png", "the file is empty"),
         ("cut.png", "unexpected end of file"),
     ] {
-        let predicted = format!("error: {name}: {reason}{what}");
-        refuse(&folder, &format!("predict {name}"), 1, &predicted);
+        let error = format!("error: {name}: {reason}{what}");
+        refuse(&folder, &format!("predict {name}"), 1, &error);
+        refuse(&folder, &format!("diagnose {name}"), 1, &error);
     }
 
     // A set to score on is looked through before it takes hours.
@@ -227,6 +230,8 @@ fn a_place_that_cannot_be_written_to_is_named() {
             format!("train --data-dir=images {small} --save-model-path={place}"),
             format!("val --val-dirs=images --repeats=1 {model} --csv={place}/table.csv"),
             format!("val --val-dirs=images --repeats=1 {model} --json={place}/all.json"),
+            format!("diagnose images --json={place}/all.json"),
+            format!("diagnose images --html={place}/page.html"),
         ] {
             refuse(&folder, &command, 1, &error);
         }
@@ -241,6 +246,9 @@ fn a_wrong_command_line_is_a_usage_error_that_says_what_is_expected() {
     let noise = "expected gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters";
     for (command, text) in [
         ("predict", "required arguments were not provided"),
+        ("diagnose", "required arguments were not provided"),
+        ("diagnose images --offset=dark", "expected a number"),
+        ("diagnose images --max-images=0", "at least 1"),
         ("predict images --threads=0", "from 1 to 1024"),
         ("predict images --threads=1000000", "from 1 to 1024"),
         ("predict images --cpu_threads=two", "from 1 to 1024"),

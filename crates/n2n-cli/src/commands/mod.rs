@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod corrupt;
+pub mod diagnose;
 pub mod export;
 pub mod infer;
 pub mod info;

@@ -32,7 +32,6 @@
 //! # Ok::<(), n2n::Error>(())
 //! ```
 
-mod chart;
 mod checkpoint;
 pub mod config;
 pub mod dataset;

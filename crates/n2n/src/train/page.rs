@@ -2,17 +2,14 @@
 
 use std::fmt::Write;
 use std::fs::{self, File};
-use std::io::{Cursor, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Error, Result};
 use crate::eval::Set;
 use crate::files;
-use crate::image::{Encoding, Format, Image};
-use crate::train::chart::Chart;
+use crate::html::{self, Chart, escaped};
+use crate::image::Image;
 use crate::train::config::Config;
 use crate::train::folder::{CONFIG, HELD_OUT, LOSSES, RunFolder};
 use crate::train::run::LossRow;
@@ -21,8 +18,6 @@ use crate::train::run::LossRow;
 const SHOWN: usize = 192;
 /// Pictures of a set.
 const PICTURES: usize = 5;
-
-const STYLE: &str = include_str!("page.css");
 
 /// Writes the page from what lies in the folder; an epoch has `iterations` steps.
 pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<()> {
@@ -48,11 +43,7 @@ pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<(
         "<h2>Settings</h2><pre>{settings}</pre>\
          <footer>n2n {version} · `n2n train --config` repeats the run from its config.toml</footer>"
     );
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{name} · n2n</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
-    );
+    let page = html::document(&config.log_name, &body);
     let path = folder.page();
     files::write_atomically(&path, |file| {
         file.write_all(page.as_bytes()).map_err(Error::io(&path))
@@ -129,6 +120,8 @@ fn charts<'a>(
         title,
         logarithmic,
         series,
+        latest: true,
+        ..Chart::default()
     };
     vec![
         chart(
@@ -215,10 +208,7 @@ fn picture(path: &Path) -> Result<String> {
         data: shown.collect(),
         depth: image.depth,
     };
-    let mut png = Cursor::new(vec![]);
-    middle.encode(Encoding::new(Format::Png), path, &mut png)?;
-    let png = STANDARD.encode(png.into_inner());
-    Ok(format!("data:image/png;base64,{png}"))
+    html::picture(&middle)
 }
 
 fn read_losses(path: &Path) -> Result<Vec<LossRow>> {
@@ -246,11 +236,4 @@ fn read_table(path: &Path) -> Result<Vec<Vec<f64>>> {
     let columns = rows.last().map_or(0, Vec::len);
     rows.retain(|row| row.len() == columns && columns >= 3);
     Ok(rows)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }

@@ -9,8 +9,8 @@ const MARGIN: [f64; 4] = [62.0, 12.0, 16.0, 30.0];
 /// Most points of a line; of more, neighbours are averaged.
 const MOST: usize = 400;
 
-/// A chart over epochs.
-#[derive(Debug)]
+/// A chart of curves.
+#[derive(Debug, Default)]
 pub struct Chart<'a> {
     /// What it shows.
     pub title: &'a str,
@@ -18,6 +18,10 @@ pub struct Chart<'a> {
     pub logarithmic: bool,
     /// Name and points of each line.
     pub series: Vec<(&'a str, Vec<(f64, f64)>)>,
+    /// Single measurements behind the lines.
+    pub dots: Vec<(f64, f64)>,
+    /// Whether the legend gives the last value of each line.
+    pub latest: bool,
 }
 
 impl Chart<'_> {
@@ -32,7 +36,8 @@ impl Chart<'_> {
             })
             .filter(|(_, points)| !points.is_empty())
             .collect();
-        let all = || series.iter().flat_map(|(_, points)| points);
+        let dots: Vec<_> = self.dots.iter().copied().filter(usable).collect();
+        let all = || (series.iter().flat_map(|(_, points)| points)).chain(&dots);
         let Some(xs) = Axis::linear(all().map(|point| point.0)) else {
             return String::new();
         };
@@ -68,6 +73,13 @@ impl Chart<'_> {
                 top + height + 18.0,
             );
         }
+        for &(x, y) in &dots {
+            let (x, y) = (x_of(x), y_of(y));
+            let _ = write!(
+                svg,
+                r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="2.5"/>"#
+            );
+        }
         let mut legend = String::new();
         for (i, (name, points)) in series.iter().enumerate() {
             let place = |&(x, y): &(f64, f64)| format!("{:.1},{:.1}", x_of(x), y_of(y));
@@ -80,11 +92,12 @@ impl Chart<'_> {
                 x_of(last.0),
                 y_of(last.1),
             );
-            let _ = write!(
-                legend,
-                r#"<span class="s{i}">{name} <b>{}</b></span>"#,
-                number(last.1),
-            );
+            let value = if self.latest {
+                format!(" <b>{}</b>", number(last.1))
+            } else {
+                String::new()
+            };
+            let _ = write!(legend, r#"<span class="s{i}">{name}{value}</span>"#);
         }
         format!(
             r#"<figure><figcaption><h3>{}</h3>{legend}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{svg}</svg></figure>"#,
@@ -196,8 +209,8 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     before.chunks(chunk).map(mean).chain([last]).collect()
 }
 
-/// A number in four digits.
-fn number(value: f64) -> String {
+/// A number in four significant digits.
+pub fn number(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 {
         "0".into()
@@ -274,6 +287,7 @@ mod tests {
             title: "loss",
             logarithmic: true,
             series: vec![("loss1", points.to_vec()), ("none", vec![])],
+            ..Chart::default()
         };
         assert_eq!(chart(&[]).figure(), "");
         assert_eq!(chart(&[(1.0, 0.0), (2.0, f64::NAN)]).figure(), "");

@@ -1,0 +1,343 @@
+//! `n2n diagnose`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use n2n::diagnose::{self, Axis, Diagnosis, Finding, Frame, Options};
+use n2n::error::{Error, Result};
+use n2n::files;
+use n2n::image::{self, Format, Limits, Pages, Reader};
+
+use crate::args;
+use crate::jobs;
+use crate::ui::Ui;
+
+/// Pixels that are looked at in all, in each channel.
+const PIXELS: usize = 16_000_000;
+
+/// Runs the command. A file that cannot be read is reported, and the others are looked at.
+pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
+    for path in args.json.iter().chain(&args.html) {
+        if image::is_supported(path) {
+            bail!(
+                "{}: expected the name of a file for a report, found an image's",
+                path.display()
+            );
+        }
+        files::check_writable(path)?;
+    }
+    if args.json.is_some() && args.json == args.html {
+        bail!("--json and --html name the same file");
+    }
+    let inputs = jobs::expanded(&args.inputs)?;
+    let mut paths = vec![];
+    for job in jobs::in_place(&inputs)? {
+        paths.push(job.input);
+    }
+    let all = paths.len();
+    let paths = spread(paths, args.max_images);
+    let looked = look(&paths, args.max_images, ui);
+    let Looked {
+        frames, mut errors, ..
+    } = looked;
+    if frames.is_empty() && errors.len() == 1 {
+        return Err(errors.remove(0).into());
+    }
+    for error in &errors {
+        ui.error(error);
+    }
+    if frames.is_empty() {
+        bail!("none of the {} images can be read", paths.len());
+    }
+    if paths.len() < all {
+        ui.note(format_args!(
+            "note: {} of {all} files are looked at; --max-images for more",
+            paths.len()
+        ));
+    }
+    if looked.left_out > 0 {
+        ui.note(format_args!(
+            "note: {} images are left out: they have other channels than the first",
+            looked.left_out
+        ));
+    }
+    if !looked.whole {
+        ui.note("note: images are large; their middles are looked at");
+    }
+    let options = Options {
+        offset: args.offset,
+        ..Options::default()
+    };
+    let diagnosis = diagnose::diagnose(&frames, &options)?;
+    for line in lines(&diagnosis, &frames, looked.jpeg) {
+        ui.result(line)?;
+    }
+    if let Some(path) = &args.json {
+        write_json(path, &diagnosis, &looked.files)?;
+    }
+    if let Some(path) = &args.html {
+        let title = match args.inputs.as_slice() {
+            [input] => input.display().to_string(),
+            inputs => format!("{} and {} more", inputs[0].display(), inputs.len() - 1),
+        };
+        let page = diagnose::page(&title, &diagnosis, &frames, &remedy)?;
+        files::write_atomically(path, |out| {
+            out.write_all(page.as_bytes()).map_err(Error::io(path))
+        })?;
+    }
+    Ok(if errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// At most so many of the paths, as far apart as they can be.
+fn spread(paths: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
+    let count = paths.len();
+    let kept = |i: usize| count <= most || (i * most) / count != ((i + 1) * most) / count;
+    (paths.into_iter().enumerate())
+        .filter(|(i, _)| kept(*i))
+        .map(|(_, path)| path)
+        .collect()
+}
+
+/// What was read.
+struct Looked {
+    frames: Vec<Frame>,
+    /// Of each file its path and how many of its images were looked at.
+    files: Vec<(PathBuf, usize)>,
+    /// Whether a file is a JPEG.
+    jpeg: bool,
+    /// Whether all images were looked at as a whole.
+    whole: bool,
+    /// Images of other channels.
+    left_out: usize,
+    /// What could not be read.
+    errors: Vec<Error>,
+}
+
+fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
+    let quota = (most / paths.len().max(1)).max(1);
+    // A pipe cannot be read twice.
+    let is_pipe = |path: &Path| path.metadata().is_ok_and(|found| !found.is_file());
+    let mut counts = vec![];
+    let mut jpeg = false;
+    for path in paths.iter().filter(|path| !is_pipe(path)) {
+        match pages(path, quota) {
+            Ok((count, format)) => {
+                counts.push(count);
+                jpeg |= format == Format::Jpeg;
+            }
+            // Said when it is read.
+            Err(_) => counts.push(1),
+        }
+    }
+    let side = ((PIXELS / counts.iter().sum::<usize>().max(1)) as f64).sqrt() as usize;
+    let mut looked = Looked {
+        frames: vec![],
+        files: vec![],
+        jpeg,
+        whole: true,
+        left_out: 0,
+        errors: vec![],
+    };
+    let bar = ui.progress(paths.len() as u64);
+    for path in paths {
+        bar.set_message(path.display().to_string());
+        let mut count = 0;
+        if is_pipe(path) {
+            looked.errors.push(Error::Image {
+                path: path.clone(),
+                reason: "expected a file, found a pipe or a device; save it as a file first".into(),
+            });
+            continue;
+        }
+        let result: Result<()> = image::images(path).and_then(|images| {
+            for image in images.take(quota) {
+                let frame = Frame::from(&image?);
+                let channels = looked
+                    .frames
+                    .first()
+                    .map_or(frame.channels, |first| first.channels);
+                if frame.channels == channels {
+                    // As many pixels, where the image is longer than wide or the other way round.
+                    let pixels = side * side;
+                    let whole = frame.height * frame.width <= pixels;
+                    let height = frame
+                        .height
+                        .min((pixels / frame.width.min(side).max(1)).max(side));
+                    let width = frame.width.min(pixels / height.max(1));
+                    looked.whole &= whole;
+                    looked.frames.push(if whole {
+                        frame
+                    } else {
+                        frame.middle(height, width)
+                    });
+                    count += 1;
+                } else {
+                    looked.left_out += 1;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            looked.errors.push(error);
+        }
+        looked.files.push((path.clone(), count));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    looked
+}
+
+/// How many images a file has, at most so many, and its format.
+fn pages(path: &Path, most: usize) -> Result<(usize, Format)> {
+    let mut reader = Reader::open(path, Limits::default())?;
+    let mut count = 0;
+    while count < most && reader.next_page()?.is_some() {
+        count += 1;
+    }
+    Ok((count, reader.format()))
+}
+
+fn lines(diagnosis: &Diagnosis, frames: &[Frame], jpeg: bool) -> Vec<String> {
+    let (height, width) = (frames[0].height, frames[0].width);
+    let alike = frames
+        .iter()
+        .all(|frame| (frame.height, frame.width) == (height, width));
+    let size = if alike {
+        format!(" of {width}x{height}")
+    } else {
+        String::new()
+    };
+    let plural =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut lines = vec![format!(
+        "{}{size}, {}, values from {} to {}",
+        plural(diagnosis.images, "image"),
+        plural(diagnosis.channels, "channel"),
+        diagnosis.values.min,
+        diagnosis.values.max
+    )];
+    lines.extend(diagnosis.summary());
+    let findings = diagnosis.findings();
+    for finding in &findings {
+        let mark = match finding.severity() {
+            diagnose::Severity::Warning => "warning",
+            diagnose::Severity::Note => "note",
+        };
+        lines.push(format!("\n{mark}: {finding}"));
+        lines.extend(remedy(finding).map(|remedy| format!("  -> {remedy}")));
+    }
+    if jpeg && !diagnosis.jpeg.found {
+        lines.push(
+            "\nnote: There are JPEGs among the files. Their blocks do not show, but coding may have changed \
+             the noise.\n  -> Train on raw or lossless files where you have them."
+                .into(),
+        );
+    }
+    if findings.is_empty() {
+        lines.push("\nNothing stands in the way: n2n train --noisetype none --recipe fast".into());
+    }
+    lines
+}
+
+/// What can be done about a finding, with the flags of this program.
+pub fn remedy(finding: &Finding) -> Option<String> {
+    let text = match finding {
+        Finding::Correlated {
+            axis,
+            independent_at: [x, y],
+            ..
+        } => {
+            let farthest = x.unwrap_or(8).max(y.unwrap_or(8));
+            let along = match axis {
+                Axis::X => "along rows ",
+                Axis::Y => "along columns ",
+                Axis::Both => "",
+            };
+            format!(
+                "Train on raw data from before the step that spread the noise, if you can. Otherwise shrink \
+                 the images {along}{farthest} times before training, or expect noise to stay."
+            )
+        }
+        Finding::Demosaicked { .. } => {
+            "Train on the raw mosaic, its four colour planes as images of their \
+             own, with --n-channel 1."
+                .into()
+        }
+        Finding::Mosaic { .. } => {
+            "Split each image into its four colour planes (every second pixel of every \
+             second row) and train on them with --n-channel 1."
+                .into()
+        }
+        Finding::JpegBlocks { .. } => {
+            "Train on raw or lossless files; on JPEGs expect little.".into()
+        }
+        Finding::Lines { .. } => {
+            "Subtract the mean of dark frames, or each line's own offset (the median of \
+             its difference from the lines beside it), before training."
+                .into()
+        }
+        Finding::HotPixels { fixed: 0, .. } => {
+            "They are kept as they are: replace them by the median of \
+             their neighbours first where that matters."
+                .into()
+        }
+        Finding::HotPixels { .. } => {
+            "Correct them by a dark frame, or by the median of their neighbours, \
+             before training: the network keeps what it cannot predict."
+                .into()
+        }
+        Finding::CutOff { .. } => {
+            "Save images with a black level above the noise, as the camera gives them, \
+             without background subtraction."
+                .into()
+        }
+        Finding::Saturated { .. } => "Expose less where these pixels matter.".into(),
+        Finding::NotFinite { .. } => {
+            "Replace them: images that hold such values are left out of training.".into()
+        }
+        Finding::Coarse { .. } => "Save images with more bits.".into(),
+        Finding::NothingMeasured => {
+            "Look at one image by eye, at full size, and pass more of them.".into()
+        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn write_json(
+    path: &Path,
+    diagnosis: &Diagnosis,
+    looked: &[(PathBuf, usize)],
+) -> anyhow::Result<()> {
+    let findings: Vec<_> = diagnosis
+        .findings()
+        .iter()
+        .map(|finding| {
+            let mut entry = serde_json::to_value(finding)?;
+            entry["severity"] = serde_json::to_value(finding.severity())?;
+            entry["text"] = finding.to_string().into();
+            entry["remedy"] = remedy(finding).into();
+            Ok(entry)
+        })
+        .collect::<serde_json::Result<_>>()?;
+    let looked: Vec<_> = looked
+        .iter()
+        .map(|(path, images)| serde_json::json!({"path": path.display().to_string(), "images": images}))
+        .collect();
+    let report = serde_json::json!({
+        "files": looked,
+        "summary": diagnosis.summary(),
+        "findings": findings,
+        "diagnosis": diagnosis,
+    });
+    files::write_atomically(path, |out| {
+        serde_json::to_writer_pretty(out, &report).map_err(|error| Error::io(path)(error.into()))
+    })?;
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! Spatial autocorrelation of the noise.
+//!
+//! The residuals of flat windows, each divided by the standard deviation that the photon transfer gives
+//! it, are correlated with themselves. Taking the best polynomial out of a window also takes some of the
+//! correlation out, by an amount that follows from the correlation; it is put back by fixed-point
+//! iteration.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::Plane;
+use super::transfer::Fit;
+use super::windows::{Basis, Window, pixels};
+
+/// The largest lag that is reported, in pixels.
+pub const LAGS: usize = 8;
+/// The largest that is computed with: noise of whole rows has not ended at 8.
+const REACH: usize = 12;
+/// Correlations below this do not count in the correction, which would carry their errors on.
+const COUNTED: f64 = 0.05;
+
+/// Autocorrelation of the noise: 1 at lag 0, between −1 and 1 elsewhere.
+///
+/// Offsets that whole rows or columns have are not part of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Autocorrelation {
+    /// At lags of 0 to 8 pixels along a row.
+    pub x: [f64; LAGS + 1],
+    /// At lags of 0 to 8 pixels along a column.
+    pub y: [f64; LAGS + 1],
+    /// At all lags of up to 8 pixels: 17 rows of 17, lag (−8, −8) first, lag 0 in the middle.
+    pub plane: Vec<[f64; 2 * LAGS + 1]>,
+    /// The sum over all lags: how many pixels share one independent value.
+    pub area: f64,
+}
+
+/// Covariances at lags (dy, dx) with dy in 0..=REACH and dx in −REACH..=REACH; of dy = 0 both signs.
+#[derive(Clone)]
+pub(super) struct Covariances(Vec<f64>);
+
+const ROW: usize = 2 * REACH + 1;
+
+impl Covariances {
+    fn zeros() -> Self {
+        Self(vec![0.0; (REACH + 1) * ROW])
+    }
+
+    /// At any lag; 0 beyond the reach.
+    fn at(&self, dy: isize, dx: isize) -> f64 {
+        let (dy, dx) = if dy < 0 { (-dy, -dx) } else { (dy, dx) };
+        let reach = REACH as isize;
+        if dy > reach || dx.abs() > reach {
+            return 0.0;
+        }
+        self.0[dy as usize * ROW + (dx + reach) as usize]
+    }
+
+    /// The mean of several, each as a part of its variance.
+    pub fn mean(several: &[Self]) -> Self {
+        let mut mean = Self::zeros();
+        for covariances in several {
+            let scale = covariances.at(0, 0) * several.len() as f64;
+            for (total, value) in mean.0.iter_mut().zip(&covariances.0) {
+                *total += value / scale;
+            }
+        }
+        mean
+    }
+
+    /// Without what offsets of rows, of columns or of both add: it is the same at every lag along the
+    /// line, and so what is left at the farthest.
+    #[must_use]
+    pub fn without_lines(mut self, [rows, columns]: [bool; 2]) -> Self {
+        let reach = REACH as isize;
+        let far = || (LAGS as isize + 1..=reach).flat_map(|lag| [lag, -lag]);
+        let count = far().count() as f64;
+        if rows {
+            for dy in 0..=reach {
+                let offsets = far().map(|dx| self.at(dy, dx)).sum::<f64>() / count;
+                for (place, ..) in Self::lags().filter(|&(_, y, _)| y as isize == dy) {
+                    self.0[place] -= offsets;
+                }
+            }
+        }
+        if columns {
+            for dx in -reach..=reach {
+                let offsets = far().map(|dy| self.at(dy, dx)).sum::<f64>() / count;
+                for (place, ..) in Self::lags().filter(|&(.., x)| x == dx) {
+                    self.0[place] -= offsets;
+                }
+            }
+        }
+        self
+    }
+
+    /// Without those that are too small to count.
+    fn counted(&self) -> Self {
+        let least = COUNTED * self.at(0, 0);
+        let counted = |&value: &f64| if value.abs() < least { 0.0 } else { value };
+        Self(self.0.iter().map(counted).collect())
+    }
+
+    fn lags() -> impl Iterator<Item = (usize, usize, isize)> {
+        (0..=REACH).flat_map(|dy| {
+            (0..ROW).map(move |column| (dy * ROW + column, dy, column as isize - REACH as isize))
+        })
+    }
+
+    /// What [`Basis::subtract_fit`] leaves of noise with these covariances: the expected variance of a
+    /// pixel, as a part of what it was, by the window's degrees of freedom.
+    pub fn left_by(&self, basis: &Basis) -> f64 {
+        let counted = self.counted();
+        let after = counted.after_fit(basis);
+        (after.at(0, 0) / (self.at(0, 0) * basis.freedom())).clamp(0.05, 2.0)
+    }
+
+    /// The expected sums over a window of the products of residuals at each lag.
+    fn after_fit(&self, basis: &Basis) -> Self {
+        let side = basis.side;
+        let pixels = side * side;
+        // With C the covariance of pixels and Q the polynomials, the residuals have
+        // C − QQᵀC − CQQᵀ + Q(QᵀCQ)Qᵀ; G is CQ, and B is QᵀCQ.
+        let filtered: Vec<Vec<f64>> = basis
+            .vectors
+            .par_iter()
+            .map(|q| self.filter(q, side))
+            .collect();
+        let b = |j: usize, k: usize| -> f64 {
+            (basis.vectors[j].iter().zip(&filtered[k]))
+                .map(|(q, g)| q * g)
+                .sum()
+        };
+        let count = basis.vectors.len();
+        let mixed: Vec<Vec<f64>> = (0..count)
+            .map(|k| {
+                let mut mixed = vec![0.0; pixels];
+                for (j, q) in basis.vectors.iter().enumerate() {
+                    let factor = b(j, k);
+                    for (m, q) in mixed.iter_mut().zip(q) {
+                        *m += factor * q;
+                    }
+                }
+                mixed
+            })
+            .collect();
+        let mut after = Self::zeros();
+        for (place, dy, dx) in Self::lags() {
+            let Some(pairs) = pairs(side, dy, dx) else {
+                continue;
+            };
+            let mut sum = self.at(dy as isize, dx) * pairs.count as f64;
+            for k in 0..count {
+                let (q, g, m) = (&basis.vectors[k], &filtered[k], &mixed[k]);
+                pairs.each(|u, v| sum += m[u] * q[v] - q[u] * g[v] - g[u] * q[v]);
+            }
+            after.0[place] = sum;
+        }
+        after
+    }
+
+    /// The covariance matrix of the pixels of a window times a vector.
+    fn filter(&self, vector: &[f64], side: usize) -> Vec<f64> {
+        let mut out = vec![0.0; vector.len()];
+        for (place, dy, dx) in Self::lags() {
+            let value = self.0[place];
+            let Some(pairs) = pairs(side, dy, dx).filter(|_| value != 0.0) else {
+                continue;
+            };
+            pairs.each(|u, v| out[u] += value * vector[v]);
+            if dy > 0 {
+                pairs.each(|u, v| out[v] += value * vector[u]);
+            }
+        }
+        out
+    }
+}
+
+/// The pairs of pixels of a window that are a lag apart.
+struct Pairs {
+    side: usize,
+    rows: usize,
+    columns: usize,
+    first: usize,
+    second: usize,
+    count: usize,
+}
+
+fn pairs(side: usize, dy: usize, dx: isize) -> Option<Pairs> {
+    let rows = side.checked_sub(dy).filter(|&rows| rows > 0)?;
+    let columns = side
+        .checked_sub(dx.unsigned_abs())
+        .filter(|&columns| columns > 0)?;
+    let back = if dx < 0 { dx.unsigned_abs() } else { 0 };
+    Some(Pairs {
+        side,
+        rows,
+        columns,
+        first: back,
+        second: dy * side + (dx + back as isize) as usize,
+        count: rows * columns,
+    })
+}
+
+impl Pairs {
+    fn each(&self, mut take: impl FnMut(usize, usize)) {
+        for y in 0..self.rows {
+            let row = y * self.side;
+            for x in 0..self.columns {
+                take(row + self.first + x, row + self.second + x);
+            }
+        }
+    }
+
+    fn products(&self, window: &[f64]) -> f64 {
+        let mut sum = 0.0;
+        for y in 0..self.rows {
+            let row = y * self.side;
+            let a = &window[row + self.first..][..self.columns];
+            let b = &window[row + self.second..][..self.columns];
+            sum += a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        }
+        sum
+    }
+}
+
+/// The covariances of the noise in the windows that were kept, each divided by its variance.
+pub(super) fn covariances(
+    planes: &[Plane],
+    windows: &[Window],
+    fit: &Fit,
+    basis: &Basis,
+    most: usize,
+) -> Covariances {
+    let step = fit.kept.len().div_ceil(most).max(1);
+    let kept: Vec<usize> = fit.kept.iter().copied().step_by(step).collect();
+    // Sums of a fixed number of windows each, added up in their order.
+    let sums: Vec<Covariances> = kept
+        .par_chunks(64)
+        .map(|chunk| {
+            let mut sum = Covariances::zeros();
+            let mut window = vec![0.0; basis.side * basis.side];
+            for &i in chunk {
+                let Window {
+                    plane, y, x, mean, ..
+                } = windows[i];
+                if pixels(&planes[plane], (y, x), basis.side, &mut window).is_none() {
+                    continue;
+                }
+                basis.subtract_fit(&mut window);
+                let scale = fit.variance(mean).sqrt().recip();
+                for value in &mut window {
+                    *value *= scale;
+                }
+                for (place, dy, dx) in Covariances::lags() {
+                    // Of lag 0 along y, one sign is the mirror of the other.
+                    if (dy > 0 || dx >= 0)
+                        && let Some(pairs) = pairs(basis.side, dy, dx)
+                    {
+                        sum.0[place] += pairs.products(&window);
+                    }
+                }
+            }
+            sum
+        })
+        .collect();
+    let mut measured = Covariances::zeros();
+    for sum in &sums {
+        for (total, value) in measured.0.iter_mut().zip(&sum.0) {
+            *total += value / kept.len().max(1) as f64;
+        }
+    }
+    for dx in 1..=REACH {
+        measured.0[REACH - dx] = measured.0[REACH + dx];
+    }
+    undo_fit(&measured, basis)
+}
+
+/// The covariances that [`Basis::subtract_fit`] turns into the sums that were measured.
+fn undo_fit(measured: &Covariances, basis: &Basis) -> Covariances {
+    let count = |dy, dx| pairs(basis.side, dy, dx).map_or(1.0, |pairs| pairs.count as f64);
+    let mut found = measured.clone();
+    for (place, dy, dx) in Covariances::lags() {
+        found.0[place] /= count(dy, dx);
+    }
+    for _ in 0..60 {
+        let counted = found.counted();
+        let after = counted.after_fit(basis);
+        let mut change: f64 = 0.0;
+        for (place, dy, dx) in Covariances::lags() {
+            let count = count(dy, dx);
+            let next = (measured.0[place] - after.0[place]) / count + counted.0[place];
+            change = change.max((next - found.0[place]).abs());
+            found.0[place] = next;
+        }
+        if change < 1e-4 * found.at(0, 0) {
+            break;
+        }
+    }
+    found
+}
+
+impl From<&Covariances> for Autocorrelation {
+    fn from(covariances: &Covariances) -> Self {
+        let variance = covariances.at(0, 0).max(f64::MIN_POSITIVE);
+        let at = |dy: isize, dx: isize| (covariances.at(dy, dx) / variance).clamp(-1.0, 1.0);
+        let lags = LAGS as isize;
+        let row = |dy| std::array::from_fn(|i| at(dy, i as isize - lags));
+        let counted = covariances.counted();
+        let signed = |dy, dx| counted.at(dy, dx) / variance;
+        let reach = REACH as isize;
+        let area = (-reach..=reach)
+            .flat_map(|dy| (-reach..=reach).map(move |dx| signed(dy, dx)))
+            .sum::<f64>();
+        Self {
+            x: std::array::from_fn(|lag| at(0, lag as isize)),
+            y: std::array::from_fn(|lag| at(lag as isize, 0)),
+            plane: (-lags..=lags).map(row).collect(),
+            area: area.max(0.05),
+        }
+    }
+}
+
+impl Autocorrelation {
+    /// The smallest distance in pixels, 1 to 8, from which on the noise is correlated by less than
+    /// `most` in size, along a row and along a column; `None` if there is none.
+    pub fn independent_at(&self, most: f64) -> [Option<usize>; 2] {
+        [&self.x, &self.y].map(|along| {
+            let last = (1..=LAGS).rev().find(|&lag| along[lag].abs() >= most);
+            match last {
+                None => Some(1),
+                Some(LAGS) => None,
+                Some(lag) => Some(lag + 1),
+            }
+        })
+    }
+}

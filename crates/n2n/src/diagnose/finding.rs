@@ -1,0 +1,531 @@
+//! What a diagnosis means for training, in sentences.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use super::{Diagnosis, LAGS};
+use crate::html::number;
+
+/// Correlations below this are as good as none.
+const CORRELATED: f64 = 0.1;
+/// Pixels with correlations below this may be taken for independent, where others are correlated by far
+/// more.
+const INDEPENDENT: f64 = 0.15;
+
+/// With fewer windows without structure than this part, texture may be taken for noise.
+const FLAT: f64 = 0.15;
+
+/// Something about the images that matters for training on them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Finding {
+    /// No window is free of structure, or there is no noise: nothing could be measured.
+    NothingMeasured,
+    /// Few windows are free of structure: the noise may be overestimated.
+    FewFlatWindows {
+        /// Their part of all, 0 to 1.
+        part: f64,
+    },
+    /// The noise is small against the range of the signal.
+    LittleNoise {
+        /// Standard deviation of the noise, as a part of the range of the signal.
+        part: f64,
+    },
+    /// Neighbouring pixels share noise: a network takes it for signal.
+    Correlated {
+        /// The lines along which they do.
+        axis: Axis,
+        /// The correlation at a distance of 1 along a row and along a column.
+        at_one: [f64; 2],
+        /// The distance in pixels from which on pixels are independent, along a row and along a column;
+        /// `None` where that is farther than 8.
+        independent_at: [Option<usize>; 2],
+    },
+    /// The picture was interpolated from a colour filter.
+    Demosaicked {
+        /// The largest variance at the places of a 2×2 cell, divided by the smallest.
+        variances: f64,
+    },
+    /// The pixels of a colour filter lie side by side: these are raw data.
+    Mosaic {
+        /// How far the means of the places are apart, in standard deviations of the noise.
+        means: f64,
+    },
+    /// Blocks of 8×8 pixels show.
+    JpegBlocks {
+        /// How much more the values jump between blocks than inside, as a part.
+        strength: f64,
+    },
+    /// Rows or columns have offsets of their own.
+    Lines {
+        /// Which.
+        axis: Axis,
+        /// Standard deviation of the offsets of rows and of columns, as parts of a pixel's noise.
+        relative: [f64; 2],
+    },
+    /// Single pixels stand far out.
+    HotPixels {
+        /// How many in a million.
+        per_million: f64,
+        /// How many of them at the same place in most images.
+        fixed: usize,
+    },
+    /// Pixels are at the upper end of the scale.
+    Saturated {
+        /// The end of the scale.
+        value: f64,
+        /// Their part, 0 to 1.
+        part: f64,
+    },
+    /// Noise is cut off at the lower end of the scale.
+    CutOff {
+        /// The end of the scale.
+        value: f64,
+        /// The part of the pixels there, 0 to 1.
+        part: f64,
+    },
+    /// Values that are no numbers.
+    NotFinite {
+        /// Their part, 0 to 1.
+        part: f64,
+    },
+    /// Values were rounded to steps as large as the noise.
+    Coarse {
+        /// The step.
+        step: f64,
+        /// The noise in the dark, which is smaller.
+        noise: f64,
+    },
+    /// Values are missing between others: the contrast was stretched after rounding.
+    Gaps {
+        /// The part of the values that is missing, 0 to 1.
+        part: f64,
+    },
+    /// The noise does not follow photon transfer: the picture was processed.
+    Processed,
+    /// Channels share noise.
+    ChannelsCorrelated {
+        /// The largest correlation of two channels.
+        most: f64,
+    },
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// Training on the images as they are will disappoint.
+    Warning,
+}
+
+/// Rows, columns or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Along a row, or rows.
+    X,
+    /// Along a column, or columns.
+    Y,
+    /// Both.
+    Both,
+}
+
+impl Axis {
+    fn of([x, y]: [bool; 2]) -> Option<Self> {
+        match (x, y) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::X),
+            (false, true) => Some(Self::Y),
+            (false, false) => None,
+        }
+    }
+}
+
+impl Diagnosis {
+    /// What matters for training, the gravest first.
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut found = vec![];
+        let values = &self.values;
+        if values.not_finite > 0.0 {
+            let part = values.not_finite;
+            found.push(Finding::NotFinite { part });
+        }
+        if self.noise.is_empty() {
+            found.push(Finding::NothingMeasured);
+        }
+        let mosaic = self.channels == 1 && self.colour_filter.means > 0.5;
+        if mosaic {
+            let means = self.colour_filter.means;
+            found.push(Finding::Mosaic { means });
+        }
+        let demosaicked = self.channels >= 3 && self.colour_filter.variances > 1.35;
+        if demosaicked && !self.jpeg.found {
+            let variances = self.colour_filter.variances;
+            found.push(Finding::Demosaicked { variances });
+        }
+        if self.jpeg.found {
+            let strength = self.jpeg.strength;
+            found.push(Finding::JpegBlocks { strength });
+        }
+        let lines = [self.rows, self.columns];
+        let has_lines = lines.map(|lines| lines.matters());
+        if let Some(correlation) = self.correlation.as_ref().filter(|_| !mosaic) {
+            let correlated = [&correlation.x, &correlation.y]
+                .map(|along| along[1..].iter().any(|value| value.abs() >= CORRELATED));
+            if let Some(axis) = Axis::of(correlated) {
+                found.push(Finding::Correlated {
+                    axis,
+                    at_one: [correlation.x[1], correlation.y[1]],
+                    independent_at: correlation.independent_at(INDEPENDENT),
+                });
+            }
+        }
+        if let Some(axis) = Axis::of(has_lines) {
+            let relative = lines.map(|l| l.relative);
+            found.push(Finding::Lines { axis, relative });
+        }
+        let hot = &self.hot_pixels;
+        // Where there is structure everywhere, single pixels stand out by themselves.
+        if hot.fixed > 0 || (hot.count >= 3 && hot.per_million >= 5.0 && self.flat() >= FLAT) {
+            found.push(Finding::HotPixels {
+                per_million: hot.per_million,
+                fixed: hot.fixed,
+            });
+        }
+        if let Some(part) = values.clipped_low.filter(|&part| part >= 1e-3) {
+            let value = values.min.into();
+            found.push(Finding::CutOff { value, part });
+        }
+        if let Some(part) = values.clipped_high.filter(|&part| part >= 1e-4) {
+            let value = values.max.into();
+            found.push(Finding::Saturated { value, part });
+        }
+        self.about_noise(&mut found);
+        found.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
+        found
+    }
+
+    /// The part of the windows that hold no structure, 0 to 1, of the channel with the fewest.
+    fn flat(&self) -> f64 {
+        if self.same_scene {
+            return 1.0;
+        }
+        self.noise
+            .iter()
+            .map(|noise| noise.flat)
+            .fold(1.0, f64::min)
+    }
+
+    fn about_noise(&self, found: &mut Vec<Finding>) {
+        let Some(first) = self.noise.first() else {
+            return;
+        };
+        let [dark, middle, bright] = first.levels;
+        if let Some(step) = self.values.step.filter(|&step| dark.noise < 0.7 * step) {
+            let noise = dark.noise;
+            found.push(Finding::Coarse { step, noise });
+        }
+        if self.values.gaps > 0.1 {
+            let part = self.values.gaps;
+            found.push(Finding::Gaps { part });
+        }
+        let range = bright.signal - dark.signal;
+        if range > 0.0 && middle.noise < 0.005 * range {
+            let part = middle.noise / range;
+            found.push(Finding::LittleNoise { part });
+        }
+        let worst = |of: fn(&super::Transfer) -> f64| self.noise.iter().map(of).fold(0.0, f64::max);
+        let falls = self.noise.iter().any(|noise| noise.slope < 0.0);
+        if falls || worst(|noise| noise.misfit) > 0.25 {
+            found.push(Finding::Processed);
+        }
+        let flat = self
+            .noise
+            .iter()
+            .map(|noise| noise.flat)
+            .fold(1.0, f64::min);
+        if flat < 0.15 && !self.same_scene {
+            found.push(Finding::FewFlatWindows { part: flat });
+        }
+        let most = self
+            .between_channels
+            .iter()
+            .fold(0.0, |most: f64, c| most.max(c.abs()));
+        if most > 0.3 {
+            found.push(Finding::ChannelsCorrelated { most });
+        }
+    }
+
+    fn shares_channels(&self) -> bool {
+        self.between_channels.iter().any(|c| c.abs() > 0.3)
+    }
+
+    /// The noise in sentences: how strong it is, and what follows about the camera.
+    pub fn summary(&self) -> Vec<String> {
+        let mut lines = vec![];
+        if self.same_scene {
+            lines.push("The images show the same scene: their differences are noise alone.".into());
+        }
+        let names: &[&str] = match self.channels {
+            1 => &["The"],
+            3 => &["Red: the", "Green: the", "Blue: the"],
+            _ => &[],
+        };
+        for (channel, noise) in self.noise.iter().enumerate() {
+            let numbered = format!("Channel {}: the", channel + 1);
+            let name = names.get(channel).map_or(numbered.as_str(), |name| name);
+            let [dark, _, bright] = noise.levels;
+            let mut line = if noise.slope == 0.0 {
+                format!(
+                    "{name} noise has a standard deviation of {} at any signal.",
+                    number(dark.noise)
+                )
+            } else {
+                let grows = if noise.slope > 0.0 {
+                    "grows"
+                } else {
+                    "changes"
+                };
+                format!(
+                    "{name} noise {grows} from {} (standard deviation) where the signal is {} to {} \
+                     where it is {}.",
+                    number(dark.noise),
+                    number(dark.signal),
+                    number(bright.noise),
+                    number(bright.signal)
+                )
+            };
+            // Processing and coding leave nothing of photon statistics.
+            let from_camera = !self.jpeg.found && noise.misfit < 0.25 && !self.shares_channels();
+            if let Some(gain) = noise.gain.filter(|_| from_camera) {
+                let _ = write!(
+                    line,
+                    " Taken as photon noise: gain {} per photoelectron",
+                    number(gain)
+                );
+                match (noise.offset, noise.read_noise) {
+                    (Some(offset), Some(read)) => {
+                        let _ = write!(
+                            line,
+                            ", offset {}, read noise {} ({} electrons).",
+                            with_error(offset),
+                            with_error(read),
+                            number(read.value / noise.slope)
+                        );
+                    }
+                    (Some(offset), None) => {
+                        let _ = write!(
+                            line,
+                            ", offset {}; the photons hide the read noise.",
+                            with_error(offset)
+                        );
+                    }
+                    _ => line += "; these images do not tell the offset and the read noise.",
+                }
+            }
+            lines.push(line);
+        }
+        if let Some(correlation) = &self.correlation
+            && (1..=LAGS)
+                .all(|lag| correlation.x[lag].abs().max(correlation.y[lag].abs()) < CORRELATED)
+        {
+            lines
+                .push("Neighbouring pixels have independent noise, as the method wants it.".into());
+        }
+        lines
+    }
+}
+
+fn with_error(estimate: super::Estimate) -> String {
+    if estimate.error > 0.0 {
+        // The error in two digits, the value to the same place.
+        let decimals = (1.0 - estimate.error.log10().floor()).clamp(0.0, 6.0) as usize;
+        format!(
+            "{:.decimals$} ± {:.decimals$}",
+            estimate.value, estimate.error
+        )
+    } else {
+        number(estimate.value)
+    }
+}
+
+/// A part as a percentage in two digits.
+fn percent(part: f64) -> String {
+    let percent = 100.0 * part;
+    if percent >= 10.0 {
+        return format!("{percent:.0} %");
+    }
+    let decimals = (1.0 - percent.max(1e-6).log10().floor()) as usize;
+    format!(
+        "{} %",
+        number(format!("{percent:.decimals$}").parse().unwrap_or(percent))
+    )
+}
+
+impl Finding {
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::LittleNoise { .. }
+            | Self::Gaps { .. }
+            | Self::Processed
+            | Self::ChannelsCorrelated { .. }
+            | Self::FewFlatWindows { .. } => Severity::Note,
+            Self::Saturated { part, .. } if *part < 0.01 => Severity::Note,
+            Self::CutOff { part, .. } if *part < 0.02 => Severity::Note,
+            Self::HotPixels { per_million, .. } if *per_million < 50.0 => Severity::Note,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    /// One to three sentences.
+    #[allow(clippy::too_many_lines, reason = "an arm is a sentence")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingMeasured => write!(
+                f,
+                "No noise could be measured: the images are too small (16 pixels at least), hold no \
+                 noise, or hold structure everywhere."
+            ),
+            Self::FewFlatWindows { part } => write!(
+                f,
+                "Only {} of the windows hold no structure: some of what is said of the noise here may be true \
+                 of texture.",
+                percent(*part)
+            ),
+            Self::LittleNoise { part } => write!(
+                f,
+                "There is little noise: its standard deviation is {} of the range of the signal.",
+                percent(*part)
+            ),
+            Self::Correlated {
+                axis,
+                at_one: [x, y],
+                independent_at,
+            } => {
+                let (along, at_one) = match axis {
+                    Axis::X => ("along rows", format!("{x:.2} to the next pixel")),
+                    Axis::Y => ("along columns", format!("{y:.2} to the next pixel")),
+                    Axis::Both => (
+                        "along rows and columns",
+                        format!(
+                            "{x:.2} to the next pixel of the row, {y:.2} to that of the column"
+                        ),
+                    ),
+                };
+                write!(
+                    f,
+                    "The noise is correlated {along} ({at_one}). A network trained on neighbouring pixels \
+                     takes that part of it for signal and keeps it."
+                )?;
+                let from = |distance: Option<usize>, of: &str| match distance {
+                    Some(distance) => format!("{of} {distance} apart are independent"),
+                    None => format!("{of} are not independent within {LAGS}"),
+                };
+                let [x, y] = *independent_at;
+                match axis {
+                    Axis::X => write!(f, " Pixels {}.", from(x, "of a row")),
+                    Axis::Y => write!(f, " Pixels {}.", from(y, "of a column")),
+                    Axis::Both => {
+                        let (x, y) = (from(x, "of a row"), from(y, "of a column"));
+                        write!(f, " Pixels {x}, pixels {y}.")
+                    }
+                }
+            }
+            Self::Demosaicked { variances } => write!(
+                f,
+                "The picture was interpolated from a colour filter: at some places of every 2×2 cell the \
+                 noise has {} times the variance that it has at others.",
+                number(*variances)
+            ),
+            Self::Mosaic { .. } => write!(
+                f,
+                "This is a raw mosaic: the pixels of every 2×2 cell lie behind different colour filters, \
+                 so that neighbours do not show the same signal."
+            ),
+            Self::JpegBlocks { strength } => write!(
+                f,
+                "Blocks of 8×8 pixels show, as of JPEG: between them the values jump {} more than inside. \
+                 The coding has taken fine noise away and spread the rest over each block.",
+                percent(*strength)
+            ),
+            Self::Lines {
+                axis,
+                relative: [rows, columns],
+            } => match axis {
+                Axis::X => write!(
+                    f,
+                    "Rows have offsets of their own, with a standard deviation of {} of a pixel's noise.",
+                    percent(*rows)
+                ),
+                Axis::Y => write!(
+                    f,
+                    "Columns have offsets of their own, with a standard deviation of {} of a pixel's noise.",
+                    percent(*columns)
+                ),
+                Axis::Both => write!(
+                    f,
+                    "Rows and columns have offsets of their own, with standard deviations of {} and {} of a \
+                     pixel's noise.",
+                    percent(*rows),
+                    percent(*columns)
+                ),
+            },
+            Self::HotPixels { per_million, fixed } => {
+                write!(
+                    f,
+                    "Single pixels stand far out of all around them: {} in a million",
+                    number(*per_million)
+                )?;
+                match fixed {
+                    0 => write!(f, "."),
+                    1 => write!(f, ", one of them at the same place in most images."),
+                    _ => write!(f, ", {fixed} places being the same in most images."),
+                }
+            }
+            Self::Saturated { value, part } => write!(
+                f,
+                "{} of the pixels are saturated, at {}: what was brighter is lost.",
+                percent(*part),
+                number(*value)
+            ),
+            Self::CutOff { value, part } => write!(
+                f,
+                "{} of the pixels are at the lowest value, {}, where the noise is cut off: averages there \
+                 are too bright.",
+                percent(*part),
+                number(*value)
+            ),
+            Self::NotFinite { part } => {
+                write!(f, "{} of the pixels are not numbers.", percent(*part))
+            }
+            Self::Coarse { step, noise } => write!(
+                f,
+                "Values were rounded to steps of {}, more than the noise of {} in the dark.",
+                number(*step),
+                number(*noise)
+            ),
+            Self::Gaps { part } => write!(
+                f,
+                "{} of the values between others never occur: the contrast was stretched after rounding.",
+                percent(*part)
+            ),
+            Self::Processed => write!(
+                f,
+                "The noise does not grow with the signal as that of photons does: the values went through \
+                 a tone curve or other processing."
+            ),
+            Self::ChannelsCorrelated { most } => write!(
+                f,
+                "Channels share noise (correlation {most:.2}): it was moved between them by demosaicking, \
+                 colour conversion or coding."
+            ),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What repeats or stands out beside the noise of single pixels: rows and columns with offsets of their
+//! own, and pixels that are far from all around them.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::Plane;
+use super::transfer::{Fit, median};
+
+/// Length of a part of a line that is averaged, and the gap to the next, in pixels: noise that
+/// neighbours share must not reach across.
+const SEGMENT: usize = 32;
+const GAP: usize = 16;
+
+/// Offsets that all pixels of a line have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LinePattern {
+    /// Standard deviation of the offsets, in the units of the image; 0 where there are none.
+    pub sigma: f64,
+    /// The same as a part of the noise of a pixel.
+    pub relative: f64,
+    /// How many standard errors it is from 0.
+    pub significance: f64,
+}
+
+impl LinePattern {
+    /// Whether the offsets are certain, and enough to correlate the pixels of a line.
+    pub fn matters(&self) -> bool {
+        self.relative >= 0.15 && self.significance >= 5.0
+    }
+
+    /// Of the rows of all planes; of the columns, when the planes are transposed. `relative` is not known
+    /// yet.
+    ///
+    /// What a row has of its own is its difference from the mean of its neighbours. It is averaged over
+    /// two sets of segments, interleaved, whose pixels have independent noise: their covariance over the
+    /// rows is that of the offsets. It is taken from median deviations, which a few edges do not move.
+    pub(super) fn of_rows(planes: &[Plane]) -> Self {
+        let found: Vec<(f64, f64)> = planes.par_iter().filter_map(row_covariance).collect();
+        let count = found.len().max(1) as f64;
+        let covariance = found.iter().map(|(value, _)| value).sum::<f64>() / count;
+        let error = found.iter().map(|(_, e)| e * e).sum::<f64>().sqrt() / count;
+        // The difference from two neighbours has the variance of one and two quarters.
+        let sigma = (covariance / 1.5).max(0.0).sqrt();
+        Self {
+            sigma,
+            relative: 0.0,
+            significance: if error > 0.0 { covariance / error } else { 0.0 },
+        }
+    }
+}
+
+impl LinePattern {
+    /// With `noise` as the typical standard deviation of a pixel.
+    #[must_use]
+    pub(super) fn relative_to(self, noise: f64) -> Self {
+        let relative = if noise > 0.0 { self.sigma / noise } else { 0.0 };
+        Self { relative, ..self }
+    }
+}
+
+fn row_covariance(plane: &Plane) -> Option<(f64, f64)> {
+    let Plane { height, width, .. } = *plane;
+    if height < 16 || width < 2 * SEGMENT {
+        return None;
+    }
+    let row = |y: usize| &plane.data[y * width..][..width];
+    let difference = |y: usize, x: usize| {
+        f64::from(row(y)[x]) - 0.5 * (f64::from(row(y - 1)[x]) + f64::from(row(y + 1)[x]))
+    };
+    let sample = (1..height - 1)
+        .flat_map(|y| (y % 7..width).step_by(7).map(move |x| (y, x)))
+        .map(|(y, x)| difference(y, x).abs());
+    let sample: Vec<f64> = sample.filter(|d| d.is_finite()).collect();
+    let scale = 1.4826 * median(sample);
+    if scale <= 0.0 {
+        return None;
+    }
+    let most = 4.0 * scale;
+    let mut halves: [Vec<f64>; 2] = [vec![], vec![]];
+    for y in 1..height - 1 {
+        let (mut sums, mut counts) = ([0.0; 2], [0.0; 2]);
+        for (index, start) in (0..width).step_by(SEGMENT + GAP).enumerate() {
+            for x in start..(start + SEGMENT).min(width) {
+                let value = difference(y, x);
+                if value.is_finite() {
+                    sums[index % 2] += value.clamp(-most, most);
+                    counts[index % 2] += 1.0;
+                }
+            }
+        }
+        if counts[0] > 0.0 && counts[1] > 0.0 {
+            halves[0].push(sums[0] / counts[0]);
+            halves[1].push(sums[1] / counts[1]);
+        }
+    }
+    let spread = |sign: f64| {
+        let sums = halves[0].iter().zip(&halves[1]).map(|(a, b)| a + sign * b);
+        let sums: Vec<f64> = sums.collect();
+        let centre = median(sums.clone());
+        (1.4826 * median(sums.iter().map(|s| (s - centre).abs()).collect())).powi(2)
+    };
+    let (together, apart) = (spread(1.0), spread(-1.0));
+    let covariance = (together - apart) / 4.0;
+    // Of a variance from median deviations: 2 / (0.37 n), and neighbouring differences share rows.
+    let error = (together.powi(2) + apart.powi(2)).sqrt() / 4.0
+        * (2.0 / (0.37 * halves[0].len().max(1) as f64) * 1.5).sqrt();
+    (error > 0.0).then_some((covariance, error))
+}
+
+/// Pixels that stand far out of all around them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HotPixels {
+    /// How many in all images and channels.
+    pub count: usize,
+    /// How many in a million pixels.
+    pub per_million: f64,
+    /// How many places stand out in most of at least three images of one size: faults of the sensor, in
+    /// distinction from particles and transmission errors.
+    pub fixed: usize,
+    /// Row, column and image of the first [`HotPixels::LISTED`].
+    pub places: Vec<[usize; 3]>,
+}
+
+/// How far a pixel stands out, in standard deviations of its noise.
+const FAR: f64 = 8.0;
+/// How far its neighbours may: more is a small object.
+const NEAR: f64 = 3.5;
+
+impl HotPixels {
+    /// Most places that are listed.
+    pub const LISTED: usize = 100;
+
+    /// `fits` are those of the channels.
+    pub(super) fn find(planes: &[Plane], fits: &[Fit]) -> Self {
+        let of_plane = |plane: &Plane| in_plane(plane, &fits[plane.channel]);
+        let found: Vec<Vec<(usize, usize)>> = planes.par_iter().map(of_plane).collect();
+        let pixels: usize = planes.iter().map(|plane| plane.data.len()).sum();
+        let count = found.iter().map(Vec::len).sum();
+        let mut places: Vec<[usize; 3]> = vec![];
+        let mut votes = std::collections::BTreeMap::new();
+        for (plane, found) in planes.iter().zip(&found) {
+            for &(y, x) in found {
+                let key = (plane.channel, plane.height, plane.width, y, x);
+                *votes.entry(key).or_insert(0) += 1;
+                if places.len() < Self::LISTED {
+                    places.push([y, x, plane.frame]);
+                }
+            }
+        }
+        let mut fixed = 0;
+        for ((channel, height, width, ..), votes) in votes {
+            let same = |p: &&Plane| (p.channel, p.height, p.width) == (channel, height, width);
+            let alike = planes.iter().filter(same).count();
+            fixed += usize::from(alike >= 3 && 2 * votes > alike);
+        }
+        Self {
+            count,
+            per_million: 1e6 * count as f64 / pixels.max(1) as f64,
+            fixed,
+            places,
+        }
+    }
+}
+
+fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
+    let Plane { height, width, .. } = *plane;
+    let mut found = vec![];
+    if height < 3 || width < 3 {
+        return found;
+    }
+    // Photons are skewed: after a square root their noise is normal and the same everywhere.
+    let deviations = |value: f64, centre: f64| {
+        if fit.slope > 0.0 {
+            let root = |v: f64| {
+                let variance = fit.slope * v + fit.intercept + 0.375 * fit.slope.powi(2);
+                2.0 / fit.slope * variance.max(0.0).sqrt()
+            };
+            root(value) - root(centre)
+        } else {
+            (value - centre) / fit.variance(centre).sqrt()
+        }
+    };
+    for y in 1..height - 1 {
+        for x in 1..width - 1 {
+            let value = plane.data[y * width + x];
+            let mut around = [0.0_f32; 8];
+            let rows = [(y - 1, [x - 1, x, x + 1]), (y + 1, [x - 1, x, x + 1])];
+            for (row, (y, columns)) in rows.into_iter().enumerate() {
+                for (column, x) in columns.into_iter().enumerate() {
+                    around[3 * row + column] = plane.data[y * width + x];
+                }
+            }
+            around[6] = plane.data[y * width + x - 1];
+            around[7] = plane.data[y * width + x + 1];
+            let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
+            for &neighbour in &around {
+                (least, most) = (least.min(neighbour), most.max(neighbour));
+            }
+            // Nearly every pixel lies between its neighbours.
+            if !value.is_finite() || (least..=most).contains(&value) {
+                continue;
+            }
+            around.sort_by(f32::total_cmp);
+            let centre = f64::midpoint(f64::from(around[3]), f64::from(around[4]));
+            let far = deviations(f64::from(value), centre);
+            let nearest = if far > 0.0 { most } else { least };
+            let near = deviations(f64::from(nearest), centre);
+            // The median of eight is itself off by half a deviation or so.
+            if far.abs() > FAR && near.abs() < NEAR && near.abs() < 0.5 * far.abs() {
+                found.push((y, x));
+            }
+        }
+    }
+    found
+}
