@@ -15,7 +15,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     let open = || Reader::from_bytes(Path::new("fuzz"), bytes, limits);
     let Ok(mut reader) = open() else { return };
-    let mut rows = Vec::new();
+    let (mut rows, mut wide) = (Vec::new(), Vec::new());
     for _ in 0..64 {
         let Ok(Some(page)) = reader.next_page() else { break };
         let mut left = page.height;
@@ -23,10 +23,18 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             let count = left.min(97);
             left -= count;
             rows.clear();
-            if reader.read_rows(count, &mut rows).is_err() {
+            wide.clear();
+            let (read, values) = if page.depth.is_wide() && !page.metadata.pass_through {
+                let read = reader.read_wide(count, &mut wide);
+                (read, wide.len())
+            } else {
+                let read = reader.read_rows(count, &mut rows);
+                (read, rows.len())
+            };
+            if read.is_err() {
                 return;
             }
-            assert_eq!(rows.len(), count * page.row());
+            assert_eq!(values, count * page.row());
         }
     }
     let Ok(mut reader) = open() else { return };

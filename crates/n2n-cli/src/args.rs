@@ -11,7 +11,7 @@ use n2n::Error;
 use n2n::cpu::{Level, LevelError};
 use n2n::denoise::{Range, Tile};
 use n2n::eval::Set;
-use n2n::image::{Depth, Format, Limits, QUALITY};
+use n2n::image::{Depth, Format, Limits, Numbers, QUALITY};
 use n2n::models;
 use n2n::noise::Noise;
 use n2n::train::config::{Config, Span};
@@ -411,7 +411,7 @@ pub struct Val {
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Predict {
-    /// Images (PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR), folders of images, patterns, or -
+    /// Images (PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF, HDR), folders of images, patterns, or -
     #[arg(value_name = "INPUT", required_unless_present = "image_path")]
     pub inputs: Vec<PathBuf>,
     /// One more image or folder
@@ -442,6 +442,13 @@ pub struct Predict {
     /// Quality of a JPEG, from 1 to 100
     #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = quality)]
     pub quality: u8,
+    /// Pages to denoise, counted from 1, as 2 or 1,3 or 5-8,12-; the others are copied [default: all]
+    #[arg(long, value_name = "PAGES", value_parser = named::<Numbers>)]
+    pub pages: Option<Numbers>,
+    /// Channels to denoise, counted from 1; the others are copied. In an ImageJ or OME stack, the
+    /// pages of these channels [default: all]
+    #[arg(long, value_name = "CHANNELS", value_parser = named::<Numbers>)]
+    pub channel: Option<Numbers>,
     /// Which values are black and white to the network, in the units of the image: MIN,MAX; percentile;
     /// or auto, which is the range that the model was trained on, or else by the type and the values of
     /// all images of a folder
@@ -509,6 +516,10 @@ pub enum ImageFormat {
     Pnm,
     /// Floats
     Exr,
+    /// Lossless, 8 bits
+    Tga,
+    /// Floats, grey or RGB
+    Pfm,
 }
 
 impl ImageFormat {
@@ -522,6 +533,8 @@ impl ImageFormat {
             Self::Bmp => Format::Bmp,
             Self::Pnm => Format::Pnm,
             Self::Exr => Format::OpenExr,
+            Self::Tga => Format::Tga,
+            Self::Pfm => Format::Pfm,
         }
     }
 }

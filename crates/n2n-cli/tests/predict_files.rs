@@ -78,10 +78,18 @@ fn with_no_strength_every_lossless_file_keeps_every_bit() {
         "alpha.webp",
         "bigtiff_f32_rgb.tif",
         "cmyk_u8.tif",
+        "f64_grey.tif",
         "grey.bmp",
+        "grey.pfm",
         "grey16.pgm",
         "grey16.png",
         "grey_f32.exr",
+        "hyperstack_ome.tif",
+        "id.exr",
+        "left_b44.exr",
+        "rgba.tga",
+        "thumbnail.tif",
+        "truncated_imagej.tif",
         "group4_one_bit.tif",
         "imagej_u16_stack.tif",
         "lossless.webp",
@@ -934,4 +942,104 @@ fn a_pipe_is_read_as_a_stream_or_refused_at_once() {
             .code(1)
             .stderr(contains("images.png").and(contains("found a pipe or a device")));
     }
+}
+
+#[test]
+fn pages_and_channels_that_are_not_chosen_are_copied() {
+    let folder = workplace();
+    for name in ["hyperstack_imagej.tif", "planes_f32_bands.tif"] {
+        fs::copy(golden(name), folder.path().join(name)).unwrap();
+    }
+    let changed = |name: &str, args: &[&str]| {
+        let all: Vec<&str> = ["predict", name, "--suffix=", "--quiet"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        n2n(&folder, &all).success();
+        let (before, after) = (
+            pages(&golden(name)),
+            pages(&folder.path().join("output").join(name)),
+        );
+        assert_eq!(before.len(), after.len());
+        before.into_iter().zip(after)
+    };
+    let pages_changed = |args: &[&str]| -> Vec<usize> {
+        changed("hyperstack_imagej.tif", args)
+            .enumerate()
+            .filter(|(_, (before, after))| before.1 != after.1)
+            .map(|(at, _)| at)
+            .collect()
+    };
+    assert_eq!(pages_changed(&["--pages=2,11-"]), [1, 10, 11]);
+    // Channels of this stack are every other page.
+    assert_eq!(pages_changed(&["--channel=2"]), [1, 3, 5, 7, 9, 11]);
+    assert_eq!(pages_changed(&["--channel=2", "--pages=1-4"]), [1, 3]);
+    // Here they are samples of a pixel.
+    let (before, after) = changed("planes_f32_bands.tif", &["--channel=2,5"])
+        .next()
+        .unwrap();
+    for channel in 0..5 {
+        let samples =
+            |rows: &[f32]| -> Vec<f32> { rows.iter().skip(channel).step_by(5).copied().collect() };
+        let is_same = samples(&before.1) == samples(&after.1);
+        assert_eq!(is_same, channel != 1 && channel != 4, "channel {channel}");
+    }
+    n2n(&folder, &["predict", "a.png", "--pages=0"])
+        .code(2)
+        .stderr(contains("numbers and ranges from 1 on"));
+    // A page of a stack in a format of one page.
+    n2n(
+        &folder,
+        &[
+            "predict",
+            "hyperstack_imagej.tif",
+            "--pages=3",
+            "--format=png",
+            "--strength=0",
+        ],
+    )
+    .success();
+    let third = &pages(&golden("hyperstack_imagej.tif"))[2].1;
+    let png = folder.path().join("output/hyperstack_imagej_denoise.png");
+    assert_eq!(&pages(&png)[0].1, third);
+}
+
+#[test]
+fn samples_that_f32_does_not_hold_are_exact() {
+    let folder = workplace();
+    let wide = |path: &Path| {
+        let mut reader = Reader::open(path, Limits::default()).unwrap();
+        let page = reader.next_page().unwrap().unwrap();
+        let mut samples = vec![];
+        reader.read_wide(page.height, &mut samples).unwrap();
+        samples
+    };
+    fs::copy(golden("large_u32.tif"), folder.path().join("in.tif")).unwrap();
+    n2n(&folder, &["predict", "in.tif", "--strength=0"]).success();
+    let before = wide(&golden("large_u32.tif"));
+    // Odd ones beyond 2^31, of which a float of 32 bits holds every 256th.
+    assert!(before.iter().all(|&value| value > 2_147_483_648.0));
+    assert!(before.iter().any(|&value| value % 256.0 != 0.0));
+    assert_eq!(wide(&folder.path().join("output/in_denoise.tif")), before);
+}
+
+#[test]
+fn formats_that_are_only_read_become_others() {
+    let folder = workplace();
+    for name in ["grey.gif", "two.gif", "flat.hdr"] {
+        fs::copy(golden(name), folder.path().join(name)).unwrap();
+    }
+    n2n(&folder, &["predict", "grey.gif", "flat.hdr", "--quiet"]).success();
+    assert_eq!(
+        names(&folder.path().join("output")),
+        ["flat_denoise.tif", "grey_denoise.png"]
+    );
+    n2n(&folder, &["predict", "two.gif"])
+        .code(1)
+        .stderr(contains("several pages").and(contains("TIFF holds them all")));
+    n2n(&folder, &["predict", "two.gif", "--format=tiff"]).success();
+    assert_eq!(
+        pages(&folder.path().join("output/two_denoise.tif")).len(),
+        2
+    );
 }

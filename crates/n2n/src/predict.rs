@@ -18,7 +18,9 @@ use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
 use crate::files::write_atomically;
-use crate::image::{Depth, Encoding, Limits, Orientation, Page, Pages, Reader, write_pages};
+use crate::image::{
+    Depth, Encoding, Limits, Orientation, Page, Pages, Reader, Selection, write_pages,
+};
 use crate::network::Denoise;
 
 /// A file, and what is made of it.
@@ -37,6 +39,8 @@ pub struct Job {
     pub reference: Option<PathBuf>,
     /// How all of them are stored.
     pub encoding: Encoding,
+    /// What is denoised; the rest is copied.
+    pub selection: Selection,
 }
 
 /// Where pages come from.
@@ -133,9 +137,10 @@ pub fn predict(
     mut on_event: impl FnMut(Event),
 ) {
     let options = Options {
-        with_noisy: jobs
-            .iter()
-            .any(|job| job.residual.is_some() || job.compare.is_some()),
+        with_noisy: jobs.iter().any(|job| {
+            let compares = job.residual.is_some() || job.compare.is_some();
+            compares || job.selection.channels.is_some()
+        }),
         ..config.options
     };
     let mut denoiser = Denoiser::new(network, options);
@@ -282,10 +287,16 @@ fn read(
     sender: &SyncSender<Piece>,
 ) -> Result<Option<Misfit>> {
     let send = |piece| sender.send(piece).map_err(|_| Error::Stopped);
-    let mut reader = open(&ranges.jobs[at].input, ranges.config.limits)?;
+    let job = &ranges.jobs[at];
+    let mut reader = open(&job.input, ranges.config.limits)?;
     let model = ranges.model();
     let mut seen: Option<(Depth, Survey)> = None;
-    while let Some(page) = reader.next_page()? {
+    let mut index = 0;
+    while let Some(mut page) = reader.next_page()? {
+        if !page.metadata.pass_through {
+            page.metadata.pass_through = !job.selection.has_page(index, &page);
+            index += 1;
+        }
         let is_copied = page.metadata.pass_through;
         let scale = if is_copied {
             Scale::UNIT
@@ -477,9 +488,9 @@ fn run<'scope>(
                 notes: vec![],
                 scores: None,
             });
-            for note in &page.metadata.notes {
-                if !done.notes.contains(note) {
-                    done.notes.push(note.clone());
+            for note in page.metadata.notes_for(job.encoding.format) {
+                if !done.notes.contains(&note) {
+                    done.notes.push(note);
                 }
             }
             outputs.send(Made::Page(Arc::new(page.clone()), scale))?;
@@ -501,6 +512,8 @@ fn run<'scope>(
                     rows,
                     height: page.height,
                 });
+                job.selection
+                    .restore(&page, &band.noisy, &mut band.denoised);
                 outputs.send(Made::Band(Arc::new(band)))
             })?;
             done.pages += 1;
@@ -917,6 +930,7 @@ mod tests {
                     depth: None,
                     quality: 95,
                 },
+                selection: Selection::default(),
             }
         });
         let config = Config {
@@ -969,6 +983,7 @@ mod tests {
                 depth,
                 ..Encoding::new(Format::Tiff)
             },
+            selection: Selection::default(),
         }
     }
 

@@ -72,6 +72,14 @@ fn every_format_and_layout_gives_the_samples_that_were_written() {
         ("rgba_f32.exr", (7, 10), Rgb, 1, F32),
         ("rgb_f16.exr", (7, 10), Rgb, 0, F32),
         ("grey_f32.exr", (7, 10), Grey, 0, F32),
+        ("rgb.tga", (7, 10), Rgb, 0, U8),
+        ("rgba.tga", (7, 10), Rgb, 1, U8),
+        ("grey.tga", (7, 10), Grey, 0, U8),
+        ("rgb.dib", (7, 10), Rgb, 0, U8),
+        ("rgb.pfm", (7, 10), Rgb, 0, F32),
+        ("grey.pfm", (7, 10), Grey, 0, F32),
+        ("grey.gif", (7, 10), Grey, 0, U8),
+        ("said.png", (7, 10), Rgb, 0, U8),
     ] {
         let pages = pages(name);
         assert_eq!(pages.len(), if name.contains("stack") { 3 } else { 1 });
@@ -233,6 +241,12 @@ fn a_file_cut_anywhere_is_refused_and_damage_never_panics() {
         "rgb_f16.exr",
         "cmyk.jpg",
         "group4_one_bit.tif",
+        "rgb.tga",
+        "rgba.tga",
+        "rgb.dib",
+        "rgb.pfm",
+        "grey.gif",
+        "two.gif",
     ] {
         let whole = std::fs::read(golden(name)).unwrap();
         let try_all = |bytes: Vec<u8>| {
@@ -315,6 +329,16 @@ fn a_copy_in_the_same_format_has_every_sample_and_all_that_was_said() {
         ("rgba_f32.exr", Format::OpenExr),
         ("rgb_f16.exr", Format::OpenExr),
         ("grey_f32.exr", Format::OpenExr),
+        ("left_b44.exr", Format::OpenExr),
+        ("id.exr", Format::OpenExr),
+        ("rgb.tga", Format::Tga),
+        ("rgba.tga", Format::Tga),
+        ("grey.tga", Format::Tga),
+        ("rgb.pfm", Format::Pfm),
+        ("grey.pfm", Format::Pfm),
+        ("resolution.bmp", Format::Bmp),
+        ("two.gif", Format::Tiff),
+        ("flat.hdr", Format::Tiff),
         ("palette.png", Format::Png),
         ("rgba.png", Format::Png),
         ("grey16.png", Format::Png),
@@ -378,6 +402,8 @@ fn what_a_format_cannot_hold_is_refused() {
         ("cmyk_u8.tif", Format::Jpeg, "4 channels"),
         ("rgba.png", Format::Jpeg, "transparency"),
         ("planes_f32_bands.tif", Format::Png, "5 channels"),
+        ("planes_f32_bands.tif", Format::Pfm, "5 channels"),
+        ("grey.gif", Format::Gif, "read, but not written"),
     ] {
         let error = copied(name, Encoding::new(format)).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
@@ -433,4 +459,68 @@ fn orientation_profile_and_resolution_survive_where_they_can() {
         assert_eq!((after.height, after.width), (upright.height, upright.width));
         assert!(rows == upright.data, "{name} as BMP");
     }
+}
+
+#[test]
+fn frames_of_a_gif_are_pages_as_they_are_seen() {
+    let found = pages("two.gif");
+    assert_eq!(found.len(), 2);
+    for (at, (page, rows)) in found.iter().enumerate() {
+        assert_eq!((page.color, page.extra), (Color::Grey, 0));
+        for (i, &value) in rows.iter().enumerate() {
+            let want = match (at, i) {
+                (1, 34) => 1.0 / 255.0,
+                (1, 35) => 2.0 / 255.0,
+                _ => sample(Depth::U8, i, 0),
+            };
+            assert_eq!(value, want, "frame {at}, sample {i}");
+        }
+    }
+}
+
+#[test]
+fn radiance_is_read_as_floats() {
+    let (page, rows) = pages("flat.hdr").remove(0);
+    assert_eq!((page.color, page.depth), (Color::Rgb, Depth::F32));
+    assert!(rows.chunks(3).all(|pixel| pixel == [0.25, 0.5, 2.0]));
+}
+
+#[test]
+fn integers_of_an_exr_are_no_colour() {
+    let (page, rows) = pages("id.exr").remove(0);
+    assert_eq!((page.color, page.extra), (Color::Grey, 1));
+    for (i, pixel) in rows.chunks(2).enumerate() {
+        assert_eq!(pixel, [sample(Depth::F32, i, 0), i as f32]);
+    }
+}
+
+#[test]
+fn a_jpeg_without_one_of_its_restart_intervals_is_refused() {
+    let error = Image::read(&golden("gap.jpg")).unwrap_err().to_string();
+    assert!(error.contains("a part of it is missing"), "{error}");
+}
+
+#[test]
+fn what_png_and_bmp_say_beside_the_pixels_is_copied() {
+    let copy = copied("said.png", Encoding::new(Format::Png)).unwrap();
+    let has = |words: &[u8]| copy.windows(words.len()).any(|found| found == words);
+    assert!(has(b"sBIT\x05\x06\x05") && has(b"sCAL\x010.5\x000.25"));
+    let resolution = |page: &Page| page.metadata.resolution.unwrap();
+    let (page, _) = pages("resolution.bmp").remove(0);
+    assert!((2.54 * resolution(&page).x - 300.0).abs() < 0.1);
+    let png = pages_of(copied("resolution.bmp", Encoding::new(Format::Png)).unwrap());
+    assert_eq!(resolution(&png[0].0), resolution(&page));
+}
+
+#[test]
+fn what_another_format_cannot_say_is_told() {
+    let notes = |name: &str, format| pages(name).remove(0).0.metadata.notes_for(format).join(" ");
+    assert_eq!(notes("marked.jpg", Format::Png), "");
+    let told = notes("marked.jpg", Format::Bmp);
+    assert!(
+        told.contains("the colour profile and Exif are not kept"),
+        "{told}"
+    );
+    assert_eq!(notes("marked.tif", Format::Tiff), "");
+    assert!(notes("left_b44.exr", Format::Tiff).contains("what only its own format"));
 }

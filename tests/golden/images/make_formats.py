@@ -5,6 +5,9 @@ decoders are held against. Sample i of a page, in the order height, width, chann
     python tests/golden/images/make_formats.py
 """
 
+import struct
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -93,3 +96,43 @@ marked = Image.fromarray(samples(3, u8))
 for name in ["marked.png", "marked.jpg", "marked.webp"]:
     marked.save(path(name), icc_profile=profile, exif=exif, dpi=(300, 300), lossless=True)
 marked.save(path("marked.tif"), icc_profile=profile, tiffinfo={0x0112: 6}, dpi=(300, 300))
+
+# Formats of one page, old and new; a GIF of two frames, the second of which moves two pixels.
+Image.fromarray(samples(3, u8)).save(path("rgb.tga"), compression="tga_rle")
+Image.fromarray(samples(4, u8)).save(path("rgba.tga"))
+Image.fromarray(samples(1, u8)).save(path("grey.tga"))
+Image.fromarray(samples(3, u8)).save(path("rgb.dib"))
+cv2.imwrite(path("rgb.pfm"), samples(3, f32)[..., ::-1])
+cv2.imwrite(path("grey.pfm"), samples(1, f32))
+Image.fromarray(samples(1, u8)).save(path("grey.gif"))
+moved = samples(1, u8)
+moved[3, 4:6] = [1, 2]
+frames = [Image.fromarray(frame) for frame in (samples(1, u8), moved)]
+frames[0].save(path("two.gif"), save_all=True, append_images=frames[1:])
+cv2.imwrite(path("flat.hdr"), np.full((7, 10, 3), [0.25, 0.5, 2.0], f32)[..., ::-1])
+
+# What other programs say beside the pixels.
+Image.fromarray(samples(3, u8)).save(path("resolution.bmp"), dpi=(300, 300))
+plain = BytesIO()
+Image.fromarray(samples(3, u8)).save(plain, "png")
+plain = plain.getvalue()
+said = b""
+for content in [b"sBIT" + bytes([5, 6, 5]), b"sCAL\x010.5\x000.25"]:
+    said += struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+end_of_header = 8 + 25
+(HERE / "said.png").write_bytes(plain[:end_of_header] + said + plain[end_of_header:])
+
+# A JPEG one of whose restart intervals is missing.
+whole = BytesIO()
+Image.fromarray(np.repeat(photo, 4, axis=0)).save(whole, "jpeg", quality=50, restart_marker_rows=1)
+whole = whole.getvalue()
+start, end = whole.index(b"\xff\xd1"), whole.index(b"\xff\xd2")
+(HERE / "gap.jpg").write_bytes(whole[:start] + whole[end:])
+
+# Layers by name in lossy B44, and a channel of integers.
+half = samples(3, f32).astype(np.float16)
+header = {"compression": OpenEXR.B44_COMPRESSION, "type": OpenEXR.scanlineimage}
+left = {f"left.{name}": np.ascontiguousarray(half[..., i]) for i, name in enumerate("RGB")}
+OpenEXR.File(header, left).write(path("left_b44.exr"))
+integers = np.arange(HEIGHT * WIDTH, dtype=np.uint32).reshape(HEIGHT, WIDTH)
+OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}, {"Y": samples(1, f32), "id": integers}).write(path("id.exr"))

@@ -10,6 +10,7 @@ of signed integers, and for floats (7919 i mod 1009) / 64 - 2.
 import gzip
 import itertools
 import json
+import re
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -111,7 +112,11 @@ tifffile.imwrite(path("imagej_big"), stack, imagej=True, byteorder=">", metadata
 # Channels, slices and times.
 hyper = np.stack([samples("u16", 1, page, 7, 10) for page in range(12)]).reshape(2, 3, 2, 7, 10)
 tifffile.imwrite(path("hyperstack_imagej"), hyper, imagej=True, metadata={"axes": "TZCYX"})
-tifffile.imwrite(path("hyperstack_ome"), hyper, ome=True, metadata={"axes": "TCZYX"})
+ome = BytesIO()
+tifffile.imwrite(ome, hyper, ome=True, metadata={"axes": "TCZYX"})
+# The same file every time.
+ome = re.sub(rb"uuid:[0-9a-f-]{36}", b"uuid:" + b"0" * 36, ome.getvalue())
+(HERE / "hyperstack_ome.tif").write_bytes(ome)
 
 # What is no value.
 holes = samples("f32", 1, 0, 7, 10)
@@ -132,6 +137,9 @@ tifffile.imwrite(path("palette_grey"), samples("u8", 1, 0, 7, 10), photometric="
 tifffile.imwrite(path("infrared"), samples("u8", 4, 0, 7, 10), photometric="rgb", extrasamples=["unspecified"], metadata=None)
 tifffile.imwrite(path("white_is_zero_u12"), samples("u12", 1, 0, 7, 10), photometric="miniswhite", bitspersample=12, metadata=None)
 tifffile.imwrite(path("white_is_zero_f32"), samples("f32", 1, 0, 7, 10), photometric="miniswhite", metadata=None)
+
+# Integers that 32-bit floats do not hold.
+tifffile.imwrite(path("large_u32"), 2**31 + 1 + samples("u8", 1, 0, 7, 10).astype(np.uint32), photometric="minisblack", metadata=None)
 
 # What is refused.
 tifffile.imwrite(path("complex"), samples("f32", 1, 0, 7, 10).astype(np.complex64), metadata=None)

@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
 use n2n::denoise::{Misfit, ModelRange, Options, Padding, Shrunk, type_name};
 use n2n::error::Error;
-use n2n::image::{Depth, Encoding, Format, Limits, Reader};
+use n2n::image::{Depth, Encoding, Format, Limits, Reader, Selection};
 use n2n::predict::{self, Config, Done, Event, Input, Output};
 use n2n::weights::Weights;
 use n2n::{files, image, models};
@@ -218,13 +218,14 @@ fn predict_job(
     };
     let format = match args.format {
         Some(format) => format.get(),
-        None => pipes.format_of(&input),
+        None => pipes.format_of(&input).written(),
     };
     Ok(predict::Job {
         residual: args.residual.then(|| beside("_residual")),
         compare: args.compare.then(|| beside("_compare")),
         reference,
         encoding: encoding(args, format)?,
+        selection: selection(args),
         input: pipes.input(input),
         output: Output::File(output),
     })
@@ -264,7 +265,9 @@ fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
     let bytes = all_of(std::io::stdin(), args).context("standard input")?;
     let format = match args.format {
         Some(format) => format.get(),
-        None => Reader::from_bytes(Path::new("-"), bytes.as_slice(), limits(args))?.format(),
+        None => Reader::from_bytes(Path::new("-"), bytes.as_slice(), limits(args))?
+            .format()
+            .written(),
     };
     Ok(predict::Job {
         input: Input::Bytes("-".into(), bytes.into()),
@@ -273,6 +276,7 @@ fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
         compare: None,
         reference: None,
         encoding: encoding(args, format)?,
+        selection: selection(args),
     })
 }
 
@@ -316,13 +320,20 @@ impl Pipes {
     fn format_of(&self, image: &Path) -> Format {
         let mut start = Vec::new();
         let read = match self.0.get(image) {
-            Some(bytes) => (&bytes[..]).take(16).read_to_end(&mut start),
-            None => File::open(image).and_then(|file| file.take(16).read_to_end(&mut start)),
+            Some(bytes) => (&bytes[..]).take(18).read_to_end(&mut start),
+            None => File::open(image).and_then(|file| file.take(18).read_to_end(&mut start)),
         };
         read.ok()
             .and_then(|_| Format::of_content(&start))
             .or_else(|| Format::of_name(image))
             .unwrap_or(Format::Png)
+    }
+}
+
+fn selection(args: &args::Predict) -> Selection {
+    Selection {
+        pages: args.pages.clone(),
+        channels: args.channel.clone(),
     }
 }
 
@@ -337,8 +348,10 @@ impl Naming for Named<'_> {
         match self.0.format.map(args::ImageFormat::get) {
             Some(format) => stem.push(format.extensions()[0]),
             None => match (kept, self.1.format_of(image)) {
-                (Some(kept), format) if Format::of_name(image) == Some(format) => stem.push(kept),
-                (_, format) => stem.push(format.extensions()[0]),
+                (Some(kept), format) if Format::of_name(image) == Some(format.written()) => {
+                    stem.push(kept);
+                }
+                (_, format) => stem.push(format.written().extensions()[0]),
             },
         }
         stem

@@ -2,9 +2,10 @@
 
 use std::io::{Read as _, Seek, Write};
 
-use ::exr::meta::MetaData;
-use ::exr::meta::attribute::SampleType;
+use ::exr::compression::Compression;
+use ::exr::meta::attribute::{LevelMode, SampleType};
 use ::exr::meta::header::{ImageAttributes, LayerAttributes};
+use ::exr::meta::{BlockDescription, MetaData};
 use ::exr::prelude::{
     AnyChannel, AnyChannels, FlatSamples, Image, Layer, ReadChannels, ReadLayers, Text, Vec2,
     WritableImage, f16, read,
@@ -42,6 +43,10 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     if header.deep {
         return Err(Fault::new("it holds deep data"));
     }
+    let has_levels = matches!(
+        header.blocks,
+        BlockDescription::Tiles(tiles) if tiles.level_mode != LevelMode::Singular
+    );
     let channels = &header.channels.list;
     let Vec2(width, height) = header.layer_size;
     check_samples(limits, height, width, channels.len())?;
@@ -64,21 +69,20 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     if layer.size != Vec2(width, height) {
         return Err(Fault::new("its layer is not of the size it claims"));
     }
-    let (order, color, extra) = order(
-        &found
-            .iter()
-            .map(|channel| channel.name.to_string())
-            .collect::<Vec<_>>(),
-    );
-    let mut floats = vec![0.0; height * width * found.len()];
-    for (at, &from) in order.iter().enumerate() {
-        let to = floats.iter_mut().skip(at).step_by(found.len());
-        match &found[from].sample_data {
-            FlatSamples::F16(values) => to.zip(values).for_each(|(to, from)| *to = from.to_f32()),
-            FlatSamples::F32(values) => to.zip(values).for_each(|(to, from)| *to = *from),
-            FlatSamples::U32(_) => return Err(Fault::new("one of its channels holds integers")),
-        }
+    let names: Vec<(String, bool)> = found
+        .iter()
+        .map(|channel| {
+            let is_integer = matches!(channel.sample_data, FlatSamples::U32(_));
+            (channel.name.to_string(), is_integer)
+        })
+        .collect();
+    let (order, color, extra) = order(&names);
+    if color.channels() == 0 {
+        return Err(Fault::new(
+            "it has no channel but transparency and integers",
+        ));
     }
+    let floats = samples(&found, &order, height * width)?;
     let kind = |samples: &FlatSamples| match samples {
         FlatSamples::F16(_) => SampleType::F16,
         FlatSamples::F32(_) => SampleType::F32,
@@ -91,8 +95,19 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             .iter()
             .map(|&from| (found[from].name.clone(), kind(&found[from].sample_data)))
             .collect(),
-        encoding: layer.encoding,
+        encoding: ::exr::prelude::Encoding {
+            // B44 would lose anew what it stores.
+            compression: match layer.encoding.compression {
+                Compression::B44 | Compression::B44A => Compression::ZIP16,
+                other => other,
+            },
+            ..layer.encoding
+        },
     };
+    let mut notes = Vec::new();
+    if has_levels {
+        notes.push("its smaller versions (mip levels) are not kept".into());
+    }
     let page = Page {
         height,
         width,
@@ -102,6 +117,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         orientation: Orientation::NoTransforms,
         metadata: Metadata {
             native: Native::OpenExr(Box::new(attributes)),
+            notes,
             ..Metadata::default()
         },
     };
@@ -111,14 +127,39 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     }))
 }
 
-/// In which order the channels are a pixel's samples, how many of them are colour, how many not.
-fn order(names: &[String]) -> (Vec<usize>, Color, usize) {
-    let at = |name: &str| names.iter().position(|found| found == name);
+/// The samples of all pixels, the channels in this order.
+fn samples(found: &[AnyChannel<FlatSamples>], order: &[usize], pixels: usize) -> Decoded<Vec<f32>> {
+    let mut floats = vec![0.0; pixels * found.len()];
+    for (at, &from) in order.iter().enumerate() {
+        let to = floats.iter_mut().skip(at).step_by(found.len());
+        match &found[from].sample_data {
+            FlatSamples::F16(values) => to.zip(values).for_each(|(to, from)| *to = from.to_f32()),
+            FlatSamples::F32(values) => to.zip(values).for_each(|(to, from)| *to = *from),
+            // What `f32` holds exactly.
+            FlatSamples::U32(values) if values.iter().all(|&value| value <= 1 << 24) => {
+                to.zip(values).for_each(|(to, from)| *to = *from as f32);
+            }
+            FlatSamples::U32(_) => {
+                return Err(Fault::new(format!(
+                    "its channel {} holds integers beyond 16777216",
+                    found[from].name
+                )));
+            }
+        }
+    }
+    Ok(floats)
+}
+
+/// In which order the channels, with whether they hold integers, are a pixel's samples; what the first are;
+/// how many are none of those. Integers name objects and the like, and are no colour.
+fn order(names: &[(String, bool)]) -> (Vec<usize>, Color, usize) {
+    let at = |name: &str| names.iter().position(|found| found.0 == name && !found.1);
     let (mut order, color) = match (at("R"), at("G"), at("B"), at("Y")) {
         (Some(r), Some(g), Some(b), _) => (vec![r, g, b], Color::Rgb),
         (None, None, None, Some(y)) => (vec![y], Color::Grey),
         _ => {
-            let bands: Vec<usize> = (0..names.len()).filter(|&i| Some(i) != at("A")).collect();
+            let is_band = |&i: &usize| Some(i) != at("A") && !names[i].1;
+            let bands: Vec<usize> = (0..names.len()).filter(is_band).collect();
             let count = bands.len();
             (bands, Color::Bands(count))
         }
@@ -157,7 +198,8 @@ pub(super) fn write(raster: &Raster, out: &mut (impl Write + Seek)) -> Encoded<(
             name,
             match kind {
                 SampleType::F16 => FlatSamples::F16(values.map(f16::from_f32).collect()),
-                _ => FlatSamples::F32(values.collect()),
+                SampleType::U32 => FlatSamples::U32(values.map(|value| value as u32).collect()),
+                SampleType::F32 => FlatSamples::F32(values.collect()),
             },
         )
     });

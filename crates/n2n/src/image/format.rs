@@ -22,12 +22,20 @@ pub enum Format {
     Pnm,
     /// Floats, any number of channels.
     OpenExr,
+    /// Lossless, 8 bits.
+    Tga,
+    /// Portable float map: 32-bit floats, grey or RGB.
+    Pfm,
+    /// Palettes of 256 colours; read alone.
+    Gif,
+    /// Radiance's RGBE; read alone.
+    Hdr,
 }
 
 /// The extensions of image files, in small letters and sorted, for [`crate::files::find`].
-pub const EXTENSIONS: [&str; 14] = [
-    "bmp", "btf", "exr", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff",
-    "webp",
+pub const EXTENSIONS: [&str; 23] = [
+    "bmp", "btf", "dib", "exr", "gif", "hdr", "jfif", "jpe", "jpeg", "jpg", "pam", "pbm", "pfm",
+    "pgm", "png", "pnm", "ppm", "stk", "tf8", "tga", "tif", "tiff", "webp",
 ];
 
 /// Whether the name of a file is that of an image.
@@ -48,7 +56,7 @@ pub fn none_in(folder: &Path) -> Error {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Png,
         Self::Jpeg,
         Self::Tiff,
@@ -56,6 +64,10 @@ impl Format {
         Self::Bmp,
         Self::Pnm,
         Self::OpenExr,
+        Self::Tga,
+        Self::Pfm,
+        Self::Gif,
+        Self::Hdr,
     ];
 
     /// The format that a file of this name should have.
@@ -66,7 +78,18 @@ impl Format {
             .find(|format| format.extensions().contains(&extension.as_str()))
     }
 
-    /// The format of a file that begins with these bytes; 12 are enough.
+    /// The format that its images are written in: itself, or for one that is only read PNG, or TIFF for
+    /// floats.
+    #[must_use]
+    pub fn written(self) -> Self {
+        match self {
+            Self::Gif => Self::Png,
+            Self::Hdr => Self::Tiff,
+            other => other,
+        }
+    }
+
+    /// The format of a file that begins with these bytes; 18 are enough.
     pub fn of_content(start: &[u8]) -> Option<Self> {
         match start {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
@@ -88,9 +111,14 @@ impl Format {
                 b'P',
                 ..,
             ] => Some(Self::WebP),
-            [b'B', b'M', ..] => Some(Self::Bmp),
             [b'P', b'1'..=b'7', b' ' | b'\t' | b'\r' | b'\n' | b'#', ..] => Some(Self::Pnm),
             [0x76, 0x2F, 0x31, 0x01, ..] => Some(Self::OpenExr),
+            [b'P', b'F' | b'f', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(Self::Pfm),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            [b'#', b'?', b'R' | b'r', ..] => Some(Self::Hdr),
+            // Without the header of a file, as a DIB, the size of the other header comes first.
+            [b'B', b'M', ..] | [12 | 40 | 52 | 56 | 108 | 124, 0, 0, 0, ..] => Some(Self::Bmp),
+            start if is_tga(start) => Some(Self::Tga),
             _ => None,
         }
     }
@@ -99,7 +127,7 @@ impl Format {
     pub fn depths(self) -> &'static [Depth] {
         match self {
             Self::Png | Self::Pnm => &[Depth::U8, Depth::U16],
-            Self::Jpeg | Self::WebP | Self::Bmp => &[Depth::U8],
+            Self::Jpeg | Self::WebP | Self::Bmp | Self::Tga | Self::Gif => &[Depth::U8],
             Self::Tiff => &[
                 Depth::U8,
                 Depth::I8,
@@ -110,7 +138,7 @@ impl Format {
                 Depth::F32,
                 Depth::F64,
             ],
-            Self::OpenExr => &[Depth::F32],
+            Self::OpenExr | Self::Pfm | Self::Hdr => &[Depth::F32],
         }
     }
 
@@ -118,15 +146,55 @@ impl Format {
     pub fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Png => &["png"],
-            Self::Jpeg => &["jpg", "jpeg"],
-            // The last is for BigTIFF.
-            Self::Tiff => &["tif", "tiff", "btf"],
+            Self::Jpeg => &["jpg", "jpeg", "jpe", "jfif"],
+            // The last are for BigTIFF, and for stacks of MetaMorph.
+            Self::Tiff => &["tif", "tiff", "btf", "tf8", "stk"],
             Self::WebP => &["webp"],
-            Self::Bmp => &["bmp"],
+            Self::Bmp => &["bmp", "dib"],
             Self::Pnm => &["pnm", "pbm", "pgm", "ppm", "pam"],
             Self::OpenExr => &["exr"],
+            Self::Tga => &["tga"],
+            Self::Pfm => &["pfm"],
+            Self::Gif => &["gif"],
+            Self::Hdr => &["hdr"],
         }
     }
+}
+
+/// Whether a header of 18 bytes is one of a Truevision TGA, which has no mark: a kind of image that goes
+/// with its palette and its depth, and a size.
+fn is_tga(start: &[u8]) -> bool {
+    let &[
+        _,
+        palette,
+        kind,
+        _,
+        _,
+        _,
+        _,
+        bits_of_palette,
+        _,
+        _,
+        _,
+        _,
+        w0,
+        w1,
+        h0,
+        h1,
+        bits,
+        flags,
+        ..,
+    ] = start
+    else {
+        return false;
+    };
+    let fits = match (kind, palette) {
+        (1 | 9, 1) => bits == 8 && matches!(bits_of_palette, 15 | 16 | 24 | 32),
+        (2 | 10, 0) => matches!(bits, 15 | 16 | 24 | 32),
+        (3 | 11, 0) => matches!(bits, 8 | 16),
+        _ => false,
+    };
+    fits && flags & 0xC0 == 0 && [w0, w1] != [0, 0] && [h0, h1] != [0, 0]
 }
 
 #[cfg(test)]
@@ -142,6 +210,6 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, EXTENSIONS);
         assert!(is_supported(Path::new("a/b.TIFF")));
-        assert!(!is_supported(Path::new("a/b.gif")) && !is_supported(Path::new("png")));
+        assert!(!is_supported(Path::new("a/b.psd")) && !is_supported(Path::new("png")));
     }
 }

@@ -14,8 +14,18 @@ use super::{Depth, simple};
 /// What is copied from file to file: markers, with the content of their segments.
 pub(super) type Segments = Vec<(u8, Vec<u8>)>;
 
-/// Exif and XMP, the colour profile, IPTC, a comment. Not APP0 and APP14, which describe the coding.
-const COPIED: [u8; 4] = [0xE1, 0xE2, 0xED, 0xFE];
+/// Exif and XMP, the colour profile, what programs keep in the other APP segments, IPTC, a comment. Not APP0
+/// and APP14, which describe the coding.
+const COPIED: [u8; 15] = [
+    0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xEB, 0xEC, 0xED, 0xEF, 0xFE,
+];
+
+/// Whether segments say what another format would not be told: XMP, IPTC, comments.
+pub(super) fn has_private(segments: &Segments) -> bool {
+    segments.iter().any(|(_, content)| {
+        !content.starts_with(b"Exif\0") && !content.starts_with(b"ICC_PROFILE\0")
+    })
+}
 
 /// Starts to read a JPEG.
 pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
@@ -24,7 +34,13 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     let Some(segments) = segments(&bytes) else {
         return Err(Fault::new("the file ends before the image does"));
     };
+    if !has_all_restarts(&bytes) {
+        return Err(Fault::new(
+            "a part of it is missing: its restart markers do not follow one another",
+        ));
+    }
     let resolution = segments.iter().find_map(resolution);
+    let icc = icc(&segments);
     let segments = segments
         .into_iter()
         .filter(|(marker, content)| {
@@ -35,13 +51,63 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         .collect();
     let mut decoder = JpegDecoder::new(Cursor::new(&bytes))?;
     let metadata = Metadata {
-        icc: decoder.icc_profile()?,
+        icc,
         exif: decoder.exif_metadata()?,
         resolution,
         native: Native::Jpeg(segments),
         ..Metadata::default()
     };
     simple::decode(decoder, metadata, limits)
+}
+
+/// The colour profile, from its numbered pieces, wherever they stand (ICC.1:2022, annex B.4).
+fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
+    let mut pieces: Vec<(u8, &[u8])> = segments
+        .iter()
+        .filter(|(marker, _)| *marker == 0xE2)
+        .filter_map(|(_, content)| {
+            let piece = content.strip_prefix(b"ICC_PROFILE\0")?;
+            Some((*piece.first()?, piece.get(2..)?))
+        })
+        .collect();
+    pieces.sort_by_key(|(number, _)| *number);
+    let profile: Vec<u8> = pieces
+        .iter()
+        .flat_map(|(_, piece)| *piece)
+        .copied()
+        .collect();
+    (!profile.is_empty()).then_some(profile)
+}
+
+/// Whether the restart markers of every scan count from 0 to 7 and again (ITU-T T.81, B.2.1). The decoder
+/// does not ask: it paints grey all that follows a missing one.
+fn has_all_restarts(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let mut next = 0;
+    while let Some(start) = rest.iter().position(|&byte| byte == 0xFF) {
+        rest = &rest[start + 1..];
+        match rest {
+            [0xD9, ..] => break,
+            [0xFF, ..] => {}
+            [marker @ 0xD0..=0xD7, behind @ ..] => {
+                if marker & 7 != next {
+                    return false;
+                }
+                next = (next + 1) & 7;
+                rest = behind;
+            }
+            [0x00 | 0x01 | 0xD8, behind @ ..] => rest = behind,
+            [marker, high, low, ..] => {
+                if *marker == 0xDA {
+                    next = 0;
+                }
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = rest.get(1 + length..).unwrap_or_default();
+            }
+            _ => break,
+        }
+    }
+    true
 }
 
 /// The resolution in a JFIF header: version, unit, and two numbers follow its name.

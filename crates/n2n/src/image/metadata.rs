@@ -3,7 +3,7 @@
 //! Some of it every format has in its own way, and survives a change of format. The rest is kept as
 //! the format has it, and written back into a file of the same format.
 
-use super::{exr, jpeg, png, tiff};
+use super::{Format, exr, jpeg, png, tiff};
 
 /// A sample that is no value: not a number, with a mark of its own, which copying keeps. It becomes
 /// [`Metadata::nodata`] again when it is written.
@@ -44,6 +44,59 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// What is not kept of a page that becomes one of `format`, in words for the user.
+    pub fn notes_for(&self, format: Format) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        let mut lost = Vec::new();
+        let native = match &self.native {
+            Native::None => None,
+            Native::Png(_) => Some(Format::Png),
+            Native::Jpeg(_) => Some(Format::Jpeg),
+            Native::Tiff(_) => Some(Format::Tiff),
+            Native::OpenExr(_) => Some(Format::OpenExr),
+        };
+        let takes_exif = matches!(
+            format,
+            Format::Png | Format::Jpeg | Format::Tiff | Format::WebP
+        );
+        if !takes_exif {
+            if self.icc.is_some() {
+                lost.push("the colour profile");
+            }
+            if self.exif.is_some() {
+                lost.push("Exif");
+            }
+            if self.description.is_some() {
+                lost.push("the description");
+            }
+            let keeps_resolution = matches!(format, Format::Bmp);
+            if self.resolution.is_some() && !keeps_resolution {
+                lost.push("the resolution");
+            }
+        } else if native.is_some_and(|native| native != format) && self.has_private() {
+            lost.push("what only its own format can say");
+        }
+        if !lost.is_empty() {
+            let verb = if lost.len() == 1 { "is" } else { "are" };
+            notes.push(format!(
+                "{format:?} cannot hold everything: {} {verb} not kept",
+                lost.join(" and ")
+            ));
+        }
+        notes
+    }
+
+    /// Whether there is more than what every format of photographs can say.
+    fn has_private(&self) -> bool {
+        match &self.native {
+            Native::None => false,
+            Native::Png(chunks) => png::has_private(chunks),
+            Native::Jpeg(segments) => jpeg::has_private(segments),
+            Native::Tiff(tags) => tags.has_private(),
+            Native::OpenExr(_) => true,
+        }
+    }
+
     /// The colour profile alone, for a picture that is made of the page.
     pub(crate) fn icc_alone(&self) -> Self {
         Self {

@@ -13,14 +13,17 @@
 
 mod exr;
 mod format;
+mod gif;
 mod jpeg;
 mod memory;
 mod metadata;
 mod packed;
 mod page;
+mod pfm;
 mod png;
 mod reader;
 mod resize;
+mod select;
 mod simple;
 mod tiff;
 mod writer;
@@ -31,6 +34,7 @@ pub use packed::Packed;
 pub use page::{Color, OfImage, Page, Pages};
 pub use reader::{Limits, Reader};
 use reader::{from_u8, from_u16};
+pub use select::{Numbers, Selection};
 pub use writer::{Encoding, QUALITY, write_pages};
 
 use std::io::{Seek, Write};
@@ -415,7 +419,8 @@ mod tests {
         assert_eq!(reason("empty.png", b""), "the file is empty");
         assert_eq!(
             reason("text.png", b"not pixels but words"),
-            "it does not begin as PNG, JPEG, TIFF, WebP, BMP, PNM or OpenEXR do"
+            "it does not begin as PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF or Radiance HDR \
+             do"
         );
     }
 
@@ -474,11 +479,13 @@ mod tests {
     #[test]
     fn an_unknown_extension_is_refused_with_the_choices() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["image.gif", "image"] {
+        for name in ["image.psd", "image"] {
             let path = dir.path().join(name);
             let error = ramp(2, 2, 3, Depth::U8).write(&path).unwrap_err();
             let text = error.to_string();
-            assert!(text.contains(name) && text.contains(".png, .pnm, .ppm, .tif"));
+            assert!(
+                text.contains(name) && text.contains(".png, .pnm, .ppm, .stk, .tf8, .tga, .tif")
+            );
             assert!(!path.exists());
         }
     }

@@ -19,13 +19,24 @@ pub(super) type Chunks = Vec<([u8; 4], Vec<u8>)>;
 
 /// Chunks that say how to see the pixels, or that are words, and stay true when pixels change
 /// (Portable Network Graphics, third edition, section 11.3).
-const COPIED: [&[u8; 4]; 13] = [
+const COPIED: [&[u8; 4]; 17] = [
     b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"eXIf", b"tIME",
-    b"tEXt", b"zTXt", b"iTXt",
+    b"tEXt", b"zTXt", b"iTXt", b"sCAL", b"oFFs", b"sBIT", b"bKGD",
 ];
+
+/// Of those, the ones that speak of samples, and hold only where the file's are what is written.
+const OF_SAMPLES: [&[u8; 4]; 2] = [b"sBIT", b"bKGD"];
 
 /// The most that is copied of one file.
 const MAX_COPIED: u64 = 64 << 20;
+
+/// Whether chunks say what another format would not be told: texts, times, other colours than a profile's.
+pub(super) fn has_private(chunks: &Chunks) -> bool {
+    const TOLD: [&[u8; 4]; 7] = [
+        b"iCCP", b"pHYs", b"eXIf", b"sRGB", b"gAMA", b"cHRM", b"sBIT",
+    ];
+    chunks.iter().any(|(kind, _)| !TOLD.contains(&kind))
+}
 
 struct PngPage {
     reader: ::png::Reader<Box<dyn Source>>,
@@ -40,7 +51,7 @@ struct PngPage {
 
 /// Starts to read a PNG.
 pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
-    let chunks = chunks(&mut source)?;
+    let mut chunks = chunks(&mut source)?;
     // Not only pixels expand: so do compressed texts and colour profiles.
     let bytes = usize::try_from(2 * limits.samples).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(source, ::png::Limits { bytes });
@@ -58,6 +69,9 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
         .is_some_and(|control| control.num_frames > 1)
     {
         return Err(Fault::new("it is an animation"));
+    }
+    if (info.color_type, info.bit_depth) != reader.output_color_type() {
+        chunks.retain(|(kind, _)| !OF_SAMPLES.contains(&kind));
     }
     let (color, bits) = reader.output_color_type();
     let depth = if bits == BitDepth::Sixteen {
@@ -223,7 +237,7 @@ pub(super) fn write(
     });
     encoder.set_compression(Compression::Fast);
     let mut writer = encoder.write_header()?;
-    for (kind, bytes) in chunks_of(page) {
+    for (kind, bytes) in chunks_of(page, depth) {
         writer.write_chunk(ChunkType(kind), &bytes)?;
     }
     let mut stream = writer.stream_writer()?;
@@ -244,11 +258,14 @@ pub(super) fn write(
 }
 
 /// The chunks of a page: those of its file if it came from a PNG, or made of what its file said.
-fn chunks_of(page: &Page) -> Chunks {
+fn chunks_of(page: &Page, depth: Depth) -> Chunks {
     let metadata = &page.metadata;
     let icc = metadata.icc_for(page.color);
     if let Native::Png(chunks) = &metadata.native {
-        let keep = |(kind, _): &&([u8; 4], Vec<u8>)| kind != b"iCCP" || icc.is_some();
+        let is_as_it_was = depth == page.depth;
+        let keep = |(kind, _): &&([u8; 4], Vec<u8>)| {
+            (kind != b"iCCP" || icc.is_some()) && (is_as_it_was || !OF_SAMPLES.contains(&kind))
+        };
         return chunks.iter().filter(keep).cloned().collect();
     }
     let mut chunks = Chunks::new();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::page::{Color, Page, Pages};
-use super::{Depth, Format, exr, jpeg, png, simple, tiff};
+use super::{Depth, Format, exr, gif, jpeg, pfm, png, simple, tiff};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -123,7 +123,7 @@ impl Reader {
             return Err(unreadable(path, "the file is empty"));
         }
         let format = Format::of_content(start).ok_or_else(|| {
-            let formats = "PNG, JPEG, TIFF, WebP, BMP, PNM or OpenEXR";
+            let formats = "PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF or Radiance HDR";
             unreadable(path, &format!("it does not begin as {formats} do"))
         })?;
         let decoder = guarded(|| match format {
@@ -131,7 +131,11 @@ impl Reader {
             Format::Jpeg => jpeg::decoder(source, limits),
             Format::Tiff => tiff::decoder(source, limits),
             Format::OpenExr => exr::decoder(source, limits),
-            Format::WebP | Format::Bmp | Format::Pnm => simple::decoder(format, source, limits),
+            Format::Pfm => pfm::decoder(source, limits),
+            Format::Gif => gif::decoder(source, limits),
+            Format::WebP | Format::Bmp | Format::Pnm | Format::Tga | Format::Hdr => {
+                simple::decoder(format, source, limits)
+            }
         });
         Ok(Self {
             path: path.to_path_buf(),

@@ -1,17 +1,19 @@
-//! What the `image` crate decodes at one go: WebP, BMP and the PNM family; and JPEG, once its file has
-//! been looked through.
+//! What the `image` crate decodes at one go: WebP, BMP, TGA, Radiance HDR and the PNM family; and JPEG, once
+//! its file has been looked through.
 
 use ::image::codecs::bmp::BmpDecoder;
+use ::image::codecs::hdr::HdrDecoder;
 use ::image::codecs::pnm::PnmDecoder;
+use ::image::codecs::tga::TgaDecoder;
 use ::image::codecs::webp::WebPDecoder;
 use ::image::{ColorType, ImageDecoder};
 
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Resolution, ResolutionUnit};
 use super::page::{Color, Page};
 use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::{Depth, Format, png};
 
-/// Starts to read a WebP, BMP or PNM.
+/// Starts to read a WebP, BMP, TGA, HDR or PNM.
 pub(super) fn decoder(
     format: Format,
     source: Box<dyn Source>,
@@ -31,6 +33,8 @@ pub(super) fn decoder(
             decode(decoder, metadata, limits)
         }
         Format::Bmp => bmp(source, limits),
+        Format::Tga => decode(TgaDecoder::new(source)?, Metadata::default(), limits),
+        Format::Hdr => decode(HdrDecoder::new(source)?, Metadata::default(), limits),
         _ => decode(PnmDecoder::new(source)?, Metadata::default(), limits),
     }
 }
@@ -38,14 +42,40 @@ pub(super) fn decoder(
 /// A BMP of up to 8 bits a pixel has a palette, which the decoder gives as red, green and blue; one of
 /// greys alone is a grey image.
 fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
-    /// Where the header says how many bits a pixel has.
-    const BITS: usize = 28;
-    let has_palette = matches!(source.fill_buf()?.get(BITS), Some(1..=8));
-    let mut page = decode_page(BmpDecoder::new(source)?, Metadata::default(), limits)?;
+    let start = source.fill_buf()?;
+    // The header of the file, which a DIB lacks, and the size of the other.
+    let before = if start.starts_with(b"BM") { 14 } else { 0 };
+    let header: Vec<u8> = start.iter().skip(before).take(40).copied().collect();
+    let bits = if header.first() == Some(&12) { 10 } else { 14 };
+    let has_palette = matches!(header.get(bits), Some(1..=8));
+    let metadata = Metadata {
+        resolution: bmp_resolution(&header),
+        ..Metadata::default()
+    };
+    let decoder = if before == 0 {
+        BmpDecoder::new_without_file_header(source)?
+    } else {
+        BmpDecoder::new(source)?
+    };
+    let mut page = decode_page(decoder, metadata, limits)?;
     if has_palette {
         page.make_grey();
     }
     Ok(Box::new(page))
+}
+
+/// Pixels a metre, in headers of 40 bytes and more.
+fn bmp_resolution(header: &[u8]) -> Option<Resolution> {
+    let side = |at: usize| {
+        let bytes = header.get(at..at + 4)?.try_into().ok()?;
+        Some(i32::from_le_bytes(bytes)).filter(|&side| side > 0)
+    };
+    (header.first() != Some(&12)).then_some(())?;
+    Some(Resolution {
+        x: f64::from(side(24)?) / 100.0,
+        y: f64::from(side(28)?) / 100.0,
+        unit: ResolutionUnit::Centimeter,
+    })
 }
 
 /// The only page of a file, as a decoder gives it.

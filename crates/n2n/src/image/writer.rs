@@ -6,13 +6,14 @@ use std::path::Path;
 
 use ::image::codecs::bmp::BmpEncoder;
 use ::image::codecs::pnm::PnmEncoder;
+use ::image::codecs::tga::TgaEncoder;
 use ::image::codecs::webp::WebPEncoder;
 use ::image::metadata::Orientation;
 use ::image::{ExtendedColorType, ImageEncoder};
 
-use super::metadata::{MISSING, Metadata};
+use super::metadata::{MISSING, Metadata, ResolutionUnit};
 use super::page::{Color, Page, Pages, source, swaps_sides};
-use super::{Depth, Format, exr, jpeg, png, tiff};
+use super::{Depth, Format, exr, jpeg, pfm, png, tiff};
 use crate::error::{Error, Result};
 
 /// How pages are stored in a file.
@@ -45,6 +46,15 @@ impl Encoding {
             path: path.to_path_buf(),
             reason: format!("an image file is named .{}", super::EXTENSIONS.join(", .")),
         })?;
+        if format.written() != format {
+            return Err(Error::Image {
+                path: path.to_path_buf(),
+                reason: format!(
+                    "{format:?} is read, but not written; name it .{}",
+                    format.written().extensions()[0]
+                ),
+            });
+        }
         Ok(Self::new(format))
     }
 
@@ -120,7 +130,14 @@ pub fn write_pages(
 
 fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + Seek)) -> Encoded<()> {
     let first = pages.next_page()?;
-    let first = first.ok_or_else(|| Refused::Page("there is no page to write".into()))?;
+    let mut first = first.ok_or_else(|| Refused::Page("there is no page to write".into()))?;
+    // What is only copied has its place beside the image, in a format of several pages.
+    while encoding.format != Format::Tiff && first.metadata.pass_through {
+        match pages.next_page()? {
+            Some(page) => first = page,
+            None => break,
+        }
+    }
     let depth = encoding.depth_of(first.depth);
     let format = encoding.format;
     if format == Format::Tiff {
@@ -131,6 +148,13 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
         Format::Png => png::write(pages, &first, depth, out)?,
         Format::Jpeg => jpeg::write(&Raster::read(pages, first)?, encoding.quality, out)?,
         Format::OpenExr => exr::write(&Raster::read(pages, first)?, out)?,
+        Format::Pfm => pfm::write(&Raster::read(pages, first)?.upright(format), out)?,
+        Format::Gif | Format::Hdr => {
+            return Err(Refused::Page(format!(
+                "{format:?} is read, but not written; {:?} holds it",
+                format.written()
+            )));
+        }
         _ => write_simply(
             format,
             &Raster::read(pages, first)?.upright(format),
@@ -165,7 +189,7 @@ fn check(format: Format, page: &Page) -> Encoded<()> {
     }
     match page.extra {
         0 => Ok(()),
-        1 if !matches!(format, Format::Jpeg) => Ok(()),
+        1 if !matches!(format, Format::Jpeg | Format::Pfm) => Ok(()),
         1 => refuse("transparency"),
         extra => refuse(&format!("{extra} samples beside the colour")),
     }
@@ -224,7 +248,7 @@ impl Raster {
     }
 }
 
-/// WebP, BMP and PNM, as the `image` crate writes them.
+/// WebP, BMP, TGA and PNM, as the `image` crate writes them.
 fn write_simply(
     format: Format,
     raster: &Raster,
@@ -250,12 +274,35 @@ fn write_simply(
             }
             encoder.write_image(&bytes, w, h, color)?;
         }
-        Format::Bmp => BmpEncoder::new(out).encode(&bytes, w, h, color)?,
+        Format::Bmp => {
+            let mut bmp = Vec::new();
+            BmpEncoder::new(&mut bmp).encode(&bytes, w, h, color)?;
+            set_bmp_resolution(&mut bmp, metadata);
+            out.write_all(&bmp)?;
+        }
+        Format::Tga => TgaEncoder::new(out).encode(&bytes, w, h, color)?,
         _ if raster.page.extra == 0 => write_pgm_or_ppm(raster, depth, out)?,
         // Only PAM has transparency.
         _ => PnmEncoder::new(out).write_image(&bytes, w, h, color)?,
     }
     Ok(())
+}
+
+/// Puts pixels a metre where the header has a place for them (`BITMAPINFOHEADER`).
+fn set_bmp_resolution(bmp: &mut [u8], metadata: &Metadata) {
+    let Some(resolution) = metadata.resolution else {
+        return;
+    };
+    let per_metre = match resolution.unit {
+        ResolutionUnit::None => return,
+        ResolutionUnit::Inch => 1.0 / 0.0254,
+        ResolutionUnit::Centimeter => 100.0,
+    };
+    for (at, side) in [(38, resolution.x), (42, resolution.y)] {
+        if let Some(place) = bmp.get_mut(at..at + 4) {
+            place.copy_from_slice(&((side * per_metre).round() as i32).to_le_bytes());
+        }
+    }
 }
 
 /// Binary PGM and PPM, which every program reads. The `image` crate writes them at 8 bits alone, and PAM,

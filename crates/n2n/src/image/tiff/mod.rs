@@ -109,6 +109,18 @@ pub(super) struct Tags {
     verbatim: Option<Verbatim>,
 }
 
+impl Tags {
+    /// Whether tags say what another format would not be told.
+    pub(super) fn has_private(&self) -> bool {
+        /// Words, the maker, the resolution, the colour profile and the like.
+        const TOLD: [u16; 20] = [
+            254, 269, 270, 271, 272, 274, 280, 281, 282, 283, 285, 286, 287, 296, 297, 305, 306,
+            315, 33432, 34675,
+        ];
+        self.fields.iter().any(|field| !TOLD.contains(&field.tag))
+    }
+}
+
 /// A directory with its strips or tiles as they are.
 #[derive(Debug, Clone)]
 struct Verbatim {

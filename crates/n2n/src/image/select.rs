@@ -1,0 +1,121 @@
+//! Which pages and channels of a file are to be denoised; all others are copied as they are.
+
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::page::Page;
+use crate::error::{Error, Result};
+
+/// Numbers counted from 1, as `2`, `1,3` or `5-8,12-`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers(Vec<RangeInclusive<usize>>);
+
+impl Numbers {
+    /// Whether the thing at `index`, counted from 0, is among them.
+    pub fn contain(&self, index: usize) -> bool {
+        self.0.iter().any(|range| range.contains(&(index + 1)))
+    }
+}
+
+impl FromStr for Numbers {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.trim().parse().ok().filter(|&number| number > 0);
+        let range = |part: &str| match part.split_once('-') {
+            None => number(part).map(|one| one..=one),
+            Some((first, last)) if last.trim().is_empty() => Some(number(first)?..=usize::MAX),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some(first..=last)
+            }
+        };
+        let ranges = text.split(',').map(range).collect::<Option<Vec<_>>>();
+        ranges.map(Self).ok_or_else(|| {
+            Error::value(
+                "numbers",
+                "numbers and ranges from 1 on, as 2 or 1,3 or 5-8,12-",
+                text,
+            )
+        })
+    }
+}
+
+impl Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, range) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            match (*range.start(), *range.end()) {
+                (first, last) if first == last => write!(f, "{comma}{first}")?,
+                (first, usize::MAX) => write!(f, "{comma}{first}-")?,
+                (first, last) => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What of a file is to be denoised.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The pages; none for all.
+    pub pages: Option<Numbers>,
+    /// The channels; none for all. Where pages belong to channels those pages, and otherwise these samples of
+    /// every pixel.
+    pub channels: Option<Numbers>,
+}
+
+impl Selection {
+    /// Whether page `index` of a file, counted from 0, is to be denoised.
+    pub fn has_page(&self, index: usize, page: &Page) -> bool {
+        let of_pages = self.pages.as_ref().is_none_or(|pages| pages.contain(index));
+        let of_channels = match (&self.channels, page.metadata.position) {
+            (Some(channels), Some(position)) if page.color.channels() == 1 => {
+                channels.contain(position.channel)
+            }
+            _ => true,
+        };
+        of_pages && of_channels
+    }
+
+    /// Puts the samples of channels that are not to be denoised back.
+    pub fn restore(&self, page: &Page, noisy: &[f32], denoised: &mut [f32]) {
+        let Some(channels) = self.channels.as_ref().filter(|_| self.is_by_sample(page)) else {
+            return;
+        };
+        let samples = page.samples();
+        let pixels = denoised.chunks_exact_mut(samples);
+        for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
+            for (channel, (to, &from)) in to.iter_mut().zip(from).enumerate() {
+                if !channels.contain(channel) {
+                    *to = from;
+                }
+            }
+        }
+    }
+
+    /// Whether channels are chosen that are samples of a page's pixels.
+    pub fn is_by_sample(&self, page: &Page) -> bool {
+        let of_stack = page.metadata.position.is_some() && page.color.channels() == 1;
+        self.channels.is_some() && !of_stack
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_counted_from_1_and_come_in_ranges() {
+        for text in ["2", "1,3", "5-8,12-", "1-"] {
+            assert_eq!(text.parse::<Numbers>().unwrap().to_string(), text);
+        }
+        let numbers: Numbers = "2, 5-6,9-".parse().unwrap();
+        let found: Vec<_> = (0..12).filter(|&i| numbers.contain(i)).collect();
+        assert_eq!(found, [1, 4, 5, 8, 9, 10, 11]);
+        for text in ["", "0", "3-2", "a", "1,,2", "-3"] {
+            assert!(text.parse::<Numbers>().is_err(), "{text}");
+        }
+    }
+}
