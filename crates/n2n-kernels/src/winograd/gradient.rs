@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::{Strides, input_points, vector_unchecked, vector_unchecked_mut};
+use super::input::{Strides, input_points, vector_unchecked, vector_unchecked_mut};
 use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};

@@ -12,10 +12,13 @@
 //! the [`Layout`]. Tiles at the lower and right ends may reach beyond the image: there they read zeros and
 //! store nothing.
 
-mod ahead;
+mod chain;
 mod filter;
 mod forward;
 mod gradient;
+mod input;
+mod output;
+mod prefetch;
 mod transform;
 
 pub(crate) use filter::Filter;

@@ -15,7 +15,7 @@ pub(super) const LINE: usize = 16;
 
 /// Memory to be asked for, in order.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct Prefetch {
     runs: Vec<Run>,
     /// The runs that have begun.
     begun: usize,
@@ -37,7 +37,7 @@ pub(super) struct Run {
     pub pieces: usize,
 }
 
-impl Ahead {
+impl Prefetch {
     /// Plans to ask for runs of pieces, each of `lines` cache lines and `step` floats after the one before, in
     /// so many turns.
     pub fn plan(
@@ -124,14 +124,18 @@ mod tests {
     fn all_is_asked_for_in_the_turns_that_were_planned() {
         for turns in 1..40 {
             for lengths in [&[][..], &[0], &[1], &[5, 0, 7, 1], &[17, 17, 17]] {
-                let mut ahead = Ahead::default();
+                let mut prefetch = Prefetch::default();
                 let runs = lengths.iter().map(|&pieces| Run { first: 0, pieces });
-                ahead.plan(turns, (3, 8), runs);
+                prefetch.plan(turns, (3, 8), runs);
                 for _ in 0..turns {
-                    ahead.turn(Scalar);
+                    prefetch.turn(Scalar);
                 }
-                let rest = ahead.runs[ahead.begun..].iter().map(|run| run.pieces);
-                assert_eq!(ahead.left + rest.sum::<usize>(), 0, "{turns} {lengths:?}");
+                let rest = prefetch.runs[prefetch.begun..].iter().map(|run| run.pieces);
+                assert_eq!(
+                    prefetch.left + rest.sum::<usize>(),
+                    0,
+                    "{turns} {lengths:?}"
+                );
             }
         }
     }
