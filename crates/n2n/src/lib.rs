@@ -51,6 +51,7 @@ pub mod corrupt;
 pub mod cpu;
 pub mod denoise;
 pub mod diagnose;
+mod dihedral;
 pub mod error;
 pub mod eval;
 pub mod files;

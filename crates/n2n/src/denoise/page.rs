@@ -151,10 +151,10 @@ impl<'a> Denoiser<'a> {
     ) -> Result<()> {
         let keep = frame.keep;
         let views = views(page.color, self.network.channels())?;
-        let turns = if self.options.ensemble { 8 } else { 1 };
+        let ways = if self.options.ensemble { 8 } else { 1 };
         self.progress = Progress {
             done: 0,
-            total: (keep.height * keep.width * views.len() * turns) as u64,
+            total: (keep.height * keep.width * views.len() * ways) as u64,
         };
         let mut cut = self.cut(page, frame)?;
         let mut window = Window {

@@ -6,6 +6,7 @@ use std::path::Path;
 use ::image::metadata::Orientation;
 
 use super::{Depth, Image, Metadata, Reader};
+use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
 
 /// One image of a file: everything but its samples.
@@ -66,7 +67,7 @@ impl Page {
 
     /// Width and height when turned upright.
     pub fn upright_size(&self) -> (usize, usize) {
-        if swaps_sides(self.orientation) {
+        if way(self.orientation).swaps_sides() {
             (self.height, self.width)
         } else {
             (self.width, self.height)
@@ -183,19 +184,9 @@ fn upright(image: Image, orientation: Orientation) -> Image {
     if orientation == Orientation::NoTransforms {
         return image;
     }
-    let (h, w, c) = (image.height, image.width, image.channels);
-    let (height, width) = if swaps_sides(orientation) {
-        (w, h)
-    } else {
-        (h, w)
-    };
-    let mut data = Vec::with_capacity(image.data.len());
-    for y in 0..height {
-        for x in 0..width {
-            let (from_y, from_x) = source(orientation, (h, w), (y, x));
-            data.extend_from_slice(&image.data[(from_y * w + from_x) * c..][..c]);
-        }
-    }
+    let (way, size) = (way(orientation), (image.height, image.width));
+    let (height, width) = way.size(size);
+    let data = way.apply(&image.data, size);
     Image {
         height,
         width,
@@ -204,31 +195,16 @@ fn upright(image: Image, orientation: Orientation) -> Image {
     }
 }
 
-/// Which pixel of the `h` × `w` stored ones is seen at (`y`, `x`).
-pub(super) fn source(
-    orientation: Orientation,
-    (h, w): (usize, usize),
-    (y, x): (usize, usize),
-) -> (usize, usize) {
-    match orientation {
-        Orientation::NoTransforms => (y, x),
-        Orientation::FlipHorizontal => (y, w - 1 - x),
-        Orientation::FlipVertical => (h - 1 - y, x),
-        Orientation::Rotate180 => (h - 1 - y, w - 1 - x),
-        Orientation::Rotate90 => (h - 1 - x, y),
-        Orientation::Rotate270 => (x, w - 1 - y),
-        Orientation::Rotate90FlipH => (x, y),
-        Orientation::Rotate270FlipH => (h - 1 - x, w - 1 - y),
-    }
-}
-
-/// Whether height becomes width.
-pub(super) fn swaps_sides(orientation: Orientation) -> bool {
-    matches!(
-        orientation,
-        Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH
-    )
+/// How stored pixels are laid to be seen upright.
+pub(super) fn way(orientation: Orientation) -> Dihedral {
+    Dihedral(match orientation {
+        Orientation::NoTransforms => 0,
+        Orientation::FlipHorizontal => 1,
+        Orientation::FlipVertical => 2,
+        Orientation::Rotate180 => 3,
+        Orientation::Rotate90FlipH => 4,
+        Orientation::Rotate90 => 5,
+        Orientation::Rotate270 => 6,
+        Orientation::Rotate270FlipH => 7,
+    })
 }

@@ -12,7 +12,7 @@ use ::image::metadata::Orientation;
 use ::image::{ExtendedColorType, ImageEncoder};
 
 use super::metadata::{MISSING, Metadata, ResolutionUnit};
-use super::page::{Color, Page, Pages, source, swaps_sides};
+use super::page::{Color, Page, Pages, way};
 use super::{Depth, Format, exr, jpeg, pfm, png, tiff};
 use crate::error::{Error, Result};
 
@@ -216,21 +216,12 @@ impl Raster {
         if orientation == Orientation::NoTransforms || format == Format::WebP {
             return Self { page, samples };
         }
-        let (h, w, n) = (page.height, page.width, page.samples());
+        let (h, w) = (page.height, page.width);
         (page.width, page.height) = page.upright_size();
-        debug_assert_eq!(page.height == w, swaps_sides(orientation) || h == w);
-        let mut turned = Vec::with_capacity(samples.len());
-        for y in 0..page.height {
-            for x in 0..page.width {
-                let (y, x) = source(orientation, (h, w), (y, x));
-                turned.extend_from_slice(&samples[(y * w + x) * n..][..n]);
-            }
-        }
+        debug_assert_eq!(page.height == w, way(orientation).swaps_sides() || h == w);
+        let samples = way(orientation).apply(&samples, (h, w));
         page.orientation = Orientation::NoTransforms;
-        Self {
-            page,
-            samples: turned,
-        }
+        Self { page, samples }
     }
 
     /// The colour type that the `image` crate calls it, at 8 or 16 bits.

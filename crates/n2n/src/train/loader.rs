@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
 use crate::batch::Batch;
+use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
 use crate::network::{CleanBatch, Kind, Pixels, Sample};
@@ -181,7 +182,9 @@ impl Cutter {
         if config.augment {
             let mut rng = rng(Purpose::Augment);
             for patch in 0..n {
-                turn(noisy.image_mut(patch), side, rng.random_range(0..8));
+                let way = Dihedral(rng.random_range(0..8));
+                let laid = way.apply(noisy.image(patch), (side, side));
+                noisy.image_mut(patch).copy_from_slice(&laid);
             }
         }
         let neighbors = Neighbors::draw(&noisy, &mut rng(Purpose::Neighbors));
@@ -220,29 +223,6 @@ impl Cutter {
             augment: config.augment,
             seed: stream(config.seed, Purpose::Step, epoch, iteration + 1).next_u64(),
         }))
-    }
-}
-
-/// One of the eight flips and turns of a square patch: bit 0 mirrors it left to right, bit 1 top to
-/// bottom, bit 2 along the diagonal.
-fn turn(patch: &mut [f32], side: usize, how: u8) {
-    if how == 0 {
-        return;
-    }
-    let c = patch.len() / (side * side);
-    let from = patch.to_vec();
-    for (place, pixel) in patch.chunks_exact_mut(c).enumerate() {
-        let (mut y, mut x) = (place / side, place % side);
-        if how & 1 != 0 {
-            x = side - 1 - x;
-        }
-        if how & 2 != 0 {
-            y = side - 1 - y;
-        }
-        if how & 4 != 0 {
-            (x, y) = (y, x);
-        }
-        pixel.copy_from_slice(&from[(y * side + x) * c..][..c]);
     }
 }
 

@@ -1,0 +1,78 @@
+//! The eight symmetries of a rectangle: flips and quarter turns.
+
+/// One of the eight ways to lay an image: bit 0 mirrors left and right, bit 1 top and bottom, then bit 2 exchanges rows
+/// and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dihedral(pub u8);
+
+impl Dihedral {
+    /// Whether height becomes width.
+    pub fn swaps_sides(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// Height and width of an image of `h` × `w` pixels once it is laid so.
+    pub fn size(self, (h, w): (usize, usize)) -> (usize, usize) {
+        if self.swaps_sides() { (w, h) } else { (h, w) }
+    }
+
+    /// Which pixel of the `h` × `w` ones is then at (`y`, `x`).
+    pub fn source(self, (h, w): (usize, usize), (y, x): (usize, usize)) -> (usize, usize) {
+        let (height, width) = self.size((h, w));
+        let x = if self.0 & 1 == 0 { x } else { width - 1 - x };
+        let y = if self.0 & 2 == 0 { y } else { height - 1 - y };
+        if self.swaps_sides() { (x, y) } else { (y, x) }
+    }
+
+    /// The way back.
+    pub fn inverse(self) -> Self {
+        // Of those that exchange rows and columns, the quarter turns undo each other.
+        Self([0, 1, 2, 3, 4, 6, 5, 7][usize::from(self.0 & 7)])
+    }
+
+    /// The pixels of an image, of as many values each, laid so: `h` and `w` are the sizes before.
+    pub fn apply<T: Copy>(self, from: &[T], (h, w): (usize, usize)) -> Vec<T> {
+        if self.0 & 7 == 0 {
+            return from.to_vec();
+        }
+        let c = from.len() / (h * w).max(1);
+        let (height, width) = self.size((h, w));
+        let mut to = Vec::with_capacity(from.len());
+        for y in 0..height {
+            for x in 0..width {
+                let (from_y, from_x) = self.source((h, w), (y, x));
+                to.extend_from_slice(&from[(from_y * w + from_x) * c..][..c]);
+            }
+        }
+        to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `np.fliplr`, `np.flipud`, both, then the transposes of all four, of `[[0, 1, 2], [3, 4, 5]]`.
+    #[test]
+    fn the_eight_are_numpys_flips_and_their_transposes() {
+        let image: Vec<u8> = (0..6).collect();
+        for (way, want) in [
+            [0, 1, 2, 3, 4, 5],
+            [2, 1, 0, 5, 4, 3],
+            [3, 4, 5, 0, 1, 2],
+            [5, 4, 3, 2, 1, 0],
+            [0, 3, 1, 4, 2, 5],
+            [3, 0, 4, 1, 5, 2],
+            [2, 5, 1, 4, 0, 3],
+            [5, 2, 4, 1, 3, 0],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let way = Dihedral(way as u8);
+            let laid = way.apply(&image, (2, 3));
+            assert_eq!(laid, want, "{way:?}");
+            assert_eq!(way.inverse().apply(&laid, way.size((2, 3))), image);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a run is resumed from: its checkpoint, written and taken up again.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::Run;
+use crate::error::{Error, Result};
+use crate::network::Train;
+use crate::train::checkpoint::{self, Pending, Progress};
+use crate::train::event::Event;
+use crate::train::folder::RunFolder;
+
+impl Run<'_> {
+    /// Takes up an interrupted run where its checkpoint is; without one, at the beginning.
+    pub(super) fn resume(&mut self, network: &mut dyn Train) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let latest = folder.latest();
+        if !latest.exists() {
+            return folder.cut_logs(&BTreeMap::new());
+        }
+        let (state, progress) = checkpoint::read(&latest)?;
+        if progress.images != self.progress.images {
+            return Err(Error::value(
+                format!("images in {}", self.config.data_dir.display()),
+                "those the run was begun with, of the same names and sizes",
+                "others",
+            ));
+        }
+        network.set_state(&state)?;
+        folder.cut_logs(&progress.logs)?;
+        let device = std::mem::replace(&mut self.progress, progress).device;
+        let before = std::mem::replace(&mut self.progress.device, device);
+        self.kept = Some((Instant::now(), self.progress.epoch, self.progress.iteration));
+        (self.observe)(&Event::Resumed {
+            epoch: self.progress.epoch,
+            iteration: self.progress.iteration,
+            steps: self.progress.steps,
+            other_device: (before != self.progress.device).then_some(before),
+        });
+        Ok(())
+    }
+
+    /// Writes what the run can be resumed from.
+    pub(super) fn write_resume_checkpoint(&mut self, network: &mut dyn Train) -> Result<()> {
+        self.sync_losses(network)?;
+        self.progress.logs = self.log_lengths()?;
+        self.write_checkpoint(network)
+    }
+
+    pub(super) fn log_lengths(&self) -> Result<BTreeMap<String, u64>> {
+        let lengths = self.folder.as_ref().map(RunFolder::log_lengths);
+        Ok(lengths.transpose()?.unwrap_or_default())
+    }
+
+    pub(super) fn write_checkpoint(&mut self, network: &dyn Train) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = folder.latest();
+        let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
+        let metadata = self.metadata(epoch);
+        checkpoint::write(&path, &network.state()?, &self.progress, metadata)?;
+        self.kept = Some((Instant::now(), epoch, iteration));
+        (self.observe)(&Event::Kept { path });
+        Ok(())
+    }
+
+    /// What to say of a failure to write, of a device, or of the run itself.
+    pub(super) fn with_checkpoint(&self, error: Error) -> Error {
+        let reason = match error {
+            Error::Io { .. }
+            | Error::Image { .. }
+            | Error::Device { .. }
+            | Error::OutOfMemory { .. }
+            | Error::Diverged { .. } => Box::new(error),
+            error => return error,
+        };
+        match (&self.folder, self.kept) {
+            (Some(folder), Some((_, epoch, iteration))) => Error::Unsaved {
+                reason,
+                checkpoint: folder.latest(),
+                epoch,
+                iteration,
+            },
+            _ => *reason,
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn new(images: u64, device: String) -> Self {
+        Self {
+            epoch: 1,
+            iteration: 0,
+            steps: 0,
+            finished: false,
+            elapsed_s: 0.0,
+            best: None,
+            pending: Pending::default(),
+            least_loss: None,
+            images,
+            device,
+            logs: BTreeMap::new(),
+        }
+    }
+}
