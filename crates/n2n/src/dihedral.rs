@@ -27,12 +27,12 @@ impl Dihedral {
     /// The way back.
     pub fn inverse(self) -> Self {
         // Of those that exchange rows and columns, the quarter turns undo each other.
-        Self([0, 1, 2, 3, 4, 6, 5, 7][usize::from(self.0 & 7)])
+        Self([0, 1, 2, 3, 4, 6, 5, 7][usize::from(self.0)])
     }
 
     /// The pixels of an image, of as many values each, laid so: `h` and `w` are the sizes before.
     pub fn apply<T: Copy>(self, from: &[T], (h, w): (usize, usize)) -> Vec<T> {
-        if self.0 & 7 == 0 {
+        if self == Self(0) {
             return from.to_vec();
         }
         let c = from.len() / (h * w).max(1);

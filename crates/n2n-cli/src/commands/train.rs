@@ -302,18 +302,18 @@ impl Screen {
     }
 
     fn step(&mut self, step: &Step) {
-        let told = step.told.map_or(String::new(), |told| {
-            let step_s = told.elapsed_s + told.waited_s;
+        let stats = step.stats.map_or(String::new(), |stats| {
+            let step_s = stats.elapsed_s + stats.waited_s;
             let mean = self
                 .step_s
                 .map_or(step_s, |mean| 0.95 * mean + 0.05 * step_s);
             self.step_s = Some(mean);
-            let loss = told.losses.loss_full;
+            let loss = stats.losses.loss_full;
             format!(", {:.2} steps/s, loss {loss:.6}", 1.0 / mean)
         });
         let epochs = self.n_epoch.map_or(String::new(), |all| format!("/{all}"));
         let psnr = (self.psnr_db).map_or(String::new(), |psnr| format!(", PSNR {psnr:.2}"));
-        let text = format!("epoch {}{epochs}{told}{psnr}", step.epoch);
+        let text = format!("epoch {}{epochs}{stats}{psnr}", step.epoch);
         let length = self.bar.length().unwrap_or(0) as f64;
         let at = (step.passed * length).round() as u64;
         let (began, at_first) = *self.began.get_or_insert_with(|| {

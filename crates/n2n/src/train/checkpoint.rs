@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::network::{Losses, State};
-use crate::train::event::Told;
+use crate::train::event::StepStats;
 use crate::weights::Weights;
 
 /// The metadata entry with the [`Progress`].
@@ -73,9 +73,9 @@ impl Pending {
     }
 
     /// The means over the steps, of which there is one at least.
-    pub fn means(&self) -> Told {
+    pub fn means(&self) -> StepStats {
         let mean = |sum: f64| sum / self.steps as f64;
-        Told {
+        StepStats {
             losses: Losses {
                 loss1: mean(self.loss1),
                 loss2: mean(self.loss2),

@@ -126,7 +126,7 @@ pub struct Step {
     pub iteration: usize,
     /// What the device told of it; of a device that tells only now and then, what it told last, if it
     /// has told anything yet.
-    pub told: Option<Told>,
+    pub stats: Option<StepStats>,
     /// Λ of the epoch.
     pub lambda: f64,
     /// The part of the run that has passed, 0..=1.
@@ -137,7 +137,7 @@ pub struct Step {
 
 /// What a device told of a step; of several at once, their means.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Told {
+pub struct StepStats {
     /// The losses before the update.
     pub losses: Losses,
     /// Time of the step, without the wait for its batch.
@@ -187,7 +187,7 @@ impl Event {
 
 impl Step {
     fn line(&self) -> Option<String> {
-        let Told {
+        let StepStats {
             losses:
                 Losses {
                     loss1,
@@ -196,7 +196,7 @@ impl Step {
                 },
             elapsed_s,
             ..
-        } = self.told?;
+        } = self.stats?;
         Some(format!(
             "{:04} {:05} Loss1={loss1:.6}, Lambda={}, Loss2={loss2:.6}, Loss_Full={loss_full:.6}, \
              Time={elapsed_s:.4}",
@@ -278,7 +278,7 @@ mod tests {
             Event::Stepped(Step {
                 epoch: 100,
                 iteration: 11000,
-                told: Some(Told {
+                stats: Some(StepStats {
                     losses: Losses {
                         loss1: 0.014_327,
                         loss2: 0.019_858,

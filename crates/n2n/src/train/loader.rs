@@ -408,8 +408,7 @@ mod tests {
         let patch: Vec<f32> = (0..3 * 3 * 2).map(|i| i as f32).collect();
         let turned: std::collections::BTreeSet<_> = (0..8)
             .map(|how| {
-                let mut patch = patch.clone();
-                turn(&mut patch, 3, how);
+                let patch = Dihedral(how).apply(&patch, (3, 3));
                 // The centre stays, and the channels of a pixel stay together.
                 assert_eq!(patch[8..10], [8.0, 9.0]);
                 assert!(patch.chunks(2).all(|pixel| pixel[0] + 1.0 == pixel[1]));

@@ -39,6 +39,7 @@ mod event;
 pub mod folder;
 mod frozen;
 pub mod loader;
+mod losses;
 mod page;
 pub mod prefetch;
 pub mod random;
@@ -49,7 +50,7 @@ mod tensorboard;
 mod validation;
 
 pub use config::Config;
-pub use event::{Collapse, Event, Step, Told};
+pub use event::{Collapse, Event, Step, StepStats};
 pub use folder::Start;
 pub use run::{Outcome, fit, run};
 pub use schedule::Moment;

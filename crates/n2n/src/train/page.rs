@@ -12,7 +12,7 @@ use crate::html::{self, Chart, escaped};
 use crate::image::Image;
 use crate::train::config::Config;
 use crate::train::folder::{CONFIG, HELD_OUT, LOSSES, RunFolder};
-use crate::train::run::LossRow;
+use crate::train::losses::LossRow;
 
 /// Side of the shown parts of pictures, in pixels.
 const SHOWN: usize = 192;

@@ -1,7 +1,10 @@
-//! The training loop: Algorithm 1 of the paper, epoch by epoch.
+//! The training loop: Algorithm 1 of the paper, epoch by epoch. What is written down of it has files of its own.
+
+mod losses;
+mod resume;
+mod snapshot;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,21 +15,21 @@ use rand::seq::index;
 
 use crate::denoise::{ModelRange, Range};
 use crate::error::{Error, Result};
-use crate::image;
-use crate::network::{Kind, LossFactors, Losses, Train};
-use crate::train::checkpoint::{self, Pending, Progress};
+use crate::network::{Kind, Sample, Train};
+use crate::train::checkpoint::Progress;
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
-use crate::train::event::{Event, Step, Told};
-use crate::train::folder::{EVENTS, LOG, LOSSES, RunFolder, Start};
+use crate::train::event::{Event, StepStats};
+use crate::train::folder::{LOG, RunFolder, Start};
 use crate::train::loader::Loader;
-use crate::train::page;
+use crate::train::prefetch::Prefetch;
 use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
 use crate::train::source::{Folder, Source};
-use crate::train::tensorboard::{self, Value};
-use crate::train::validation::{Scores, Validation};
+use crate::train::validation::Validation;
 use crate::weights::Weights;
+
+use self::losses::PendingSteps;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,15 +146,15 @@ fn train_on(
         loader,
         validation,
         progress: Progress::new(images, network.device()),
-        untold: Untold::default(),
-        told: None,
+        pending_steps: PendingSteps::default(),
+        stats: None,
         kept: None,
         folder: folder.transpose()?,
         clock: Instant::now(),
         observe,
     };
     if start == Some(Start::Resume) {
-        run.go_on(network)?;
+        run.resume(network)?;
     }
     match run.train(network, stop) {
         Ok(outcome) => Ok((outcome, run.metadata(run.progress.epoch))),
@@ -199,11 +202,6 @@ fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)
     }
 }
 
-/// A reconstruction loss so many times the least of the run does not come back (docs/train.md).
-const DIVERGED: f64 = 1e6;
-/// What counts as the least where it is less: images may be black.
-const LEAST: f64 = 1e-3;
-
 /// A run under way.
 struct Run<'a> {
     config: &'a Config,
@@ -215,9 +213,9 @@ struct Run<'a> {
     folder: Option<RunFolder>,
     progress: Progress,
     /// The steps of which the device has not told yet what became of them.
-    untold: Untold,
+    pending_steps: PendingSteps,
     /// What it told last.
-    told: Option<Told>,
+    stats: Option<StepStats>,
     /// When the checkpoint was written that the run can be resumed from, its epoch and iteration.
     kept: Option<(Instant, usize, usize)>,
     /// When the progress' time was last brought up to date.
@@ -226,56 +224,33 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Algorithm 1 of the paper, epoch by epoch.
     fn train(&mut self, network: &mut dyn Train, stop: &AtomicBool) -> Result<Outcome> {
-        let config = self.config;
         self.announce(network)?;
-        let Progress {
-            epoch, iteration, ..
-        } = self.progress;
-        let last_epoch = match config.time_budget {
-            None => config.n_epoch,
-            Some(_) => Config::MAX_EPOCHS,
-        };
-        if epoch > last_epoch {
+        if self.progress.epoch > self.last_epoch() {
             // Its settings were changed to fewer epochs than it has had.
             return Ok(Outcome::Finished);
         }
-        // A device that draws noise itself draws it anew at every visit.
-        let kind = if config.frozen_noise {
-            Kind::Noisy
-        } else {
-            network.wants()
-        };
-        let mut samples = self.loader.batches(kind, epoch, iteration, last_epoch)?;
-
+        let mut samples = self.samples(network)?;
         while !self.progress.finished {
             self.begin_epoch()?;
-            while self.progress.iteration < self.loader.iterations() && !self.is_out_of_time() {
+            while !self.is_epoch_over() {
                 let waiting = Instant::now();
-                let sample = match samples.next().expect("a batch for every iteration") {
-                    Ok(sample) => sample,
-                    Err(error) => {
-                        // What has been reached does not depend on what cannot be read any more.
-                        self.keep(network)?;
-                        return Err(error);
-                    }
-                };
+                let sample = self.next_sample(&mut samples, network)?;
                 let started = Instant::now();
                 let moment = self.moment();
-                let (rate, factors) = (config.learning_rate(moment), config.factors(moment));
+                let factors = self.config.factors(moment);
+                let rate = self.config.learning_rate(moment);
                 let losses = network.step(&sample, factors, rate)?;
                 self.average(network);
                 self.count(waiting, started);
-                if let Some(losses) = losses {
-                    self.told = Some(self.take_down(network, losses)?);
-                }
-                self.record(network, factors, rate)?;
+                self.record(network, losses, factors, rate)?;
                 if stop.load(Relaxed) {
-                    self.keep(network)?;
+                    self.write_resume_checkpoint(network)?;
                     return Ok(Outcome::Stopped);
                 }
                 if self.is_due() {
-                    self.keep(network)?;
+                    self.write_resume_checkpoint(network)?;
                 }
             }
             if self.end_epoch(network, stop)? == Outcome::Stopped {
@@ -285,35 +260,40 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
-    /// Takes up an interrupted run where its checkpoint is; without one, at the beginning.
-    fn go_on(&mut self, network: &mut dyn Train) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
+    /// The samples of all steps to come.
+    fn samples(&self, network: &dyn Train) -> Result<Prefetch<Sample>> {
+        // A device that draws noise itself draws it anew at every visit.
+        let kind = if self.config.frozen_noise {
+            Kind::Noisy
+        } else {
+            network.wants()
         };
-        let latest = folder.latest();
-        if !latest.exists() {
-            return folder.cut_logs(&BTreeMap::new());
+        let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
+        (self.loader).batches(kind, epoch, iteration, self.last_epoch())
+    }
+
+    fn next_sample(
+        &mut self,
+        samples: &mut Prefetch<Sample>,
+        network: &mut dyn Train,
+    ) -> Result<Sample> {
+        let sample = samples.next().expect("a batch for every iteration");
+        if sample.is_err() {
+            // What has been reached does not depend on what cannot be read any more.
+            self.write_resume_checkpoint(network)?;
         }
-        let (state, progress) = checkpoint::read(&latest)?;
-        if progress.images != self.progress.images {
-            return Err(Error::value(
-                format!("images in {}", self.config.data_dir.display()),
-                "those the run was begun with, of the same names and sizes",
-                "others",
-            ));
+        sample
+    }
+
+    fn last_epoch(&self) -> usize {
+        match self.config.time_budget {
+            None => self.config.n_epoch,
+            Some(_) => Config::MAX_EPOCHS,
         }
-        network.set_state(&state)?;
-        folder.cut_logs(&progress.logs)?;
-        let device = std::mem::replace(&mut self.progress, progress).device;
-        let before = std::mem::replace(&mut self.progress.device, device);
-        self.kept = Some((Instant::now(), self.progress.epoch, self.progress.iteration));
-        (self.observe)(&Event::Resumed {
-            epoch: self.progress.epoch,
-            iteration: self.progress.iteration,
-            steps: self.progress.steps,
-            other_device: (before != self.progress.device).then_some(before),
-        });
-        Ok(())
+    }
+
+    fn is_epoch_over(&self) -> bool {
+        self.progress.iteration >= self.loader.iterations() || self.is_out_of_time()
     }
 
     /// Says what the run is about; of a new one, also to its log, and keeps how it begins.
@@ -342,7 +322,7 @@ impl Run<'_> {
             self.tell(event)?;
         }
         self.save(network, 0)?;
-        self.keep(network)
+        self.write_resume_checkpoint(network)
     }
 
     /// Logs an event, then shows it.
@@ -400,409 +380,12 @@ impl Run<'_> {
         }
     }
 
-    /// Counts a step that was asked for.
-    fn count(&mut self, waiting: Instant, started: Instant) {
-        self.progress.iteration += 1;
-        self.progress.steps += 1;
-        self.untold.steps += 1;
-        self.untold.elapsed_s += started.elapsed().as_secs_f64();
-        self.untold.waited_s += (started - waiting).as_secs_f64();
-    }
-
-    /// Asks a device that tells it later what became of the steps since it was last asked. Nothing is
-    /// saved, and no run ends, before it has told.
-    fn settle(&mut self, network: &mut dyn Train) -> Result<()> {
-        if self.untold.steps == 0 {
-            return Ok(());
-        }
-        let started = Instant::now();
-        let losses = network.take_losses()?;
-        self.untold.elapsed_s += started.elapsed().as_secs_f64();
-        self.take_down(network, losses)?;
-        // Of all steps since the row before, so that a line does not depend on when else it was asked.
-        self.told = Some(self.progress.pending.means());
-        Ok(())
-    }
-
-    /// Takes down what became of the untold steps, of which `sums` are the losses, and gives their
-    /// means.
-    fn take_down(&mut self, network: &dyn Train, sums: Losses) -> Result<Told> {
-        let Untold {
-            steps,
-            elapsed_s,
-            waited_s,
-        } = std::mem::take(&mut self.untold);
-        if !sums.loss_full.is_finite() {
-            return Err(self.not_finite(network, steps)?);
-        }
-        let taken = Pending {
-            steps,
-            elapsed_s: elapsed_s + waited_s,
-            waited_s,
-            loss1: sums.loss1,
-            loss2: sums.loss2,
-            loss_full: sums.loss_full,
-        };
-        self.progress.pending.add(&taken);
-        let told = taken.means();
-        let (loss, least) = (told.losses.loss1, self.progress.least_loss);
-        match least.map(|least| least.max(LEAST)) {
-            Some(least) if loss > DIVERGED * least => Err(Error::Diverged {
-                epoch: self.progress.epoch,
-                iteration: self.progress.iteration,
-                loss,
-                least,
-            }),
-            _ => Ok(told),
-        }
-    }
-
-    /// Which of the last `steps` failed: the first that the network has not counted, for it stays as it
-    /// was before it.
-    fn not_finite(&self, network: &dyn Train, steps: u64) -> Result<Error> {
-        let before = self.progress.steps - steps;
-        let good = network.state()?.steps.saturating_sub(before);
-        let good = good.min(steps - 1);
-        let iteration = self.progress.iteration - (steps - good) as usize;
-        let epoch = self.progress.epoch;
-        Ok(Error::NotFinite {
-            epoch,
-            iteration: iteration + 1,
-            images: self.loader.names(epoch, iteration).join(", "),
-            checkpoint: self.folder.as_ref().map(RunFolder::latest),
-        })
-    }
-
-    /// Writes a step down.
-    fn record(&mut self, network: &mut dyn Train, factors: LossFactors, rate: f64) -> Result<()> {
-        let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
-        let logged = iteration.is_multiple_of(self.config.log_iters);
-        let is_row = logged || iteration == self.loader.iterations();
-        if is_row {
-            self.settle(network)?;
-        }
-        self.tick();
-        if is_row {
-            self.write_losses(factors.lambda, rate)?;
-        }
-        let passed = self.moment().passed;
-        self.tell(&Event::Stepped(Step {
-            epoch,
-            iteration,
-            told: self.told,
-            lambda: factors.lambda,
-            passed,
-            logged,
-        }))
-    }
-
-    /// Adds the means over the pending steps to the tables.
-    fn write_losses(&mut self, lambda: f64, rate: f64) -> Result<()> {
-        let pending = std::mem::take(&mut self.progress.pending);
-        let Losses {
-            loss1,
-            loss2,
-            loss_full,
-        } = pending.means().losses;
-        let least = self
-            .progress
-            .least_loss
-            .map_or(loss1, |least| least.min(loss1));
-        self.progress.least_loss = Some(least);
-        let row = LossRow {
-            step: self.progress.steps,
-            epoch: self.progress.epoch,
-            iteration: self.progress.iteration,
-            loss1,
-            loss2,
-            loss_full,
-            lambda,
-            learning_rate: rate,
-            steps_per_s: pending.steps as f64 / pending.elapsed_s,
-            waited: pending.waited_s / pending.elapsed_s,
-            elapsed_s: self.progress.elapsed_s,
-        };
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let mut table = csv::WriterBuilder::new()
-            .has_headers(folder.is_empty(LOSSES))
-            .from_writer(vec![]);
-        let text = table
-            .serialize(row)
-            .map_err(std::io::Error::from)
-            .and_then(|()| table.into_inner().map_err(csv::IntoInnerError::into_error))
-            .map_err(Error::io(LOSSES))?;
-        folder.append(LOSSES, &text)?;
-        self.show(&[
-            Value::Scalar("loss/loss1", row.loss1),
-            Value::Scalar("loss/loss2", row.loss2),
-            Value::Scalar("loss/loss_full", row.loss_full),
-            Value::Scalar("schedule/lambda", lambda),
-            Value::Scalar("schedule/learning_rate", rate),
-            Value::Scalar("speed/steps_per_s", row.steps_per_s),
-            Value::Scalar("speed/waited", row.waited),
-        ])
-    }
-
-    /// Adds to the file for `TensorBoard`.
-    fn show(&self, values: &[Value]) -> Result<()> {
-        let Some(folder) = self.folder.as_ref().filter(|_| !values.is_empty()) else {
-            return Ok(());
-        };
-        let mut records = vec![];
-        if folder.is_empty(EVENTS) {
-            records.extend(tensorboard::header());
-        }
-        records.extend(tensorboard::values(self.progress.steps, values.to_vec()));
-        folder.append(EVENTS, &records)
-    }
-
-    /// After the last step of an epoch: its snapshot, if it is due, and on to the next.
-    fn end_epoch(&mut self, network: &mut dyn Train, stop: &AtomicBool) -> Result<Outcome> {
-        self.settle(network)?;
-        self.tick();
-        let epoch = self.progress.epoch;
-        let is_last = match self.config.time_budget {
-            None => epoch == self.config.n_epoch,
-            Some(_) => self.is_out_of_time() || epoch == Config::MAX_EPOCHS,
-        };
-        let is_snapshot = is_last || self.config.is_snapshot(epoch);
-        if is_snapshot {
-            let logs = self.log_lengths()?;
-            // What is scored and saved is the average, if there is one.
-            network.swap_average();
-            let outcome = self.snapshot(network, epoch, stop);
-            network.swap_average();
-            match outcome {
-                Err(error @ (Error::Stopped | Error::Image { .. })) => {
-                    self.progress.logs = logs;
-                    self.write_checkpoint(network)?;
-                    return match error {
-                        Error::Stopped => Ok(Outcome::Stopped),
-                        error => Err(error),
-                    };
-                }
-                outcome => outcome?,
-            }
-        }
-        self.tick();
-        self.progress.epoch += 1;
-        self.progress.iteration = 0;
-        // A snapshot takes time too.
-        self.progress.finished = is_last || (is_snapshot && self.is_out_of_time());
-        if is_snapshot || self.is_due() {
-            self.keep(network)?;
-        }
-        if is_snapshot && let Some(folder) = &self.folder {
-            folder.keep(self.config.keep)?;
-        }
-        Ok(Outcome::Finished)
-    }
-
-    fn snapshot(&mut self, network: &mut dyn Train, epoch: usize, stop: &AtomicBool) -> Result<()> {
-        self.save(network, epoch)?;
-        let (folder, observe) = (self.folder.as_ref(), &mut *self.observe);
-        let scores = (self.validation).score(network, epoch, folder, stop, observe)?;
-        self.show_scores(&scores, epoch)?;
-        if let Some(merit) = scores.merit()
-            && self.progress.best.is_none_or(|best| merit > best)
-        {
-            if let Some(folder) = &self.folder {
-                self.weights(network, epoch)?.write(&folder.best())?;
-            }
-            self.progress.best = Some(merit);
-        }
-        if let Some(score) = scores.set {
-            self.tell(&Event::Evaluated(score))?;
-        }
-        if let Some(losses) = scores.held_out {
-            self.tell(&Event::HeldOutEvaluated(losses))?;
-        }
-        if let Some(collapse) = scores.collapse {
-            self.tell(&Event::Collapsed(collapse))?;
-        }
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        page::write(folder, self.config, self.loader.iterations())?;
-        let path = folder.page();
-        self.tell(&Event::Reported { path })
-    }
-
-    fn show_scores(&self, scores: &Scores, epoch: usize) -> Result<()> {
-        let mut values = vec![];
-        if let Some(score) = &scores.set {
-            values.push(Value::Scalar("validation/psnr_db", score.psnr_db));
-            values.push(Value::Scalar("validation/ssim", score.ssim));
-        }
-        if let Some(losses) = &scores.held_out {
-            values.push(Value::Scalar("held_out/loss1", losses.loss1));
-            values.push(Value::Scalar("held_out/loss2", losses.loss2));
-            values.push(Value::Scalar("held_out/loss_full", losses.loss_full));
-        }
-        if let (Some(folder), Some(set)) = (&self.folder, scores.pictures) {
-            let [_, _, denoised] = folder.pictures(set, 0, epoch);
-            let (width, height) = image::dimensions(&denoised)?;
-            values.push(Value::Image {
-                name: "denoised",
-                height,
-                width,
-                channels: self.config.n_channel,
-                png: fs::read(&denoised).map_err(Error::io(&denoised))?,
-            });
-        }
-        self.show(&values)
-    }
-
-    /// Writes the numbered checkpoint of an epoch.
-    fn save(&mut self, network: &dyn Train, epoch: usize) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let path = folder.checkpoint(epoch);
-        self.weights(network, epoch)?.write(&path)?;
-        self.tell(&Event::Saved { path })
-    }
-
-    /// The weights, and how they came about.
-    fn weights(&self, network: &dyn Train, epoch: usize) -> Result<Weights> {
-        let mut weights = network.weights()?;
-        weights.metadata = self.metadata(epoch);
-        Ok(weights)
-    }
-
-    fn metadata(&self, epoch: usize) -> BTreeMap<String, String> {
-        let config = self.config;
-        [
-            ("noise", config.noise.to_string()),
-            ("epoch", epoch.to_string()),
-            ("n_epoch", config.n_epoch.to_string()),
-            ("seed", config.seed.to_string()),
-            ("lr", config.lr.to_string()),
-            ("init_scale", config.init_scale.to_string()),
-            ("batchsize", config.batchsize.to_string()),
-            ("patchsize", config.patchsize.to_string()),
-            ("samples", self.loader.samples().to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_string()),
-        ]
-        .into_iter()
-        .chain(
-            config
-                .init_from
-                .iter()
-                .map(|model| ("init_from", model.display().to_string())),
-        )
-        .chain(self.range.into_iter().flat_map(ModelRange::entries))
-        .map(|(key, value)| (key.to_string(), value))
-        .collect()
-    }
-
-    /// Writes what the run can be resumed from.
-    fn keep(&mut self, network: &mut dyn Train) -> Result<()> {
-        self.settle(network)?;
-        self.progress.logs = self.log_lengths()?;
-        self.write_checkpoint(network)
-    }
-
-    fn log_lengths(&self) -> Result<BTreeMap<String, u64>> {
-        let lengths = self.folder.as_ref().map(RunFolder::log_lengths);
-        Ok(lengths.transpose()?.unwrap_or_default())
-    }
-
-    fn write_checkpoint(&mut self, network: &dyn Train) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let path = folder.latest();
-        let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
-        let metadata = self.metadata(epoch);
-        checkpoint::write(&path, &network.state()?, &self.progress, metadata)?;
-        self.kept = Some((Instant::now(), epoch, iteration));
-        (self.observe)(&Event::Kept { path });
-        Ok(())
-    }
-
     /// Brings the run's time up to date.
     fn tick(&mut self) {
         let now = Instant::now();
         self.progress.elapsed_s += (now - self.clock).as_secs_f64();
         self.clock = now;
     }
-
-    /// What to say of a failure to write, of a device, or of the run itself.
-    fn with_checkpoint(&self, error: Error) -> Error {
-        let reason = match error {
-            Error::Io { .. }
-            | Error::Image { .. }
-            | Error::Device { .. }
-            | Error::OutOfMemory { .. }
-            | Error::Diverged { .. } => Box::new(error),
-            error => return error,
-        };
-        match (&self.folder, self.kept) {
-            (Some(folder), Some((_, epoch, iteration))) => Error::Unsaved {
-                reason,
-                checkpoint: folder.latest(),
-                epoch,
-                iteration,
-            },
-            _ => *reason,
-        }
-    }
-}
-
-/// Steps that were asked for, and the sums of their times.
-#[derive(Debug, Default)]
-struct Untold {
-    steps: u64,
-    elapsed_s: f64,
-    waited_s: f64,
-}
-
-impl Progress {
-    fn new(images: u64, device: String) -> Self {
-        Self {
-            epoch: 1,
-            iteration: 0,
-            steps: 0,
-            finished: false,
-            elapsed_s: 0.0,
-            best: None,
-            pending: Pending::default(),
-            least_loss: None,
-            images,
-            device,
-            logs: BTreeMap::new(),
-        }
-    }
-}
-
-/// A row of the table of losses.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) struct LossRow {
-    /// Steps taken in all.
-    pub step: u64,
-    /// Epoch, counted from 1.
-    pub epoch: usize,
-    /// Steps taken in it.
-    pub iteration: usize,
-    /// Mean over the steps since the row before.
-    pub loss1: f64,
-    /// Likewise.
-    pub loss2: f64,
-    /// Likewise.
-    pub loss_full: f64,
-    /// Λ of the last of them.
-    pub lambda: f64,
-    /// Learning rate of the last of them.
-    pub learning_rate: f64,
-    /// Their rate, without what came between them.
-    pub steps_per_s: f64,
-    /// The part of their time in which the network waited for batches.
-    pub waited: f64,
-    /// Time of the run so far.
-    pub elapsed_s: f64,
 }
 
 #[cfg(test)]

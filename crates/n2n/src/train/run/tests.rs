@@ -1,13 +1,18 @@
 //! Whole runs, on networks that record what they are asked.
 
+use std::fs;
+
 use super::*;
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::image::{Depth, Image};
 use crate::neighbors::Neighbors;
-use crate::network::{Denoise, Pixels, Sample, State};
+use crate::network::{Denoise, LossFactors, Losses, Pixels, State};
 use crate::noise::Noise;
+use crate::train::checkpoint::{self, Pending};
 use crate::train::config::{Recipe, Span};
+use crate::train::folder::LOSSES;
+use crate::train::losses::LossRow;
 use crate::unet::UNet;
 use crate::weights::Tensor;
 
@@ -329,7 +334,7 @@ fn a_device_that_draws_is_asked_for_losses_only_when_they_are_written() {
     let mut told = vec![];
     run(&config, &mut network, &mut |event| {
         if let Event::Stepped(step) = event {
-            told.push((step.told.map(|told| told.losses), step.logged));
+            told.push((step.stats.map(|told| told.losses), step.logged));
         }
     })
     .unwrap();
