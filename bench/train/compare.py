@@ -120,7 +120,14 @@ def polyu(args, flags):
     print(f"| {title(args)} | PSNR against the means | gain |\n|---|---|---|")
     before = np.mean([psnr(path, mean_of(path)) for path in noisy])
     print(f"| as the camera gives them | {before:.2f} | |", flush=True)
+    start = [*FAST, "--init-from=gauss5_50"]
     variants = {
+        "neighbor-distance 2": [*FAST, "--neighbor-distance=2"],
+        "neighbor-distance 3": [*FAST, "--neighbor-distance=3"],
+        "neighbor-distance 4": [*FAST, "--neighbor-distance=4"],
+        "from gauss5_50": start,
+        "from gauss5_50, neighbor-distance 3": [*start, "--neighbor-distance=3"],
+        "from gauss5_50, neighbor-distance auto": [*start, "--neighbor-distance=auto"],
         "increase-ratio 1": [*FAST, "--increase-ratio=1"],
         "increase-ratio 2": [*FAST, "--increase-ratio=2"],
         "increase-ratio 8": [*FAST, "--increase-ratio=8"],

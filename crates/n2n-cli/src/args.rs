@@ -15,6 +15,7 @@ use n2n::image::{Depth, Format, Limits, Numbers, QUALITY};
 use n2n::models;
 use n2n::noise::Noise;
 use n2n::train::config::{Config, Span};
+use n2n::train::spacing::NeighborDistance;
 use n2n::unet::UNet;
 use n2n::weights::DType;
 use serde::{Serialize, Serializer};
@@ -316,6 +317,10 @@ pub struct Train {
     /// Model of the same sizes to start from instead: a file or one of those that `n2n info` lists
     #[arg(long, value_name = "MODEL", conflicts_with = "init_scale")]
     pub init_from: Option<PathBuf>,
+    /// How far apart the pixels are that count as neighbors, for noise that neighbors share (JPEG,
+    /// demosaicking, scan lines): pixels, as 3 or 3x1 (along rows x along columns), or auto
+    #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]
+    pub neighbor_distance: Option<NeighborDistance>,
     /// Flip and turn patches at random
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub augment: Option<bool>,

@@ -585,6 +585,65 @@ fn stack(folder: &TempDir) -> Vec<f32> {
     (0..side * side).map(clean).collect()
 }
 
+/// Three images whose noise is the mean of that of each two pixels of a row.
+fn write_correlated(folder: &TempDir) {
+    let side = 128;
+    let mut state = 7_u64;
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1 << 24) as f32
+    };
+    fs::create_dir(folder.path().join("scans")).unwrap();
+    for k in 0..3 {
+        let white: Vec<f32> = (0..=side * side)
+            .map(|_| (0..4).map(|_| 60.0 * uniform()).sum())
+            .collect();
+        let data = white
+            .windows(2)
+            .map(|pair| f32::midpoint(pair[0], pair[1]).round() / 255.0);
+        let image = Image {
+            height: side,
+            width: side,
+            channels: 1,
+            data: data.collect(),
+            depth: Depth::U8,
+        };
+        image
+            .write(&folder.path().join(format!("scans/{k}.png")))
+            .unwrap();
+    }
+}
+
+#[test]
+fn training_warns_of_noise_that_neighbors_share_and_can_do_without_the_nearest() {
+    let folder = tempfile::tempdir().unwrap();
+    write_correlated(&folder);
+    let run = |name: &'static str, distance: &[&'static str]| {
+        let mut flags = vec![
+            "--data-dir=scans",
+            "--noisetype=none",
+            "--n-channel=1",
+            "--n-epoch=1",
+            "--steps-per-epoch=2",
+            name,
+        ];
+        flags.extend(distance);
+        train(&folder, &flags).assert().success()
+    };
+    run("--log-name=plain", &[]).stderr(
+        contains("warning: The noise is correlated along rows")
+            .and(contains("--neighbor-distance auto")),
+    );
+    assert!(read(&folder, "results/plain/config.toml").contains("neighbor_distance = \"1\""));
+    run("--log-name=spaced", &["--neighbor-distance=auto"]).stderr(
+        contains("pixels 2 apart along rows and 1 apart along columns")
+            .and(contains("warning").not()),
+    );
+    assert!(read(&folder, "results/spaced/config.toml").contains("neighbor_distance = \"2x1\""));
+}
+
 /// The commands of the README, with a small network, and no flag for the range.
 #[test]
 fn images_as_a_microscope_gives_them_are_denoised_in_their_own_counts() {

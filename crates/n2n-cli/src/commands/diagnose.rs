@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use n2n::diagnose::{self, Axis, Diagnosis, Finding, Frame, Options};
+use n2n::diagnose::{self, Diagnosis, Finding, Frame, Options};
 use n2n::error::{Error, Result};
 use n2n::files;
 use n2n::image::{self, Format, Limits, Pages, Reader};
@@ -248,21 +248,10 @@ fn lines(diagnosis: &Diagnosis, frames: &[Frame], jpeg: bool) -> Vec<String> {
 /// What can be done about a finding, with the flags of this program.
 pub fn remedy(finding: &Finding) -> Option<String> {
     let text = match finding {
-        Finding::Correlated {
-            axis,
-            independent_at: [x, y],
-            ..
-        } => {
-            let farthest = x.unwrap_or(8).max(y.unwrap_or(8));
-            let along = match axis {
-                Axis::X => "along rows ",
-                Axis::Y => "along columns ",
-                Axis::Both => "",
-            };
-            format!(
-                "Train on raw data from before the step that spread the noise, if you can. Otherwise shrink \
-                 the images {along}{farthest} times before training, or expect noise to stay."
-            )
+        Finding::Correlated { .. } => {
+            "Train on raw data from before the step that spread the noise, if you can. Otherwise train on \
+             pixels that are farther apart: n2n train --noisetype none --neighbor-distance auto"
+                .into()
         }
         Finding::Demosaicked { .. } => {
             "Train on the raw mosaic, its four colour planes as images of their \
@@ -275,7 +264,7 @@ pub fn remedy(finding: &Finding) -> Option<String> {
                 .into()
         }
         Finding::JpegBlocks { .. } => {
-            "Train on raw or lossless files; on JPEGs expect little.".into()
+            "Train on raw or lossless files, or with --neighbor-distance auto.".into()
         }
         Finding::Lines { .. } => {
             "Subtract the mean of dark frames, or each line's own offset (the median of \

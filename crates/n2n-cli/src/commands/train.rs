@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use n2n::cpu::CpuNetwork;
+use n2n::diagnose::{Diagnosis, Finding, Severity};
 use n2n::error::Error;
 use n2n::models;
 use n2n::train::config::{Recipe, Span};
+use n2n::train::spacing::Spacing;
 use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, folder};
 use n2n::weights::Weights;
 use toml::Table;
 
 use crate::args;
+use crate::commands::diagnose::remedy;
 use crate::device::{self, Placed};
 use crate::interrupt;
 use crate::ui::Ui;
@@ -241,6 +244,7 @@ impl Screen {
                 "note: {images} images are smaller than the patches of {patchsize} pixels; \
                  they are padded by reflection"
             )),
+            Event::Diagnosed { diagnosis, spacing } => self.diagnosed(diagnosis, *spacing),
             Event::HeldOut { images } => self.ui.note(format!(
                 "note: {images} images are held out of training, to validate on"
             )),
@@ -298,6 +302,36 @@ impl Screen {
                 });
             }
             _ => {}
+        }
+    }
+
+    /// What of the noise of the images stands in the way of training, and has not been dealt with.
+    fn diagnosed(&self, diagnosis: &Diagnosis, spacing: Spacing) {
+        let spaced = spacing != Spacing::NONE;
+        if spaced {
+            let Spacing { x, y } = spacing;
+            self.ui.note(format_args!(
+                "note: patches are made of pixels {x} apart along rows and {y} apart along columns, for the \
+                 noise that neighbors share"
+            ));
+        }
+        let mut about_neighbors = spaced;
+        for finding in diagnosis.findings() {
+            let warned = match finding {
+                // These three are one trouble.
+                Finding::Correlated { .. }
+                | Finding::Demosaicked { .. }
+                | Finding::JpegBlocks { .. } => !std::mem::replace(&mut about_neighbors, true),
+                Finding::Mosaic { .. } | Finding::Lines { .. } | Finding::HotPixels { .. } => {
+                    finding.severity() == Severity::Warning
+                }
+                _ => false,
+            };
+            if warned {
+                let remedy =
+                    remedy(&finding).map_or(String::new(), |remedy| format!("\nhint: {remedy}"));
+                self.ui.warn(format_args!("{finding}{remedy}"));
+            }
         }
     }
 

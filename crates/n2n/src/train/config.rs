@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
 use crate::noise::{Noise, NoiseLevel};
+use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::unet::{INIT_SCALE, UNet};
 
 /// The settings of a run. Names in files and flags are those of the fields, but where noted.
@@ -96,6 +97,8 @@ pub struct Config {
     /// The model whose weights the run starts from instead: a file, or the name of a shipped one; read
     /// by whoever makes the network.
     pub init_from: Option<PathBuf>,
+    /// How far apart the pixels are that count as neighbours, for noise that neighbours share.
+    pub neighbor_distance: NeighborDistance,
     /// Whether patches are flipped and turned at random.
     pub augment: bool,
     /// Decay of the running average of the weights, which is then what is scored and saved; 0 for
@@ -206,6 +209,7 @@ impl Default for Config {
             regularized_patches: None,
             init_scale: INIT_SCALE,
             init_from: None,
+            neighbor_distance: NeighborDistance::Fixed(Spacing::NONE),
             augment: false,
             ema: 0.0,
             seed: 0,

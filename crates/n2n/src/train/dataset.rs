@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rayon::prelude::*;
 
 use crate::denoise::{ModelRange, Range, Scale, Survey};
+use crate::diagnose::Frame;
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, Packed};
 use crate::train::Event;
@@ -268,6 +269,36 @@ impl Dataset {
         let image = self.source.image(entry.item, entry.page)?;
         let from = (&*self.source, entry.item, entry.page);
         converted(image, from, self.channels)
+    }
+}
+
+impl Dataset {
+    /// The middles of at most `most` images, as far apart as they can be, in the units of their files: to
+    /// have their noise looked at. Squares of at most `side` pixels.
+    pub fn middles(&self, most: usize, side: usize) -> Result<Vec<Frame>> {
+        let count = self.images.len().min(most);
+        let middle = |i: usize| {
+            let index = i * self.images.len() / count;
+            let entry = &self.images[index];
+            let side = side.min(entry.height).min(entry.width);
+            // The blocks of JPEG stay where they are.
+            let [top, left] = [entry.height, entry.width].map(|size| (size - side) / 2 / 8 * 8);
+            let mut data = vec![0.0; side * side * self.channels];
+            self.image(index)?.image.crop(top, left, side, &mut data);
+            let unit = entry.depth.unit();
+            if unit != 1.0 {
+                for value in &mut data {
+                    *value = (*value * unit).round();
+                }
+            }
+            Ok(Frame {
+                height: side,
+                width: side,
+                channels: self.channels,
+                data,
+            })
+        };
+        (0..count).map(middle).collect()
     }
 }
 

@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 
 use crate::denoise::{ModelRange, type_name};
+use crate::diagnose::Diagnosis;
 use crate::error::Error;
 use crate::eval::report::SetScore;
 use crate::network::Losses;
 use crate::train::config::Span;
+use crate::train::spacing::Spacing;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -41,6 +43,13 @@ pub enum Event {
     Ranged(ModelRange),
     /// The images are of several types, so that no range could be measured.
     MixedTypes,
+    /// The noise of the training images was looked at.
+    Diagnosed {
+        /// What was found.
+        diagnosis: Box<Diagnosis>,
+        /// How far apart the pixels of patches are.
+        spacing: Spacing,
+    },
     /// An earlier run goes on.
     Resumed {
         /// The epoch under way, counted from 1.

@@ -62,12 +62,13 @@ impl Loader {
         self.cutter.iterations
     }
 
-    /// The number of images smaller than a patch in height or width; they are padded by reflection
+    /// The number of images smaller than what a patch is taken from in height or width; they are padded by reflection
     /// at the bottom and the right.
     pub fn padded(&self) -> usize {
-        let side = self.cutter.config.patchsize;
+        let config = &self.cutter.config;
+        let [height, width] = config.neighbor_distance.spacing().part(config.patchsize);
         let sizes = self.cutter.dataset.sizes();
-        sizes.filter(|&(h, w)| h < side || w < side).count()
+        sizes.filter(|&(h, w)| h < height || w < width).count()
     }
 
     /// The batches from that after `iteration` of `epoch` on, of one epoch after the other, the last
@@ -148,12 +149,13 @@ impl Cutter {
         mut cut: impl FnMut(usize, (&str, &Scaled), (usize, usize)),
     ) -> Result<()> {
         let config = &self.config;
-        let (n, side) = (config.batchsize, config.patchsize);
+        let n = config.batchsize;
+        let [height, width] = config.neighbor_distance.spacing().part(config.patchsize);
         for (patch, index) in self.images(epoch, iteration).into_iter().enumerate() {
             let image = self.dataset.image(index)?;
             let mut rng = stream(config.seed, Purpose::Crop, epoch, iteration * n + patch);
-            let top = rng.random_range(0..=image.height().saturating_sub(side));
-            let left = rng.random_range(0..=image.width().saturating_sub(side));
+            let top = rng.random_range(0..=image.height().saturating_sub(height));
+            let left = rng.random_range(0..=image.width().saturating_sub(width));
             cut(patch, (self.dataset.name(index), &image), (top, left));
         }
         Ok(())
@@ -163,14 +165,16 @@ impl Cutter {
     fn noisy(&self, epoch: usize, iteration: usize) -> Result<Sample> {
         let config = &self.config;
         let (n, side) = (config.batchsize, config.patchsize);
-        let mut noisy = Batch::zeros(n, side, side, self.dataset.channels());
+        let (c, spacing) = (self.dataset.channels(), config.neighbor_distance.spacing());
+        let mut noisy = Batch::zeros(n, side, side, c);
         self.each_place(epoch, iteration, |patch, image, (top, left)| {
-            let out = noisy.image_mut(patch);
-            if config.frozen_noise {
-                frozen::crop(config.noise, config.seed, image, (top, left), side, out);
-            } else {
-                image.1.crop(top, left, side, out);
-            }
+            spacing.cut(side, c, noisy.image_mut(patch), |side, out| {
+                if config.frozen_noise {
+                    frozen::crop(config.noise, config.seed, image, (top, left), side, out);
+                } else {
+                    image.1.crop(top, left, side, out);
+                }
+            });
         })?;
         // The streams of a whole batch count iterations from 1.
         let rng = |purpose| stream(config.seed, purpose, epoch, iteration + 1);
@@ -195,6 +199,7 @@ impl Cutter {
     fn clean(&self, epoch: usize, iteration: usize) -> Result<Sample> {
         let config = &self.config;
         let (n, side, c) = (config.batchsize, config.patchsize, self.dataset.channels());
+        let spacing = config.neighbor_distance.spacing();
         let len = side * side * c;
         let mut pixels = Pixels::U8(vec![0; n * len]);
         self.each_place(epoch, iteration, |patch, (_, image), (top, left)| {
@@ -208,9 +213,15 @@ impl Cutter {
             let own = patch * len..(patch + 1) * len;
             match (&mut pixels, packed) {
                 (Pixels::U8(bytes), Some(image)) => {
-                    image.crop_bytes(top, left, side, &mut bytes[own]);
+                    spacing.cut(side, c, &mut bytes[own], |side, out| {
+                        image.crop_bytes(top, left, side, out);
+                    });
                 }
-                (Pixels::F32(floats), _) => image.crop(top, left, side, &mut floats[own]),
+                (Pixels::F32(floats), _) => {
+                    spacing.cut(side, c, &mut floats[own], |side, out| {
+                        image.crop(top, left, side, out);
+                    });
+                }
                 (Pixels::U8(_), None) => unreachable!("they have become floats"),
             }
         })?;
@@ -569,5 +580,49 @@ mod tests {
             .find_map(Result::err)
             .unwrap();
         assert!(error.to_string().contains("01.png"), "{error}");
+    }
+
+    #[test]
+    fn patches_may_be_of_pixels_that_are_farther_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 3);
+        for (kind, distance, x, y) in [
+            (Kind::Noisy, "2", 2, 2),
+            (Kind::Clean, "3x1", 3, 1),
+            (Kind::Noisy, "1x2", 1, 2),
+        ] {
+            let loader = loader(folder.path(), |c| {
+                c.neighbor_distance = distance.parse().unwrap();
+            });
+            // Of 70 rows and 90 columns, a patch of 64 pixels so far apart takes more.
+            assert_eq!(loader.padded(), 3);
+            let patches: Vec<Vec<f32>> = match kind {
+                Kind::Noisy => {
+                    let batches = batches(&loader, 1);
+                    batches
+                        .iter()
+                        .flat_map(|b| (0..b.n).map(|i| b.image(i).to_vec()))
+                        .collect()
+                }
+                Kind::Clean => {
+                    let floats = |clean: CleanBatch| match clean.pixels {
+                        Pixels::U8(bytes) => bytes.iter().map(|&b| f32::from(b) / 255.0).collect(),
+                        Pixels::F32(floats) => floats,
+                    };
+                    clean_batches(&loader, 1).into_iter().map(floats).collect()
+                }
+            };
+            for patch in patches {
+                let at = |row: usize, column: usize, channel: usize| {
+                    (patch[(row * 64 + column) * 3 + channel] * 255.0).round() as usize
+                };
+                let (top, left) = (at(0, 0, 1), at(0, 0, 2));
+                // What lies beyond the image is reflected.
+                for (row, column) in [(1, 1), (10, 20), ((69 - top) / y, (89 - left) / x)] {
+                    assert_eq!(at(row, column, 1), top + row * y, "{distance}");
+                    assert_eq!(at(row, column, 2), left + column * x, "{distance}");
+                }
+            }
+        }
     }
 }

@@ -46,6 +46,7 @@ pub mod random;
 mod run;
 mod schedule;
 pub mod source;
+pub mod spacing;
 mod tensorboard;
 mod validation;
 

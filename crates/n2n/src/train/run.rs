@@ -26,6 +26,7 @@ use crate::train::prefetch::Prefetch;
 use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
 use crate::train::source::{Folder, Source};
+use crate::train::spacing::NeighborDistance;
 use crate::train::validation::Validation;
 use crate::weights::Weights;
 
@@ -128,6 +129,10 @@ fn train_on(
     // What was measured is a setting from here on, so that a resumed run has it too.
     let config = &Config {
         range: dataset.range(),
+        neighbor_distance: match start {
+            Some(Start::Resume) => config.neighbor_distance,
+            _ => NeighborDistance::for_run(config, &dataset, observe)?,
+        },
         ..config.clone()
     };
     let range = dataset.model_range();

@@ -18,6 +18,7 @@ use crate::train::event::{Collapse, Event};
 use crate::train::folder::RunFolder;
 use crate::train::frozen;
 use crate::train::random::{Purpose, stream};
+use crate::train::spacing::Spacing;
 
 /// The set that runs are scored on, as the reference's are.
 const SET: Set = Set::Bsd300;
@@ -166,18 +167,22 @@ impl Validation {
         let config = &self.config;
         let side = config.patchsize;
         let image = self.held_out.image(index)?;
-        let mut noisy = Batch::zeros(1, side, side, self.held_out.channels());
-        let middle = |size: usize| size.saturating_sub(side) / 2;
-        let place = (middle(image.height()), middle(image.width()));
+        let c = self.held_out.channels();
         let named = (self.held_out.name(index), &image);
-        frozen::crop(
-            config.noise,
-            config.seed,
-            named,
-            place,
-            side,
-            &mut noisy.data,
-        );
+        let cut = |spacing: Spacing| {
+            let mut noisy = Batch::zeros(1, side, side, c);
+            let [height, width] = spacing.part(side);
+            let place = (
+                image.height().saturating_sub(height) / 2,
+                image.width().saturating_sub(width) / 2,
+            );
+            spacing.cut(side, c, &mut noisy.data, |side, out| {
+                frozen::crop(config.noise, config.seed, named, place, side, out);
+            });
+            noisy
+        };
+        let spacing = config.neighbor_distance.spacing();
+        let noisy = cut(spacing);
 
         // Index 0 has drawn the images.
         let mut rng = stream(config.seed, Purpose::HoldOut, 0, index + 1);
@@ -201,6 +206,12 @@ impl Validation {
             loss2,
             loss_full: config.lambda1 * loss1 + config.lambda2 * loss2,
         };
+        if spacing == Spacing::NONE {
+            return Ok((noisy, denoised, losses));
+        }
+        // The picture is of the image as it is.
+        let noisy = cut(Spacing::NONE);
+        let denoised = network.denoise(&noisy)?;
         Ok((noisy, denoised, losses))
     }
 }

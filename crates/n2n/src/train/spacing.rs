@@ -1,0 +1,235 @@
+//! How far apart the pixels are that count as neighbours.
+//!
+//! The sub-sampler takes the noise of neighbouring pixels for independent. Where a camera or a file format
+//! has spread noise over some pixels, patches are made of every second, third or fourth pixel instead, of
+//! which that is true: the cells of the sub-sampler are then so much wider, and all that follows (pairs,
+//! target, correction by the denoised patch) is as in the paper on an image of these pixels alone.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::diagnose::{Diagnosis, Options, diagnose};
+use crate::error::{Error, Result};
+use crate::noise::Noise;
+use crate::train::config::Config;
+use crate::train::dataset::Dataset;
+use crate::train::event::Event;
+
+/// The setting; in files and flags `auto`, `3`, or `3x1` for along a row and along a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeighborDistance {
+    /// As the noise of the images needs it. What was chosen is put in its place.
+    Auto,
+    /// As given.
+    Fixed(Spacing),
+}
+
+/// Distances between the pixels of a patch, 1 for the pixels of the image as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spacing {
+    /// Along a row, 1 to [`Spacing::MOST`].
+    pub x: usize,
+    /// Along a column, likewise.
+    pub y: usize,
+}
+
+/// Noise with less correlation than this is learned as noise for the most part; of ever larger distances,
+/// ever less of the picture is left to learn from.
+const TOLERATED: f64 = 0.25;
+/// The largest distance that is chosen.
+const CHOSEN: usize = 4;
+
+impl Spacing {
+    /// The pixels of the image as they are.
+    pub const NONE: Self = Self { x: 1, y: 1 };
+    /// The largest distance accepted.
+    pub const MOST: usize = 8;
+
+    /// The smallest distances beyond which the noise is hardly correlated, 4 at most.
+    pub fn for_noise(diagnosis: &Diagnosis) -> Self {
+        let Some(correlation) = &diagnosis.correlation else {
+            return Self::NONE;
+        };
+        let [x, y] = correlation.independent_at(TOLERATED);
+        let chosen = |distance: Option<usize>| distance.unwrap_or(CHOSEN).min(CHOSEN);
+        Self {
+            x: chosen(x),
+            y: chosen(y),
+        }
+    }
+
+    /// Height and width of the part of an image that a square patch of `side` pixels is taken from.
+    pub fn part(self, side: usize) -> [usize; 2] {
+        [side * self.y, side * self.x]
+    }
+
+    /// Fills `out`, a square of `side` pixels of `channels` values, with pixels so far apart, from what
+    /// `crop` fills a square of the given side with.
+    pub fn cut<T: Copy + Default>(
+        self,
+        side: usize,
+        channels: usize,
+        out: &mut [T],
+        crop: impl FnOnce(usize, &mut [T]),
+    ) {
+        if self == Self::NONE {
+            return crop(side, out);
+        }
+        let large = side * self.x.max(self.y);
+        let mut part = vec![T::default(); large * large * channels];
+        crop(large, &mut part);
+        for (place, pixel) in out.chunks_exact_mut(channels).enumerate() {
+            let (y, x) = (place / side * self.y, place % side * self.x);
+            pixel.copy_from_slice(&part[(y * large + x) * channels..][..channels]);
+        }
+    }
+}
+
+impl NeighborDistance {
+    /// The distances of a new run. Images that are noisy already have their noise looked at, before hours are
+    /// spent on them; what is found goes to `observe`.
+    pub(super) fn for_run(
+        config: &Config,
+        dataset: &Dataset,
+        observe: &mut dyn FnMut(&Event),
+    ) -> Result<Self> {
+        let given = config.neighbor_distance;
+        if config.noise != Noise::None || dataset.is_empty() {
+            return Ok(Self::Fixed(given.spacing()));
+        }
+        let diagnosis = diagnose(&dataset.middles(8, 512)?, &Options::quick())?;
+        let spacing = match given {
+            Self::Auto => Spacing::for_noise(&diagnosis),
+            Self::Fixed(spacing) => spacing,
+        };
+        let diagnosis = Box::new(diagnosis);
+        observe(&Event::Diagnosed { diagnosis, spacing });
+        Ok(Self::Fixed(spacing))
+    }
+
+    /// The distances; of [`Self::Auto`] before anything was chosen, those of the image as it is.
+    pub fn spacing(self) -> Spacing {
+        match self {
+            Self::Auto => Spacing::NONE,
+            Self::Fixed(spacing) => spacing,
+        }
+    }
+}
+
+impl Display for NeighborDistance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(Spacing { x, y }) if x == y => write!(f, "{x}"),
+            Self::Fixed(Spacing { x, y }) => write!(f, "{x}x{y}"),
+        }
+    }
+}
+
+impl FromStr for NeighborDistance {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let (x, y) = text.split_once('x').unwrap_or((text, text));
+        let distance = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|d| (1..=Spacing::MOST).contains(d))
+        };
+        if let (Some(x), Some(y)) = (distance(x), distance(y)) {
+            return Ok(Self::Fixed(Spacing { x, y }));
+        }
+        let expected = format!(
+            "auto, or a number of pixels from 1 to {}, or two of them as 3x1: along a row and along a column",
+            Spacing::MOST
+        );
+        Err(Error::value(
+            "neighbor_distance",
+            expected,
+            format!("'{text}'"),
+        ))
+    }
+}
+
+impl Serialize for NeighborDistance {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NeighborDistance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::Frame;
+
+    #[test]
+    fn a_patch_has_the_pixels_that_are_so_far_apart() {
+        // A value is its own row and column.
+        let crop = |side: usize, out: &mut [u32]| {
+            for (i, value) in out.iter_mut().enumerate() {
+                let pixel = i / 2;
+                *value = (pixel / side * 1000 + pixel % side * 10 + i % 2) as u32;
+            }
+        };
+        for (x, y) in [(1, 1), (2, 2), (3, 1), (1, 4)] {
+            let mut out = vec![0; 5 * 5 * 2];
+            Spacing { x, y }.cut(5, 2, &mut out, crop);
+            for (i, &value) in out.iter().enumerate() {
+                let (row, column) = (i / 2 / 5 * y, i / 2 % 5 * x);
+                assert_eq!(value as usize, row * 1000 + column * 10 + i % 2);
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_is_read_as_it_is_written() {
+        for text in ["auto", "1", "3", "3x1", "1x8"] {
+            assert_eq!(text.parse::<NeighborDistance>().unwrap().to_string(), text);
+        }
+        assert_eq!("2x2".parse::<NeighborDistance>().unwrap().to_string(), "2");
+        for text in ["", "0", "9", "x", "3x", "3x0", "1.5", "-1"] {
+            let error = text.parse::<NeighborDistance>().unwrap_err().to_string();
+            assert!(error.contains("1 to 8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_noise_decides() {
+        // White noise, and the mean of each two pixels of a row: a correlation of ½ at a distance of 1.
+        let mut state = 1_u64;
+        let mut uniform = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1 << 24) as f32
+        };
+        let white: Vec<f32> = (0..=256 * 256)
+            .map(|_| 100.0 * (0..6).map(|_| uniform()).sum::<f32>())
+            .collect();
+        let spacing = |data: Vec<f32>| {
+            let frame = Frame {
+                height: 256,
+                width: 256,
+                channels: 1,
+                data,
+            };
+            Spacing::for_noise(&diagnose(&[frame], &Options::quick()).unwrap())
+        };
+        assert_eq!(spacing(white[1..].to_vec()), Spacing::NONE);
+        let shared = white.windows(2).map(|pair| pair[0] + pair[1]).collect();
+        assert_eq!(spacing(shared), Spacing { x: 2, y: 1 });
+        assert_eq!(spacing(vec![5.0; 256 * 256]), Spacing::NONE);
+    }
+}
