@@ -479,6 +479,12 @@ fn frames_of_a_gif_are_pages_as_they_are_seen() {
 }
 
 #[test]
+fn a_tga_is_written_without_runs() {
+    // Those of the encoder go over the ends of rows, which Pillow refuses. Type 2 is plain RGB.
+    assert_eq!(copied("rgb.tga", Encoding::new(Format::Tga)).unwrap()[2], 2);
+}
+
+#[test]
 fn radiance_is_read_as_floats() {
     let (page, rows) = pages("flat.hdr").remove(0);
     assert_eq!((page.color, page.depth), (Color::Rgb, Depth::F32));

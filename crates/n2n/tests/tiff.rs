@@ -298,6 +298,24 @@ fn palettes_are_expanded() {
 }
 
 #[test]
+fn transparency_beside_a_palette_passes_through() {
+    let (page, samples) = pages(file("palette_alpha.tif")).unwrap().remove(0);
+    assert_eq!((page.color, page.extra), (Color::Rgb, 1));
+    for (i, pixel) in samples.chunks(4).enumerate() {
+        let (index, alpha) = (sample('u', 8, 2 * i, 0), sample('u', 8, 2 * i + 1, 0));
+        let want = [
+            index,
+            255.0 - index,
+            (index * 257.0 / 2.0 / 256.0).floor(),
+            alpha,
+        ];
+        for (value, want) in pixel.iter().zip(want) {
+            assert_eq!(value.round(), want, "pixel {i}");
+        }
+    }
+}
+
+#[test]
 fn infrared_is_a_channel_of_its_own() {
     let (page, _) = pages(file("infrared.tif")).unwrap().remove(0);
     assert_eq!((page.color, page.extra), (Color::Bands(4), 0));
@@ -365,6 +383,8 @@ fn exif_and_gps_survive_a_change_of_format() {
 
 #[test]
 fn samples_that_are_not_understood_are_named() {
+    let error = pages(file("volume.tif")).unwrap_err().to_string();
+    assert!(error.contains("a volume of 3 slices"), "{error}");
     let error = pages(file("complex.tif")).unwrap_err().to_string();
     assert!(
         error.contains("its samples are 64 bits, complex numbers"),

@@ -141,7 +141,15 @@ tifffile.imwrite(path("white_is_zero_f32"), samples("f32", 1, 0, 7, 10), photome
 # Integers that 32-bit floats do not hold.
 tifffile.imwrite(path("large_u32"), 2**31 + 1 + samples("u8", 1, 0, 7, 10).astype(np.uint32), photometric="minisblack", metadata=None)
 
+# A palette with transparency beside the indices.
+# tifffile writes a palette for single samples alone.
+indices = BytesIO()
+tifffile.imwrite(indices, samples("u8", 2, 0, 7, 10), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"], extratags=[(320, 3, 768, np.stack([ramp, ramp[::-1], ramp // 2]).ravel().tolist(), True)], metadata=None)
+patched = indices.getvalue()
+(HERE / "palette_alpha.tif").write_bytes(patched.replace(struct.pack("<HHII", 262, 3, 1, 1), struct.pack("<HHII", 262, 3, 1, 3)))
+
 # What is refused.
+tifffile.imwrite(path("volume"), np.stack([samples("u8", 1, page, 16, 16) for page in range(3)]), photometric="minisblack", volumetric=True, tile=(1, 16, 16), metadata=None)
 tifffile.imwrite(path("complex"), samples("f32", 1, 0, 7, 10).astype(np.complex64), metadata=None)
 
 # By libtiff: facsimile, the bits of bytes in reverse order, Exif.

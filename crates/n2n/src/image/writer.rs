@@ -271,7 +271,10 @@ fn write_simply(
             set_bmp_resolution(&mut bmp, metadata);
             out.write_all(&bmp)?;
         }
-        Format::Tga => TgaEncoder::new(out).encode(&bytes, w, h, color)?,
+        // Its runs go over the ends of rows, which other programs refuse.
+        Format::Tga => TgaEncoder::new(out)
+            .disable_rle()
+            .encode(&bytes, w, h, color)?,
         _ if raster.page.extra == 0 => write_pgm_or_ppm(raster, depth, out)?,
         // Only PAM has transparency.
         _ => PnmEncoder::new(out).write_image(&bytes, w, h, color)?,

@@ -92,7 +92,11 @@ impl Codec {
                 take(decoder, most)?
             }
             LZMA => take(lzma_rust2::XzReader::new(packed.as_slice(), true), most)?,
-            JPEG | OLD_JPEG => self.jpeg(&packed, expected)?,
+            JPEG => self.jpeg(&packed, expected)?,
+            // Often in pieces that are no JPEG by themselves.
+            OLD_JPEG => self.jpeg(&packed, expected).map_err(|_| {
+                Fault::new("it is compressed by the JPEG of TIFF 6.0 in a form that is not read")
+            })?,
             WEBP => webp(packed, expected)?,
             FAX3 | FAX4 => fax(self.compression, &packed, expected)?,
             other => return Err(Fault::new(format!("it is compressed by {}", name(other)))),

@@ -61,6 +61,8 @@ mod tag {
     pub(super) const JPEG_INTERCHANGE: u16 = 513;
     pub(super) const JPEG_INTERCHANGE_LENGTH: u16 = 514;
     pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
+    /// Slices of a volume, by SGI.
+    pub(super) const IMAGE_DEPTH: u16 = 32997;
     /// The planes of a stack by `MetaMorph`: its count is theirs.
     pub(super) const UIC2: u16 = 33629;
     pub(super) const ICC: u16 = 34675;

@@ -207,6 +207,7 @@ impl Layout {
         let (width, height) = (number(tag::WIDTH, 0)?, number(tag::LENGTH, 0)?);
         let (width, height) = (width as usize, height as usize);
         check_pixels(limits, height, width)?;
+        check_depth(number(tag::IMAGE_DEPTH, 1)?)?;
         let samples = number(tag::SAMPLES_PER_PIXEL, 1)? as usize;
         if samples == 0 || samples > usize::from(u16::MAX) {
             return Err(Fault::new(format!("its pixels have {samples} samples")));
@@ -247,13 +248,13 @@ impl Layout {
             .then(|| subsampling(file, directory, (bits, samples, planar), is_jpeg))
             .transpose()?;
         check_colors(photometric)?;
-        let palette = if photometric == photometric::PALETTE && samples == 1 && bits <= 16 {
+        let palette = if photometric == photometric::PALETTE && bits <= 16 {
             palette(file, directory, bits)?
         } else {
             Vec::new()
         };
         let (given, sample) = match palette.first() {
-            Some(color) => (color.len(), Sample::U8),
+            Some(color) => (color.len() + samples - 1, Sample::U8),
             None => (samples, sample),
         };
         // Of other types it is not known which value is white; they stay what they are.
@@ -436,6 +437,16 @@ fn places<S: BufRead + Seek>(
         lengths.extend(rest.collect::<Vec<_>>());
     }
     Ok((chunk, offsets, lengths))
+}
+
+/// Refuses a volume in one page.
+fn check_depth(slices: u64) -> Decoded<()> {
+    if slices == 1 {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "it is a volume of {slices} slices in one page (ImageDepth), which is not read"
+    )))
 }
 
 /// Refuses colours that are not understood.
@@ -850,28 +861,26 @@ impl Layout {
         }
     }
 
-    /// The colours of indices, if there is a palette.
-    fn expanded(&self, indices: &[u8]) -> Option<Decoded<Vec<u8>>> {
+    /// The colours of indices, if there is a palette, with what else a pixel has as 8 bits.
+    fn expanded(&self, samples: &[u8]) -> Option<Decoded<Vec<u8>>> {
         if self.palette.is_empty() {
             return None;
         }
-        let color = |i: usize| {
-            let color = self.palette.get(i);
-            color.ok_or_else(|| Fault::new("one of its pixels is beyond the palette"))
-        };
-        let mut out = Vec::with_capacity(indices.len() * self.given);
-        let expand = |indices: &mut dyn Iterator<Item = usize>| {
-            for i in indices {
-                out.extend_from_slice(color(i)?);
-            }
-            Ok(out)
-        };
-        Some(if self.bits <= 8 {
-            expand(&mut indices.iter().map(|&i| usize::from(i)))
-        } else {
-            let words = indices.as_chunks().0.iter();
-            expand(&mut words.map(|&word| usize::from(u16::from_ne_bytes(word))))
-        })
+        let most = (1_u32 << self.bits) - 1;
+        let mut out = Vec::with_capacity(samples.len() * self.given);
+        for pixel in samples.chunks_exact(self.samples * self.sample_bytes()) {
+            let sample = |i: usize| match self.sample_bytes() {
+                1 => u32::from(pixel[i]),
+                _ => u32::from(u16::from_ne_bytes([pixel[2 * i], pixel[2 * i + 1]])),
+            };
+            let Some(color) = self.palette.get(sample(0) as usize) else {
+                return Some(Err(Fault::new("one of its pixels is beyond the palette")));
+            };
+            out.extend_from_slice(color);
+            let others = (1..self.samples).map(sample);
+            out.extend(others.map(|value| ((value * 255 + most / 2) / most) as u8));
+        }
+        Some(Ok(out))
     }
 }
 
