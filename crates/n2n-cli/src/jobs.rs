@@ -69,7 +69,7 @@ pub fn jobs<'a>(
             jobs.push(Job::new(input, name, save_dir, naming)?);
         }
     }
-    without_losses(jobs)
+    reject_collisions(jobs)
 }
 
 impl Job {
@@ -146,7 +146,7 @@ fn images(folder: &Path, save_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Refuses to write a result over an input, or over the result of another.
-fn without_losses(jobs: Vec<Job>) -> anyhow::Result<Vec<Job>> {
+fn reject_collisions(jobs: Vec<Job>) -> anyhow::Result<Vec<Job>> {
     let inputs: HashMap<PathBuf, PathBuf> = jobs
         .iter()
         .map(|job| (real(&job.input), job.input.clone()))
