@@ -216,7 +216,8 @@ pub struct Train {
     /// Folder of training images, searched recursively
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Folder with the validation set, in BSD300/test, or none [default: ./validation, if it is there]
+    /// Folder with the validation set, in BSD300/test, or none [default: ./validation, if it is there;
+    /// none with --noisetype none]
     #[arg(long, value_name = "DIR")]
     pub val_dirs: Option<PathBuf>,
     /// Training images to hold out, for a validation loss without clean images [default: with

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
-use n2n::denoise::{Misfit, ModelRange, Options, Padding, Shrunk, type_name};
+use n2n::denoise::{Misfit, ModelRange, Options, Padding, Shrunk, shown, type_name};
 use n2n::error::Error;
 use n2n::image::{Depth, Encoding, Format, Limits, Reader, Selection};
 use n2n::predict::{self, Config, Done, Event, Input, Output};
@@ -520,8 +520,8 @@ impl Report<'_> {
             self.ui.note(format_args!(
                 "{}: values from {} to {} are the network's 0 to 1",
                 name(&job.input),
-                low * unit,
-                high * unit
+                shown(low * unit),
+                shown(high * unit)
             ));
         }
         if let Some(Misfit {
@@ -531,14 +531,16 @@ impl Report<'_> {
         }) = done.misfit
         {
             self.ui.warn(format_args!(
-                "{}: its values lie between {low} and {high} ({}), and the model was trained on images \
+                "{}: its values lie between {} and {} ({}), and the model was trained on images \
                  of {model}: do not trust the result. Train on images like this one; or, if these \
                  differ from those only in scale, pass as --range MIN,MAX what is as dark and as bright \
                  here as {} and {} were there",
                 name(&job.input),
+                shown(low),
+                shown(high),
                 type_name(depth),
-                model.low,
-                model.high
+                shown(model.low),
+                shown(model.high)
             ));
         }
         Ok(())

@@ -12,6 +12,7 @@ use n2n::cpu::CpuNetwork;
 use n2n::diagnose::{Diagnosis, Finding, Severity};
 use n2n::error::Error;
 use n2n::models;
+use n2n::noise::Noise;
 use n2n::train::config::{Recipe, Span};
 use n2n::train::spacing::Spacing;
 use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, folder};
@@ -174,7 +175,9 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
     }
     layers.push(flags);
     let mut config = Config::resolve(&layers)?;
-    if !layers.iter().any(|layer| layer.contains_key("val_dirs")) {
+    // Clean images without noise would tell nothing: the best score is that of changing nothing.
+    let is_scored = config.noise != Noise::None;
+    if is_scored && !layers.iter().any(|layer| layer.contains_key("val_dirs")) {
         let usual = Path::new("./validation");
         if usual.join("BSD300/test").is_dir() {
             config.val_dirs = Some(usual.into());
@@ -245,6 +248,9 @@ impl Screen {
                  they are padded by reflection"
             )),
             Event::Diagnosed { diagnosis, spacing } => self.diagnosed(diagnosis, *spacing),
+            Event::HeldOut { images: 1 } => self.ui.note(
+                "note: one image, or a part of the only one, is held out of training, to validate on",
+            ),
             Event::HeldOut { images } => self.ui.note(format!(
                 "note: {images} images are held out of training, to validate on"
             )),

@@ -8,7 +8,7 @@ mod region;
 mod tiles;
 
 pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
-pub use range::{Misfit, ModelRange, Range, Scale, Survey, type_name};
+pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;
 pub use tiles::{HALO, Tile};

@@ -112,12 +112,21 @@ fn bounds(text: &str) -> Option<(f32, f32)> {
     (low < high && (high - low).is_finite()).then_some((low, high))
 }
 
+/// A value with an exponent where it would be long without.
+pub fn shown(value: f32) -> String {
+    if value == 0.0 || (1e-4..1e9).contains(&value.abs()) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
+
 impl Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Percentile => f.write_str("percentile"),
-            Self::Between(low, high) => write!(f, "{low},{high}"),
+            Self::Between(low, high) => write!(f, "{},{}", shown(*low), shown(*high)),
         }
     }
 }
@@ -250,7 +259,7 @@ impl ModelRange {
     /// As entries of metadata.
     pub fn entries(self) -> [(&'static str, String); 2] {
         [
-            (Self::RANGE, format!("{},{}", self.low, self.high)),
+            (Self::RANGE, Range::Between(self.low, self.high).to_string()),
             (Self::TYPE, type_name(self.depth).into()),
         ]
     }
@@ -288,8 +297,8 @@ impl Display for ModelRange {
         write!(
             f,
             "{} to {} ({})",
-            self.low,
-            self.high,
+            shown(self.low),
+            shown(self.high),
             type_name(self.depth)
         )
     }
@@ -645,7 +654,7 @@ mod tests {
             "-1,4095.5".parse::<Range>().unwrap(),
             Range::Between(-1.0, 4095.5)
         );
-        for text in ["auto", "percentile", "-1,4095.5", "0.0000001,1"] {
+        for text in ["auto", "percentile", "-1,4095.5", "1e-7,0.25"] {
             assert_eq!(text.parse::<Range>().unwrap().to_string(), text);
         }
         let scale = Range::Between(0.0, 4095.0).scale(Depth::U16, None);

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::denoise::{ModelRange, type_name};
+use crate::denoise::{ModelRange, shown, type_name};
 use crate::diagnose::Diagnosis;
 use crate::error::Error;
 use crate::eval::report::SetScore;
@@ -160,7 +160,9 @@ impl Event {
     pub fn line(&self) -> Option<String> {
         Some(match self {
             Self::Ranged(ModelRange { low, high, depth }) => format!(
-                "values from {low} to {high} ({}) are the network's 0 to 1",
+                "values from {} to {} ({}) are the network's 0 to 1",
+                shown(*low),
+                shown(*high),
                 type_name(*depth)
             ),
             Self::Fetched { samples } => format!("fetch {samples} samples for training"),
