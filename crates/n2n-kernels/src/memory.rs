@@ -10,7 +10,7 @@ use std::fmt;
 use std::mem::{MaybeUninit, take};
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -150,11 +150,10 @@ impl Recycled {
     /// # Safety
     /// As there.
     pub unsafe fn written_by(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Self {
-        let found = {
-            let mut kept = kept();
+        let found = kept().and_then(|mut kept| {
             let at = kept.iter().rposition(|memory| memory.len == len);
             at.map(|at| kept.remove(at))
-        };
+        });
         if let Some(mut memory) = found {
             let floats: *mut [f32] = memory.as_mut_slice();
             // SAFETY: the same floats, of the same layout; by the caller's promise `write` leaves values in all.
@@ -178,7 +177,9 @@ impl Drop for Recycled {
     fn drop(&mut self) {
         // Given back when the lock no longer is held: the last variable is dropped first.
         let mut too_old = vec![];
-        let mut kept = kept();
+        let Some(mut kept) = kept() else {
+            return;
+        };
         kept.push(take(&mut self.0));
         let mut floats: usize = kept.iter().map(Memory::len).sum();
         while floats > MOST_KEPT {
@@ -189,8 +190,14 @@ impl Drop for Recycled {
     }
 }
 
-fn kept() -> MutexGuard<'static, Vec<Memory>> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is kept, unless another thread has it just now. Waiting is not worth it, and would not end in a process
+/// that was forked while a thread, which the fork lacks, had it.
+fn kept() -> Option<MutexGuard<'static, Vec<Memory>>> {
+    match KEPT.try_lock() {
+        Ok(kept) => Some(kept),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Where `len` floats lie: at the start of a cache line, or of a huge page if they fill some.
@@ -244,7 +251,8 @@ mod tests {
         // More than are kept: the oldest are given back.
         let many: Vec<_> = (0..9).map(|i| ones(MOST_KEPT / 8 + i)).collect();
         drop(many);
-        let floats: usize = kept().iter().map(Memory::len).sum();
+        let kept = std::iter::repeat_with(kept).find_map(|kept| kept);
+        let floats: usize = kept.unwrap().iter().map(Memory::len).sum();
         assert!(floats <= MOST_KEPT);
     }
 }

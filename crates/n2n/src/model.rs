@@ -70,6 +70,9 @@ pub struct DenoiseOptions<'a> {
     /// Which values of the image are the network's 0 and 1; [`Range::Auto`] is the range that the model was
     /// trained on, if it states one.
     pub range: Range,
+    /// The same, if [`Model::scale`] has found it before, as one for several images or for the blocks of one; the
+    /// range then does not count.
+    pub scale: Option<Scale>,
     /// Whether to take the mean over the eight flips and quarter turns of the image, in eight times the time.
     pub ensemble: bool,
     /// How the image is cut into tiles. That changes nothing in the result but rounding.
@@ -93,6 +96,7 @@ impl Default for DenoiseOptions<'_> {
         Self {
             strength,
             range: Range::Auto,
+            scale: None,
             ensemble,
             tile,
             max_bytes,
@@ -224,11 +228,14 @@ impl Model {
     /// Those, a strength outside 0 to 1, and [`Error::Stopped`].
     pub fn denoise_with(&self, noisy: &Image, options: &DenoiseOptions) -> Result<Image> {
         noisy.check()?;
-        let scale = if let Some(scale) = self.known_scale(options.range, noisy.depth) {
+        let known = options
+            .scale
+            .or_else(|| self.scale(options.range, noisy.depth, None));
+        let scale = if let Some(scale) = known {
             scale
         } else {
             let mut survey = Survey::new(Survey::OF_ALL);
-            survey.add_pages(&mut OfImage::new(noisy), Some(noisy.depth))?;
+            survey.add_image(noisy)?;
             options.range.scale(noisy.depth, Some(&survey))
         };
         let mut pages = OfImage::new(noisy);
@@ -304,10 +311,11 @@ impl Model {
             let expected = format!("{seen}, all that the network sees for {region}");
             return Err(Error::value("block", expected, stored));
         }
-        let known = self.known_scale(options.range, block.depth);
+        let known = self.scale(options.range, block.depth, None);
         // All of them is what most bytes have.
         let known = known.or((block.depth == Depth::U8).then_some(Scale::UNIT));
-        let Some(scale) = known.filter(|_| options.range != Range::Percentile) else {
+        let known = known.filter(|_| options.range != Range::Percentile);
+        let Some(scale) = options.scale.or(known) else {
             let expected = "two numbers MIN,MAX, measured once on the whole image";
             return Err(Error::value(
                 "range of a block",
@@ -328,12 +336,34 @@ impl Model {
         self.run(&page, &frame, &mut pages, scale, options)
     }
 
-    /// The range, if no value of the image has to be looked at for it.
-    fn known_scale(&self, range: Range, depth: Depth) -> Option<Scale> {
+    /// The values of images of a type that are the network's 0 and 1 in the range asked for, as
+    /// [`DenoiseOptions::scale`] takes them; `None` if it takes a survey of all the images, and there is none.
+    ///
+    /// ```
+    /// use n2n::denoise::Survey;
+    /// use n2n::image::Depth;
+    /// use n2n::{DenoiseOptions, Image, Model, Range};
+    ///
+    /// // The pages of a stack, from a camera of 12 bits.
+    /// let pages = [4095, 1000].map(|white| Image::from_u16(1, 2, 1, &[0, white]).unwrap());
+    /// let mut survey = Survey::new(Survey::OF_ALL);
+    /// for page in &pages {
+    ///     survey.add_image(page)?;
+    /// }
+    /// let model = Model::load("gauss25")?;
+    /// let scale = model.scale(Range::Auto, Depth::U16, Some(&survey));
+    /// assert_eq!(scale.unwrap().high, 4095.0 / 65535.0);
+    /// let options = DenoiseOptions { scale, ..DenoiseOptions::default() };
+    /// for page in &pages {
+    ///     model.denoise_with(page, &options)?;
+    /// }
+    /// # Ok::<(), n2n::Error>(())
+    /// ```
+    pub fn scale(&self, range: Range, depth: Depth, survey: Option<&Survey>) -> Option<Scale> {
         match (range, self.range) {
             (Range::Auto, Some(model)) => Some(model.scale(depth)),
             (Range::Between(..), _) => Some(range.scale(depth, None)),
-            _ => None,
+            _ => survey.map(|survey| range.scale(depth, Some(survey))),
         }
     }
 
@@ -423,6 +453,7 @@ impl fmt::Debug for DenoiseOptions<'_> {
         f.debug_struct("DenoiseOptions")
             .field("strength", &self.strength)
             .field("range", &self.range)
+            .field("scale", &self.scale)
             .field("ensemble", &self.ensemble)
             .field("tile", &self.tile)
             .field("max_bytes", &self.max_bytes)
@@ -495,6 +526,7 @@ mod tests {
     const UNIT: DenoiseOptions = DenoiseOptions {
         strength: 1.0,
         range: Range::Between(0.0, 1.0),
+        scale: None,
         ensemble: false,
         tile: Tile::Auto,
         max_bytes: 2_000_000_000,

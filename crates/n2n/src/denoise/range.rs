@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::image::{Depth, Page, Pages};
+use crate::image::{Depth, Image, OfImage, Page, Pages};
 
 /// How the range of images is found. It is undone on output.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -350,6 +350,16 @@ impl Survey {
         Ok(())
     }
 
+    /// Looks through an image, and says whether others of its type can tell more.
+    ///
+    /// # Errors
+    /// The image has other samples than its size says.
+    pub fn add_image(&mut self, image: &Image) -> Result<bool> {
+        image.check()?;
+        self.add_pages(&mut OfImage::new(image), Some(image.depth))?;
+        Ok(image.depth != Depth::U8 || !self.are_full_bytes())
+    }
+
     /// Looks at rows of a page, an even number but at its end.
     pub fn add_rows(&mut self, page: &Page, rows: &[f32]) {
         let shape = (page.height, page.width, page.samples());
@@ -503,7 +513,6 @@ impl Survey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Image, OfImage};
 
     /// Of a row of values.
     fn survey(values: impl IntoIterator<Item = f32>) -> Survey {

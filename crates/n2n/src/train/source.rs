@@ -52,7 +52,7 @@ pub trait Source: Debug + Send + Sync {
 /// The images of an item, decoded when asked for.
 pub type Images<'a> = Box<dyn Iterator<Item = Result<Image>> + Send + 'a>;
 
-/// The images below a folder, in the order of their paths.
+/// The images below a folder, in the order of their paths; or those of files from anywhere.
 #[derive(Debug)]
 pub struct Folder {
     folder: PathBuf,
@@ -74,6 +74,14 @@ impl Folder {
             folder: folder.into(),
             paths,
         })
+    }
+
+    /// Files from anywhere, each named once and known by its path.
+    pub fn of_files(paths: Vec<PathBuf>) -> Self {
+        Self {
+            folder: PathBuf::new(),
+            paths,
+        }
     }
 }
 
