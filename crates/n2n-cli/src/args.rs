@@ -438,6 +438,9 @@ pub struct Predict {
     /// Leave out images whose result is already there
     #[arg(long)]
     pub skip_existing: bool,
+    /// Denoise one part of the images, as 3/16 for the third of sixteen: the parts of a job array on a cluster
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<Shard>,
     /// Format of the results [default: that of the image]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<ImageFormat>,
@@ -500,6 +503,22 @@ pub struct Predict {
     /// Where to compute.
     #[command(flatten)]
     pub denoiser: Denoiser,
+}
+
+/// One of several parts of a list, whose places are dealt out in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Its number, from 0.
+    index: usize,
+    /// How many there are.
+    count: usize,
+}
+
+impl Shard {
+    /// Whether what stands at this place of the list is in the part.
+    pub fn has(self, place: usize) -> bool {
+        place % self.count == self.index
+    }
 }
 
 /// A format of images, as it is called on the command line.
@@ -924,6 +943,18 @@ fn named<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
         Error::Value { expected, .. } => format!("expected {expected}"),
         error => error.to_string(),
     })
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let numbers = text.split_once('/');
+    let numbers = numbers.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match numbers {
+        Some((number, count)) if (1..=count).contains(&number) => Ok(Shard {
+            index: number - 1,
+            count,
+        }),
+        _ => Err("expected I/N, part I of N, counted from 1, as 3/16".into()),
+    }
 }
 
 fn positive(text: &str) -> Result<usize, String> {

@@ -831,6 +831,64 @@ fn results_beside_their_images_are_no_images_of_a_second_run() {
     );
 }
 
+#[test]
+fn shards_together_are_one_run_and_what_is_missing_is_found() {
+    let folder = workplace();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    // A range that has to be measured, and differs from image to image.
+    for (i, low) in [30_000, 31_500, 30_500, 32_000, 31_000].iter().enumerate() {
+        let samples: Vec<u16> = (0..32 * 32).map(|k: u16| low + k % 200).collect();
+        let image = Image::from_u16(32, 32, 1, &samples).unwrap();
+        image.write(&path(&format!("in/{i}.png"))).unwrap();
+    }
+    n2n(&folder, &["predict", "in", "--save-dir=whole"]).success();
+    // The model gives its 0 for every pixel: the lowest value of all images.
+    let brightest = Image::read(&path("whole/3_denoise.png")).unwrap();
+    let low = brightest.to_u16()[0];
+    assert!(low.abs_diff(30_000) < 100, "{low}");
+
+    for (shard, results) in [
+        ("2/3", "parts/1_denoise.png\nparts/4_denoise.png\n"),
+        ("1/3", "parts/0_denoise.png\nparts/3_denoise.png\n"),
+        ("3/3", "parts/2_denoise.png\n"),
+    ] {
+        let args = ["predict", "in", "--save-dir=parts", "--shard", shard];
+        n2n(&folder, &args).success().stdout(results);
+    }
+    let same = || {
+        assert_eq!(names(&path("parts")), names(&path("whole")));
+        for name in names(&path("whole")) {
+            let [part, whole] = ["parts", "whole"].map(|of| fs::read(path(of).join(&name)));
+            assert!(part.unwrap() == whole.unwrap(), "{name}");
+        }
+    };
+    same();
+    fs::remove_file(path("parts/3_denoise.png")).unwrap();
+    let args = ["predict", "in", "--save-dir=parts", "--skip-existing"];
+    n2n(&folder, &args)
+        .success()
+        .stdout("parts/3_denoise.png\n");
+    same();
+
+    // In the folder of the images, too, where results of the other shards come between them.
+    for shard in ["1/2", "2/2"] {
+        let args = ["predict", "in", "--save-dir=in", "--shard", shard];
+        n2n(&folder, &args).success();
+    }
+    assert_eq!(names(&path("in")).len(), 10);
+    // More shards than images.
+    let args = ["predict", "in", "--save-dir=parts", "--shard=16/16"];
+    n2n(&folder, &args).success().stdout("");
+    for shard in ["0/3", "4/3", "3", "1/0", "a/b", "-1/3"] {
+        let args = ["predict", "in", &format!("--shard={shard}")];
+        n2n(&folder, &args).code(2).stderr(contains("expected I/N"));
+    }
+    n2n(&folder, &["predict", "-", "--shard=1/2"])
+        .code(1)
+        .stderr(contains("denoised alone"));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_that_is_replaced_keeps_its_permissions() {

@@ -62,7 +62,7 @@ pub enum Output {
 }
 
 /// What is the same for all jobs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// How pages go through the network.
     pub options: Options,
@@ -71,6 +71,9 @@ pub struct Config {
     pub range: Range,
     /// The range that the model was trained on, if it states one.
     pub model: Option<ModelRange>,
+    /// All images that the jobs are some of, in their order, where others have been denoised already or are denoised
+    /// elsewhere: what has to be found is found in all of them. Empty if the jobs are all there is.
+    pub images: Vec<PathBuf>,
     /// What a file may ask for.
     pub limits: Limits,
 }
@@ -264,13 +267,28 @@ impl<'a> Ranges<'a> {
             return Ok(scale);
         }
         let mut survey = Survey::new(Survey::OF_ALL);
-        let others = (0..self.jobs.len()).filter(|&other| self.series(other) == series);
-        for job in others {
-            let look = open(&self.jobs[job].input, self.config.limits)
-                .and_then(|mut reader| survey.add_pages(&mut reader, Some(depth)));
-            // What cannot be read of another file is said when it is its turn.
-            if job == at {
-                look?;
+        let mut look = |input: &Input| {
+            let mut reader = open(input, self.config.limits)?;
+            survey.add_pages(&mut reader, Some(depth))
+        };
+        // What cannot be read of another file is said when it is its turn.
+        match (series, &self.jobs[at].input) {
+            (Series::Folder(folder), Input::File(this)) if !self.config.images.is_empty() => {
+                let images = self.config.images.iter();
+                for image in images.filter(|image| image.parent() == Some(folder)) {
+                    let looked = look(&Input::File(image.clone()));
+                    if image == this {
+                        looked?;
+                    }
+                }
+            }
+            _ => {
+                for job in (0..self.jobs.len()).filter(|&job| self.series(job) == series) {
+                    let looked = look(&self.jobs[job].input);
+                    if job == at {
+                        looked?;
+                    }
+                }
             }
         }
         let scale = range.scale(depth, Some(&survey));
@@ -937,6 +955,7 @@ mod tests {
             options,
             range: Range::Auto,
             model: None,
+            images: vec![],
             limits: Limits::default(),
         };
         let mut network = Fake::new(1, |x| x / 2.0);
@@ -1014,6 +1033,7 @@ mod tests {
             options: Options::default(),
             range,
             model,
+            images: vec![],
             limits: Limits::default(),
         };
         let mut done = vec![];

@@ -33,7 +33,11 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 /// on. A folder that cannot be written to at all is found out before the work.
 pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     check_names(args)?;
-    let (jobs, skipped) = jobs(args)?;
+    let Plan {
+        jobs,
+        skipped,
+        images,
+    } = jobs(args)?;
     let weights = load(&args.model_path)?;
     let model = || args.model_path.display().to_string();
     let Denoiser { computer, half } = &args.denoiser;
@@ -71,7 +75,8 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         started,
         line_at: started,
     };
-    let config = config(args, ModelRange::of(&weights.metadata).with_context(model)?);
+    let range = ModelRange::of(&weights.metadata).with_context(model)?;
+    let config = config(args, range, images);
     predict::predict(&mut *network, &jobs, &config, |event| {
         report.tell(event);
     });
@@ -97,7 +102,7 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(args: &args::Predict, model: Option<ModelRange>) -> Config {
+fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>) -> Config {
     Config {
         options: Options {
             padding: match args.pad {
@@ -112,6 +117,7 @@ fn config(args: &args::Predict, model: Option<ModelRange>) -> Config {
         },
         range: args.range,
         model,
+        images,
         limits: limits(args),
     }
 }
@@ -139,31 +145,57 @@ fn load(model: &Path) -> anyhow::Result<Weights> {
     }
 }
 
-/// What is to be done, and how many images are left out because their results are there.
-fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
+/// What is to be done.
+struct Plan {
+    jobs: Vec<predict::Job>,
+    /// Images left out because their results are there.
+    skipped: usize,
+    /// All images, those that are left out or another shard's too.
+    images: Vec<PathBuf>,
+}
+
+fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
     let inputs: Vec<&PathBuf> = args.inputs.iter().chain(&args.image_path).collect();
     if inputs.iter().any(|input| is_stream(input)) {
-        if inputs.len() > 1 || args.in_place || args.residual || args.compare {
+        if inputs.len() > 1
+            || args.in_place
+            || args.residual
+            || args.compare
+            || args.shard.is_some()
+        {
             bail!("-: standard input is denoised alone, to standard output");
         }
-        return Ok((vec![stream(args)?], 0));
+        return Ok(Plan {
+            jobs: vec![stream(args)?],
+            skipped: 0,
+            images: vec![],
+        });
     }
     let inputs = jobs::expanded(inputs)?;
     let pipes = Pipes::read(&inputs, args)?;
     let found = if args.in_place {
         jobs::in_place(&inputs)?
     } else {
-        let earlier = if args.skip_existing {
+        // What other shards have made by now is no image, or each would count the images differently.
+        let earlier = if args.skip_existing || args.shard.is_some() {
             Earlier::Results
         } else {
             Earlier::Image
         };
         jobs::jobs(&inputs, &args.save_dir, &Named(args, &pipes), earlier)?
     };
+    let images = if args.skip_existing || args.shard.is_some() {
+        found.iter().map(|job| job.input.clone()).collect()
+    } else {
+        vec![]
+    };
     let mut jobs = Vec::with_capacity(found.len());
     let mut skipped = 0;
     let mut outputs = HashMap::new();
-    for job in found {
+    for (place, job) in found.into_iter().enumerate() {
+        if args.shard.is_some_and(|shard| !shard.has(place)) {
+            continue;
+        }
         if args.skip_existing && job.output.exists() {
             skipped += 1;
             continue;
@@ -188,7 +220,11 @@ fn jobs(args: &args::Predict) -> anyhow::Result<(Vec<predict::Job>, usize)> {
             bail!("{}: an output would replace this input", input.display());
         }
     }
-    Ok((jobs, skipped))
+    Ok(Plan {
+        jobs,
+        skipped,
+        images,
+    })
 }
 
 fn predict_job(
