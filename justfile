@@ -40,6 +40,27 @@ test:
     cargo test --release --workspace
     cargo test --release --package n2n-cli --features gpu --test device
 
+# The Python package: its wheel, installed into a new environment without Rust, and tested there
+python-test:
+    cargo build --release --locked --bin n2n
+    rm -rf target/python target/wheels
+    python3 -m venv target/python
+    target/python/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement crates/n2n-python/requirements-dev.txt
+    target/python/bin/maturin build --release --locked --manifest-path crates/n2n-python/Cargo.toml \
+        --interpreter target/python/bin/python --out target/wheels
+    target/python/bin/python -m pip install --quiet --disable-pip-version-check --no-deps target/wheels/n2n-*.whl
+    cd crates/n2n-python/tests && for what in '--package n2n' typed.py; do \
+        ../../../target/python/bin/python -m mypy --config-file ../pyproject.toml $what || exit; \
+    done
+    cd crates/n2n-python/tests && PATH=/usr/bin:/bin N2N_PROGRAM="$PWD/../../../target/release/n2n" \
+        ../../../target/python/bin/python -m pytest --quiet --config-file ../pyproject.toml . n2n
+
+# Pin the newest versions of what the recipe above takes; takes uv
+python-lock:
+    cd crates/n2n-python && uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+        --upgrade requirements-dev.in --output-file requirements-dev.txt
+
 # The tests of the kernels on 64-bit ARM, emulated
 test-aarch64:
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \

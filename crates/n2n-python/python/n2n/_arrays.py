@@ -1,0 +1,143 @@
+"""What an array's dimensions mean, and its values in a type that the library takes."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: The types whose values the library has exactly.
+NATIVE = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+
+
+def checked(x: object, name: str = "x") -> NDArray[Any]:
+    """The array of an array-like whose values can be denoised, without a copy if it is an array."""
+    if type(x).__module__.partition(".")[0] == "dask":
+        raise TypeError(f"{name}: a dask array; n2n.dask.denoise denoises it chunk by chunk")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError(
+            f"{name}: a masked array; fill what is masked first, as with x.filled(np.nan)"
+        )
+    array = np.asarray(x)
+    check_dtype(array.dtype, name)
+    if array.size == 0:
+        raise ValueError(
+            f"{name}: expected at least one pixel, got an array of shape {array.shape}"
+        )
+    return array
+
+
+def check_dtype(dtype: np.dtype[Any], name: str = "x") -> None:
+    """Refuses a dtype whose values are no numbers, or that float64 does not hold."""
+    if dtype.kind not in "uif" or dtype.itemsize > 8:
+        hint = "; convert it, as with x.astype(np.uint8) * 255" if dtype.kind == "b" else ""
+        raise TypeError(f"{name}: expected an array of integers or floats, got dtype {dtype}{hint}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the dimensions of an image are in an array."""
+
+    #: Those along which images follow each other.
+    lead: tuple[int, ...]
+    y: int
+    x: int
+    #: The samples of a pixel, if there is such a dimension.
+    samples: int | None
+
+    def images(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A view with the dimensions of an image last: height, width, samples."""
+        if self.samples is None:
+            return array.transpose(*self.lead, self.y, self.x)[..., np.newaxis]
+        return array.transpose(*self.lead, self.y, self.x, self.samples)
+
+
+def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
+    """What the letters say of an array of ``ndim`` dimensions; nothing is guessed."""
+    if channel_axis is not None:
+        if not -ndim <= channel_axis < ndim:
+            raise ValueError(
+                f"channel_axis: expected a dimension of an array of {ndim}, got {channel_axis}"
+            )
+        channel_axis %= ndim
+    if axes is None:
+        if ndim - (channel_axis is not None) != 2:
+            example = {3: "'ZYX' for a stack or 'YXS' for an image in RGB", 4: "'TZYX' or 'ZYXS'"}
+            raise ValueError(
+                f"axes: expected {ndim} letters, as {example.get(ndim, repr('TZCYX'[-max(ndim, 2) :]))}, "
+                f"for an array of {ndim} dimensions; got none"
+            )
+        letters = list("YX")
+        if channel_axis is not None:
+            letters.insert(channel_axis, "S")
+        axes = "".join(letters)
+    if (
+        len(axes) != ndim
+        or len(set(axes)) != ndim
+        or not set(axes) <= set(string.ascii_uppercase)
+        or not {"Y", "X"} <= set(axes)
+    ):
+        raise ValueError(
+            f"axes: expected {ndim} different capital letters, Y and X among them, for an array of "
+            f"{ndim} dimensions; got {axes!r}"
+        )
+    samples = axes.find("S") if "S" in axes else None
+    if channel_axis is not None:
+        if axes[channel_axis] not in "SC" or samples not in (None, channel_axis):
+            raise ValueError(
+                f"channel_axis: dimension {channel_axis} of axes {axes!r} is {axes[channel_axis]}, "
+                "not the samples of a pixel (S or C)"
+            )
+        samples = channel_axis
+    y, x = axes.index("Y"), axes.index("X")
+    lead = tuple(i for i in range(ndim) if i not in (y, x, samples))
+    return Layout(lead, y, x, samples)
+
+
+def to_native(plane: NDArray[Any]) -> NDArray[Any]:
+    """The values as uint8, uint16 or float32, in the byte order of the machine.
+
+    A copy only of other types, of the other byte order, or of values that are not aligned; strides stay.
+    """
+    if plane.dtype.newbyteorder("=") in NATIVE:
+        return np.require(plane, plane.dtype.newbyteorder("="), "A")
+    with np.errstate(over="ignore"):
+        return plane.astype(np.float32)
+
+
+def native_name(dtype: np.dtype[Any]) -> str:
+    """The dtype by whose rules the library finds a range."""
+    other = {"float16": "float32", "int64": "int32", "uint64": "uint32"}
+    name = dtype.newbyteorder("=").name
+    return other.get(name, name)
+
+
+def from_native(plane: NDArray[Any], native: NDArray[Any], clean: NDArray[Any]) -> NDArray[Any]:
+    """What was denoised in the dtype of ``plane``.
+
+    For a type that float32 does not hold exactly, what was removed is taken from the values themselves:
+    what is left as it was stays so to the last digit.
+    """
+    if native.dtype == plane.dtype.newbyteorder("="):
+        return clean
+    values = plane.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Equal values, infinite ones and NaN too, stay what they are.
+        change = np.where(clean == native, 0.0, clean.astype(np.float64) - native)
+        change[np.isnan(native)] = 0.0
+        result = values + change
+        if plane.dtype.kind == "f":
+            return result.astype(plane.dtype)
+        limits = np.iinfo(plane.dtype)
+        if plane.dtype.itemsize < 8:
+            return np.rint(result).clip(limits.min, limits.max).astype(plane.dtype)
+    # float64 does not hold these: add in their own type, whose ends are then out of reach.
+    change = np.rint(change)
+    return np.where(
+        (result > limits.min) & (result < limits.max),
+        plane + change.astype(np.int64).astype(plane.dtype),
+        np.where(result > 0, limits.max, limits.min).astype(plane.dtype),
+    )

@@ -1,0 +1,101 @@
+"""What the noise of images is like, before hours are spent on them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _arrays, _n2n
+
+#: Pixels that are looked at in all, in each channel.
+_PIXELS = 16_000_000
+
+
+class Finding(NamedTuple):
+    """Something that follows for training.
+
+    Attributes
+    ----------
+    is_warning : bool
+        Whether training on the images as they are will disappoint.
+    text : str
+        What it is and what to do, in one to three sentences.
+    """
+
+    is_warning: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was measured; as a text, in words.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        What follows for training.
+    measured : dict
+        The numbers: noise against signal, its autocorrelation and more, as ``n2n diagnose --json`` names
+        them.
+    summary : str
+        The numbers in words.
+    """
+
+    findings: tuple[Finding, ...]
+    measured: dict[str, Any]
+    summary: str
+
+    def __str__(self) -> str:
+        lines = [f"{'warning' * bad or 'note'}: {text}" for bad, text in self.findings]
+        return "\n".join([self.summary, *lines])
+
+
+def diagnose(
+    x: ArrayLike,
+    axes: str | None = None,
+    channel_axis: int | None = None,
+    *,
+    offset: float | None = None,
+    max_images: int = 32,
+) -> Diagnosis:
+    """Measure the noise of an image or a stack: how strong it is, and whether neighbours share it.
+
+    Parameters
+    ----------
+    x, axes, channel_axis
+        As for `n2n.denoise`.
+    offset : float, optional
+        The value of a pixel without light, where it is known.
+    max_images : int
+        Of more, as many are looked at, evenly; of large ones, their middles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import n2n
+    >>> ramp = np.tile(np.linspace(100, 400, 128), (128, 1))
+    >>> noisy = np.random.default_rng(1).normal(ramp, 5).astype(np.float32)
+    >>> diagnosis = n2n.diagnose(noisy)
+    >>> round(diagnosis.measured["noise"][0]["levels"][1]["noise"])
+    5
+    """
+    array = _arrays.checked(x)
+    stack = _arrays.layout(array.ndim, axes, channel_axis).images(array)
+    samples = stack.shape[-1]
+    places = list(np.ndindex(stack.shape[:-3]))
+    count = min(len(places), max(max_images, 1))
+    places = [places[i * len(places) // count] for i in range(count)]
+    side = max(math.isqrt(_PIXELS // count), 64)
+    height, width = stack.shape[-3:-1]
+    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
+    stack = stack[..., top : top + side, left : left + side, : samples - (samples in (2, 4))]
+    images = [_arrays.to_native(stack[at]) for at in places]
+    measured, summary, findings = _n2n.diagnose(images, offset)
+    return Diagnosis(
+        tuple(Finding(*finding) for finding in findings), json.loads(measured), "\n".join(summary)
+    )

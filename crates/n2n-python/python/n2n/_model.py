@@ -1,0 +1,520 @@
+"""The front door: a model that denoises arrays."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arrays, _n2n, _progress
+from ._arrays import Layout
+
+#: Told the fraction that is done, or whether to show it.
+Progress: TypeAlias = "bool | Callable[[float], object]"
+
+#: Rows and columns of a rectangle of pixels.
+Region: TypeAlias = tuple[slice, slice]
+
+
+class Range(NamedTuple):
+    """Which values of an array are the network's 0 and 1, as `Model.measure_range` found them.
+
+    Attributes
+    ----------
+    low, high : float
+        In the units of the array.
+    is_limit : bool
+        Whether no value of integers can lie outside, so that no result does.
+    """
+
+    low: float
+    high: float
+    is_limit: bool = True
+
+
+#: ``"auto"``, ``"percentile"``, two numbers, or what `Model.measure_range` found.
+RangeLike: TypeAlias = "str | tuple[float, float] | Range"
+
+
+@dataclass(frozen=True)
+class _Settings:
+    dtype: str
+    bounds: tuple[float, float, bool]
+    strength: float
+    ensemble: bool
+    max_memory: int
+    threads: int | None
+
+
+def models() -> dict[str, str]:
+    """The models within the package: what each is for, by name.
+
+    Examples
+    --------
+    >>> import n2n
+    >>> n2n.models()["gauss25"]
+    'RGB, Gaussian noise of level 25'
+    """
+    return _n2n.models()
+
+
+def denoise(
+    x: ArrayLike,
+    model: str | os.PathLike[str] | Model = _n2n.DEFAULT,
+    axes: str | None = None,
+    channel_axis: int | None = None,
+    range: RangeLike = "auto",
+    strength: float = 1.0,
+    threads: int | None = None,
+    progress: Progress = True,
+    *,
+    ensemble: bool = False,
+    max_memory: int = 2_000_000_000,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Denoise an image or a stack of images.
+
+    Parameters
+    ----------
+    x : array_like
+        Integers or floats. Any strides, byte order and memory map; it is only read. Beside the result,
+        the call holds a copy of one image as float32, and of images of another type than uint8, uint16
+        and float32 (or of the other byte order) a converted one.
+    model : str, path or Model
+        A name of `models`, a file of weights, or a loaded model. Named models stay loaded.
+    axes : str, optional
+        A letter for each dimension of `x`, as tifffile has them: ``Y`` and ``X``, ``S`` for the samples
+        of a pixel, and any other (``Z``, ``T``, ``C``, ...) for images that follow each other. May be
+        left out for two dimensions alone.
+
+        Of the samples, 3 are RGB and go through the network together; a second or fourth is
+        transparency and stays as it is; other numbers are denoised one by one.
+    channel_axis : int, optional
+        The dimension of the samples, in place of the letter ``S``.
+    range : {"auto", "percentile"}, (low, high) or Range
+        Which values are the network's 0 and 1, for all of `x`. ``auto`` is what the model was trained
+        on if it says so, and otherwise what the dtype and the values suggest.
+    strength : float
+        How much of what the network removes is removed: 0 nothing, 1 all.
+    threads : int, optional
+        Threads to compute with; by default all cores. Their number changes no result.
+    progress : bool or callable
+        Whether to show how far a long call has come, on a terminal or in a notebook; or what to call
+        with the fraction that is done, about twenty times a second.
+    ensemble : bool
+        Whether to take the mean over the eight flips and quarter turns, in eight times the time.
+    max_memory : int
+        Bytes that the network may use at once, by cutting the image into tiles.
+    out : array, optional
+        Where to put the result: of the shape and dtype of `x`, a memory map for example; may be `x`.
+
+    Returns
+    -------
+    array
+        Of the shape, dtype and value range of `x`. Integers are rounded; values that are no finite number
+        stay as they are.
+
+    Raises
+    ------
+    ValueError
+        What of the arguments does not go together, in words.
+    TypeError
+        A dtype that is not integers or floats.
+    FileNotFoundError
+        There is no such model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import n2n
+    >>> stack = np.random.default_rng(1).poisson(90, (3, 40, 50)).astype(np.uint16)
+    >>> clean = n2n.denoise(stack, axes="ZYX", range=(0, 255))
+    >>> bool(clean.std() < stack.std()), clean.dtype
+    (True, dtype('uint16'))
+    """
+    if not isinstance(model, Model):
+        model = _loaded(model)
+    return model.denoise(
+        x,
+        axes,
+        channel_axis,
+        range,
+        strength,
+        threads,
+        progress,
+        ensemble=ensemble,
+        max_memory=max_memory,
+        out=out,
+    )
+
+
+class Model:
+    """A trained network.
+
+    Made by `Model.load`. Calls from several threads run at the same time, without the interpreter's
+    lock, and share the weights. Ctrl-C ends a call. Models can be pickled, and used after a fork.
+
+    Examples
+    --------
+    >>> import n2n
+    >>> model = n2n.Model.load("gauss25")
+    >>> model
+    <n2n.Model gauss25, 3 channels>
+    """
+
+    _native: _n2n.Model
+    _name: str | None
+
+    def __init__(self) -> None:
+        raise TypeError("a model is made by n2n.Model.load")
+
+    @classmethod
+    def _of(cls, native: _n2n.Model, name: str | None = None) -> Model:
+        model = cls.__new__(cls)
+        model._native, model._name = native, name
+        return model
+
+    @classmethod
+    def load(cls, name_or_file: str | os.PathLike[str]) -> Model:
+        """Load a model.
+
+        Parameters
+        ----------
+        name_or_file : str or path
+            A file of weights (safetensors, ONNX as `save` writes it, PyTorch's ``.pth``, Paddle's
+            ``.pdparams``; none of them runs code), or else a name of `models`.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is neither.
+        ValueError
+            The file is no model.
+        """
+        path = os.fspath(name_or_file)
+        native = _n2n.Model.load(path)
+        # A file comes before a name.
+        return cls._of(native, path if path in _n2n.models() and not os.path.isfile(path) else None)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, whole or not at all: ONNX if the name ends in ``.onnx``, else safetensors."""
+        self._native.save(path)
+
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[str | bytes]]:
+        # Workers of a cluster then need no weights sent.
+        if self._name is not None:
+            return _loaded, (self._name,)
+        return _from_bytes, (self._native.to_bytes(),)
+
+    def __repr__(self) -> str:
+        name = self._name or self.metadata.get("noise", "of a file")
+        return f"<n2n.Model {name}, {self.channels} channel{'s' * (self.channels > 1)}>"
+
+    @property
+    def channels(self) -> int:
+        """Samples of a pixel that the network takes together: 1 grey, 3 RGB."""
+        return self._native.channels
+
+    @property
+    def halo(self) -> int:
+        """Pixels that the network sees beyond a part of an image that lies on its grid."""
+        return self._native.halo
+
+    @property
+    def multiple(self) -> int:
+        """Side of the cells of the network's grid in pixels; it begins at the image's first pixel."""
+        return self._native.multiple
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of the model: noise, training, licence."""
+        return self._native.metadata
+
+    def denoise(
+        self,
+        x: ArrayLike,
+        axes: str | None = None,
+        channel_axis: int | None = None,
+        range: RangeLike = "auto",
+        strength: float = 1.0,
+        threads: int | None = None,
+        progress: Progress = True,
+        *,
+        ensemble: bool = False,
+        max_memory: int = 2_000_000_000,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Denoise an image or a stack of images; see `n2n.denoise`."""
+        array = _arrays.checked(x)
+        layout = _arrays.layout(array.ndim, axes, channel_axis)
+        if out is None:
+            out = np.empty_like(array, subok=False)
+        elif out.shape != array.shape or out.dtype != array.dtype:
+            raise ValueError(
+                f"out: expected {array.dtype} of shape {array.shape}, got {out.dtype} of shape {out.shape}"
+            )
+        elif not out.flags.writeable:
+            raise ValueError("out: expected an array that can be written to")
+        name = _arrays.native_name(array.dtype)
+        bounds = self._bounds(range, array, layout)
+        settings = _Settings(name, bounds, strength, ensemble, max_memory, threads)
+        noisy, clean = layout.images(array), layout.images(out)
+        planes = list(np.ndindex(noisy.shape[:-3]))
+        with _progress.shown(progress) as told:
+            for done, at in enumerate(planes):
+                share = None if told is None else _share(told, done, len(planes))
+                denoise = functools.partial(
+                    self._native.denoise, settings=settings, on_progress=share
+                )
+                clean[at] = self._plane(noisy[at], denoise)
+            if told is not None:
+                told(1.0)
+        return out
+
+    def measure_range(
+        self,
+        x: ArrayLike,
+        axes: str | None = None,
+        channel_axis: int | None = None,
+        range: RangeLike = "auto",
+    ) -> Range:
+        """Which values of an array are the network's 0 and 1.
+
+        `denoise` takes it for other arrays, which then have one range, and `denoise_block` for the parts
+        of `x`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import n2n
+        >>> model = n2n.Model.load("gauss25")
+        >>> stack = np.random.default_rng(1).integers(0, 4096, (2, 64, 64), dtype=np.uint16)
+        >>> model.measure_range(stack, axes="ZYX")
+        Range(low=0.0, high=4095.0, is_limit=True)
+        """
+        array = _arrays.checked(x)
+        return Range(*self._bounds(range, array, _arrays.layout(array.ndim, axes, channel_axis)))
+
+    def block_for(self, region: Region, shape: tuple[int, int]) -> Region:
+        """What `denoise_block` needs to see of an image to denoise a part of it.
+
+        Parameters
+        ----------
+        region : pair of slices
+            Rows and columns of the part.
+        shape : pair of int
+            Height and width of the image.
+
+        Returns
+        -------
+        pair of slices
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import n2n
+        >>> n2n.Model.load("gauss25").block_for(np.s_[304:608, 544:816], (2048, 2048))
+        (slice(160, 736, None), slice(416, 960, None))
+        """
+        top, left, height, width = self._native.block_for(_rectangle(region, shape), shape)
+        return slice(top, top + height), slice(left, left + width)
+
+    def denoise_block(
+        self,
+        block: ArrayLike,
+        origin: tuple[int, int],
+        shape: tuple[int, int],
+        region: Region | None = None,
+        axes: str | None = None,
+        channel_axis: int | None = None,
+        range: RangeLike = "auto",
+        strength: float = 1.0,
+        threads: int | None = None,
+        *,
+        ensemble: bool = False,
+        max_memory: int = 2_000_000_000,
+    ) -> NDArray[Any]:
+        """Denoise a part of an image that is too large to hold, with the result of the whole.
+
+        Parameters
+        ----------
+        block : array_like
+            A part of the image that holds all that `block_for` says for `region`.
+        origin : pair of int
+            Row and column of the block's first pixel.
+        shape : pair of int
+            Height and width of the image.
+        region : pair of slices, optional
+            Rows and columns of the image to denoise; by default those of the block.
+        axes, channel_axis, strength, threads, ensemble, max_memory
+            As for `n2n.denoise`; of the dimensions, ``Y`` and ``X`` are those of the image.
+        range : (low, high) or Range
+            For the whole image: what `measure_range` found, or two numbers. ``auto`` alone where the
+            model states its range, or for uint8, of which it is 0 to 255.
+
+        Returns
+        -------
+        array
+            As `block`, of the height and width of `region`.
+
+        Raises
+        ------
+        ValueError
+            The block does not hold all that the network sees for `region`, or there is no range: either
+            would be wrong without a sign of it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import n2n
+        >>> model = n2n.Model.load("gauss25")
+        >>> image = np.random.default_rng(1).integers(0, 256, (300, 500), dtype=np.uint8)
+        >>> part = np.s_[200:250, 450:500]
+        >>> seen = model.block_for(part, image.shape)
+        >>> origin = (seen[0].start, seen[1].start)
+        >>> clean = model.denoise_block(image[seen], origin, image.shape, part)
+        >>> np.abs(clean.astype(int) - model.denoise(image)[part]).max() <= 1
+        np.True_
+        """
+        array = _arrays.checked(block, "block")
+        layout = _arrays.layout(array.ndim, axes, channel_axis)
+        height, width = array.shape[layout.y], array.shape[layout.x]
+        if region is None:
+            rectangle = (*origin, height, width)
+        else:
+            rectangle = _rectangle(region, shape)
+        name = _arrays.native_name(array.dtype)
+        bounds = self._known_bounds(range, name)
+        if bounds is None and range == "auto" and name == "uint8":
+            bounds = (0.0, 255.0, True)
+        if bounds is None:
+            raise ValueError(
+                f"range of a block: expected two numbers, or what Model.measure_range found once on the "
+                f"whole image, got {range!r}"
+            )
+        settings = _Settings(name, bounds, strength, ensemble, max_memory, threads)
+        out_shape = list(array.shape)
+        out_shape[layout.y], out_shape[layout.x] = rectangle[2:]
+        out = np.empty(out_shape, array.dtype)
+        noisy, clean = layout.images(array), layout.images(out)
+        top, left = rectangle[0] - origin[0], rectangle[1] - origin[1]
+        kept = (slice(top, top + rectangle[2]), slice(left, left + rectangle[3]))
+        denoise = functools.partial(
+            self._native.denoise_block,
+            origin=origin,
+            shape=shape,
+            region=rectangle,
+            settings=settings,
+            on_progress=None,
+        )
+        for at in np.ndindex(noisy.shape[:-3]):
+            clean[at] = self._plane(noisy[at], denoise, kept)
+        return out
+
+    def free_scratch(self) -> None:
+        """Give back the memory that calls have left for the next one."""
+        self._native.free_scratch()
+
+    def _plane(
+        self,
+        plane: NDArray[Any],
+        denoise: Callable[[NDArray[Any]], NDArray[Any]],
+        kept: Region = (slice(None), slice(None)),
+    ) -> NDArray[Any]:
+        """An image of height x width x samples, or the part `kept` of it, denoised by what takes images."""
+        colors = self._colors(plane.shape[-1])
+        native = _arrays.to_native(plane[..., :colors])
+        clean = denoise(native)
+        clean = _arrays.from_native(plane[..., :colors][kept], native[kept], clean)
+        if colors == plane.shape[-1]:
+            return clean
+        return np.concatenate([clean, plane[..., colors:][kept]], axis=-1)
+
+    def _colors(self, samples: int) -> int:
+        """How many samples of a pixel are not transparency."""
+        return samples - 1 if samples in (2, 4) and self.channels in (1, 3) else samples
+
+    def _bounds(
+        self, range: RangeLike, array: NDArray[Any], layout: Layout
+    ) -> tuple[float, float, bool]:
+        name = _arrays.native_name(array.dtype)
+        bounds = self._known_bounds(range, name)
+        if bounds is None:
+            images = layout.images(array)
+            colors = self._colors(images.shape[-1])
+            planes = (images[at][..., :colors] for at in np.ndindex(images.shape[:-3]))
+            bounds = self._surveyed(range, name, planes)
+        return bounds
+
+    def _known_bounds(self, range: RangeLike, name: str) -> tuple[float, float, bool] | None:
+        """The range, if no value has to be looked at for it."""
+        if isinstance(range, Range):
+            low, high = float(range.low), float(range.high)
+            if not low < high or not math.isfinite(high - low):
+                raise ValueError(f"range: expected low below high, got {range}")
+            return low, high, bool(range.is_limit)
+        return self._native.bounds(_range_words(range), name, None)
+
+    def _surveyed(
+        self, range: RangeLike, name: str, planes: Iterable[NDArray[Any]]
+    ) -> tuple[float, float, bool]:
+        """The range of images of height x width x colours."""
+        survey = _n2n.Survey()
+        for plane in planes:
+            if not survey.add(_arrays.to_native(plane), name):
+                break
+        bounds = self._native.bounds(_range_words(range), name, survey)
+        assert bounds is not None, "there is a survey"
+        return bounds
+
+
+@functools.lru_cache(maxsize=8)
+def _shipped(name: str) -> Model:
+    return Model.load(name)
+
+
+def _loaded(name_or_file: str | os.PathLike[str]) -> Model:
+    path = os.fspath(name_or_file)
+    return Model.load(path) if os.path.isfile(path) else _shipped(path)
+
+
+def _from_bytes(weights: bytes) -> Model:
+    return Model._of(_n2n.Model.from_bytes(weights))
+
+
+def _range_words(range: RangeLike) -> str:
+    if isinstance(range, str):
+        return range
+    try:
+        bounds = [float(bound) for bound in range]
+    except (TypeError, ValueError):
+        bounds = []
+    if len(bounds) != 2:
+        raise ValueError(
+            f"range: expected 'auto', 'percentile', two numbers or an n2n.Range, got {range!r}"
+        )
+    return f"{bounds[0]!r},{bounds[1]!r}"
+
+
+def _rectangle(region: Region, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    try:
+        rows, columns = region
+        spans = [rows.indices(shape[0]), columns.indices(shape[1])]
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError(
+            f"region: expected a pair of slices, as np.s_[0:64, 32:96], got {region!r}"
+        ) from None
+    (top, bottom, down), (left, right, across) = spans
+    if down != 1 or across != 1:
+        raise ValueError(f"region: expected slices without a step, got {region!r}")
+    return top, left, max(bottom - top, 0), max(right - left, 0)
+
+
+def _share(told: Callable[[float], object], done: int, total: int) -> Callable[[float], object]:
+    return lambda fraction: told((done + fraction) / total)

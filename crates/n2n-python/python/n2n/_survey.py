@@ -1,0 +1,53 @@
+"""The range of an image that is read piece by piece, whatever the pieces that it is stored in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arrays
+from ._model import Model, Range, RangeLike
+
+#: Height and width of the pieces that are surveyed: even, for blocks of 2 x 2 pixels.
+PIECE = 1024
+
+#: Blocks that a survey keeps.
+_KEPT = 1 << 20
+
+
+def step(shape: Sequence[int], colors: int) -> int:
+    """Of how many blocks of 2 x 2 pixels one is kept. The last two dimensions are height and width."""
+    height, width = shape[-2:]
+    blocks = math.prod(shape[:-2]) * max(height // 2, 1) * max(width // 2, 1) * colors
+    return -(-blocks // _KEPT)
+
+
+def sample(piece: NDArray[Any], step: int) -> NDArray[Any]:
+    """Every so many blocks of a piece of height x width x colours, as blocks x 2 x 2.
+
+    Of an image a pixel high or wide, every so many values.
+    """
+    height, width, colors = piece.shape
+    if height == 1 or width == 1:
+        return _arrays.to_native(piece).reshape(-1)[::step].copy()
+    piece = piece[: height // 2 * 2, : width // 2 * 2]
+    blocks = piece.reshape(height // 2, 2, width // 2, 2, colors).transpose(0, 2, 4, 1, 3)
+    return _arrays.to_native(blocks.reshape(-1, 2, 2)[::step])
+
+
+def of_samples(
+    model: Model, samples: Iterable[NDArray[Any]], dtype: str, range: RangeLike
+) -> Range:
+    """The range of the pieces that the samples are of, of a dtype by the library's name."""
+    rows: dict[int, list[NDArray[Any]]] = {1: [], 2: []}
+    for sample in samples:
+        if sample.ndim == 1:
+            rows[1].append(sample.reshape(1, -1, 1))
+        elif sample.size:
+            rows[2].append(sample.transpose(1, 0, 2).reshape(2, -1, 1))
+    images = [np.concatenate(parts, axis=1) for parts in rows.values() if parts]
+    return Range(*model._surveyed(range, dtype, images))

@@ -1,0 +1,164 @@
+"""Training on noisy images."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arrays, _n2n, _progress
+from ._model import Model
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+
+class TrainStep(NamedTuple):
+    """A step of training, as a callback is told it.
+
+    Attributes
+    ----------
+    passed : float
+        The part of the run that has passed, 0 to 1.
+    epoch, iteration : int
+        Both counted from 1.
+    loss : float or None
+        The loss before the step, as far as it is known yet.
+    left_s : float
+        Seconds left, about.
+    """
+
+    passed: float
+    epoch: int
+    iteration: int
+    loss: float | None
+    left_s: float
+
+
+def train(
+    images: ArrayLike | Iterable[ArrayLike] | PathLike | Iterable[PathLike],
+    axes: str | None = None,
+    channel_axis: int | None = None,
+    noise: str = "none",
+    time_budget: str | float | None = "30m",
+    callback: Callable[[TrainStep], object] | None = None,
+    progress: bool = True,
+    *,
+    recipe: str = "fast",
+    threads: int | None = None,
+    **settings: str | float | bool,
+) -> Model:
+    """Train a model on images, which may all be noisy.
+
+    Parameters
+    ----------
+    images : array, list of arrays, folder, or list of files
+        Arrays of integers or floats, as `n2n.denoise` takes them, with at least 64 x 64 pixels; of more
+        than one dtype none is converted. Files as the program ``n2n train`` reads them.
+    axes, channel_axis
+        As for `n2n.denoise`, of each array. Three samples are RGB; the model then is of RGB.
+    noise : str
+        ``none`` for images that are noisy already; ``gauss25``, ``poisson5_50`` and the like to add noise to
+        clean ones.
+    time_budget : str or float, optional
+        Time for training, as ``"1h 30m"`` or in seconds; without one, give ``n_epoch``.
+    callback : callable, optional
+        Told of the steps, about twenty times a second. Training ends when it gives ``False``, and the model
+        is what was learned by then.
+    progress : bool
+        Whether to show how far it has come, on a terminal or in a notebook.
+    recipe : {"fast", "paper"}
+        The defaults of the other settings.
+    threads : int, optional
+        Threads to compute with; by default all cores. Their number changes no result.
+    **settings
+        The other settings of ``n2n train --help``, with underscores: ``patchsize``, ``n_feature``, ``seed``...
+
+    Returns
+    -------
+    Model
+        It states the range that it was trained on, which ``range="auto"`` then is.
+
+    Warns
+    -----
+    UserWarning
+        An image is left out, and why.
+
+    Raises
+    ------
+    ValueError
+        Settings that make no run, or no usable image.
+    KeyboardInterrupt
+        Nothing is left of a run that Ctrl-C ends; a callback that gives ``False`` keeps the model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import n2n
+    >>> stack = np.random.default_rng(1).poisson(90, (4, 96, 96)).astype(np.uint16)
+    >>> model = n2n.train(
+    ...     stack, axes="ZYX", time_budget=None, n_epoch=1, steps_per_epoch=2, n_feature=4, patchsize=64
+    ... )
+    >>> model.channels, model.metadata["range_type"]
+    (1, 'uint16')
+    """
+    source, channels = _source(images, axes, channel_axis)
+    if channels is not None:
+        settings.setdefault("n_channel", channels)
+    settings.update(recipe=recipe, noisetype=noise)
+    if time_budget is not None:
+        settings["time_budget"] = (
+            time_budget if isinstance(time_budget, str) else f"{round(1000 * time_budget)}ms"
+        )
+    started = time.monotonic()
+    with _progress.shown(progress) as told:
+
+        def on_event(kind: str, what: Any) -> object:
+            if kind == "skipped":
+                warnings.warn(f"left out: {what}", stacklevel=3)
+            if kind != "step":
+                return None
+            passed, epoch, iteration, loss = what
+            left = (time.monotonic() - started) * (1 / passed - 1) if passed > 0 else float("inf")
+            if told is not None:
+                told(passed)
+            if callback is None:
+                return None
+            return callback(TrainStep(passed, epoch, iteration, loss, left))
+
+        return Model._of(_n2n.train(source, settings, threads, on_event))
+
+
+def _source(
+    images: Any, axes: str | None, channel_axis: int | None
+) -> tuple[str | list[str] | list[NDArray[Any]], int | None]:
+    """What the native half trains on, and the channels of arrays."""
+    if isinstance(images, (str, os.PathLike)):
+        path = os.fspath(images)
+        return (path if os.path.isdir(path) else [path]), None
+    if not isinstance(images, np.ndarray):
+        images = list(images)
+        if images and all(isinstance(path, (str, os.PathLike)) for path in images):
+            return [os.fspath(path) for path in images], None
+    if isinstance(images, np.ndarray):
+        images = [images]
+    if not images:
+        raise ValueError("images: expected at least one, got none")
+    planes: list[NDArray[Any]] = []
+    for place, x in enumerate(images):
+        array = _arrays.checked(x, f"images[{place}]")
+        stack = _arrays.layout(array.ndim, axes, channel_axis).images(array)
+        samples = stack.shape[-1]
+        colors = samples - 1 if samples in (2, 4) else samples
+        if colors not in (1, 3):
+            raise ValueError(
+                f"images[{place}]: expected 1 sample a pixel or 3, RGB, got {samples}; channels that are no "
+                "colours are images that follow each other (the letter C)"
+            )
+        for at in np.ndindex(stack.shape[:-3]):
+            planes.append(_arrays.to_native(stack[at][..., :colors]))
+    return planes, max(plane.shape[-1] for plane in planes)

@@ -1,0 +1,132 @@
+//! Calls into the library: on a pool of threads, without the interpreter's lock, heeding Ctrl-C.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// How often a call looks for signals, and tells its progress.
+const WAKE: Duration = Duration::from_millis(50);
+
+/// Runs work on a pool of `threads`, all cores by default, and waits for it without the interpreter's
+/// lock. `tick` is called while it runs, with the lock.
+///
+/// A signal whose handler raises, as Ctrl-C's does, and an exception of `tick` end the call at once. The
+/// work owns all that it uses; what stops it is up to the caller.
+pub fn waited<T: Send + 'static>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    work: impl FnOnce() -> T + Send + 'static,
+    mut tick: impl FnMut(Python<'_>) -> PyResult<()>,
+) -> PyResult<T> {
+    let (sender, receiver) = sync_channel(1);
+    pool(threads)?.spawn(move || {
+        // A panic on a thread of the pool would end the process.
+        let done = catch_unwind(AssertUnwindSafe(work));
+        // Nobody waits any more if the call has been ended.
+        let _ = sender.send(done);
+    });
+    let receiver = Mutex::new(receiver);
+    loop {
+        match py.detach(|| wait(&receiver)) {
+            Ok(done) => {
+                return done.map_err(|_| {
+                    PyRuntimeError::new_err("a panic within n2n, which is a bug: please report it")
+                });
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("the work ended without a result"));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        py.check_signals().and_then(|()| tick(py))?;
+    }
+}
+
+/// Whether work is to stop: when the call that waits for it ends.
+#[derive(Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// For the work.
+    pub fn asked(&self) -> impl Fn() -> ControlFlow<()> + Send + Sync + 'static {
+        let stop = Arc::clone(&self.0);
+        move || {
+            if stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// Asks for it.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.ask();
+    }
+}
+
+fn wait<T>(receiver: &Mutex<Receiver<T>>) -> Result<T, RecvTimeoutError> {
+    let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+    receiver.recv_timeout(WAKE)
+}
+
+/// The pools of a process, by their number of threads.
+struct Pools {
+    process: u32,
+    by_threads: HashMap<usize, Arc<ThreadPool>>,
+}
+
+/// Never rayon's own pool: its threads are gone in a forked process, and calls would wait for ever.
+///
+/// The lock is held only with the interpreter's lock, as a fork is made, so that no fork finds it held.
+static POOLS: Mutex<Option<Pools>> = Mutex::new(None);
+
+fn pool(threads: Option<usize>) -> PyResult<Arc<ThreadPool>> {
+    const MOST: usize = 1024;
+    let threads = match threads {
+        None => available_parallelism().map_or(1, usize::from).min(MOST),
+        Some(threads @ 1..=MOST) => threads,
+        Some(threads) => {
+            let words = format!("threads: expected 1 to {MOST}, got {threads}");
+            return Err(PyValueError::new_err(words));
+        }
+    };
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = process::id();
+    if pools.as_ref().is_none_or(|pools| pools.process != process) {
+        let of_parent = pools.replace(Pools {
+            process,
+            by_threads: HashMap::new(),
+        });
+        // Its threads are not in this process, and dropping it would wait for them.
+        std::mem::forget(of_parent);
+    }
+    let by_threads = &mut pools.as_mut().expect("it was just made").by_threads;
+    if let Some(pool) = by_threads.get(&threads) {
+        return Ok(Arc::clone(pool));
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("n2n {i}"))
+        .build()
+        .map_err(|error| PyRuntimeError::new_err(format!("threads: {error}")))?;
+    let pool = Arc::new(pool);
+    by_threads.insert(threads, Arc::clone(&pool));
+    Ok(pool)
+}

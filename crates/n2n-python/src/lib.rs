@@ -1,0 +1,73 @@
+//! The native half of the Python package `n2n`: it converts arrays to images and back, checks what types
+//! cannot, and calls the library. What users see is in `python/n2n`.
+
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "Python's arguments are taken as values"
+)]
+
+mod array;
+mod call;
+mod diagnose;
+mod error;
+mod model;
+mod train;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _n2n {
+    use std::collections::BTreeMap;
+
+    use n2n::eval::psnr::psnr_db;
+    use numpy::PyReadonlyArray3;
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::diagnose::diagnose;
+    #[pymodule_export]
+    use crate::model::{Model, Survey};
+    #[pymodule_export]
+    use crate::train::train;
+
+    use crate::array::bytes;
+    use crate::call;
+    use crate::error::to_python;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("DEFAULT", n2n::models::DEFAULT)
+    }
+
+    /// The shipped models: what each is for, by name.
+    #[pyfunction]
+    fn models() -> BTreeMap<&'static str, &'static str> {
+        let shipped = n2n::models::SHIPPED.iter();
+        shipped
+            .map(|model| (model.name, model.description))
+            .collect()
+    }
+
+    /// The PSNR of two images of bytes of one shape, in dB.
+    #[pyfunction]
+    fn psnr(py: Python<'_>, a: PyReadonlyArray3<'_, u8>, b: PyReadonlyArray3<'_, u8>) -> f64 {
+        let (a, b) = (bytes(&a), bytes(&b));
+        py.detach(|| psnr_db(&a, &b))
+    }
+
+    /// The SSIM of two images of bytes of one shape, height × width × channels.
+    #[pyfunction]
+    fn ssim(
+        py: Python<'_>,
+        a: PyReadonlyArray3<'_, u8>,
+        b: PyReadonlyArray3<'_, u8>,
+    ) -> PyResult<f64> {
+        let &[height, width, channels] = a.as_array().shape() else {
+            unreachable!("an array of three dimensions")
+        };
+        let (a, b) = (bytes(&a), bytes(&b));
+        let score = move || n2n::eval::ssim::ssim(&a, &b, height, width, channels);
+        call::waited(py, None, score, |_| Ok(()))?.map_err(to_python)
+    }
+}

@@ -1,0 +1,114 @@
+//! Training, from arrays or files to a model.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use n2n::train::{Config, Event, Folder, Memory, Source};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use toml::{Table, Value};
+
+use crate::array::{depth, image};
+use crate::call::{self, Stop};
+use crate::error::to_python;
+use crate::model::Model;
+
+/// What Python is told of.
+enum Told {
+    /// Part of the run that has passed, epoch, iteration, the loss if it is known.
+    Step(f64, usize, usize, Option<f64>),
+    /// An image is left out, and why.
+    Skipped(String),
+    /// A line of the log.
+    Line(String),
+}
+
+/// Trains a model on images, or on the images of a folder or of files. `on_event` is called with a kind
+/// and what there is to tell; the run ends when it gives `False`.
+#[pyfunction]
+pub fn train(
+    py: Python<'_>,
+    source: &Bound<'_, PyAny>,
+    settings: BTreeMap<String, Bound<'_, PyAny>>,
+    threads: Option<usize>,
+    on_event: &Bound<'_, PyAny>,
+) -> PyResult<Model> {
+    let settings = settings
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), setting(name, value)?)));
+    let config = Config::resolve(&[settings.collect::<PyResult<Table>>()?]).map_err(to_python)?;
+    let source = to_source(source)?;
+    let stop = Stop::default();
+    let asked = stop.asked();
+    let (sender, receiver) = mpsc::channel();
+    let work = move || {
+        n2n::train_with(source, &config, &mut |event| {
+            let told = match event {
+                Event::Stepped(step) => {
+                    let loss = step.stats.map(|stats| stats.losses.loss_full);
+                    Some(Told::Step(step.passed, step.epoch, step.iteration, loss))
+                }
+                Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
+                event => event.line().map(Told::Line),
+            };
+            // Nobody listens any more if the call has been ended.
+            let _ = told.map(|told| sender.send(told));
+            asked()
+        })
+    };
+    let receiver = Mutex::new(receiver);
+    let tell = || -> PyResult<()> {
+        let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        for told in receiver.try_iter() {
+            let go_on = match told {
+                Told::Step(passed, epoch, iteration, loss) => {
+                    on_event.call1(("step", (passed, epoch, iteration, loss)))
+                }
+                Told::Skipped(why) => on_event.call1(("skipped", why)),
+                Told::Line(line) => on_event.call1(("line", line)),
+            }?;
+            if matches!(go_on.extract(), Ok(false)) {
+                stop.ask();
+            }
+        }
+        Ok(())
+    };
+    let model = call::waited(py, threads, work, |_| tell())?;
+    tell()?;
+    Ok(Model::new(model.map_err(to_python)?))
+}
+
+/// A folder as a text, or a list of files, or of images.
+fn to_source(source: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Source>> {
+    if let Ok(folder) = source.extract::<PathBuf>() {
+        let folder = Folder::open(&folder, &[]).map_err(to_python)?;
+        return Ok(Arc::new(folder));
+    }
+    if let Ok(paths) = source.extract::<Vec<PathBuf>>() {
+        return Ok(Arc::new(Folder::of_files(paths)));
+    }
+    let mut memory = Memory::default();
+    for (place, array) in source.try_iter()?.enumerate() {
+        let array = array?;
+        let dtype = array.getattr("dtype")?.to_string();
+        memory.push(format!("image {place}"), &image(&array, depth(&dtype)?)?);
+    }
+    Ok(Arc::new(memory))
+}
+
+fn setting(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if let Ok(value) = value.extract::<bool>() {
+        Ok(Value::Boolean(value))
+    } else if let Ok(value) = value.extract::<i64>() {
+        Ok(Value::Integer(value))
+    } else if let Ok(value) = value.extract::<f64>() {
+        Ok(Value::Float(value))
+    } else if let Ok(value) = value.extract::<String>() {
+        Ok(Value::String(value))
+    } else {
+        let kind = value.get_type().name()?;
+        let words = format!("{name}: expected a number, a text or a truth value, got {kind}");
+        Err(PyTypeError::new_err(words))
+    }
+}
