@@ -639,7 +639,7 @@ fn training_warns_of_noise_that_neighbors_share_and_can_do_without_the_nearest()
     assert!(read(&folder, "results/plain/config.toml").contains("neighbor_distance = \"1\""));
     run("--log-name=spaced", &["--neighbor-distance=auto"]).stderr(
         contains("pixels 2 apart along rows and 1 apart along columns")
-            .and(contains("warning").not()),
+            .and(contains("warning: The noise").not()),
     );
     assert!(read(&folder, "results/spaced/config.toml").contains("neighbor_distance = \"2x1\""));
 }
