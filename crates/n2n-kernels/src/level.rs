@@ -10,6 +10,10 @@ use crate::arch::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use crate::arch::neon::Neon;
 use crate::arch::scalar::Scalar;
+#[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+use crate::arch::wasm32::Relaxed;
+#[cfg(target_arch = "wasm32")]
+use crate::arch::wasm32::Simd128;
 use crate::arch::{Kernel, Simd};
 
 /// A set of instructions the kernels are compiled for.
@@ -27,6 +31,10 @@ enum Kind {
     Avx512(Avx512),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
+    #[cfg(target_arch = "wasm32")]
+    Simd128(Simd128),
+    #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+    Relaxed(Relaxed),
 }
 
 /// A level was named that is not one, or that this processor lacks.
@@ -59,6 +67,10 @@ impl Level {
         }
         #[cfg(target_arch = "aarch64")]
         levels.extend(Neon::detect().map(|neon| Self(Kind::Neon(neon))));
+        #[cfg(target_arch = "wasm32")]
+        levels.push(Self(Kind::Simd128(Simd128)));
+        #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+        levels.push(Self(Kind::Relaxed(Relaxed)));
         levels
     }
 
@@ -72,6 +84,10 @@ impl Level {
             Kind::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(_) => "neon",
+            #[cfg(target_arch = "wasm32")]
+            Kind::Simd128(_) => "simd128",
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Kind::Relaxed(_) => "relaxed-simd",
         }
     }
 
@@ -100,6 +116,10 @@ impl Level {
             Kind::Avx512(avx512) => avx512.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(neon) => neon.run(kernel),
+            #[cfg(target_arch = "wasm32")]
+            Kind::Simd128(simd) => simd.run(kernel),
+            #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+            Kind::Relaxed(simd) => simd.run(kernel),
         }
     }
 }

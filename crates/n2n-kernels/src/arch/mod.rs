@@ -7,6 +7,8 @@ pub mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod scalar;
+#[cfg(target_arch = "wasm32")]
+pub mod wasm32;
 
 /// Lanes of a vector at every level.
 pub const LANES: usize = 8;

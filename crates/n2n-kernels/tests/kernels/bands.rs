@@ -6,7 +6,7 @@ use n2n_kernels::tensor::{Arena, Shape, Tensor};
 use n2n_kernels::upconv::{self, Layers, UpConv};
 use n2n_kernels::{Epilogue, Level, Picks};
 
-use crate::{read, tensor, values};
+use crate::{on_threads, read, tensor, values};
 
 /// Heights below, at and above those of a band, and of several; the results are those of the layers one
 /// after the other, to the last bit.
@@ -36,8 +36,7 @@ fn layers_in_bands_are_the_layers_whole() {
     let tail = [conv(Size::One, 9, 21, 1, 11), conv(Size::One, 3, 9, 1, 13)];
     let chain = tail.each_ref().map(|conv| (conv, leaky));
 
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(2);
-    threads.build().unwrap().install(|| {
+    on_threads(2, || {
         for (n, h, w) in [
             (1, 4, 6),
             (2, 30, 6),

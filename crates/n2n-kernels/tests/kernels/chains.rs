@@ -7,7 +7,7 @@ use n2n_kernels::reference;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
 use n2n_kernels::{Epilogue, Level, Picks};
 
-use crate::{assert_close, read, tensor, values, wide};
+use crate::{assert_close, on_threads, read, tensor, values, wide};
 
 #[test]
 fn a_chain_of_1x1_convolutions_is_one_after_another() {
@@ -170,8 +170,7 @@ impl Learning {
             sums
         };
         let c = self.channels[0];
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build().unwrap().install(|| {
+        on_threads(threads, || {
             let mut pixels = tensor(Shape { n, h, w, c }, &self.input);
             let (gradients, losses) = conv::learn_chain(level, &layers, &mut pixels, 0.2, loss);
             (read(&pixels), gradients, losses)

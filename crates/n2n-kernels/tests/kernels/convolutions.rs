@@ -7,7 +7,7 @@ use n2n_kernels::tensor::{Arena, Shape, Tensor};
 use n2n_kernels::upsample::Upsample;
 use n2n_kernels::{Epilogue, Level};
 
-use crate::{assert_close, for_every_case, read, tensor, values, wide};
+use crate::{assert_close, for_every_case, on_threads, read, tensor, values, wide};
 
 /// The gradient of a convolution's weight, over what was no number before.
 fn weight_gradient(level: Level, size: Size, inputs: &[(&Tensor, usize)], dy: &Tensor) -> Vec<f32> {
@@ -439,11 +439,7 @@ fn convolve_on_threads(threads: usize, level: Level, h: usize, w: usize) -> [Vec
     let (n, inputs, outputs) = (3, 21, 50);
     let count = n * h * w;
     let weights = values(outputs * inputs * 9, 2);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap();
-    pool.install(|| {
+    on_threads(threads, || {
         let input = tensor(Shape { n, h, w, c: inputs }, &values(count * inputs, 1));
         let mut output = Tensor::zeros(Shape {
             n,

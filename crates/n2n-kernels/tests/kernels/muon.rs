@@ -4,7 +4,7 @@ use n2n_kernels::Level;
 use n2n_kernels::adam::Adam;
 use n2n_kernels::muon::{self, MOMENTUM, Matrix, SCALE};
 
-use crate::{relative, values, wide};
+use crate::{on_threads, relative, values, wide};
 
 /// Five iterations of the definition, X ← aX + (bA + cA²)X, plainly.
 fn newton_schulz(rows: usize, matrix: &[f64]) -> Vec<f64> {
@@ -110,11 +110,7 @@ fn matrices_follow_muon_and_the_rest_adam_on_any_number_of_threads() {
     let all = 1100;
     let start = values(all, 1);
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| {
+        on_threads(threads, || {
             let (mut p, mut adam) = (start.clone(), Adam::new(all));
             for step in 0..3 {
                 muon::step(

@@ -6,7 +6,7 @@ use n2n_kernels::upconv::{self, Layers, UpConv};
 use n2n_kernels::upsample::{self, InputGradient, Upsample};
 use n2n_kernels::{Epilogue, Level};
 
-use crate::{assert_close, for_every_case, read, relative, tensor, values, wide};
+use crate::{assert_close, for_every_case, on_threads, read, relative, tensor, values, wide};
 
 #[test]
 fn transposed_convolutions_match_the_definition() {
@@ -220,8 +220,7 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
 
                 let layers = both.layers();
                 let gradients = |threads: usize| {
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                    pool.build().unwrap().install(|| {
+                    on_threads(threads, || {
                         let (input, gradient) = (tensor(small, &x), tensor(full(outputs), &dy));
                         let mut side = Tensor::zeros(Shape {
                             c: upconv::side_channels(image),
