@@ -223,7 +223,7 @@ impl Config {
     /// Most epochs accepted: the streams of random numbers are numbered by them.
     pub const MAX_EPOCHS: usize = (1 << 28) - 1;
     /// Most patches an epoch, for the same reason.
-    pub const MAX_PATCHES: usize = (1 << 32) - 1;
+    pub const MAX_PATCHES: usize = u32::MAX as usize;
     /// Most pixels a batch accepted, 256 times the paper's: a slip in a flag must not ask for more
     /// memory than there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
