@@ -76,6 +76,19 @@ miri *arguments:
 dist *flags:
     cargo build --profile dist --bin n2n --locked {{ flags }}
 
+# The tests of the kernels on WebAssembly, with SIMD128 and relaxed SIMD, in Node
+test-wasm:
+    CARGO_TARGET_WASM32_WASIP1_RUNNER="node --no-warnings --experimental-wasm-relaxed-simd {{ justfile_directory() }}/tests/wasi.mjs" \
+    cargo test --release --package n2n-kernels --features relaxed-simd --target wasm32-wasip1
+
+# Build the page (target/web) and the npm package (target/npm); takes wasm-bindgen as of Cargo.lock
+web:
+    web/build.sh
+
+# Drive the page in headless Chromium, and the package in Node; after `just web`
+test-web *flags:
+    cd web/test && npm ci --silent --no-audit --no-fund && node --test {{ flags }} .
+
 # From noisy images to denoised pictures in one go: test_tipc/README.md
 chain mode="lite_train_lite_infer":
     bash test_tipc/prepare.sh test_tipc/configs/N2N/train_infer_rust.txt {{ mode }}

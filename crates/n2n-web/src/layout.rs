@@ -1,0 +1,95 @@
+//! How a picture is cut into tiles for a number of workers.
+
+use n2n::Region;
+use n2n::denoise::HALO;
+use n2n::unet::UNet;
+
+const GRID: usize = UNet::SIZE_MULTIPLE;
+
+/// The tiles of a page, from the top, each row from the left. They begin on the network's grid, and so have
+/// the result of the whole page.
+///
+/// A tile sees [`HALO`] pixels more on every side, which several tiles then compute: few large ones have less to
+/// do, but may leave workers idle. Of all cuts whose tiles see at most `most_pixels`, that one is taken which
+/// ends first.
+pub fn tiles(height: usize, width: usize, workers: usize, most_pixels: usize) -> Vec<Region> {
+    let (rows, columns) = (height.div_ceil(GRID), width.div_ceil(GRID));
+    // The pixels that one worker computes, and how much of them is in a tile.
+    let cost = |down: usize, across: usize| {
+        let seen = |cells: usize, parts: usize| {
+            let halo = HALO * 2.min(parts - 1);
+            (GRID * cells.div_ceil(parts) + halo).min(GRID * cells)
+        };
+        let tile = seen(rows, down) * seen(columns, across);
+        ((down * across).div_ceil(workers) * tile, tile)
+    };
+    let cuts = (1..=rows).flat_map(|down| (1..=columns).map(move |across| (down, across)));
+    let best = cuts.min_by_key(|&(down, across)| {
+        let (work, tile) = cost(down, across);
+        // The smallest tiles, where even they see more.
+        (tile.saturating_sub(most_pixels), work, tile)
+    });
+    let (down, across) = best.unwrap_or((1, 1));
+    let (kept_rows, kept_columns) = (GRID * rows.div_ceil(down), GRID * columns.div_ceil(across));
+    let mut tiles = vec![];
+    for top in (0..height).step_by(kept_rows) {
+        for left in (0..width).step_by(kept_columns) {
+            tiles.push(Region {
+                top,
+                left,
+                height: kept_rows.min(height - top),
+                width: kept_columns.min(width - left),
+            });
+        }
+    }
+    tiles
+}
+
+/// The part of a page that the network sees for a tile.
+pub fn seen(tile: &Region, height: usize, width: usize) -> Region {
+    let side = |start: usize, length: usize, side: usize| {
+        let end = (start + length).next_multiple_of(GRID);
+        (start.saturating_sub(HALO), (end + HALO).min(side))
+    };
+    let (top, bottom) = side(tile.top, tile.height, height);
+    let (left, right) = side(tile.left, tile.width, width);
+    Region {
+        top,
+        left,
+        height: bottom - top,
+        width: right - left,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_a_page_once_and_keep_the_limit() {
+        for (height, width) in [(1, 1), (33, 700), (1000, 1500), (5000, 9000)] {
+            for workers in [1, 4, 7] {
+                let tiles = tiles(height, width, workers, 600 * 600);
+                let covered: usize = tiles.iter().map(|tile| tile.height * tile.width).sum();
+                assert_eq!(covered, height * width);
+                for tile in &tiles {
+                    assert_eq!((tile.top % GRID, tile.left % GRID), (0, 0));
+                    assert!(tile.top + tile.height <= height && tile.left + tile.width <= width);
+                    let seen = seen(tile, height, width);
+                    assert!(seen.height * seen.width <= 600 * 600);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_worker_has_something_to_do_where_that_is_faster() {
+        let count = |side, workers| tiles(side, side, workers, 768 * 768).len();
+        assert_eq!(count(256, 8), 1);
+        assert_eq!(count(700, 1), 1);
+        assert!(count(700, 2) >= 2);
+        assert_eq!(count(2000, 4) % 4, 0);
+        // No cut makes a tile see less.
+        assert_eq!(tiles(200, 300, 4, 100).len(), 1);
+    }
+}

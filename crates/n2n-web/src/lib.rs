@@ -1,0 +1,208 @@
+//! The denoiser for JavaScript, compiled to WebAssembly.
+//!
+//! Work is cut so that several instances, each in a worker of its own, share it without shared memory: one
+//! instance has the [`Picture`], which it decodes, cuts into tiles, puts together again and encodes; the others
+//! have a [`Denoiser`] each, which takes the tiles through the network. `web/engine.js` passes the tiles around.
+
+mod layout;
+mod picture;
+mod preview;
+
+use n2n::denoise::{ModelRange, Scale};
+use n2n::image::Depth;
+use n2n::{DenoiseOptions, Image, Model, Region, Weights};
+use wasm_bindgen::prelude::*;
+
+pub use picture::Picture;
+pub use preview::Preview;
+
+/// What happened, as a JavaScript `Error`.
+fn error(error: impl std::fmt::Display) -> JsError {
+    JsError::new(&error.to_string())
+}
+
+/// The name of the instructions that the network runs on: `simd128` or `relaxed-simd`.
+#[wasm_bindgen]
+pub fn level() -> String {
+    n2n_kernels::Level::detect().to_string()
+}
+
+/// A part of a picture on its way to a [`Denoiser`].
+#[wasm_bindgen]
+#[derive(Debug, Clone)]
+pub struct Tile {
+    /// The part, and what the network sees around it.
+    block: Image,
+    /// Row and column of the block's first pixel.
+    origin: (usize, usize),
+    /// Height and width of the picture.
+    size: (usize, usize),
+    region: Region,
+    scale: Scale,
+}
+
+/// All depths, numbered as in a tile's header.
+const DEPTHS: [Depth; 8] = [
+    Depth::U8,
+    Depth::I8,
+    Depth::U16,
+    Depth::I16,
+    Depth::U32,
+    Depth::I32,
+    Depth::F32,
+    Depth::F64,
+];
+
+/// Numbers of a tile's header.
+const HEADER: usize = 15;
+
+#[wasm_bindgen]
+impl Tile {
+    /// Everything but the samples, for [`Tile::new`] in another instance. Numbers that `f64` holds exactly.
+    #[wasm_bindgen(getter)]
+    pub fn header(&self) -> Vec<f64> {
+        let Region {
+            top,
+            left,
+            height,
+            width,
+        } = self.region;
+        let depth = DEPTHS.iter().position(|&depth| depth == self.block.depth);
+        let integers: [usize; HEADER - 2] = [
+            usize::from(self.scale.is_limit),
+            self.block.height,
+            self.block.width,
+            self.block.channels,
+            depth.expect("every depth is listed"),
+            self.origin.0,
+            self.origin.1,
+            self.size.0,
+            self.size.1,
+            top,
+            left,
+            height,
+            width,
+        ];
+        let bounds = [self.scale.low, self.scale.high].map(f64::from);
+        integers
+            .map(|x| x as f64)
+            .into_iter()
+            .chain(bounds)
+            .collect()
+    }
+
+    /// The samples of the block.
+    #[wasm_bindgen(getter)]
+    pub fn samples(&self) -> Vec<f32> {
+        self.block.data.clone()
+    }
+
+    /// The tile of a [header](Tile::header) and its [samples](Tile::samples).
+    ///
+    /// # Errors
+    /// The header is not that of a tile.
+    #[wasm_bindgen(constructor)]
+    pub fn new(header: &[f64], samples: Vec<f32>) -> Result<Tile, JsError> {
+        let &[
+            is_limit,
+            h,
+            w,
+            c,
+            depth,
+            y,
+            x,
+            rows,
+            columns,
+            top,
+            left,
+            height,
+            width,
+            low,
+            high,
+        ] = header
+        else {
+            return Err(error(format!("a tile's header has {HEADER} numbers")));
+        };
+        let depth = DEPTHS.get(depth as usize);
+        Ok(Self {
+            block: Image {
+                height: h as usize,
+                width: w as usize,
+                channels: c as usize,
+                data: samples,
+                depth: *depth.ok_or_else(|| error("no such depth"))?,
+            },
+            origin: (y as usize, x as usize),
+            size: (rows as usize, columns as usize),
+            region: Region {
+                top: top as usize,
+                left: left as usize,
+                height: height as usize,
+                width: width as usize,
+            },
+            scale: Scale {
+                low: low as f32,
+                high: high as f32,
+                is_limit: is_limit == 1.0,
+            },
+        })
+    }
+}
+
+/// A network in one instance.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Denoiser(Model);
+
+#[wasm_bindgen]
+impl Denoiser {
+    /// The network of a weight file: safetensors, or any other form that n2n reads. `name` is what errors call
+    /// the file.
+    ///
+    /// # Errors
+    /// It is no weight file, or that of a network for other than grey or RGB.
+    #[wasm_bindgen(constructor)]
+    pub fn new(weights: &[u8], name: &str) -> Result<Denoiser, JsError> {
+        let (weights, _) = Weights::decode(weights, name.as_ref()).map_err(error)?;
+        let model = Model::from_weights(weights).map_err(error)?;
+        match model.channels() {
+            1 | 3 => Ok(Self(model)),
+            other => Err(error(format!(
+                "{name}: expected a model of 1 channel (grey) or 3 (RGB), found {other}"
+            ))),
+        }
+    }
+
+    /// The samples of the tile's region, denoised. `strength` is the share of what the network removes that is
+    /// removed, 0 to 1.
+    ///
+    /// # Errors
+    /// The tile or the strength makes no sense.
+    pub fn denoise(&self, tile: &Tile, strength: f32) -> Result<Vec<f32>, JsError> {
+        self.denoised(tile, strength).map_err(error)
+    }
+}
+
+impl Denoiser {
+    fn denoised(&self, tile: &Tile, strength: f32) -> n2n::Result<Vec<f32>> {
+        let model = &self.0;
+        // The range that the model was trained on goes before that of the picture.
+        let range = ModelRange::of(model.metadata())?;
+        let scale = range.map_or(tile.scale, |range| range.scale(tile.block.depth));
+        let options = DenoiseOptions {
+            strength,
+            scale: Some(scale),
+            ..DenoiseOptions::default()
+        };
+        let &Tile {
+            ref block,
+            origin,
+            size,
+            region,
+            ..
+        } = tile;
+        Ok(model
+            .denoise_block(block, origin, size, region, &options)?
+            .data)
+    }
+}

@@ -1,0 +1,638 @@
+//! A file as it is denoised: decoded a row of tiles at a time, put together from denoised tiles, and encoded
+//! again with all that it said.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use n2n::denoise::{Scale, Survey};
+use n2n::image::{Color, Depth, Encoding, Limits, Page, Pages, Reader, write_pages};
+use n2n::{Error, Image, Range, Region};
+use wasm_bindgen::prelude::*;
+
+use crate::{Tile, error, layout};
+
+/// What a file may ask for in the four gigabytes of WebAssembly.
+pub(crate) const LIMITS: Limits = Limits {
+    pixels: 1 << 27,
+    samples: 1 << 28,
+};
+
+/// A picture that is being denoised.
+///
+/// [`Picture::next_page`] goes from page to page; the tiles of a page are [cut](Picture::cut) in their order, and
+/// [put](Picture::put) back in any; [`Picture::encode`] gives the file.
+#[wasm_bindgen]
+pub struct Picture {
+    file: File,
+    reader: Reader,
+    encoding: Encoding,
+    /// The ranges of pages of a depth.
+    scales: BTreeMap<Depth, Scale>,
+    /// The page at hand.
+    current: Option<Current>,
+    /// The pages that are denoised, and the one at hand; without those that are only copied.
+    denoised: Vec<Denoised>,
+    notes: Vec<String>,
+}
+
+/// The file in memory.
+struct File {
+    name: PathBuf,
+    bytes: Arc<[u8]>,
+}
+
+impl File {
+    fn open(&self) -> n2n::Result<Reader> {
+        Reader::from_bytes(&self.name, Arc::clone(&self.bytes), LIMITS)
+    }
+}
+
+/// The range of the pages of a depth.
+pub(crate) fn scale(pages: &mut dyn Pages, depth: Depth) -> n2n::Result<Scale> {
+    let mut survey = Survey::new(Survey::OF_ALL);
+    survey.add_pages(pages, Some(depth))?;
+    Ok(Range::Auto.scale(depth, Some(&survey)))
+}
+
+/// A page that is being denoised.
+struct Current {
+    page: Page,
+    scale: Scale,
+    tiles: Vec<Region>,
+    /// Whether colours are denoised one by one.
+    separate: bool,
+    /// The first row in memory, and the rows.
+    top: usize,
+    rows: Vec<f32>,
+    /// The samples that are on their way, where what changes of them is kept.
+    noisy: HashMap<usize, Vec<f32>>,
+}
+
+/// The colours of a page as they will be written.
+struct Denoised {
+    width: usize,
+    channels: usize,
+    samples: Samples,
+}
+
+enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    F32(Vec<f32>),
+    /// What is added to samples that `f32` does not hold exactly.
+    Change(Vec<f32>),
+}
+
+#[wasm_bindgen]
+impl Picture {
+    /// The picture in a file of any format that n2n reads; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// It is no picture, or too large for WebAssembly.
+    #[wasm_bindgen(constructor)]
+    pub fn new(bytes: Vec<u8>, name: &str) -> Result<Picture, JsError> {
+        Self::open(bytes, name).map_err(error)
+    }
+
+    /// Width, height, channels and bits of a sample of the first page, the bits negative for floats; and the
+    /// orientation as in Exif.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn info(&self) -> Result<Vec<i32>, JsError> {
+        let page = self.first_page().map_err(error)?;
+        let bits = 8 * page.depth.bytes() as i32;
+        Ok(vec![
+            page.width as i32,
+            page.height as i32,
+            page.samples() as i32,
+            if page.depth.is_float() { -bits } else { bits },
+            i32::from(page.orientation.to_exif()),
+        ])
+    }
+
+    /// The format, as its files are named.
+    #[wasm_bindgen(getter)]
+    pub fn format(&self) -> String {
+        self.encoding.format.extensions()[0].into()
+    }
+
+    /// What the file holds that the result will not, a sentence each, of the pages begun so far.
+    #[wasm_bindgen(getter)]
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    /// Goes to the next page that is to be denoised and gives the pixels that the network sees for each of its
+    /// parts; none after the last page. `workers` parts are denoised at once, each of which sees about
+    /// `most_pixels` at most.
+    ///
+    /// # Errors
+    /// The page cannot be read.
+    pub fn next_page(
+        &mut self,
+        workers: usize,
+        most_pixels: usize,
+    ) -> Result<Option<Vec<u32>>, JsError> {
+        self.next(workers.max(1), most_pixels).map_err(error)
+    }
+
+    /// Part `at` of the page. Parts have to be cut in their order.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn cut(&mut self, at: usize) -> Result<Tile, JsError> {
+        self.tile(at).map_err(error)
+    }
+
+    /// Puts denoised samples in the place of part `at`.
+    ///
+    /// # Errors
+    /// They are not as many as the part has.
+    pub fn put(&mut self, at: usize, samples: Vec<f32>) -> Result<(), JsError> {
+        self.set(at, samples).map_err(error)
+    }
+
+    /// The file with the denoised pages in place of the noisy ones.
+    ///
+    /// # Errors
+    /// The format cannot hold them, or a page is missing.
+    pub fn encode(&self) -> Result<Vec<u8>, JsError> {
+        self.file_of_result().map_err(error)
+    }
+}
+
+impl Picture {
+    pub(crate) fn open(bytes: Vec<u8>, name: &str) -> n2n::Result<Self> {
+        let file = File {
+            name: name.into(),
+            bytes: bytes.into(),
+        };
+        let reader = file.open()?;
+        let encoding = Encoding::new(reader.format());
+        let picture = Self {
+            file,
+            reader,
+            encoding,
+            scales: BTreeMap::new(),
+            current: None,
+            denoised: vec![],
+            notes: vec![],
+        };
+        picture.first_page()?;
+        Ok(picture)
+    }
+
+    fn first_page(&self) -> n2n::Result<Page> {
+        let page = self.file.open()?.next_page()?;
+        page.ok_or_else(|| Error::Image {
+            path: self.file.name.clone(),
+            reason: "not a readable image: it has no page".into(),
+        })
+    }
+
+    pub(crate) fn next(
+        &mut self,
+        workers: usize,
+        most_pixels: usize,
+    ) -> n2n::Result<Option<Vec<u32>>> {
+        self.current = None;
+        let page = loop {
+            match self.reader.next_page()? {
+                None => return Ok(None),
+                Some(page) if page.metadata.pass_through => {}
+                Some(page) => break page,
+            }
+        };
+        if !self.scales.contains_key(&page.depth) {
+            let scale = scale(&mut self.file.open()?, page.depth)?;
+            self.scales.insert(page.depth, scale);
+        }
+        for note in &page.metadata.notes {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+        let channels = page.color.channels();
+        let samples = page.height * page.width * channels;
+        self.denoised.push(Denoised {
+            width: page.width,
+            channels,
+            samples: match page.depth {
+                Depth::U8 => Samples::U8(vec![0; samples]),
+                Depth::U16 => Samples::U16(vec![0; samples]),
+                depth if depth.is_wide() => Samples::Change(vec![0.0; samples]),
+                _ => Samples::F32(vec![0.0; samples]),
+            },
+        });
+        let current = Current {
+            scale: self.scales[&page.depth],
+            tiles: layout::tiles(page.height, page.width, workers, most_pixels),
+            separate: page.color != Color::Rgb,
+            page,
+            top: 0,
+            rows: vec![],
+            noisy: HashMap::new(),
+        };
+        let parts = (0..current.parts()).map(|at| {
+            let seen = current.seen(at);
+            (seen.height * seen.width) as u32
+        });
+        let parts = parts.collect();
+        self.current = Some(current);
+        Ok(Some(parts))
+    }
+
+    pub(crate) fn tile(&mut self, at: usize) -> n2n::Result<Tile> {
+        let Some(current) = self.current.as_mut().filter(|current| at < current.parts()) else {
+            return Err(Error::value("part of the page", "one that there is", at));
+        };
+        let seen = current.seen(at);
+        current.read(&seen, &mut self.reader)?;
+        let channels = current.channels(at);
+        let block = current.samples(&seen, channels.clone());
+        let (region, _) = current.part(at);
+        if current.page.depth.is_wide() {
+            let noisy = current.samples(&region, channels.clone());
+            current.noisy.insert(at, noisy);
+        }
+        let page = &current.page;
+        Ok(Tile {
+            block: Image {
+                height: seen.height,
+                width: seen.width,
+                channels: channels.len(),
+                data: block,
+                depth: page.depth,
+            },
+            origin: (seen.top, seen.left),
+            size: (page.height, page.width),
+            region,
+            scale: current.scale,
+        })
+    }
+
+    pub(crate) fn set(&mut self, at: usize, mut samples: Vec<f32>) -> n2n::Result<()> {
+        let (Some(current), Some(denoised)) = (&mut self.current, self.denoised.last_mut()) else {
+            return Err(Error::value("part of the page", "a page", "none"));
+        };
+        let (region, _) = current.part(at);
+        let channels = current.channels(at);
+        let expected = region.height * region.width * channels.len();
+        if samples.len() != expected {
+            return Err(Error::value("samples of a part", expected, samples.len()));
+        }
+        if let Some(noisy) = current.noisy.remove(&at) {
+            for (sample, noisy) in samples.iter_mut().zip(noisy) {
+                let change = *sample - noisy;
+                *sample = if change.is_finite() { change } else { 0.0 };
+            }
+        }
+        denoised.put(&region, channels, samples, current.page.depth);
+        Ok(())
+    }
+
+    pub(crate) fn file_of_result(&self) -> n2n::Result<Vec<u8>> {
+        let mut out = Cursor::new(Vec::new());
+        let mut pages = self.result()?;
+        write_pages(&mut pages, self.encoding, &self.file.name, &mut out)?;
+        Ok(out.into_inner())
+    }
+
+    fn result(&self) -> n2n::Result<Replaced<'_>> {
+        Ok(Replaced {
+            original: self.file.open()?,
+            denoised: self.denoised.iter(),
+            page: None,
+            next: 0,
+        })
+    }
+}
+
+impl Current {
+    /// Parts of the page: the tiles, each once for every channel that is denoised by itself.
+    fn parts(&self) -> usize {
+        self.tiles.len() * self.rounds()
+    }
+
+    fn rounds(&self) -> usize {
+        if self.separate {
+            self.page.color.channels()
+        } else {
+            1
+        }
+    }
+
+    /// The tile of a part, and its place among those of the tile.
+    fn part(&self, at: usize) -> (Region, usize) {
+        (self.tiles[at / self.rounds()], at % self.rounds())
+    }
+
+    fn channels(&self, at: usize) -> std::ops::Range<usize> {
+        let (_, round) = self.part(at);
+        if self.separate {
+            round..round + 1
+        } else {
+            0..self.page.color.channels()
+        }
+    }
+
+    fn seen(&self, at: usize) -> Region {
+        layout::seen(&self.part(at).0, self.page.height, self.page.width)
+    }
+
+    /// Forgets the rows above `seen`, and reads on to its end.
+    fn read(&mut self, seen: &Region, reader: &mut Reader) -> n2n::Result<()> {
+        let row = self.page.row();
+        let above = (seen.top.saturating_sub(self.top) * row).min(self.rows.len());
+        self.rows.drain(..above);
+        self.top += above / row;
+        let bottom = self.top + self.rows.len() / row;
+        let more = (seen.top + seen.height).saturating_sub(bottom);
+        if more > 0 {
+            reader.read_rows(more, &mut self.rows)?;
+        }
+        Ok(())
+    }
+
+    /// The samples of some channels of a part of the rows in memory.
+    fn samples(&self, of: &Region, channels: std::ops::Range<usize>) -> Vec<f32> {
+        let (row, samples) = (self.page.row(), self.page.samples());
+        let mut found = Vec::with_capacity(of.height * of.width * channels.len());
+        let rows = self.rows.chunks_exact(row).skip(of.top - self.top);
+        for row in rows.take(of.height) {
+            let pixels = &row[of.left * samples..][..of.width * samples];
+            for pixel in pixels.chunks_exact(samples) {
+                found.extend_from_slice(&pixel[channels.clone()]);
+            }
+        }
+        found
+    }
+}
+
+impl Denoised {
+    fn put(
+        &mut self,
+        region: &Region,
+        channels: std::ops::Range<usize>,
+        samples: Vec<f32>,
+        depth: Depth,
+    ) {
+        let image = Image {
+            height: region.height,
+            width: region.width,
+            channels: channels.len(),
+            data: samples,
+            depth,
+        };
+        let places = (0..region.height * region.width).flat_map(|pixel| {
+            let (y, x) = (pixel / region.width, pixel % region.width);
+            let first = ((region.top + y) * self.width + region.left + x) * self.channels;
+            channels.clone().map(move |channel| first + channel)
+        });
+        match &mut self.samples {
+            Samples::U8(all) => fill(all, places, image.to_u8()),
+            Samples::U16(all) => fill(all, places, image.to_u16()),
+            Samples::F32(all) | Samples::Change(all) => fill(all, places, image.data),
+        }
+    }
+
+    /// The samples of rows, as [`Pages`] gives them.
+    fn rows(&self, first: usize, count: usize) -> Vec<f32> {
+        let row = self.width * self.channels;
+        let range = first * row..(first + count) * row;
+        let image = match &self.samples {
+            Samples::U8(all) => Image::from_u8(count, self.width, self.channels, &all[range]),
+            Samples::U16(all) => Image::from_u16(count, self.width, self.channels, &all[range]),
+            Samples::F32(all) | Samples::Change(all) => return all[range].to_vec(),
+        };
+        image.map(|image| image.data).unwrap_or_default()
+    }
+}
+
+fn fill<T>(all: &mut [T], places: impl Iterator<Item = usize>, samples: Vec<T>) {
+    for (at, sample) in places.zip(samples) {
+        all[at] = sample;
+    }
+}
+
+/// The pages of the file with denoised colours.
+struct Replaced<'a> {
+    original: Reader,
+    denoised: std::slice::Iter<'a, Denoised>,
+    /// The page at hand, and its samples if it was denoised.
+    page: Option<(Page, Option<&'a Denoised>)>,
+    /// Its first row that has not been read.
+    next: usize,
+}
+
+impl Replaced<'_> {
+    /// Changes the colours of the next `count` rows that have a new value.
+    fn replace<T: Copy + Into<f64>>(
+        &mut self,
+        count: usize,
+        rows: &mut [T],
+        change: impl Fn(T, f32, bool) -> T,
+    ) {
+        let first = self.next;
+        self.next += count;
+        let Some((page, Some(denoised))) = &self.page else {
+            return;
+        };
+        let adds = matches!(denoised.samples, Samples::Change(_));
+        let new = denoised.rows(first, count);
+        let pixels = rows.chunks_exact_mut(page.samples());
+        for (pixel, new) in pixels.zip(new.chunks_exact(denoised.channels)) {
+            for (sample, &new) in pixel.iter_mut().zip(new) {
+                // What is no number stays: it may stand for no value.
+                let number: f64 = (*sample).into();
+                if number.is_finite() {
+                    *sample = change(*sample, new, adds);
+                }
+            }
+        }
+    }
+}
+
+impl Pages for Replaced<'_> {
+    fn next_page(&mut self) -> n2n::Result<Option<Page>> {
+        self.next = 0;
+        self.page = self.original.next_page()?.map(|page| {
+            let denoised = (!page.metadata.pass_through).then(|| self.denoised.next());
+            (page, denoised.flatten())
+        });
+        Ok(self.page.as_ref().map(|(page, _)| page.clone()))
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> n2n::Result<()> {
+        let start = rows.len();
+        self.original.read_rows(count, rows)?;
+        self.replace(count, &mut rows[start..], |old, new, adds| {
+            if adds { old + new } else { new }
+        });
+        Ok(())
+    }
+
+    fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> n2n::Result<()> {
+        let start = rows.len();
+        self.original.read_wide(count, rows)?;
+        self.replace(count, &mut rows[start..], |old, new, adds| {
+            if adds {
+                old + f64::from(new)
+            } else {
+                f64::from(new)
+            }
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use n2n::cpu::CpuNetwork;
+    use n2n::image::Selection;
+    use n2n::predict::{Config, Event, Input, Job, Output, predict};
+    use n2n::unet::UNet;
+    use n2n::{Model, Weights, denoise};
+
+    use super::*;
+    use crate::Denoiser;
+
+    /// A network whose every weight counts: with the initial ones, outputs are too small to differ.
+    fn weights() -> Weights {
+        let mut weights = CpuNetwork::initial(UNet::new(1, 3).unwrap(), 5).weights();
+        for (name, tensor) in &mut weights.tensors {
+            for (i, value) in tensor.data.iter_mut().enumerate() {
+                *value = if name.ends_with("bias") {
+                    (i % 7) as f32 * 0.02
+                } else {
+                    *value * 12.0
+                };
+            }
+        }
+        weights
+    }
+
+    /// What the page makes of a file.
+    fn by_tiles(bytes: &[u8], workers: usize, pixels: usize) -> n2n::Result<(Vec<u8>, usize)> {
+        let denoiser = Denoiser(Model::from_weights(weights())?);
+        let mut picture = Picture::open(bytes.to_vec(), "-")?;
+        let mut most = 0;
+        while let Some(parts) = picture.next(workers, pixels)? {
+            let tiles: Vec<Tile> = (0..parts.len())
+                .map(|at| picture.tile(at))
+                .collect::<n2n::Result<_>>()?;
+            most = most.max(tiles.len());
+            // The last first: workers end in any order.
+            for (at, tile) in tiles.into_iter().enumerate().rev() {
+                let sent = Tile::new(&tile.header(), tile.samples()).ok().unwrap();
+                let clean = denoiser.denoised(&sent, 0.75)?;
+                picture.set(at, clean)?;
+            }
+        }
+        Ok((picture.file_of_result()?, most))
+    }
+
+    /// What `n2n predict` makes of it.
+    fn predicted(bytes: &[u8]) -> n2n::Result<Vec<u8>> {
+        let mut network = CpuNetwork::from_weights(&weights())?;
+        let format = Reader::from_bytes(Path::new("-"), bytes, Limits::default())?.format();
+        let job = Job {
+            input: Input::Bytes("-".into(), bytes.into()),
+            output: Output::Memory,
+            residual: None,
+            compare: None,
+            reference: None,
+            encoding: Encoding::new(format),
+            selection: Selection::default(),
+        };
+        let config = Config {
+            options: denoise::Options {
+                strength: 0.75,
+                ..denoise::Options::default()
+            },
+            range: Range::Auto,
+            model: None,
+            limits: Limits::default(),
+        };
+        let mut done = None;
+        predict(&mut network, &[job], &config, |event| {
+            if let Event::Ended { result, .. } = event {
+                done = Some(result);
+            }
+        });
+        done.unwrap().map(|done| done.bytes.unwrap())
+    }
+
+    #[test]
+    fn files_become_what_predict_makes_of_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/images");
+        let mut compared = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            match (by_tiles(&bytes, 1, usize::MAX), predicted(&bytes)) {
+                (Ok((found, _)), Ok(expected)) => {
+                    assert!(found == expected, "{}", path.display());
+                    compared += 1;
+                }
+                (Err(found), Err(expected)) => {
+                    assert_eq!(
+                        found.to_string(),
+                        expected.to_string(),
+                        "{}",
+                        path.display()
+                    );
+                }
+                (found, expected) => panic!(
+                    "{}: {:?}, expected {:?}",
+                    path.display(),
+                    found.err(),
+                    expected.err()
+                ),
+            }
+        }
+        assert!(compared > 40, "{compared}");
+    }
+
+    #[test]
+    fn tiles_change_nothing_but_rounding() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |bytes: &[u8], name: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            Image::read(&path).unwrap()
+        };
+        let (height, width) = (610, 700);
+        let words: Vec<u16> = (0..height * width * 3)
+            .map(|i| (i * 7919 % 60013) as u16)
+            .collect();
+        let path = folder.path().join("noisy.png");
+        let noisy = Image::from_u16(height, width, 3, &words).unwrap();
+        noisy.write(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let (found, tiles) = by_tiles(&bytes, 4, 500 * 500).unwrap();
+        assert!(tiles >= 4);
+        let found = read(&found, "found.png");
+        let expected = read(&predicted(&bytes).unwrap(), "expected.png");
+        assert!(expected != noisy);
+        let pairs = found.to_u16().into_iter().zip(expected.to_u16());
+        let largest = pairs.map(|(a, b)| a.abs_diff(b)).max().unwrap();
+        assert!(largest <= 1, "{largest}");
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused_in_a_sentence() {
+        let error = Picture::open(b"words".to_vec(), "notes.txt").err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "notes.txt: not a readable image: it does not begin as PNG, JPEG, TIFF, WebP, BMP, PNM or \
+             OpenEXR do"
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! A page as a screen shows it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use n2n::Image;
+use n2n::image::{Page, Pages, Reader};
+use wasm_bindgen::prelude::*;
+
+use crate::error;
+use crate::picture::{LIMITS, scale};
+
+/// A page in 8-bit RGBA, smaller by a whole factor if it has too many pixels to be shown. Not turned
+/// upright.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Preview {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// How to turn it upright, as in Exif: 1 to 8.
+    pub orientation: u8,
+    bounds: (f32, f32),
+    rgba: Vec<u8>,
+}
+
+#[wasm_bindgen]
+impl Preview {
+    /// The first page of a file, in about `most_pixels` at most, each the mean of those that it stands for.
+    /// `bounds` are the values that are black and white, by default those that the network takes so.
+    ///
+    /// # Errors
+    /// It is no picture, or too large for WebAssembly.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        bytes: Vec<u8>,
+        name: &str,
+        most_pixels: usize,
+        bounds: Option<Vec<f32>>,
+    ) -> Result<Preview, JsError> {
+        let bounds = match bounds.as_deref() {
+            Some(&[low, high]) => Some((low, high)),
+            _ => None,
+        };
+        Self::of(bytes.into(), name.as_ref(), most_pixels, bounds).map_err(error)
+    }
+
+    /// The values that are black and white.
+    #[wasm_bindgen(getter)]
+    pub fn bounds(&self) -> Vec<f32> {
+        vec![self.bounds.0, self.bounds.1]
+    }
+
+    /// `4 · width · height` bytes.
+    #[wasm_bindgen(getter)]
+    pub fn rgba(&self) -> Vec<u8> {
+        self.rgba.clone()
+    }
+}
+
+impl Preview {
+    fn of(
+        bytes: Arc<[u8]>,
+        name: &Path,
+        most_pixels: usize,
+        bounds: Option<(f32, f32)>,
+    ) -> n2n::Result<Self> {
+        let open = || Reader::from_bytes(name, Arc::clone(&bytes), LIMITS);
+        let mut pages = open()?;
+        let Some(page) = pages.next_page()? else {
+            return Err(n2n::Error::Image {
+                path: name.into(),
+                reason: "not a readable image: it has no page".into(),
+            });
+        };
+        let (low, high) = match bounds {
+            Some(bounds) => bounds,
+            None => {
+                let scale = scale(&mut open()?, page.depth)?;
+                (scale.low, scale.high)
+            }
+        };
+        let size = |factor: usize| (page.width.div_ceil(factor), page.height.div_ceil(factor));
+        let fits = |factor: &usize| size(*factor).0 * size(*factor).1 <= most_pixels.max(1);
+        let factor = (1..).find(fits).unwrap_or(1);
+        let (width, height) = size(factor);
+        let samples = page.samples();
+        let channels = page.color.channels();
+        // Grey, or the first of many channels, is as much red as green and blue.
+        let colors = if channels < 3 { [0; 3] } else { [0, 1, 2] };
+        let alpha = (page.extra == 1).then_some(channels);
+        let mut rgba = Vec::with_capacity(4 * width * height);
+        let mut rows = Vec::new();
+        for top in (0..page.height).step_by(factor) {
+            let count = factor.min(page.height - top);
+            rows.clear();
+            pages.read_rows(count, &mut rows)?;
+            let mut line = Vec::with_capacity(4 * width);
+            for left in (0..page.width).step_by(factor) {
+                let right = (left + factor).min(page.width);
+                let mean = |channel: usize| {
+                    let values = (0..count).flat_map(|y| {
+                        let row = y * page.width;
+                        (row + left..row + right).map(move |pixel| pixel * samples + channel)
+                    });
+                    values.map(|at| rows[at]).sum::<f32>() / (count * (right - left)) as f32
+                };
+                line.extend(colors.map(|channel| (mean(channel) - low) / (high - low)));
+                line.push(alpha.map_or(1.0, |channel| mean(channel) / opaque(&page)));
+            }
+            let line = Image::from_f32(1, width, 4, line)?;
+            rgba.extend(line.to_u8());
+        }
+        Ok(Self {
+            width,
+            height,
+            orientation: page.orientation.to_exif(),
+            bounds: (low, high),
+            rgba,
+        })
+    }
+}
+
+/// The transparency of a page that means opaque: the largest integer; 1 for floats.
+fn opaque(page: &Page) -> f32 {
+    let depth = page.depth;
+    if depth.unit() > 1.0 || depth.is_float() {
+        1.0
+    } else {
+        (2.0_f32).powi(8 * depth.bytes() as i32) - 1.0
+    }
+}

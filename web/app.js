@@ -1,0 +1,332 @@
+// The page: a queue of pictures, the settings, and what is shown.
+
+import { Cancelled, Engine } from "./engine.js";
+import * as platform from "./platform.js";
+import { Viewer } from "./viewer.js";
+
+const $ = (id) => document.getElementById(id);
+const TYPES = {
+  png: "image/png",
+  jpg: "image/jpeg",
+  jpeg: "image/jpeg",
+  webp: "image/webp",
+  tif: "image/tiff",
+  tiff: "image/tiff",
+  bmp: "image/bmp",
+};
+const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
+
+const viewer = new Viewer();
+const items = [];
+const models = new Map();
+let engine;
+// Previews have an instance of their own, so that looking at one picture does not wait for another.
+let looker;
+let ownModel;
+let shown;
+let isRunning = false;
+
+try {
+  engine = new Engine(platform);
+  looker = new Engine(platform, { threads: 0 });
+  $("about").textContent = `Runs on ${platform.cores()} cores with ${engine.level}.`;
+} catch (error) {
+  alertUser(error.message);
+  $("files").disabled = true;
+}
+
+function alertUser(message) {
+  $("alert").textContent = message;
+  $("alert").hidden = !message;
+}
+
+// Settings
+
+$("strength").oninput = () => {
+  $("strength-value").textContent = `${$("strength").value} %`;
+};
+
+$("model").onchange = () => {
+  const isOwn = $("model").value === "file";
+  $("weights").hidden = !isOwn;
+  if (isOwn && !ownModel) $("weights").click();
+};
+
+$("weights").onchange = async () => {
+  const [file] = $("weights").files;
+  ownModel = file && { name: file.name, weights: new Uint8Array(await file.arrayBuffer()) };
+};
+
+async function chosenModel() {
+  const name = $("model").value;
+  if (name === "file") {
+    if (!ownModel) throw new Error("Choose the weight file of your model first, or another kind of noise.");
+    return ownModel;
+  }
+  if (!models.has(name)) {
+    try {
+      models.set(name, { name, weights: await platform.shippedWeights(name) });
+    } catch (error) {
+      throw new Error(`The model could not be loaded; check the connection and try again. (${error.message})`);
+    }
+  }
+  return models.get(name);
+}
+
+// The queue
+
+function add(files) {
+  for (const file of files) {
+    const element = $("item").content.firstElementChild.cloneNode(true);
+    const item = { file, element, state: "waiting" };
+    const find = (name) => element.querySelector(`.${name}`);
+    find("name").textContent = file.name;
+    find("show").setAttribute("aria-label", `Show ${file.name}`);
+    find("show").onclick = () => show(item);
+    find("cancel").onclick = () => cancel(item);
+    find("remove").onclick = () => remove(item);
+    items.push(item);
+    $("queue").append(element);
+    update(item);
+  }
+  run();
+}
+
+async function run() {
+  if (isRunning || !engine) return;
+  isRunning = true;
+  for (let item; (item = items.find(({ state }) => state === "waiting")); ) {
+    item.state = "running";
+    item.controller = new AbortController();
+    item.progress = undefined;
+    update(item);
+    const tick = setInterval(() => update(item), 250);
+    const began = performance.now();
+    try {
+      await denoise(item);
+      item.seconds = (performance.now() - began) / 1000;
+      item.state = "done";
+      say(`${item.file.name} is denoised.`);
+    } catch (error) {
+      item.state = error instanceof Cancelled ? "cancelled" : "failed";
+      item.error = error.message;
+      say(`${item.file.name}: ${error.message}`);
+    } finally {
+      clearInterval(tick);
+    }
+    update(item);
+    if (shown === item && item.state === "done") showResult(item).catch(cannotShow(item));
+  }
+  isRunning = false;
+}
+
+async function denoise(item) {
+  const { file, controller } = item;
+  const signal = controller.signal;
+  const bytes = await readFile(file);
+  try {
+    item.info = await engine.open(bytes, file.name, true);
+  } catch (error) {
+    if (error.isAboutData) error.message += `. ${READS}`;
+    throw error;
+  }
+  if (signal.aborted) throw new Cancelled();
+  update(item);
+  if (!shown || shown.state !== "running") show(item);
+  const model = await chosenModel();
+  const strength = Number($("strength").value) / 100;
+  const onProgress = (progress) => {
+    item.progress = { ...progress, at: performance.now() };
+    update(item);
+  };
+  let result;
+  try {
+    result = await engine.denoise(model, { strength, signal, onProgress });
+  } catch (error) {
+    if (error.isAboutData) error.message += ". If the file is incomplete or damaged, get it again from where it came.";
+    throw error;
+  }
+  item.notes = result.notes;
+  item.result = new Blob([result.bytes], { type: TYPES[item.info.format] ?? "application/octet-stream" });
+  if (item.url) URL.revokeObjectURL(item.url);
+  item.url = URL.createObjectURL(item.result);
+}
+
+async function readFile(file) {
+  try {
+    return new Uint8Array(await file.arrayBuffer());
+  } catch {
+    throw new Error(`${file.name} cannot be read. Check that the file is still there, and choose it again.`);
+  }
+}
+
+function cancel(item) {
+  if (item.state === "waiting") item.state = "cancelled";
+  item.controller?.abort();
+  update(item);
+}
+
+function remove(item) {
+  cancel(item);
+  items.splice(items.indexOf(item), 1);
+  item.element.remove();
+  if (item.url) URL.revokeObjectURL(item.url);
+  if (shown === item) {
+    shown = undefined;
+    $("viewer").hidden = true;
+    viewer.clear();
+  }
+  updateActions();
+}
+
+/** `photo.jpg` becomes `photo_denoise.jpg`, as the program names it. */
+function resultName({ file, info }) {
+  const [, stem, extension] = /^(.*?)(?:\.([^.]*))?$/.exec(file.name);
+  return `${stem}_denoise.${extension || info.format}`;
+}
+
+function update(item) {
+  const { element, state, info, progress } = item;
+  const find = (name) => element.querySelector(`.${name}`);
+  element.className = [state, item === shown ? "shown" : ""].join(" ");
+  find("what").textContent = info ? describe(info) : size(item.file.size);
+  const bar = element.querySelector("progress");
+  bar.hidden = state !== "running" && state !== "done";
+  bar.setAttribute("aria-label", `Progress of ${item.file.name}`);
+  let text = { waiting: "Waiting", cancelled: "Cancelled", failed: item.error }[state] ?? "";
+  if (state === "running") {
+    const elapsed = progress ? (performance.now() - progress.at) / 1000 : 0;
+    if (progress?.secondsLeft) {
+      const left = Math.max(progress.secondsLeft - elapsed, 0);
+      const share = Math.min(elapsed / progress.secondsLeft, 0.95);
+      bar.value = progress.fraction + (1 - progress.fraction) * share;
+      text = `${Math.floor(100 * bar.value)} %, ${duration(left)} left`;
+    } else if (progress?.fraction === 1) {
+      bar.value = 1;
+      text = "Writing the file …";
+    } else {
+      bar.removeAttribute("value");
+      text = info ? "Denoising …" : "Reading …";
+    }
+    if (progress?.page > 1) text += `, page ${progress.page}`;
+  } else if (state === "done") {
+    bar.value = 1;
+    text = [`Done in ${duration(item.seconds)}`, ...(item.notes ?? [])].join(". ");
+  }
+  if (find("state").textContent !== text) find("state").textContent = text;
+  find("cancel").hidden = state !== "running" && state !== "waiting";
+  find("remove").hidden = state === "running";
+  const download = find("download");
+  download.hidden = state !== "done";
+  if (state === "done") {
+    download.href = item.url;
+    download.download = resultName(item);
+    download.setAttribute("aria-label", `Download ${resultName(item)}`);
+  }
+  updateActions();
+}
+
+function updateActions() {
+  const done = items.filter(({ state }) => state === "done");
+  $("actions").hidden = items.length < 2;
+  $("download-all").disabled = done.length === 0;
+  $("again").disabled = !shown || shown.state === "running" || shown.state === "waiting";
+}
+
+function describe({ width, height, channels, bits, format }) {
+  const kind = { 1: "grey", 2: "grey, transparent", 3: "RGB", 4: "RGB, transparent" }[channels] ?? `${channels} channels`;
+  const depth = bits < 0 ? `${-bits}-bit float` : `${bits}-bit`;
+  return `${width} × ${height}, ${depth} ${kind} ${format.toUpperCase()}`;
+}
+
+function size(bytes) {
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function duration(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+function say(message) {
+  $("status").textContent = message;
+}
+
+// What is shown
+
+// Two canvases of four bytes a pixel; phones have little room for them.
+const SHOWN_PIXELS = (navigator.deviceMemory ?? 8) < 4 || matchMedia("(pointer: coarse)").matches ? 1 << 22 : 1 << 24;
+
+const cannotShow = (item) => (error) => {
+  if (shown === item && !(error instanceof Cancelled)) alertUser(`${item.file.name} cannot be shown. ${error.message}`);
+};
+
+async function show(item) {
+  const before = shown;
+  shown = item;
+  if (before && items.includes(before)) update(before);
+  update(item);
+  if (item.state === "failed") return;
+  alertUser("");
+  try {
+    item.preview ??= await looker.preview(await readFile(item.file), item.file.name, SHOWN_PIXELS);
+    if (shown !== item) return;
+    $("viewer").hidden = false;
+    $("title").textContent = item.file.name;
+    viewer.show(item.preview, item.info?.width ?? item.preview.width);
+    await showResult(item);
+  } catch (error) {
+    cannotShow(item)(error);
+  } finally {
+    // One picture's pixels are enough in memory.
+    if (shown !== item) item.preview = undefined;
+  }
+}
+
+async function showResult(item) {
+  if (!item.result || !item.preview) return;
+  const bytes = new Uint8Array(await item.result.arrayBuffer());
+  const after = await looker.preview(bytes, item.file.name, SHOWN_PIXELS, item.preview.bounds);
+  if (shown === item) viewer.showAfter(after);
+}
+
+// Choosing
+
+$("files").onchange = () => {
+  add($("files").files);
+  $("files").value = "";
+};
+
+for (const name of ["dragenter", "dragover"]) {
+  addEventListener(name, (event) => {
+    event.preventDefault();
+    $("drop").classList.add("over");
+  });
+}
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("drop").classList.remove("over");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("drop").classList.remove("over");
+  if (engine) add(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  if (engine && event.clipboardData?.files.length) add(event.clipboardData.files);
+});
+
+$("again").onclick = () => {
+  shown.state = "waiting";
+  viewer.showAfter(undefined);
+  update(shown);
+  run();
+};
+$("download-all").onclick = () => {
+  for (const link of document.querySelectorAll("#queue .done .download")) link.click();
+};
+$("clear").onclick = () => [...items].forEach(remove);
+
+// Offline: only from a server, and only where that is allowed.
+if (navigator.serviceWorker && location.protocol.startsWith("http")) {
+  navigator.serviceWorker.register("sw.js").catch(() => {});
+}

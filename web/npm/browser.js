@@ -1,0 +1,5 @@
+import { loadOn } from "./model.js";
+import * as platform from "./platform.js";
+
+export * from "./model.js";
+export const load = loadOn(platform);

@@ -1,0 +1,71 @@
+// What the package offers on every platform.
+
+import { Engine } from "./engine.js";
+
+export { Cancelled, DenoiseError, detectLevel } from "./engine.js";
+
+/** The names of the models in the package. */
+export const MODELS = ["gauss5_50", "gauss25", "poisson30", "poisson5_50"];
+
+/** A network with workers. */
+export class Model {
+  #engine;
+  #model;
+  #last = Promise.resolve();
+
+  constructor(engine, model) {
+    this.#engine = engine;
+    this.#model = model;
+  }
+
+  /** What the workers run on: "relaxed-simd" or "simd128". */
+  get level() {
+    return this.#engine.level;
+  }
+
+  /** Denoises pixels in RGBA, of 8 bits: an ImageData, or an object like one. */
+  async denoise({ width, height, data }, options) {
+    if (data.length !== 4 * width * height) {
+      throw new RangeError(`expected 4 x ${width} x ${height} bytes of RGBA, found ${data.length}`);
+    }
+    // A PAM file is just the pixels behind a few lines.
+    const header = new TextEncoder().encode(
+      `P7\nWIDTH ${width}\nHEIGHT ${height}\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n`,
+    );
+    const file = new Uint8Array(header.length + data.length);
+    file.set(header);
+    file.set(data, header.length);
+    const { bytes } = await this.denoiseFile(file, { ...options, name: "the image" });
+    const pixels = new Uint8ClampedArray(bytes.slice(bytes.length - data.length).buffer);
+    return typeof ImageData === "function" ? new ImageData(pixels, width, height) : { width, height, data: pixels };
+  }
+
+  /** Denoises a file of any format, with all its pages and metadata. */
+  async denoiseFile(bytes, { name = "the file", ...options } = {}) {
+    // One picture after the other: each has all workers.
+    const before = this.#last;
+    const done = (async () => {
+      await before.catch(() => {});
+      await this.#engine.open(bytes, name);
+      return this.#engine.denoise(this.#model, options);
+    })();
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  /** Ends the workers; a script in Node ends only when they have. */
+  close() {
+    this.#engine.close();
+  }
+}
+
+/** `load` for a platform. */
+export const loadOn =
+  (platform) =>
+  async ({ model = MODELS[0], weights, ...options } = {}) => {
+    if (!weights && !MODELS.includes(model)) {
+      throw new RangeError(`no model named ${model}; there are ${MODELS.join(", ")}, or pass weights`);
+    }
+    const engine = new Engine(platform, options);
+    return new Model(engine, { name: model, weights: weights ?? (await platform.shippedWeights(model)) });
+  };
