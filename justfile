@@ -54,12 +54,22 @@ python-test:
         ../../../target/python/bin/python -m mypy --config-file ../pyproject.toml $what || exit; \
     done
     cd crates/n2n-python/tests && PATH=/usr/bin:/bin N2N_PROGRAM="$PWD/../../../target/release/n2n" \
-        ../../../target/python/bin/python -m pytest --quiet --config-file ../pyproject.toml . n2n
+        ../../../target/python/bin/python -m pytest --quiet --config-file ../pyproject.toml \
+        --ignore-glob '*/napari/*' . n2n
 
-# Pin the newest versions of what the recipe above takes; takes uv
+# The napari plugin, without a screen; after `just python-test`, in the environment it made
+napari-test:
+    target/python/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement crates/n2n-python/requirements-napari.txt
+    cd crates/n2n-python/tests/napari && QT_QPA_PLATFORM=offscreen \
+        ../../../../target/python/bin/python -m pytest --quiet --config-file ../../pyproject.toml -W ignore .
+
+# Pin the newest versions of what the two recipes above take; takes uv
 python-lock:
-    cd crates/n2n-python && uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
-        --upgrade requirements-dev.in --output-file requirements-dev.txt
+    cd crates/n2n-python && for of in dev napari; do \
+        uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
+            requirements-$of.in --output-file requirements-$of.txt; \
+    done
 
 # The tests of the kernels on 64-bit ARM, emulated
 test-aarch64:

@@ -1,0 +1,411 @@
+"""The widget: a layer, a model, how strong; preview, denoise, train."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from numpy.typing import NDArray
+from qtpy.QtCore import QPointF, Qt, QTimer
+from qtpy.QtGui import QPainter, QPen, QPolygonF
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+import n2n
+from n2n import Model, Range, TrainStep
+
+from . import _jobs
+from ._jobs import Cancel
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+#: Milliseconds without a move of the view before the preview follows.
+REST = 120
+
+
+class DenoiseWidget(QWidget):
+    """Denoises image layers of a viewer, shows what would become of the visible region, and trains."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.models: dict[str, Model] = {}
+        self.cancel: Cancel | None = None
+        #: The preview: what its region was and becomes, and its layer.
+        self.shown: tuple[NDArray[Any], NDArray[Any], Image] | None = None
+        self.ranges: dict[tuple[int, str], Range] = {}
+        self.previewing = False
+
+        self.layer = QComboBox()
+        self.model = QComboBox()
+        for name, what in n2n.models().items():
+            self.model.addItem(name)
+            self.model.setItemData(self.model.count() - 1, what, Qt.ItemDataRole.ToolTipRole)
+        self.model.setCurrentText("gauss5_50")
+        self.file = QPushButton("File…")
+        self.file.setToolTip("Load a model from a file")
+        self.save = QPushButton("Save…")
+        self.save.setToolTip("Save the model to a file")
+        self.strength = QSlider(Qt.Orientation.Horizontal)
+        self.strength.setRange(0, 100)
+        self.strength.setValue(100)
+        self.strength_label = QLabel("100 %")
+        self.preview = QCheckBox("Preview the visible region")
+        self.crop = QCheckBox("Only the visible region")
+        self.run = QPushButton("Denoise")
+        self.budget = QLineEdit("10m")
+        self.budget.setToolTip("Time for training, as 30m or 1h 30m")
+        self.train = QPushButton("Train on this layer")
+        self.curve = Curve()
+        self.stop = QPushButton("Cancel")
+        self.stop.setEnabled(False)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1000)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+
+        form = QFormLayout()
+        form.addRow("Layer", self.layer)
+        form.addRow("Model", _row(self.model, self.file, self.save))
+        form.addRow("Strength", _row(self.strength, self.strength_label))
+        training = QGroupBox("Training")
+        inner = QFormLayout(training)
+        inner.addRow("Time", self.budget)
+        inner.addRow(self.train)
+        inner.addRow(self.curve)
+        outer = QVBoxLayout(self)
+        outer.addLayout(form)
+        for part in (self.preview, self.crop, self.run, training, self.bar, self.stop, self.status):
+            outer.addWidget(part)
+        outer.addStretch()
+
+        self.rest = QTimer(self)
+        self.rest.setSingleShot(True)
+        self.rest.setInterval(REST)
+        self.rest.timeout.connect(self._preview)
+        self.run.clicked.connect(self._denoise)
+        self.train.clicked.connect(self._train)
+        self.stop.clicked.connect(self._stop)
+        self.file.clicked.connect(self._load)
+        self.save.clicked.connect(self._save)
+        self.strength.valueChanged.connect(self._blend)
+        self.preview.toggled.connect(self._toggle_preview)
+        self.layer.currentTextChanged.connect(self._changed)
+        self.model.currentTextChanged.connect(self._changed)
+        layers = self.viewer.layers
+        layers.events.inserted.connect(self._list_layers)
+        layers.events.removed.connect(self._list_layers)
+        layers.selection.events.active.connect(self._follow_selection)
+        self.viewer.camera.events.connect(self._changed)
+        self.viewer.dims.events.current_step.connect(self._changed)
+        self._list_layers()
+        self._follow_selection()
+
+    # What there is to choose from.
+
+    def _list_layers(self, event: object = None) -> None:
+        names = [layer.name for layer in self.viewer.layers if self._is_source(layer)]
+        if names != [self.layer.itemText(i) for i in range(self.layer.count())]:
+            chosen = self.layer.currentText()
+            self.layer.clear()
+            self.layer.addItems(names)
+            if chosen in names:
+                self.layer.setCurrentText(chosen)
+        self.run.setEnabled(bool(names) and self.cancel is None)
+        self.train.setEnabled(bool(names) and self.cancel is None)
+
+    def _is_source(self, layer: Layer) -> bool:
+        return isinstance(layer, Image) and "n2n preview" not in layer.metadata
+
+    def _follow_selection(self, event: object = None) -> None:
+        active = self.viewer.layers.selection.active
+        if active is not None and self._is_source(active):
+            self.layer.setCurrentText(active.name)
+
+    def source(self) -> Image | None:
+        """The layer that is chosen."""
+        name = self.layer.currentText()
+        return self.viewer.layers[name] if name in self.viewer.layers else None
+
+    def _model(self) -> Model:
+        name = self.model.currentText()
+        if name not in self.models:
+            self.models[name] = Model.load(name)
+        return self.models[name]
+
+    def add_model(self, name: str, model: Model) -> None:
+        """Offers a model, and chooses it."""
+        self.models[name] = model
+        if self.model.findText(name) < 0:
+            self.model.addItem(name)
+        self.model.setCurrentText(name)
+
+    def _load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Load a model", filter="Models (*.safetensors *.onnx *.pth *.pdparams);;All (*)"
+        )
+        if path:
+            try:
+                self.add_model(path, Model.load(path))
+            except (OSError, ValueError) as error:
+                self._say(str(error))
+
+    def _save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save the model", "model.safetensors", "Models (*.safetensors *.onnx)"
+        )
+        if path:
+            try:
+                self._model().save(path)
+                self._say(f"saved as {path}")
+            except (OSError, ValueError) as error:
+                self._say(str(error))
+
+    # Denoise and train.
+
+    def _denoise(self) -> None:
+        layer = self.source()
+        if layer is None:
+            return
+        region = _jobs.visible(layer) if self.crop.isChecked() else None
+        self._begin("denoising")
+        assert self.cancel is not None
+        worker = _jobs.denoise(
+            layer, self._model(), self.strength.value() / 100, region, self.cancel
+        )
+        worker.yielded.connect(lambda fraction: self.bar.setValue(round(1000 * fraction)))
+        worker.returned.connect(lambda clean: self._denoised(layer, clean, region))
+        self._start(worker)
+
+    def _denoised(
+        self, layer: Image, clean: NDArray[Any] | None, region: tuple[slice, slice] | None
+    ) -> None:
+        if clean is None:
+            self._say("cancelled")
+            return
+        self._add_like(layer, clean, f"{layer.name} denoised", region)
+        self._say("done")
+
+    def _add_like(
+        self,
+        layer: Image,
+        data: NDArray[Any],
+        name: str,
+        region: tuple[slice, slice] | None,
+    ) -> Image:
+        """A layer beside another, with its scale, colours and metadata."""
+        _, state, _ = layer.as_layer_data_tuple()
+        state.update(name=name, multiscale=False, metadata=dict(layer.metadata))
+        for key in ("data_level", "corner_pixels"):
+            state.pop(key, None)
+        if region is not None:
+            corner = np.zeros(layer.ndim)
+            corner[-2:] = [span.start for span in region]
+            state["translate"] = np.asarray(layer.translate) + np.asarray(layer.scale) * corner
+        added = Image(data, **state)
+        self.viewer.add_layer(added)
+        return added
+
+    def _train(self) -> None:
+        layer = self.source()
+        if layer is None:
+            return
+        self._begin("training")
+        self.curve.clear()
+        assert self.cancel is not None
+        worker = _jobs.train(layer, self.budget.text(), self.cancel, self.settings())
+        worker.yielded.connect(self._stepped)
+        worker.returned.connect(lambda model: self._trained(layer, model))
+        self._start(worker)
+
+    def settings(self) -> dict[str, Any]:
+        """Settings of training beside its time."""
+        return {}
+
+    def _stepped(self, step: TrainStep) -> None:
+        self.bar.setValue(round(1000 * step.passed))
+        if step.loss is not None:
+            self.curve.add(step.loss)
+        left = f", {_time(step.left_s)} left" if np.isfinite(step.left_s) else ""
+        self._say(f"training: epoch {step.epoch}, iteration {step.iteration}{left}")
+
+    def _trained(self, layer: Image, model: Model) -> None:
+        self.add_model(f"trained on {layer.name}", model)
+        self._say("trained; Save keeps the model in a file")
+
+    def _begin(self, what: str) -> None:
+        self.cancel = Cancel()
+        self.run.setEnabled(False)
+        self.train.setEnabled(False)
+        self.stop.setEnabled(True)
+        self.bar.setValue(0)
+        self._say(what)
+
+    def _start(self, worker: Any) -> None:
+        worker.errored.connect(self._failed)
+        worker.finished.connect(self._end)
+        worker.start()
+
+    def _stop(self) -> None:
+        if self.cancel is not None:
+            self.cancel.ask()
+            self._say("ending")
+
+    def _failed(self, error: BaseException) -> None:
+        self._say(str(error))
+
+    def _end(self) -> None:
+        self.cancel = None
+        self.stop.setEnabled(False)
+        self._list_layers()
+
+    def _say(self, words: str) -> None:
+        self.status.setText(words)
+
+    # The preview.
+
+    def _toggle_preview(self, on: bool) -> None:
+        if on:
+            self._changed()
+        else:
+            self._remove_preview()
+
+    def _changed(self, event: object = None) -> None:
+        if self.preview.isChecked():
+            self.rest.start()
+
+    def _preview(self) -> None:
+        layer = self.source()
+        if layer is None or not self.preview.isChecked() or self.viewer.dims.ndisplay != 2:
+            return
+        if self.previewing:
+            # The one under way is of an older view.
+            self.rest.start()
+            return
+        region = _jobs.visible(layer)
+        if region is None:
+            return
+        lead = layer.ndim - 2
+        at = tuple(int(i) for i in layer.world_to_data(self.viewer.dims.point)[:lead])
+        at = tuple(min(max(i, 0), n - 1) for i, n in zip(at, layer.data.shape[:lead], strict=False))
+        key = (id(layer), self.model.currentText())
+        worker = _jobs.preview(layer, self._model(), at, region, self.ranges.get(key))
+        self.previewing = True
+
+        def show(result: tuple[NDArray[Any], NDArray[Any], Range]) -> None:
+            noisy, clean, self.ranges[key] = result
+            if self.preview.isChecked():
+                self._show_preview(layer, noisy, clean, at, region)
+
+        worker.returned.connect(show)
+        worker.errored.connect(self._failed)
+        worker.finished.connect(self._previewed)
+        worker.start()
+
+    def _previewed(self) -> None:
+        self.previewing = False
+
+    def _show_preview(
+        self,
+        layer: Image,
+        noisy: NDArray[Any],
+        clean: NDArray[Any],
+        at: tuple[int, ...],
+        region: tuple[slice, slice],
+    ) -> None:
+        self._remove_preview()
+        lead = (np.newaxis,) * (layer.ndim - 2)
+        added = self._add_like(layer, clean[lead], f"{layer.name} preview", region)
+        translate = np.asarray(added.translate)
+        translate[: len(at)] += np.asarray(layer.scale)[: len(at)] * at
+        added.translate = translate
+        added.metadata["n2n preview"] = True
+        self.shown = (noisy[lead], clean[lead], added)
+        self.viewer.layers.selection.active = layer
+        self._list_layers()
+        self._blend()
+
+    def _remove_preview(self) -> None:
+        if self.shown is not None and self.shown[2] in self.viewer.layers:
+            self.viewer.layers.remove(self.shown[2])
+        self.shown = None
+
+    def _blend(self, value: object = None) -> None:
+        """The preview at the strength of the slider: no work for the network."""
+        share = self.strength.value() / 100
+        self.strength_label.setText(f"{self.strength.value()} %")
+        if self.shown is None:
+            return
+        noisy, clean, layer = self.shown
+        blended = noisy + share * (clean.astype(np.float64) - noisy)
+        if clean.dtype.kind in "ui":
+            blended = np.rint(blended)
+        layer.data = blended.astype(clean.dtype)
+
+
+class Curve(QWidget):
+    """The loss of training over its steps, smoothed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self.setMinimumHeight(90)
+
+    def clear(self) -> None:
+        """Starts anew."""
+        self.losses.clear()
+        self.update()
+
+    def add(self, loss: float) -> None:
+        """The loss of the next step."""
+        self.losses.append(loss)
+        self.update()
+
+    def paintEvent(self, event: object) -> None:
+        """Draws it: the newest loss to the right, the scale logarithmic."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        width, height = self.width(), self.height()
+        painter.fillRect(self.rect(), self.palette().base())
+        painter.setPen(self.palette().text().color())
+        if len(self.losses) < 2:
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "loss")
+            return
+        losses = np.log10(np.maximum(self.losses, 1e-12))
+        points = min(len(losses), max(width, 2))
+        means = np.array([part.mean() for part in np.array_split(losses, points)])
+        low, high = means.min(), means.max()
+        span = high - low or 1.0
+        xs = np.linspace(4, width - 4, points)
+        ys = 18 + (high - means) / span * (height - 24)
+        painter.drawText(4, 13, f"loss {10 ** means[-1]:.3g}")
+        painter.setPen(QPen(self.palette().highlight().color(), 2))
+        painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in zip(xs, ys, strict=True)]))
+
+
+def _row(*parts: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for part in parts:
+        row.addWidget(part)
+    return row
+
+
+def _time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
