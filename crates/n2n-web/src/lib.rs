@@ -67,13 +67,15 @@ impl Tile {
             height,
             width,
         } = self.region;
-        let depth = DEPTHS.iter().position(|&depth| depth == self.block.depth);
+        let others = DEPTHS
+            .iter()
+            .take_while(|&&depth| depth != self.block.depth);
         let integers: [usize; HEADER - 2] = [
             usize::from(self.scale.is_limit),
             self.block.height,
             self.block.width,
             self.block.channels,
-            depth.expect("every depth is listed"),
+            others.count(),
             self.origin.0,
             self.origin.1,
             self.size.0,

@@ -558,6 +558,7 @@ mod tests {
             },
             range: Range::Auto,
             model: None,
+            images: vec![],
             limits: Limits::default(),
         };
         let mut done = None;

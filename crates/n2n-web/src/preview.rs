@@ -37,13 +37,13 @@ impl Preview {
         bytes: Vec<u8>,
         name: &str,
         most_pixels: usize,
-        bounds: Option<Vec<f32>>,
+        bounds: Option<Box<[f32]>>,
     ) -> Result<Preview, JsError> {
-        let bounds = match bounds.as_deref() {
-            Some(&[low, high]) => Some((low, high)),
+        let bounds = bounds.and_then(|bounds| match *bounds {
+            [low, high] => Some((low, high)),
             _ => None,
-        };
-        Self::of(bytes.into(), name.as_ref(), most_pixels, bounds).map_err(error)
+        });
+        Self::of(&bytes.into(), name.as_ref(), most_pixels, bounds).map_err(error)
     }
 
     /// The values that are black and white.
@@ -61,12 +61,12 @@ impl Preview {
 
 impl Preview {
     fn of(
-        bytes: Arc<[u8]>,
+        bytes: &Arc<[u8]>,
         name: &Path,
         most_pixels: usize,
         bounds: Option<(f32, f32)>,
     ) -> n2n::Result<Self> {
-        let open = || Reader::from_bytes(name, Arc::clone(&bytes), LIMITS);
+        let open = || Reader::from_bytes(name, Arc::clone(bytes), LIMITS);
         let mut pages = open()?;
         let Some(page) = pages.next_page()? else {
             return Err(n2n::Error::Image {
@@ -74,16 +74,16 @@ impl Preview {
                 reason: "not a readable image: it has no page".into(),
             });
         };
-        let (low, high) = match bounds {
-            Some(bounds) => bounds,
-            None => {
-                let scale = scale(&mut open()?, page.depth)?;
-                (scale.low, scale.high)
-            }
+        let (low, high) = if let Some(bounds) = bounds {
+            bounds
+        } else {
+            let scale = scale(&mut open()?, page.depth)?;
+            (scale.low, scale.high)
         };
         let size = |factor: usize| (page.width.div_ceil(factor), page.height.div_ceil(factor));
         let fits = |factor: &usize| size(*factor).0 * size(*factor).1 <= most_pixels.max(1);
-        let factor = (1..).find(fits).unwrap_or(1);
+        let most = page.width.max(page.height);
+        let factor = (1..most).find(fits).unwrap_or(most);
         let (width, height) = size(factor);
         let samples = page.samples();
         let channels = page.color.channels();
