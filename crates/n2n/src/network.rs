@@ -55,7 +55,7 @@ pub trait Train: Denoise {
     }
 
     /// Makes sure of the memory of a [`Self::step`] on `n` patches of `h` × `w` pixels, as
-    /// [`Self::reserve`] does.
+    /// [`Denoise::reserve`] does.
     fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
         let _ = (n, h, w);
         Ok(())
