@@ -100,7 +100,7 @@ fn what_is_not_there_is_named() {
 fn an_empty_folder_is_an_error_that_says_what_was_looked_for() {
     let folder = workplace();
     fs::create_dir_all(folder.path().join("sets/BSD300/test")).unwrap();
-    let images = "empty: no image in this folder or below: no file named .bmp, .btf, .exr, ";
+    let images = "empty: no image in this folder or below: no file named .bmp, .btf, .dib, .exr, ";
     refuse(&folder, "predict empty", 1, images);
     refuse(&folder, "diagnose empty", 1, images);
     refuse(&folder, "train --data-dir=empty", 1, images);
