@@ -55,7 +55,7 @@ python-test:
     done
     cd crates/n2n-python/tests && PATH=/usr/bin:/bin N2N_PROGRAM="$PWD/../../../target/release/n2n" \
         ../../../target/python/bin/python -m pytest --quiet --config-file ../pyproject.toml \
-        --ignore-glob '*/napari/*' . n2n
+        --ignore-glob '/*/napari/*' . n2n
 
 # The napari plugin, without a screen; after `just python-test`, in the environment it made
 napari-test:
