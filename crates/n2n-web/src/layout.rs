@@ -90,6 +90,6 @@ mod tests {
         assert!(count(700, 2) >= 2);
         assert_eq!(count(2000, 4) % 4, 0);
         // No cut makes a tile see less.
-        assert_eq!(tiles(200, 300, 4, 100).len(), 1);
+        assert_eq!(tiles(100, 120, 4, 100).len(), 1);
     }
 }

@@ -541,7 +541,7 @@ mod tests {
     /// What `n2n predict` makes of it.
     fn predicted(bytes: &[u8]) -> n2n::Result<Vec<u8>> {
         let mut network = CpuNetwork::from_weights(&weights())?;
-        let format = Reader::from_bytes(Path::new("-"), bytes, Limits::default())?.format();
+        let format = Reader::from_bytes(Path::new("-"), bytes, LIMITS)?.format();
         let job = Job {
             input: Input::Bytes("-".into(), bytes.into()),
             output: Output::Memory,
@@ -559,7 +559,7 @@ mod tests {
             range: Range::Auto,
             model: None,
             images: vec![],
-            limits: Limits::default(),
+            limits: LIMITS,
         };
         let mut done = None;
         predict(&mut network, &[job], &config, |event| {
@@ -632,8 +632,8 @@ mod tests {
         let error = Picture::open(b"words".to_vec(), "notes.txt").err().unwrap();
         assert_eq!(
             error.to_string(),
-            "notes.txt: not a readable image: it does not begin as PNG, JPEG, TIFF, WebP, BMP, PNM or \
-             OpenEXR do"
+            "notes.txt: not a readable image: it does not begin as PNG, JPEG, TIFF, WebP, BMP, \
+             PNM, OpenEXR, TGA, PFM, GIF or Radiance HDR do"
         );
     }
 }
