@@ -97,6 +97,7 @@ web:
 
 # Drive the page in headless Chromium, and the package in Node; after `just web`
 test-web *flags:
+    cargo build --release --locked --bin n2n
     cd web/test && npm ci --silent --no-audit --no-fund && node --test {{ flags }} .
 
 # From noisy images to denoised pictures in one go: test_tipc/README.md
