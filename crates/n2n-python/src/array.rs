@@ -50,19 +50,11 @@ pub fn array(py: Python<'_>, image: Image) -> PyResult<Bound<'_, PyAny>> {
 
 /// The depth of a type, by NumPy's name.
 pub fn depth(dtype: &str) -> PyResult<Depth> {
-    const ALL: [Depth; 8] = [
-        Depth::U8,
-        Depth::I8,
-        Depth::U16,
-        Depth::I16,
-        Depth::U32,
-        Depth::I32,
-        Depth::F32,
-        Depth::F64,
-    ];
-    let found = ALL.into_iter().find(|&depth| type_name(depth) == dtype);
+    let found = Depth::ALL
+        .into_iter()
+        .find(|&depth| type_name(depth) == dtype);
     found.ok_or_else(|| {
-        let names = ALL.map(type_name).join(", ");
+        let names = Depth::ALL.map(type_name).join(", ");
         PyTypeError::new_err(format!("expected one of {names}, got {dtype}"))
     })
 }

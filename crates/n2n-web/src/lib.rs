@@ -41,18 +41,6 @@ pub struct Tile {
     scale: Scale,
 }
 
-/// All depths, numbered as in a tile's header.
-const DEPTHS: [Depth; 8] = [
-    Depth::U8,
-    Depth::I8,
-    Depth::U16,
-    Depth::I16,
-    Depth::U32,
-    Depth::I32,
-    Depth::F32,
-    Depth::F64,
-];
-
 /// Numbers of a tile's header.
 const HEADER: usize = 15;
 
@@ -67,7 +55,8 @@ impl Tile {
             height,
             width,
         } = self.region;
-        let others = DEPTHS
+        // Numbered as in `Depth::ALL`.
+        let others = Depth::ALL
             .iter()
             .take_while(|&&depth| depth != self.block.depth);
         let integers: [usize; HEADER - 2] = [
@@ -125,7 +114,7 @@ impl Tile {
         else {
             return Err(error(format!("a tile's header has {HEADER} numbers")));
         };
-        let depth = DEPTHS.get(depth as usize);
+        let depth = Depth::ALL.get(depth as usize);
         Ok(Self {
             block: Image {
                 height: h as usize,

@@ -227,19 +227,11 @@ impl ModelRange {
             Error::value("range in the metadata of the model", expected, text)
         })?;
         let name = metadata.get(Self::TYPE).map_or("", String::as_str);
-        let depths = [
-            Depth::U8,
-            Depth::I8,
-            Depth::U16,
-            Depth::I16,
-            Depth::U32,
-            Depth::I32,
-            Depth::F32,
-            Depth::F64,
-        ];
-        let depth = depths.into_iter().find(|&depth| type_name(depth) == name);
+        let depth = Depth::ALL
+            .into_iter()
+            .find(|&depth| type_name(depth) == name);
         let depth = depth.ok_or_else(|| {
-            let expected = depths.map(type_name).join(", ");
+            let expected = Depth::ALL.map(type_name).join(", ");
             Error::value("range_type in the metadata of the model", expected, name)
         })?;
         Ok(Some(Self { low, high, depth }))

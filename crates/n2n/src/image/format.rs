@@ -128,16 +128,7 @@ impl Format {
         match self {
             Self::Png | Self::Pnm => &[Depth::U8, Depth::U16],
             Self::Jpeg | Self::WebP | Self::Bmp | Self::Tga | Self::Gif => &[Depth::U8],
-            Self::Tiff => &[
-                Depth::U8,
-                Depth::I8,
-                Depth::U16,
-                Depth::I16,
-                Depth::U32,
-                Depth::I32,
-                Depth::F32,
-                Depth::F64,
-            ],
+            Self::Tiff => &Depth::ALL,
             Self::OpenExr | Self::Pfm | Self::Hdr => &[Depth::F32],
         }
     }

@@ -72,6 +72,18 @@ pub enum Depth {
 }
 
 impl Depth {
+    /// All depths, integers before floats, by their bytes.
+    pub const ALL: [Self; 8] = [
+        Self::U8,
+        Self::I8,
+        Self::U16,
+        Self::I16,
+        Self::U32,
+        Self::I32,
+        Self::F32,
+        Self::F64,
+    ];
+
     /// Bytes of a sample.
     pub fn bytes(self) -> usize {
         match self {
