@@ -300,6 +300,9 @@ pub struct Train {
     )]
     #[serde(rename = "Lambda2")]
     pub lambda2: Option<f64>,
+    /// How Λ reaches that of the last epoch: in proportion to the epoch, or it is constant (for --init-from)
+    #[arg(long, value_name = "ramp|constant")]
+    pub lambda_schedule: Option<String>,
     /// Λ in the last epoch: 2 for synthetic noise, 1 for real raw noise
     #[arg(long, value_name = "RATIO", value_parser = factor)]
     pub increase_ratio: Option<f64>,
@@ -318,6 +321,10 @@ pub struct Train {
     /// Model of the same sizes to start from instead: a file or one of those that `n2n info` lists
     #[arg(long, value_name = "MODEL", conflicts_with = "init_scale")]
     pub init_from: Option<PathBuf>,
+    /// Model to learn from instead of the neighbors, so that a small network imitates a large one: a file or one of
+    /// those that `n2n info` lists. The target is what it makes of the same noisy image, flipped and turned at random
+    #[arg(long, value_name = "MODEL")]
+    pub teacher: Option<PathBuf>,
     /// How far apart the pixels are that count as neighbors, for noise that neighbors share (JPEG,
     /// demosaicking, scan lines): pixels, as 3 or 3x1 (along rows x along columns), or auto
     #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]

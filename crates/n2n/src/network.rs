@@ -77,6 +77,23 @@ pub trait Train: Denoise {
         learning_rate: f64,
     ) -> Result<Option<Losses>>;
 
+    /// One step of plain regression: `loss1`, and with it `loss_full`, is the mean square of what the network makes of
+    /// `noisy` minus `target`, two batches of the same size; `h` and `w` must be multiples of
+    /// [`UNet::SIZE_MULTIPLE`]. What becomes of the gradient, and of values that are not finite, is as with
+    /// [`Self::step`].
+    ///
+    /// It is an error where the device cannot.
+    fn step_towards(
+        &mut self,
+        noisy: &Batch,
+        target: &Batch,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        let _ = (noisy, target, learning_rate);
+        let expected = "a device that trains towards a teacher, as the CPU does";
+        Err(Error::value("the device", expected, self.device()))
+    }
+
     /// Waits for the steps taken, and gives the sums of the losses that they did not give themselves since the last
     /// call. When a loss or a gradient of a step was not finite, `loss_full` is not either, and the network is as it
     /// was before that step, whatever steps came after.
@@ -276,6 +293,21 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
         return Err(Error::value(what, expected, got));
     }
     Ok(())
+}
+
+/// Refuses noisy images and targets that [`Train::step_towards`] cannot be taken on.
+pub fn check_targets(unet: &UNet, noisy: &Batch, target: &Batch) -> Result<()> {
+    check_images(unet, noisy, UNet::SIZE_MULTIPLE)?;
+    let shape = |batch: &Batch| [batch.n, batch.h, batch.w, batch.c];
+    if shape(noisy) != shape(target) {
+        let (expected, found) = (shape(noisy), shape(target));
+        return Err(Error::value(
+            "shape of the targets",
+            format!("{expected:?}"),
+            format!("{found:?}"),
+        ));
+    }
+    check_values("values of the targets", shape(target), target.data.len())
 }
 
 /// Refuses clean patches that [`Train::step`] cannot be taken on.

@@ -15,7 +15,7 @@ use n2n::models;
 use n2n::noise::Noise;
 use n2n::train::config::{Recipe, Span};
 use n2n::train::spacing::Spacing;
-use n2n::train::{Collapse, Config, Event, Outcome, Start, Step, folder};
+use n2n::train::{Collapse, Config, Distillation, Event, Outcome, Start, Step, folder};
 use n2n::weights::Weights;
 use toml::Table;
 
@@ -48,6 +48,18 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     let Placed { mut network, level } = device::place(&args.computer, false, &weights, ui)?;
     if level.is_none() && start != Start::Resume {
         as_gpus_train(&mut config, args, ui);
+    }
+    if let Some(teacher) = &config.teacher {
+        let Some(level) = level else {
+            bail!(
+                "--teacher: expected with --device cpu, found with a GPU, which learns from neighbors alone"
+            );
+        };
+        let weights = models::load(Some(teacher)).context("--teacher")?;
+        let mut teacher = CpuNetwork::from_weights(&weights).context("--teacher")?;
+        teacher.set_level(level);
+        let teacher = Box::new(teacher);
+        network = Box::new(Distillation::new(network, teacher, config.seed).context("--teacher")?);
     }
     let stop = interrupt::stop_flag(ui);
 

@@ -56,6 +56,12 @@ impl Expected {
         }
     }
 
+    /// Of no patch of `n`.
+    fn none(n: usize) -> Self {
+        let empty = || Batch::zeros(0, 0, 0, 0);
+        Self::new(n, vec![], empty(), empty())
+    }
+
     /// Those of a patch, if it is one of these.
     fn of(&self, patch: usize) -> Option<(&[f32], &[f32])> {
         let i = self.place[patch]?;
@@ -86,14 +92,41 @@ impl CpuNetwork {
     ) -> Losses {
         let (input, target) = neighbors.sub_sample_for(noisy, self.method.target);
         let expected = self.expected(noisy, neighbors, factors.lambda);
+        self.descend(&input, &target, &expected, factors, learning_rate)
+    }
 
-        let mut tape = self.forward(&input);
+    /// One step towards given targets, whose sizes the caller has checked.
+    pub(super) fn learn_towards(
+        &mut self,
+        noisy: &Batch,
+        target: &Batch,
+        learning_rate: f64,
+    ) -> Losses {
+        let factors = LossFactors {
+            lambda1: 1.0,
+            lambda2: 0.0,
+            lambda: 0.0,
+        };
+        let expected = Expected::none(noisy.n);
+        self.descend(noisy, target, &expected, factors, learning_rate)
+    }
+
+    /// The losses of what the network makes of `input`, their gradients, and one update.
+    fn descend(
+        &mut self,
+        input: &Batch,
+        target: &Batch,
+        expected: &Expected,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Losses {
+        let mut tape = self.forward(input);
         let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
         // diff = f(g1(y)) − g2(y) and exp_diff = g1(f(y)) − g2(f(y)), pixel by pixel.
         let count = input.data.len() as f64;
         let share = expected.share;
         let c = input.c;
-        let stride = shape(&input).pixel_stride();
+        let stride = shape(input).pixel_stride();
         let (of_head, [reconstruction, regulariser]) =
             self.learn_head(&mut pixels, |Position { n, y, x }, outputs| {
                 let inside = (y * input.w + x) * c;
@@ -181,12 +214,7 @@ impl CpuNetwork {
         let first = (steps % noisy.n as u64) as usize * patches;
         let turn: Vec<usize> = (first..first + patches).map(|i| i % noisy.n).collect();
         if turn.is_empty() {
-            return Expected::new(
-                noisy.n,
-                turn,
-                Batch::zeros(0, 0, 0, 0),
-                Batch::zeros(0, 0, 0, 0),
-            );
+            return Expected::none(noisy.n);
         }
         let cells = neighbors.h * neighbors.w;
         let images: Vec<f32> = turn.iter().flat_map(|&i| noisy.image(i)).copied().collect();

@@ -136,6 +136,18 @@ impl CpuNetwork {
         }))
     }
 
+    /// [`Train::step_towards`]
+    pub fn step_towards(
+        &mut self,
+        noisy: &Batch,
+        target: &Batch,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        network::check_targets(&self.unet, noisy, target)?;
+        self.keep_memory_for(noisy);
+        Ok(in_pool(|| self.learn_towards(noisy, target, learning_rate)))
+    }
+
     /// The processor level the kernels run at.
     pub fn level(&self) -> Level {
         self.level
@@ -345,6 +357,15 @@ impl Train for CpuNetwork {
                 "clean ones",
             )),
         }
+    }
+
+    fn step_towards(
+        &mut self,
+        noisy: &Batch,
+        target: &Batch,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        self.step_towards(noisy, target, learning_rate)
     }
 
     fn set_method(&mut self, method: Method) -> Result<()> {

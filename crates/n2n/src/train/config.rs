@@ -84,6 +84,8 @@ pub struct Config {
     /// λ2, the factor of the regulariser; `Lambda2`.
     #[serde(rename = "Lambda2")]
     pub lambda2: f64,
+    /// How Λ comes to its last value.
+    pub lambda_schedule: LambdaSchedule,
     /// Λ in the last epoch.
     pub increase_ratio: f64,
     /// Λ below this counts as 0, which saves its forward pass.
@@ -97,6 +99,10 @@ pub struct Config {
     /// The model whose weights the run starts from instead: a file, or the name of a shipped one; read
     /// by whoever makes the network.
     pub init_from: Option<PathBuf>,
+    /// The model that a run learns from in place of the neighbours: a file, or the name of a shipped one. The target is
+    /// what it makes of the same noisy image ([`Distillation`](crate::train::Distillation)); whoever makes the network
+    /// reads it.
+    pub teacher: Option<PathBuf>,
     /// How far apart the pixels are that count as neighbours, for noise that neighbours share.
     pub neighbor_distance: NeighborDistance,
     /// Whether patches are flipped and turned at random.
@@ -133,6 +139,16 @@ pub enum LrSchedule {
     Cosine,
     /// Constant after a linear warm-up, then along half a cosine to 0 over the last 30 % of the run.
     Trapezoid,
+}
+
+/// How Λ comes to its last value, [`Config::increase_ratio`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LambdaSchedule {
+    /// In proportion to the epoch, as the paper's: a new network first learns what images are.
+    Ramp,
+    /// It has it from the first step, which suits a network that is trained already.
+    Constant,
 }
 
 /// A length of time, in files and flags as `30m` or `1h 30m`.
@@ -203,12 +219,14 @@ impl Default for Config {
             patchsize: 256,
             lambda1: 1.0,
             lambda2: 1.0,
+            lambda_schedule: LambdaSchedule::Ramp,
             increase_ratio: 2.0,
             min_lambda: 0.0,
             target: Target::Drawn,
             regularized_patches: None,
             init_scale: INIT_SCALE,
             init_from: None,
+            teacher: None,
             neighbor_distance: NeighborDistance::Fixed(Spacing::NONE),
             augment: false,
             ema: 0.0,
@@ -555,7 +573,9 @@ mod tests {
             target: Target::Mean,
             regularized_patches: Some(1),
             lr_schedule: LrSchedule::Trapezoid,
+            lambda_schedule: LambdaSchedule::Constant,
             init_from: Some("gauss5_50".into()),
+            teacher: Some("gauss25".into()),
             seed: u64::MAX,
             lr: 1.0 / 3.0,
             ..Recipe::Fast.config()

@@ -35,6 +35,7 @@
 mod checkpoint;
 pub mod config;
 pub mod dataset;
+mod distill;
 mod event;
 pub mod folder;
 mod frozen;
@@ -51,6 +52,7 @@ mod tensorboard;
 mod validation;
 
 pub use config::Config;
+pub use distill::Distillation;
 pub use event::{Collapse, Event, Step, StepStats};
 pub use folder::Start;
 pub use run::{Outcome, fit, run};
@@ -65,6 +67,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::Model;
 use crate::models;
+use crate::network::Train;
 use crate::weights::Weights;
 
 /// Trains a model on images in memory, on the CPU.
@@ -109,8 +112,13 @@ pub fn train_with(
     config: &Config,
     on_event: &mut dyn FnMut(&Event) -> ControlFlow<()>,
 ) -> Result<Model> {
-    let mut network = CpuNetwork::from_weights(&initial_weights(config)?)?;
-    Model::from_weights(fit(&mut network, images, config, on_event)?)
+    let network = CpuNetwork::from_weights(&initial_weights(config)?)?;
+    let mut network: Box<dyn Train> = Box::new(network);
+    if let Some(teacher) = &config.teacher {
+        let teacher = CpuNetwork::from_weights(&models::load(Some(teacher))?)?;
+        network = Box::new(Distillation::new(network, Box::new(teacher), config.seed)?);
+    }
+    Model::from_weights(fit(&mut *network, images, config, on_event)?)
 }
 
 /// The weights before the first step: those of the model `config.init_from`, or random ones.

@@ -21,6 +21,8 @@ pub enum Purpose {
     HoldOut = 6,
     /// What a device draws itself for a step.
     Step = 7,
+    /// How images are laid before a teacher sees them.
+    Teacher = 8,
 }
 
 /// The stream for one purpose at one point of a run: `index` is the position in the epoch, below
@@ -60,10 +62,12 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_no_two_are_the_same() {
-        use Purpose::{Augment, Crop, HoldOut, Neighbors, Noise, Shuffle, Step};
+        use Purpose::{Augment, Crop, HoldOut, Neighbors, Noise, Shuffle, Step, Teacher};
         let mut seen = HashSet::new();
         for seed in [0, 1, u64::MAX] {
-            for purpose in [Shuffle, Crop, Noise, Neighbors, Augment, HoldOut, Step] {
+            for purpose in [
+                Shuffle, Crop, Noise, Neighbors, Augment, HoldOut, Step, Teacher,
+            ] {
                 for epoch in [0, 1, 2, (1 << 28) - 1] {
                     for index in [0, 1, 2, (1 << 32) - 1] {
                         let draw = || stream(seed, purpose, epoch, index).next_u64();

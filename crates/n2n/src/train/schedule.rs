@@ -4,7 +4,7 @@
 use std::f64::consts::PI;
 
 use crate::network::LossFactors;
-use crate::train::config::{Config, LrSchedule};
+use crate::train::config::{Config, LambdaSchedule, LrSchedule};
 
 /// A point of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,11 +49,15 @@ impl Config {
     }
 
     /// The factors of a step's loss: Λ is `epoch / n_epoch · increase_ratio`, or, when the run is
-    /// measured in time, the part of it that has passed times `increase_ratio`.
+    /// measured in time, the part of it that has passed times `increase_ratio`; with a constant schedule it is
+    /// `increase_ratio` throughout.
     pub fn factors(&self, moment: Moment) -> LossFactors {
-        let lambda = match self.time_budget {
-            None => moment.epoch as f64 / self.n_epoch as f64 * self.increase_ratio,
-            Some(_) => moment.passed * self.increase_ratio,
+        let lambda = match (self.lambda_schedule, self.time_budget) {
+            (LambdaSchedule::Constant, _) => self.increase_ratio,
+            (LambdaSchedule::Ramp, None) => {
+                moment.epoch as f64 / self.n_epoch as f64 * self.increase_ratio
+            }
+            (LambdaSchedule::Ramp, Some(_)) => moment.passed * self.increase_ratio,
         };
         LossFactors {
             lambda1: self.lambda1,
@@ -153,6 +157,18 @@ mod tests {
         assert_eq!(config.factors(at(1)).lambda, 0.02);
         assert_eq!(config.factors(at(50)).lambda, 1.0);
         assert_eq!(config.factors(at(100)).lambda, 2.0);
+    }
+
+    #[test]
+    fn a_constant_lambda_is_the_increase_ratio_throughout() {
+        let config = Config {
+            lambda_schedule: LambdaSchedule::Constant,
+            ..Config::default()
+        };
+        assert_eq!(
+            [1, 50, 100].map(|epoch| config.factors(at(epoch)).lambda),
+            [2.0; 3]
+        );
     }
 
     #[test]

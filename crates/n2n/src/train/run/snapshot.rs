@@ -161,6 +161,12 @@ impl Run<'_> {
                 .iter()
                 .map(|model| ("init_from", model.display().to_string())),
         )
+        .chain(
+            config
+                .teacher
+                .iter()
+                .map(|model| ("teacher", model.display().to_string())),
+        )
         .chain(self.range.into_iter().flat_map(ModelRange::entries))
         .map(|(key, value)| (key.to_string(), value))
         .collect()
