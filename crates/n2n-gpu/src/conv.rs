@@ -1,76 +1,75 @@
-//! Convolutions as WGSL: one generator for the forward pass and the input gradient of every kind of
-//! layer.
+//! Convolutions as WGSL: one generator for the forward pass and the input gradient of every kind of layer.
 //!
-//! They are implicit matrix products over tiles of pixels, without a matrix of patches in memory. The
-//! inner loop is written out, for WGSL has no way to ask for it, and its sums stay in registers.
+//! They are implicit matrix products over tiles of pixels; no matrix of patches is stored. The inner loop is unrolled
+//! by the generator, because WGSL has no way to request it, and its sums stay in registers.
 
 use n2n::unet::LEAKY_SLOPE;
 
 use crate::wgsl::{Bindings, LANES, PACKING, Storage, write};
 
-/// Width and height of a tile of pixels, of a workgroup of [`Conv`].
+/// Width and height of the tile of pixels that a workgroup of [`Conv`] computes.
 pub const TILE: [usize; 2] = [16, 8];
-/// Fours of output channels of a workgroup.
+/// Number of output channels per workgroup, in units of four.
 pub const BLOCK: usize = 12;
 
-/// What follows the sums of a convolution.
+/// What is applied to the sums of a convolution before they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Epilogue {
     Store,
     LeakyRelu,
-    /// Times the slope of the `LeakyReLU` whose output is the buffer before the output.
+    /// Multiplied by the slope of the `LeakyReLU` whose output is the buffer bound before the output.
     Slope,
-    /// Added to what is there.
+    /// Added to the output buffer.
     Add,
 }
 
-/// Where the sums of a convolution go.
+/// Which results of a convolution are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Output {
     Full,
-    /// Only the greatest of each 2×2 block.
+    /// Only the maximum of each 2×2 block.
     Pooled,
-    /// All, then the pooled ones in a buffer of their own.
+    /// All of them, and the pooled ones in a separate buffer.
     Both,
 }
 
-/// A convolution over pixels of `vec4`s of channels, with a bias on the way forward.
+/// A convolution over pixels of `vec4`s of channels; the forward pass adds a bias.
 ///
 /// Buffers: parameters, one or two inputs, the activation for [`Epilogue::Slope`], output, pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv {
-    /// 1 of a 3×3 convolution, 0 of one with a single tap.
+    /// 1 for a 3×3 convolution, 0 for one with a single tap.
     pub radius: usize,
-    /// Inputs whose channels are joined.
+    /// Number of inputs, whose channels are concatenated.
     pub inputs: usize,
-    /// Whether it goes back from the outputs of the layer to its inputs.
+    /// Whether it maps the outputs of the layer back to its inputs.
     pub transposed: bool,
-    /// Whether the layer makes four pixels of one.
+    /// Whether the layer upsamples, producing four pixels from one.
     pub up: bool,
     pub epilogue: Epilogue,
     pub output: Output,
-    /// How each input lies; a single one stands twice.
+    /// How each input is stored; a single one is listed twice.
     pub from: [Storage; 2],
-    /// How what is written lies.
+    /// How the output is stored.
     pub to: Storage,
 }
 
-/// The numbers of a [`Conv`]. Channels, columns and offsets are in fours.
+/// The parameters of a [`Conv`]. Channels, columns and offsets are in units of four.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConvParams {
     pub h: usize,
     pub w: usize,
     pub inputs: [usize; 2],
     pub outputs: usize,
-    /// Where weight and bias begin.
+    /// Offsets of weight and bias.
     pub weight: usize,
     pub bias: usize,
-    /// Rows of the weight for each tap, and fours in a row.
+    /// Rows of the weight per tap, and the length of a row in units of four.
     pub rows: usize,
     pub columns: usize,
-    /// The first row that a transposed convolution gives.
+    /// The first row that a transposed convolution computes.
     pub first: usize,
-    /// Fours of channels of each of the four pixels of `spread` and `gather`.
+    /// Channels, in units of four, of each of the four pixels of `spread` and `gather`.
     pub part: usize,
 }
 
@@ -96,7 +95,7 @@ impl ConvParams {
         .to_vec()
     }
 
-    /// Workgroups for `n` images.
+    /// Workgroups needed for `n` images.
     pub fn groups(&self, n: usize) -> [usize; 3] {
         let [across, down] = TILE;
         [
@@ -107,9 +106,9 @@ impl ConvParams {
     }
 }
 
-/// Four by two pixels and two fours of channels for each thread.
+/// Each thread computes 4 × 2 pixels and two groups of four channels.
 const PIXELS: [usize; 2] = [4, 2];
-/// Threads of a workgroup.
+/// Threads per workgroup.
 const THREADS: usize = TILE[0] / PIXELS[0] * (TILE[1] / PIXELS[1]) * (BLOCK / 2);
 
 impl Conv {
@@ -184,7 +183,7 @@ impl Conv {
         )
     }
 
-    /// Width and height of a tile with what the taps reach around it.
+    /// Width and height of a tile, including the pixels around it that the taps reach.
     fn halo(self) -> (usize, usize) {
         (TILE[0] + 2 * self.radius, TILE[1] + 2 * self.radius)
     }
@@ -207,7 +206,7 @@ impl Conv {
         bindings
     }
 
-    /// One four of channels of the tile and its surroundings.
+    /// Loads one group of four channels of the tile and its surroundings.
     fn load_pixels(self) -> String {
         let input = |i: usize, at: &str| self.from[i].get(&format!("input{i}"), at);
         let read = if self.transposed && self.up {
@@ -254,12 +253,12 @@ impl Conv {
         )
     }
 
-    /// The weights from those channels to the workgroup's, tap by tap, a row for each channel.
+    /// Loads the weights from those channels to the workgroup's, tap by tap, one row per channel.
     fn load_weights(self) -> String {
         let taps = (2 * self.radius + 1).pow(2);
         if self.transposed {
-            // Four rows are read and turned, for the sums run along the rows here. The taps are
-            // taken from the last to the first.
+            // Four rows are read and transposed, because the sums here run along the rows. The taps are taken in
+            // reverse order.
             format!(
                 "for (var i = thread; i < {tasks}u; i += {THREADS}u) {{
                     let tap = i / {BLOCK}u;
@@ -303,7 +302,7 @@ impl Conv {
         }
     }
 
-    /// Every tap, channel and pixel of a thread, written out.
+    /// The products for every tap, channel and pixel of a thread, unrolled.
     fn products(self) -> String {
         let side = 2 * self.radius + 1;
         let mut text = String::new();
@@ -323,7 +322,7 @@ impl Conv {
         text
     }
 
-    /// Bias, epilogue and pooling of a thread's sums, one four of channels after the other.
+    /// Applies bias, epilogue and pooling to a thread's sums, four channels at a time.
     fn stores(self) -> String {
         let mut text = String::new();
         for (offset, half) in ["a", "b"].iter().enumerate() {

@@ -3,38 +3,38 @@
 use crate::conv::BLOCK;
 use crate::wgsl::{Bindings, LANES, Storage, write};
 
-/// Width and height of the strips of pixels that a workgroup takes one after the other.
+/// Width and height of the strips of pixels that a workgroup processes one after another.
 pub const STRIP: [usize; 2] = [16, 2];
 
-/// The gradient of a weight: for each tap, the products of every input channel of a pixel with every
-/// output gradient of the pixel that it has a part in, summed over the pixels.
+/// The gradient of a weight: for each tap, the products of every input channel of a pixel and every output gradient
+/// that the pixel contributes to, summed over the pixels.
 ///
-/// A workgroup takes some channels of both and every `splits`-th strip of pixels; what it sums is a
-/// layer's copy in `partial`, and the copies are summed later, always in the same order.
+/// A workgroup handles some channels of both and every `splits`-th strip of pixels. Its sums form one copy of the
+/// layer in `partial`; the copies are added later, always in the same order.
 ///
 /// Buffers: input, gradient, partial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Correlation {
     pub radius: usize,
-    /// Whether the layer makes four pixels of one, whose gradients each pixel then takes.
+    /// Whether the layer upsamples, so that each pixel uses the gradients of four output pixels.
     pub up: bool,
 }
 
-/// The numbers of a [`Correlation`]. Channels, columns and lengths are in fours.
+/// The parameters of a [`Correlation`]. Channels, columns and lengths are in units of four.
 #[derive(Debug, Clone, Copy)]
 pub struct CorrelationParams {
     pub n: usize,
     pub h: usize,
     pub w: usize,
-    /// Channels of the input, and of the gradient (of all four pixels).
+    /// Channels of the input, and of the gradient (for all four pixels).
     pub inputs: usize,
     pub columns: usize,
-    /// The row of the weight that the input's first channel has, and the rows of a tap.
+    /// The weight row of the input's first channel, and the number of rows per tap.
     pub first: usize,
     pub rows: usize,
     /// Channels of each of the four pixels of `up`.
     pub part: usize,
-    /// Length of a copy of the layer, and how many copies there are.
+    /// Length of a copy of the layer, and the number of copies.
     pub stride: usize,
     pub splits: usize,
 }
@@ -74,7 +74,7 @@ impl CorrelationParams {
 }
 
 impl Correlation {
-    /// Fours of input channels of a workgroup.
+    /// Input channels per workgroup, in units of four.
     pub fn channels(self) -> usize {
         if self.radius == 0 { 8 } else { 4 }
     }
@@ -167,7 +167,7 @@ impl Correlation {
         )
     }
 
-    /// Text for every sum of a thread: each tap of a row, each channel of a four.
+    /// Generates text for every sum of a thread: each tap of a row, each channel of a group of four.
     fn each(self, text: impl Fn(usize, usize, &str) -> String) -> String {
         let taps = 0..=2 * self.radius;
         taps.flat_map(|x| (0..4).map(move |row| (x, row)))
@@ -175,7 +175,7 @@ impl Correlation {
             .collect()
     }
 
-    /// The products of a strip. Along a row the inputs that the taps need move on by one.
+    /// The products of a strip. Along a row, the inputs that the taps need shift by one.
     fn products(self) -> String {
         let channels = self.channels();
         let last = 2 * self.radius;

@@ -1,4 +1,4 @@
-//! Devices: finding them, opening one, memory and kernels on it, and what it says when it fails.
+//! Devices: enumerating and opening them, their memory and kernels, and how they report failures.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,25 +9,25 @@ use wgpu::util::{BufferInitDescriptor, DeviceExt};
 
 use crate::graph::Kernel;
 
-/// Longest wait for an answer. A step on a slow device takes seconds; one that takes this long hangs.
+/// Longest wait for a result. A step on a slow device takes seconds; a device that takes this long has hung.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A device that `wgpu` found.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// The adapter's name, its kind and how it is reached, as `NVIDIA H200 (discrete, Vulkan)`.
+    /// The adapter's name, kind and API, such as `NVIDIA H200 (discrete, Vulkan)`.
     pub name: String,
-    /// Whether it is a program on the CPU that stands in for a GPU.
+    /// Whether it is a software implementation that runs on the CPU.
     pub is_software: bool,
     found: wgpu::Adapter,
 }
 
 impl Adapter {
-    /// Every device, in the order they are numbered: discrete GPUs first, programs on the CPU last.
+    /// Every device, in numbering order: discrete GPUs first, software ones last.
     pub fn all() -> Vec<Self> {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        // Where the driver says how much there is, a buffer too many is refused before anything else
-        // fails, which would be the end of the device.
+        // Where the driver reports how much memory there is, refuse an oversized allocation before anything else
+        // fails, which would lose the device.
         descriptor.memory_budget_thresholds.for_resource_creation = Some(90);
         let instance = wgpu::Instance::new(descriptor);
         let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
@@ -80,12 +80,11 @@ pub struct Device {
     pub name: String,
     wgpu: wgpu::Device,
     queue: wgpu::Queue,
-    /// Kernels that have been compiled.
+    /// Compiled kernels.
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
-    /// What the device reported beside the calls, the first of it.
+    /// The first error that the device reported outside of a call.
     failure: Arc<Mutex<Option<String>>>,
-    /// Most bytes that all buffers of a call to [`Self::buffers`] may take, where that is less than
-    /// the device has.
+    /// Maximum number of bytes for all buffers of a call to [`Self::buffers`], if that is less than the device has.
     pub max_bytes: u64,
 }
 
@@ -128,7 +127,7 @@ impl Device {
         })
     }
 
-    /// An error, when the device has reported one.
+    /// Returns an error if the device has reported one.
     pub fn check(&self) -> Result<()> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*failure {
@@ -144,7 +143,7 @@ impl Device {
         }
     }
 
-    /// Most bytes of one buffer.
+    /// Maximum size of a buffer in bytes.
     pub fn largest(&self) -> u64 {
         let limits = self.wgpu.limits();
         limits
@@ -152,7 +151,7 @@ impl Device {
             .min(limits.max_storage_buffer_binding_size)
     }
 
-    /// Buffers of so many bytes each, all or none. `asked` is what they are for, in an error's words.
+    /// Allocates buffers of these sizes in bytes, all or none. `asked` names their purpose in errors.
     pub fn buffers(&self, sizes: &[u64], asked: &str) -> Result<Vec<wgpu::Buffer>> {
         self.check()?;
         let total: u64 = sizes.iter().sum();
@@ -177,12 +176,12 @@ impl Device {
         Ok(buffers)
     }
 
-    /// Notes a lack of memory from here to [`Self::had_memory`].
+    /// Watches for out-of-memory errors until [`Self::had_memory`].
     pub fn watch_memory(&self) -> wgpu::ErrorScopeGuard {
         self.wgpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory)
     }
 
-    /// An error, when there was a lack of it.
+    /// Returns an error if the device ran out of memory.
     pub fn had_memory(&self, scope: wgpu::ErrorScopeGuard, asked: &str) -> Result<()> {
         match pollster::block_on(scope.pop()) {
             None => Ok(()),
@@ -198,13 +197,13 @@ impl Device {
         }
     }
 
-    /// [`Self::buffers`] for a number known beforehand.
+    /// [`Self::buffers`] for a number known at compile time.
     pub fn array<const N: usize>(&self, sizes: [u64; N], asked: &str) -> Result<[wgpu::Buffer; N]> {
         let buffers = self.buffers(&sizes, asked)?;
         Ok(buffers.try_into().expect("as many as asked for"))
     }
 
-    /// A buffer for the numbers that all kernels of a step read, written anew for each.
+    /// A buffer for the parameters that all kernels of a step read, rewritten for each step.
     pub fn uniform(&self, bytes: u64) -> wgpu::Buffer {
         self.wgpu.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -214,12 +213,12 @@ impl Device {
         })
     }
 
-    /// Most workgroups of a pass in each direction.
+    /// Maximum number of workgroups per pass in each dimension.
     pub fn max_groups(&self) -> usize {
         self.wgpu.limits().max_compute_workgroups_per_dimension as usize
     }
 
-    /// The kernel, compiled when it is first asked for.
+    /// The kernel, compiled on first use.
     pub fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
         let mut pipelines = self
             .pipelines
@@ -242,7 +241,7 @@ impl Device {
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    // Every kernel writes what it reads of it.
+                    // Every kernel writes workgroup memory before reading it.
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
@@ -252,7 +251,7 @@ impl Device {
         pipeline
     }
 
-    /// The bindings of a pass: its numbers, then its buffers.
+    /// The bindings of a pass: its parameters, then its buffers.
     pub fn bind(
         &self,
         pipeline: &wgpu::ComputePipeline,
@@ -281,13 +280,13 @@ impl Device {
         })
     }
 
-    /// Has the buffer hold `values` before whatever is submitted next.
+    /// Writes `values` to the buffer before the next submission.
     pub fn write<T: bytemuck::NoUninit>(&self, buffer: &wgpu::Buffer, values: &[T]) {
         self.queue
             .write_buffer(buffer, 0, bytemuck::cast_slice(values));
     }
 
-    /// Sends what `encode` records; the ticket is for [`Self::wait`].
+    /// Submits the commands that `encode` records; pass the result to [`Self::wait`].
     pub fn submit(
         &self,
         encode: impl FnOnce(&mut wgpu::CommandEncoder),
@@ -301,7 +300,7 @@ impl Device {
         Ok(ticket)
     }
 
-    /// Waits until what was submitted is done.
+    /// Waits until a submission has finished.
     pub fn wait(&self, ticket: wgpu::SubmissionIndex) -> Result<()> {
         let poll = wgpu::PollType::Wait {
             submission_index: Some(ticket),
@@ -315,7 +314,7 @@ impl Device {
         }
     }
 
-    /// The first `len` values of a buffer, once all that was submitted is done.
+    /// The first `len` values of a buffer, after all submissions have finished.
     pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<T>> {
         let bytes = (len * size_of::<T>()) as u64;
         let scope = self.watch_memory();
@@ -347,7 +346,7 @@ impl Device {
         Ok(bytemuck::pod_collect_to_vec(&view))
     }
 
-    /// Ends the device as a fault would, for tests.
+    /// Makes the device fail as a fault would, for tests.
     #[cfg(test)]
     pub fn destroy(&self) {
         self.wgpu.destroy();

@@ -1,5 +1,5 @@
-//! Work for the device, recorded once for a size of batch and run as often as it is asked for: passes of
-//! kernels over buffers. Buffers that are never needed at one time share memory.
+//! Work for the device, recorded once for each batch size and replayed as often as needed: passes of kernels over
+//! buffers. Buffers that are never needed at the same time share memory.
 
 use std::ops::Range;
 
@@ -14,12 +14,12 @@ use crate::device::Device;
 pub enum Kernel {
     Conv(Conv),
     Correlation(Correlation),
-    /// The source itself.
+    /// The source text itself.
     Text(String),
 }
 
 impl Kernel {
-    /// Its source in WGSL.
+    /// The kernel's WGSL source.
     pub fn source(&self) -> String {
         match self {
             Self::Conv(conv) => conv.source(),
@@ -33,14 +33,14 @@ impl Kernel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id(usize);
 
-/// Who gives a buffer its memory.
+/// Who provides a buffer's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// The caller, at [`Graph::compile`]: the buffer of this index there.
+    /// The caller, in [`Graph::compile`]: the buffer with this index there.
     Caller(usize),
-    /// The graph, for as long as it lives: it is written or read from outside.
+    /// The graph, for as long as it lives, because the buffer is written or read from outside.
     Graph,
-    /// The graph, from the first pass that names it to the last.
+    /// The graph, from the first pass that uses the buffer to the last.
     Passes,
 }
 
@@ -54,11 +54,11 @@ struct Buffer {
 #[derive(Debug)]
 pub struct Pass {
     pub kernel: Kernel,
-    /// Numbers for its `Params`, the first binding.
+    /// Values of its `Params`, the first binding.
     pub params: Vec<u32>,
     /// The other bindings, in order.
     pub buffers: Vec<Id>,
-    /// Workgroups.
+    /// Number of workgroups.
     pub groups: [usize; 3],
 }
 
@@ -70,7 +70,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The buffer that the caller gives at `index` of those for [`Self::compile`].
+    /// The buffer with this `index` among those that the caller passes to [`Self::compile`].
     pub fn given(&mut self, index: usize) -> Id {
         self.add(0, Owner::Caller(index))
     }
@@ -80,7 +80,7 @@ impl Graph {
         self.add(bytes, Owner::Graph)
     }
 
-    /// A buffer that holds something from the first pass that names it to the last.
+    /// A buffer that is needed from the first pass that uses it to the last.
     pub fn temporary(&mut self, bytes: u64) -> Id {
         self.add(bytes, Owner::Passes)
     }
@@ -94,15 +94,15 @@ impl Graph {
         self.passes.push(pass);
     }
 
-    /// Passes so far, to name a range of them.
+    /// Number of passes so far, for naming a range of them.
     pub fn len(&self) -> usize {
         self.passes.len()
     }
 
-    /// The bytes of each piece of memory, and the piece that each buffer has, if it is the graph's.
+    /// The size of each piece of memory in bytes, and the piece assigned to each buffer that the graph owns.
     ///
-    /// In the order of the passes a buffer takes the smallest free piece that holds it; failing
-    /// that the largest free one grows; failing that there is a new one.
+    /// In the order of the passes, a buffer takes the smallest free piece that can hold it; failing that, the largest
+    /// free piece grows; failing that, a new piece is added.
     fn plan(&self) -> (Vec<u64>, Vec<Option<usize>>) {
         let mut pieces: Vec<u64> = vec![];
         let mut free: Vec<usize> = vec![];
@@ -148,12 +148,12 @@ impl Graph {
         (pieces, places)
     }
 
-    /// The memory the graph will take: the bytes of each piece.
+    /// The memory that the graph will take: the size of each piece in bytes.
     pub fn pieces(&self) -> Vec<u64> {
         self.plan().0
     }
 
-    /// Takes the memory and makes the passes ready. `asked` is what it is all for, in an error's words.
+    /// Allocates the memory and prepares the passes. `asked` names the purpose in errors.
     pub fn compile(
         &self,
         device: &Device,
@@ -172,7 +172,7 @@ impl Graph {
             .map(|(buffer, place)| match (buffer.owner, place) {
                 (Owner::Caller(index), _) => given[index].clone(),
                 (_, Some(piece)) => pieces[piece].clone(),
-                // No pass names it.
+                // Not used by any pass.
                 (_, None) => pieces[0].clone(),
             })
             .collect();
@@ -201,7 +201,7 @@ struct Step {
     groups: [u32; 3],
 }
 
-/// A graph on the device.
+/// A compiled graph on the device.
 pub struct Program {
     passes: Vec<Step>,
     buffers: Vec<wgpu::Buffer>,
@@ -212,7 +212,7 @@ impl Program {
         &self.buffers[id.0]
     }
 
-    /// Adds a range of the passes to what the encoder sends.
+    /// Records a range of the passes in the encoder.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, passes: Range<usize>) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for step in &self.passes[passes] {
@@ -247,7 +247,7 @@ mod tests {
         graph.push(pass(&[chain[1], chain[2]]));
         graph.push(pass(&[chain[2], chain[3], chain[0]]));
         let (pieces, places) = graph.plan();
-        // The first of the chain is read again at the end, so that only the second is ever free.
+        // The first buffer of the chain is read again at the end, so only the second is ever free.
         assert_eq!(pieces, [10, 40, 50, 20]);
         assert_eq!(places, [Some(0), Some(1), Some(2), Some(3), Some(2)]);
         assert_eq!(graph.pieces(), pieces);

@@ -1,48 +1,48 @@
-//! Where the parameters lie on the device.
+//! The layout of the parameters on the device.
 //!
-//! Channels there come in fours: every pixel, and every row of a weight, is a whole number of
-//! `vec4<f32>`, padded with zeros. A layer is its weight as a matrix for each tap, inputs down and
-//! outputs across, then its bias. A transposed 2×2 convolution is one tap with four times the outputs,
-//! for the four pixels it makes of one. Padding has no gradient, so it stays zero.
+//! Channels are stored in groups of four: every pixel and every row of a weight is a whole number of `vec4<f32>`,
+//! padded with zeros. A layer is its weight as one matrix per tap, with inputs as rows and outputs as columns,
+//! followed by its bias. A transposed 2×2 convolution is one tap with four times the outputs, for the four pixels it
+//! produces from one. Padding has no gradient, so it stays zero.
 
 use n2n::unet::{Kind, Layer, UNet};
 
-/// Fours of channels that hold `channels`.
+/// Number of groups of four needed for `channels`.
 pub fn fours(channels: usize) -> usize {
     channels.div_ceil(4)
 }
 
-/// The parameters of one layer. Offsets and widths are in fours of values.
+/// The parameters of one layer. Offsets and widths are in units of four values.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Fours of channels of the row above's output, and of the skip, which may be none.
+    /// Groups of four channels in the output of the row above, and in the skip connection, which may have none.
     pub inputs: [usize; 2],
-    /// Fours of channels of the output.
+    /// Groups of four channels in the output.
     pub outputs: usize,
-    /// Fours in a row of the weight: the outputs, of a transposed convolution four times.
+    /// Groups of four in a row of the weight: the outputs; for a transposed convolution, four times as many.
     pub columns: usize,
     /// Offset of the weight.
     pub weight: usize,
     /// Offset of the bias.
     pub bias: usize,
-    /// Fours of the layer, weight and bias.
+    /// Length of the layer, weight and bias, in units of four.
     pub len: usize,
 }
 
 impl Place {
-    /// Rows of the weight for each tap.
+    /// Rows of the weight per tap.
     pub fn rows(&self) -> usize {
         4 * (self.inputs[0] + self.inputs[1])
     }
 }
 
-/// The places of all layers, end to end, and where each parameter lies.
+/// The positions of all layers, end to end, and of each parameter.
 #[derive(Debug)]
 pub struct Layout {
     pub places: Vec<Place>,
-    /// For each parameter, as [`UNet::tensors`] lays them out, its index on the device.
+    /// The index on the device of each parameter, in the order of [`UNet::tensors`].
     indices: Vec<usize>,
-    /// Values on the device, padding included.
+    /// Number of values on the device, padding included.
     pub len: usize,
 }
 
@@ -61,7 +61,7 @@ impl Layout {
                     for tap in 0..height * width {
                         let up = layer.kind == Kind::Up2x2;
                         let (output, input) = if up { (b, a) } else { (a, b) };
-                        // The skip's channels begin a new four.
+                        // The skip's channels start a new group of four.
                         let row = if input < main {
                             input
                         } else {
@@ -88,7 +88,7 @@ impl Layout {
         }
     }
 
-    /// Parameters as they lie on the device.
+    /// Parameters in the device's layout.
     pub fn to_device(&self, parameters: &[f32]) -> Vec<f32> {
         let mut values = vec![0.0; self.len];
         for (&parameter, &index) in parameters.iter().zip(&self.indices) {
@@ -97,7 +97,7 @@ impl Layout {
         values
     }
 
-    /// Parameters as [`UNet::tensors`] lays them out.
+    /// Parameters in the order of [`UNet::tensors`].
     pub fn to_host(&self, values: &[f32]) -> Vec<f32> {
         self.indices.iter().map(|&index| values[index]).collect()
     }

@@ -1,9 +1,8 @@
-//! The network on any GPU, through `wgpu`: Vulkan, Metal or DX12.
+//! The network on any GPU through `wgpu`: Vulkan, Metal or DX12.
 //!
-//! [`GpuNetwork`] is the second implementation of [`n2n::network::Train`]. The rows of
-//! [`n2n::unet::UNet`] become passes of compute shaders, recorded once for a size of batch; a training step
-//! stays on the device from the clean bytes to the updated weights. The CPU is the definition of
-//! correct.
+//! [`GpuNetwork`] is the second implementation of [`n2n::network::Train`]. The rows of [`n2n::unet::UNet`] become
+//! passes of compute shaders, recorded once for each batch size; a training step stays on the device from the clean
+//! bytes to the updated weights. The CPU is the definition of correct.
 #![forbid(unsafe_code)]
 
 mod conv;

@@ -1,4 +1,4 @@
-//! The device behind [`n2n::network::Train`].
+//! The network on a device: the implementation of [`n2n::network::Train`].
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,26 +20,26 @@ use crate::layout::Layout;
 use crate::passes::{self, Passes, Pixels, Shared, image_fours};
 use crate::wgsl::Storage;
 
-/// Steps sent to the device before the first of them must be done.
+/// Maximum number of steps in flight on the device.
 const IN_FLIGHT: usize = 3;
 
 /// The network on a GPU.
 ///
-/// Its results are close to those of [`n2n::cpu::CpuNetwork`], the definition of correct, and the same to the
-/// bit from run to run on one device. Memory is kept from call to call, for batches of one size.
+/// Its results are close to those of [`n2n::cpu::CpuNetwork`], the definition of correct, and bit-identical from run
+/// to run on the same device. Memory is kept between calls, for batches of the same size.
 pub struct GpuNetwork {
     unet: UNet,
     layout: Layout,
     device: Device,
     buffers: Buffers,
-    /// What `step` holds.
+    /// The contents of `step`.
     numbers: Step,
-    /// Updates of Adam sent to the device.
+    /// Number of Adam updates submitted.
     steps: u64,
     has_average: bool,
-    /// How pixels lie between the layers of [`Denoise::denoise`].
+    /// How pixels are stored between the layers in [`Denoise::denoise`].
     storage: Storage,
-    /// λ1 and λ2 of the steps since the losses were last taken.
+    /// λ1 and λ2 for the steps since the losses were last taken.
     lambdas: [f64; 2],
     inference: Option<Inference>,
     training: Option<Training>,
@@ -47,7 +47,7 @@ pub struct GpuNetwork {
     in_flight: VecDeque<wgpu::SubmissionIndex>,
 }
 
-/// What outlives every program. All but the last two have a value for each parameter and its padding.
+/// The buffers that outlive every program. All but the last two have one value per parameter, including padding.
 struct Buffers {
     parameters: wgpu::Buffer,
     gradients: wgpu::Buffer,
@@ -58,7 +58,7 @@ struct Buffers {
     step: wgpu::Buffer,
 }
 
-/// The same as a graph names them.
+/// The same buffers as a graph refers to them.
 struct Given {
     parameters: Id,
     gradients: Id,
@@ -111,7 +111,7 @@ struct Step {
     share: f32,
 }
 
-/// The forward pass for one size of batch.
+/// The forward pass for one batch size.
 struct Inference {
     shape: [usize; 3],
     program: Program,
@@ -120,7 +120,7 @@ struct Inference {
     passes: usize,
 }
 
-/// A training step for one size of batch.
+/// A training step for one batch size.
 struct Training {
     kind: Kind,
     program: Program,
@@ -132,11 +132,11 @@ struct Training {
     learn: Range<usize>,
 }
 
-/// What a [`Training`] is for.
+/// The samples that a [`Training`] handles.
 #[derive(Debug, Clone, PartialEq)]
 struct Kind {
     shape: [usize; 3],
-    /// Clean patches without their pixels, when noise is drawn on the device.
+    /// Clean patches without their pixels, if noise is drawn on the device.
     clean: Option<CleanBatch>,
 }
 
@@ -183,7 +183,7 @@ impl GpuNetwork {
         self.unet
     }
 
-    /// [`Train::step`] on noisy patches and the neighbours drawn on them; waits for its losses.
+    /// [`Train::step`] on noisy patches and the neighbors drawn on them; waits for the losses.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn step(
         &mut self,
@@ -208,7 +208,7 @@ impl GpuNetwork {
         self.losses()
     }
 
-    /// [`Train::step`] on clean patches; does not wait for its losses.
+    /// [`Train::step`] on clean patches; does not wait for the losses.
     pub fn step_on_clean(
         &mut self,
         clean: &CleanBatch,
@@ -219,21 +219,21 @@ impl GpuNetwork {
         self.send(factors, learning_rate, clean.seed)
     }
 
-    /// The gradients of the last step by tensor name, until something else than a step or a read is
-    /// done; all zero before the first.
+    /// The gradients of the last step by tensor name, valid until anything other than a step or a read is done; all
+    /// zero before the first step.
     pub fn gradients(&self) -> Result<Weights> {
         self.named(&self.buffers.gradients)
     }
 
-    /// Whether [`Denoise::denoise`] keeps pixels between layers in half precision: half of the memory, and
-    /// half of what is moved. The RMS of the error is 1e-4 of the output's with the shipped models. Sums
-    /// stay in `f32`, and so does all of training.
+    /// Sets whether [`Denoise::denoise`] keeps pixels between layers in half precision, which halves the memory and
+    /// the memory traffic. With the shipped models, the RMS of the error is 1e-4 of the output's. Sums stay in `f32`,
+    /// and so does all of training.
     pub fn set_half(&mut self, half: bool) {
         self.storage = if half { Storage::F16 } else { Storage::F32 };
         self.inference = None;
     }
 
-    /// Lets the network use no more than so many bytes for a batch, weights apart, however much the
+    /// Limits the memory that the network uses for a batch, excluding weights, to this many bytes, however much the
     /// device has.
     pub fn set_max_bytes(&mut self, bytes: u64) {
         self.device.max_bytes = bytes;
@@ -249,12 +249,12 @@ impl GpuNetwork {
         ))
     }
 
-    /// Values for the device, checked before any of them is sent.
+    /// The values for the device, all checked before any of them is sent.
     fn values(&self, weights: &Weights) -> Result<Vec<f32>> {
         Ok(self.layout.to_device(&weights.to_parameters(&self.unet)?))
     }
 
-    /// Forgets the steps that have been taken.
+    /// Forgets the steps taken so far.
     fn restart(&mut self, steps: u64) {
         self.steps = steps;
         self.device
@@ -270,7 +270,7 @@ impl GpuNetwork {
         }
     }
 
-    /// The graph of the forward pass, its image and its result.
+    /// The graph of the forward pass, with its input and its result.
     fn infer_graph(&self, [n, h, w]: [usize; 3]) -> (Graph, Pixels, Pixels) {
         let mut graph = Graph::default();
         let given = Buffers::name(&mut graph);
@@ -292,7 +292,7 @@ impl GpuNetwork {
             let [n, h, w] = shape;
             let images = if n == 1 { "image" } else { "images" };
             let asked = format!("{n} {images} of {h}x{w} pixels");
-            // Its memory goes back first, and that for training where both are too much.
+            // Free this program's memory first, and that of training if both do not fit.
             self.inference = None;
             let compile =
                 |network: &Self| graph.compile(&network.device, &network.buffers.list(), &asked);
@@ -343,7 +343,7 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// Gives back the memory of training, once the steps under way no longer need it.
+    /// Frees the memory of training once the steps in flight no longer need it.
     fn forget_training(&mut self) -> Result<()> {
         if let Some(last) = self.in_flight.pop_back() {
             self.device.wait(last)?;
@@ -353,7 +353,7 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// The largest batch of such patches that a step can be made ready for, if any can.
+    /// The largest batch of such patches for which a step fits into memory, if any.
     fn largest_batch(&self, kind: &Kind) -> Option<usize> {
         let fits = |n: usize| {
             let mut kind = kind.clone();
@@ -425,7 +425,7 @@ impl GpuNetwork {
         })
     }
 
-    /// Makes a step on clean patches ready, and sends them.
+    /// Prepares a step on clean patches and uploads them.
     fn load(&mut self, clean: &CleanBatch) -> Result<()> {
         network::check_patches(&self.unet, clean)?;
         self.prepare_training(&Kind {
@@ -453,7 +453,7 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// Sends a step whose images are on the device.
+    /// Submits a step whose images are on the device.
     fn send(&mut self, factors: LossFactors, learning_rate: f64, seed: u64) -> Result<()> {
         let updates = (self.steps + 1) as f64;
         self.lambdas = [factors.lambda1, factors.lambda2];
@@ -484,7 +484,7 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// The sums of the losses since the last call, and a fresh start where a step failed.
+    /// The sums of the losses since the last call; resets the device if a step failed.
     fn losses(&mut self) -> Result<Losses> {
         let words: Vec<u32> = self.device.read(&self.buffers.losses, 4)?;
         self.in_flight.clear();
@@ -503,7 +503,7 @@ impl GpuNetwork {
         })
     }
 
-    /// Values of an image as the device has them: channels padded to fours.
+    /// The values of an image in the device's layout, with channels padded to groups of four.
     fn padded(&self, batch: &Batch) -> Vec<f32> {
         let padded = 4 * image_fours(&self.unet);
         let mut values = vec![0.0; batch.data.len() / batch.c * padded];
@@ -664,7 +664,7 @@ impl Train for GpuNetwork {
             average,
             ..
         } = &self.buffers;
-        // A device that fails in this says so at the next step.
+        // If the device fails here, the next step reports it.
         if !self.has_average {
             let bytes = parameters.size();
             let _ = self.device.submit(|encoder| {

@@ -11,12 +11,12 @@ use crate::graph::{Graph, Id, Kernel, Pass};
 use crate::layout::{Layout, Place, fours};
 use crate::wgsl::Storage;
 
-/// Workgroups that keep a large device busy.
+/// Number of workgroups that keep a large device busy.
 const BUSY: usize = 1024;
-/// Most copies of a layer's gradient.
+/// Maximum number of copies of a layer's gradient.
 const MAX_SPLITS: usize = 64;
 
-/// Pixels on the device, `n` images of `h` × `w` pixels with so many fours of channels.
+/// Pixels on the device: `n` images of `h` × `w` pixels, with the given number of channel groups of four.
 #[derive(Debug, Clone, Copy)]
 pub struct Pixels {
     pub id: Id,
@@ -52,16 +52,16 @@ impl Pixels {
         }
     }
 
-    /// Values, padding included.
+    /// Number of values, padding included.
     pub fn len(&self) -> usize {
         4 * self.n * self.h * self.w * self.fours
     }
 }
 
-/// What a forward pass leaves for the gradients.
+/// The results of a forward pass that the gradients need.
 pub struct Tape {
     image: Pixels,
-    /// The output of each row before pooling, but where only the pooled one was asked for.
+    /// The output of each row before pooling, except where only the pooled output is needed.
     outputs: Vec<Option<Pixels>>,
     pools: Vec<Pixels>,
 }
@@ -71,13 +71,13 @@ pub struct Passes<'a> {
     pub unet: UNet,
     pub layout: &'a Layout,
     pub parameters: Id,
-    /// How the pixels between its rows lie; in f32 where there are gradients.
+    /// How the pixels between rows are stored; f32 when gradients are computed.
     pub storage: Storage,
 }
 
 impl Passes<'_> {
-    /// The rows of the network on `image`. With `result` the last of them goes there, and nothing but
-    /// what the rows below read is written; without it everything is kept for the gradients.
+    /// Runs the rows of the network on `image`. With `result`, the last row writes there, and only what later rows
+    /// read is stored; without it, everything is kept for the gradients.
     pub fn forward(&self, graph: &mut Graph, image: Pixels, result: Option<Pixels>) -> Tape {
         let layers = self.unet.layers();
         let mut tape = Tape {
@@ -177,14 +177,13 @@ impl Passes<'_> {
         std::iter::once(main).chain(skip).collect()
     }
 
-    /// Poolings in the rows before row `i`.
+    /// Number of poolings before row `i`.
     fn pools_before(&self, i: usize) -> usize {
         let layers = self.unet.layers();
         layers[..i].iter().filter(|layer| layer.pool).count()
     }
 
-    /// Fills `gradients` from the gradient of the network's output; marks in `losses` one that is not
-    /// finite.
+    /// Fills `gradients` from the gradient of the network's output; records in `losses` if one is not finite.
     pub fn backward(
         &self,
         graph: &mut Graph,
@@ -285,7 +284,7 @@ impl Passes<'_> {
     }
 }
 
-/// Fills the gradient of a layer's weight and bias.
+/// Fills the gradients of a layer's weight and bias.
 fn weight_gradient(
     graph: &mut Graph,
     (layer, place): (&Layer, &Place),
@@ -361,15 +360,15 @@ fn pool_gradient(graph: &mut Graph, activation: Pixels, pooled: Pixels) -> Pixel
     to
 }
 
-/// What the passes of a training step share beside the network's own buffers.
+/// Buffers that the passes of a training step share in addition to the network's own.
 #[derive(Debug, Clone, Copy)]
 pub struct Shared {
-    /// The numbers of the step: `wgsl/step.wgsl`.
+    /// The parameters of the step: `wgsl/step.wgsl`.
     pub step: Id,
     pub losses: Id,
 }
 
-/// Noisy patches from clean ones, and the pairs of neighbours on them.
+/// Draws noisy patches from clean ones, and the pairs of neighbors on them.
 pub fn draw(
     graph: &mut Graph,
     shared: Shared,
@@ -412,7 +411,7 @@ pub fn draw(
     });
 }
 
-/// The network's input: the first neighbours of `noisy`.
+/// The network's input: the first neighbors of `noisy`.
 pub fn sub_sample(graph: &mut Graph, noisy: Pixels, pairs: Id) -> Pixels {
     let (h, w) = (noisy.h / 2, noisy.w / 2);
     let half = Pixels::temporary(graph, [noisy.n, h, w], noisy.fours, Storage::F32);
@@ -466,7 +465,7 @@ pub fn loss(
     gradient
 }
 
-/// A pass over all parameters: one of the sources of `wgsl/`, its buffers after the step's numbers.
+/// A pass over all parameters, with one of the sources in `wgsl/` and its buffers after the step's parameters.
 pub fn over_parameters(graph: &mut Graph, layout: &Layout, source: &str, buffers: Vec<Id>) {
     graph.push(Pass {
         kernel: Kernel::Text(with_step(source)),
@@ -480,13 +479,13 @@ fn words<const N: usize>(numbers: [usize; N]) -> Vec<u32> {
     numbers.map(|number| number as u32).to_vec()
 }
 
-/// Workgroups of 64 for so many items: `item_of` in `wgsl/step.wgsl` numbers them.
+/// Workgroups of 64 threads for `items` items, numbered by `item_of` in `wgsl/step.wgsl`.
 fn line(items: usize) -> [usize; 3] {
     let groups = items.div_ceil(64);
     [groups.min(1 << 10), groups.div_ceil(1 << 10), 1]
 }
 
-/// A source after the definitions that the passes of a step share.
+/// A source, preceded by the definitions that the passes of a step share.
 fn with_step(source: &str) -> String {
     use n2n_kernels::adam::{BETA1, BETA2, EPSILON};
     let pairs = PAIRS.iter().rev().fold(0, |packed, &(first, second)| {
@@ -499,7 +498,7 @@ fn with_step(source: &str) -> String {
     )
 }
 
-/// Fours of channels of the network's images.
+/// Number of channel groups of four in the network's images.
 pub fn image_fours(unet: &UNet) -> usize {
     fours(unet.n_channel)
 }

@@ -1,4 +1,4 @@
-//! What the generators of WGSL share.
+//! Code that the WGSL generators share.
 
 use std::fmt::{self, Display};
 
@@ -13,11 +13,12 @@ macro_rules! write {
 }
 pub(crate) use write;
 
-/// How the fours of a buffer lie in it. All computing is in f32.
+/// How groups of four values are stored in a buffer. All arithmetic is in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Storage {
     F32,
-    /// Rounded to half precision. WGSL packs two in a word on any device, so that none need offer more.
+    /// Rounded to half precision. WGSL can pack two halves into a word on any device, so no optional feature is
+    /// needed.
     F16,
 }
 
@@ -30,7 +31,7 @@ impl Storage {
         }
     }
 
-    /// The four at an index of the buffer `name`, as an expression.
+    /// An expression for the group of four at an index of the buffer `name`.
     pub fn get(self, name: &str, index: &str) -> String {
         match self {
             Self::F32 => format!("{name}[{index}]"),
@@ -38,7 +39,7 @@ impl Storage {
         }
     }
 
-    /// An expression's value as the buffer holds it.
+    /// The value of an expression after storing it in the buffer.
     pub fn held(self, value: &str) -> String {
         match self {
             Self::F32 => value.into(),
@@ -54,7 +55,7 @@ impl Storage {
     }
 }
 
-/// What [`Storage::F16`] calls. What packing does to a value beyond the halves is left open by WGSL.
+/// Functions that [`Storage::F16`] calls. WGSL does not define how packing handles values beyond the range of halves.
 pub const PACKING: &str = "
 fn unpack(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
@@ -65,7 +66,7 @@ fn pack(values: vec4<f32>) -> vec2<u32> {
 }
 ";
 
-/// Declarations of the bindings: the numbers first, then buffers of fours in order.
+/// Declarations of the bindings: the parameters first, then the buffers of groups of four, in order.
 pub struct Bindings {
     text: String,
     next: usize,

@@ -1,4 +1,4 @@
-//! The network on a GPU against the same on the CPU, and against PyTorch's results. `adapter` says which
+//! The network on a GPU against the same network on the CPU, and against PyTorch's results. `adapter` selects the
 //! GPU.
 
 mod adapter;
@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::fixture::{Fixture, assert_close};
 
-/// Greatest RMS of a difference, over the RMS of the tensor.
+/// Maximum RMS of a difference, relative to the RMS of the tensor.
 const TOLERANCE: f64 = 1e-4;
 
 const FACTORS: LossFactors = LossFactors {
@@ -30,13 +30,13 @@ const FACTORS: LossFactors = LossFactors {
     lambda: 1.3,
 };
 
-/// The network on the device that the tests run on, if there is one.
+/// The network on the test device, if there is one.
 fn on_device(weights: &Weights) -> Option<GpuNetwork> {
     let adapter = adapter::choose(Adapter::all(), |adapter| &adapter.name)?;
     Some(GpuNetwork::from_weights(&adapter, weights).unwrap())
 }
 
-/// Weights whose outputs are of order 1, biases included.
+/// Weights that give outputs of order 1, including biases.
 fn weights(unet: UNet) -> Weights {
     generator::weights(3, &unet)
 }
@@ -106,7 +106,7 @@ fn training_steps_give_the_losses_gradients_and_weights_of_pytorch() {
 
 #[test]
 fn odd_shapes_give_what_the_cpu_gives() {
-    // Sizes around those of tiles and blocks, in every place they count.
+    // Sizes around those of tiles and blocks, in every dimension that matters.
     for (f, c, n, h, w) in [
         (1, 1, 1, 32, 32),
         (8, 3, 2, 64, 32),
@@ -126,7 +126,7 @@ fn odd_shapes_give_what_the_cpu_gives() {
         let denoised = network.denoise(&noisy).unwrap();
         let case = format!("F = {f}, {n} of {h}x{w}x{c}");
         assert_close(&case, &denoised.data, &wide(&expected.data), TOLERANCE);
-        // Another size after it, and the first again.
+        // A different size after it, then the first again.
         let other = images(9, 1, 32, 32, c);
         let expected = CpuNetwork::from_weights(&weights)
             .unwrap()
@@ -151,18 +151,18 @@ fn half_precision_takes_half_of_the_memory_for_a_small_error() {
     let half = network.denoise(&noisy).unwrap();
     assert!(half != full);
     assert_close("half", &half.data, &wide(&full.data), 2e-3);
-    // The image and the result are as they were.
+    // The image and the result take the same memory as before.
     let ratio = network.working_bytes(512, 512) as f64 / bytes as f64;
     assert!((0.5..0.55).contains(&ratio), "{ratio}");
     assert_eq!(network.device(), format!("{name}, half precision"));
 
-    // Values beyond the halves are as large as those can be.
+    // Values beyond the range of halves are stored as the largest half.
     let mut bright = noisy.clone();
     bright.data.iter_mut().for_each(|value| *value *= 1e6);
     let denoised = network.denoise(&bright).unwrap();
     assert!(denoised.data.iter().all(|value| value.is_finite()));
 
-    // Training knows nothing of it.
+    // Training does not use half precision.
     let square = images(7, 1, 64, 64, 3);
     let draw = generator::pairs(1, 1, &square);
     let mut other = on_device(&weights).unwrap();
@@ -200,8 +200,8 @@ fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
             if k == 1 {
                 assert_same(&case, &network.gradients().unwrap(), &cpu.gradients());
             }
-            // All weights as one: Adam makes much of a gradient that is all but zero, and a bias of two
-            // values may have no other.
+            // All weights together, because Adam amplifies gradients that are nearly zero, and a bias of two values
+            // may have only those.
             let all = |weights: &Weights| -> Vec<f32> {
                 let tensors = weights.tensors.values();
                 tensors.flat_map(|tensor| tensor.data.clone()).collect()
@@ -213,7 +213,7 @@ fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
     }
 }
 
-/// Clean patches of `Pixels::U8` with noise to be drawn.
+/// Clean patches of `Pixels::U8`, with noise to be drawn.
 fn clean(n: usize, c: usize, seed: u64) -> CleanBatch {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     CleanBatch {
@@ -227,7 +227,7 @@ fn clean(n: usize, c: usize, seed: u64) -> CleanBatch {
     }
 }
 
-/// Steps that draw on the device, with an average, and their losses.
+/// Steps with noise drawn on the device, with a running average, and their losses.
 fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<n2n::network::Losses> {
     for seed in seeds {
         network.step_on_clean(&clean(2, 1, seed), FACTORS, 1e-3)?;
@@ -260,7 +260,7 @@ fn a_network_goes_on_from_a_state_to_the_bit() {
         assert_eq!(advance(other, 2..4).unwrap(), losses);
         assert!(other.state().unwrap() == expected);
     }
-    // Other draws lead elsewhere.
+    // Different draws lead to different weights.
     network.set_state(&state).unwrap();
     assert_ne!(advance(&mut network, 3..5).unwrap(), losses);
 }
@@ -324,7 +324,7 @@ fn after_a_step_that_fails_the_network_is_as_it_was_before() {
     advance(&mut network, 0..2).unwrap();
     let good = network.state().unwrap();
 
-    // Infinite on the device, though each factor is a number.
+    // Infinite on the device, although each factor is finite.
     let huge = LossFactors {
         lambda1: 1e38,
         ..FACTORS
@@ -343,7 +343,7 @@ fn after_a_step_that_fails_the_network_is_as_it_was_before() {
     expected.average(0.9);
     assert!(!network.take_losses().unwrap().loss_full.is_finite());
     assert!(network.state().unwrap() == expected.state().unwrap());
-    // It can go on from there.
+    // Training can continue from there.
     for network in [&mut network, &mut expected] {
         assert!(advance(network, 8..9).unwrap().loss_full.is_finite());
     }
@@ -363,7 +363,7 @@ fn what_a_device_has_no_memory_for_is_refused_with_what_fits() {
         matches!(error, Error::OutOfMemory { fits: None, .. }),
         "{error}"
     );
-    // Nothing is lost by it.
+    // Nothing is lost.
     assert!(network.denoise(&images(1, 1, 64, 64, 1)).is_ok());
 
     network.set_max_bytes(20 << 20);

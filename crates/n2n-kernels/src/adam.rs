@@ -1,33 +1,33 @@
-//! The Adam optimiser (Kingma and Ba, 2015, algorithm 1), over one flat vector of parameters.
+//! The Adam optimizer (Kingma and Ba, 2015, algorithm 1), over one flat vector of parameters.
 
 use rayon::prelude::*;
 
 use crate::Level;
 use crate::arch::{Kernel, Simd};
 
-/// Decay of the first moment.
+/// Decay rate of the first moment.
 pub const BETA1: f64 = 0.9;
-/// Decay of the second moment.
+/// Decay rate of the second moment.
 pub const BETA2: f64 = 0.999;
-/// Added to the root of the second moment.
+/// Added to the square root of the second moment.
 pub const EPSILON: f64 = 1e-8;
 
-/// Parameters a job updates.
+/// Parameters per job.
 const BLOCK: usize = 1 << 14;
 
-/// The optimiser's memory: both moments, and the steps taken.
+/// The optimizer's state: both moments, and the number of steps taken.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adam {
-    /// First moments, one a parameter.
+    /// First moments, one per parameter.
     pub first: Vec<f32>,
-    /// Second moments, one a parameter.
+    /// Second moments, one per parameter.
     pub second: Vec<f32>,
-    /// Steps taken.
+    /// Number of steps taken.
     pub steps: u64,
 }
 
 impl Adam {
-    /// An optimiser for `parameters` parameters that has seen no gradient.
+    /// An optimizer for `parameters` parameters that has not yet taken a step.
     pub fn new(parameters: usize) -> Self {
         Self {
             first: vec![0.0; parameters],
@@ -36,10 +36,10 @@ impl Adam {
         }
     }
 
-    /// One update of the parameters.
+    /// Updates the parameters once.
     ///
     /// # Panics
-    /// If the lengths differ from the optimiser's.
+    /// If the lengths differ from the optimizer's.
     pub fn step(
         &mut self,
         level: Level,
@@ -62,7 +62,7 @@ impl Adam {
     }
 }
 
-/// The update of step `steps`, counted from 1, of parameters with their gradients and both moments.
+/// Step `steps`, counted from 1, for some parameters with their gradients and both moments.
 pub(crate) fn update(
     level: Level,
     steps: u64,
@@ -71,7 +71,7 @@ pub(crate) fn update(
     learning_rate: f64,
 ) {
     let steps = steps as f64;
-    // m̂ / (√v̂ + ε) with the bias corrections taken out of the loop.
+    // m̂ / (√v̂ + ε), with the bias corrections hoisted out of the loop.
     let rate = (learning_rate / (1.0 - BETA1.powf(steps))) as f32;
     let root = (1.0 / (1.0 - BETA2.powf(steps)).sqrt()) as f32;
     parameters
@@ -103,7 +103,7 @@ struct Update<'a> {
 impl Kernel for Update<'_> {
     type Output = ();
 
-    /// Element by element; the compiler turns it into the level's vectors.
+    /// Element-wise; the compiler vectorizes it for the level.
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let (beta1, beta2) = (BETA1 as f32, BETA2 as f32);

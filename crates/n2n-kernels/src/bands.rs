@@ -1,6 +1,6 @@
-//! Two layers at the full size of the image, one after the other, band by band: the first is computed
-//! some rows ahead of the second, into a window that slides down the image. What lies between them, the
-//! network's largest tensors, stays in cache and never takes its whole size of memory.
+//! Two consecutive layers at the full size of the image, computed band by band: the first layer stays some rows ahead
+//! of the second and writes into a window that slides down the image. The tensors between them, the largest of the
+//! network, stay in cache and are never stored at full size.
 
 use crate::conv::{self, Conv};
 use crate::picks::Picks;
@@ -9,12 +9,13 @@ use crate::upconv::UpConv;
 use crate::winograd::{self, Layout};
 use crate::{Epilogue, Level};
 
-/// Pixels of a band for each thread: its share of a window with 96 channels is 6 MB. Between two bands, and
-/// between the two layers of one, threads wait for one another.
+/// Pixels of a band per thread: its share of a window with 96 channels is 6 MB. The threads synchronize between two
+/// bands, and between the two layers of a band.
 const PIXELS: usize = 1 << 14;
-/// The fewest rows of a band: the rows between two bands are moved.
+/// Minimum rows of a band: the rows shared by two bands have to be moved.
 const MIN_ROWS: usize = 32;
-/// Rows beside those of a band: five that wait for the next, and at the end one row of tiles more.
+/// Rows of the window beyond those of a band: five that wait for the next band, and one extra row of tiles at the
+/// end.
 const EXTRA: usize = 16;
 /// Output rows of a tile.
 const TILE: usize = 4;
@@ -31,25 +32,25 @@ pub enum First<'a> {
     UpConv(&'a UpConv, &'a Tensor, &'a Tensor),
 }
 
-/// What becomes of the second layer's output.
+/// What is done with the second layer's output.
 #[derive(Clone, Copy)]
 pub enum Then<'a> {
     /// 2×2 max-pooling.
     Pool,
-    /// 1×1 convolutions, one after another.
+    /// 1×1 convolutions, one after another, each with its epilogue.
     Chain(&'a [(&'a Conv, Epilogue<'a>)]),
-    /// The same, of two pixels of each 2×2 cell: the output has half the height and width, and the second
-    /// pixel's channels after the first one's, both up to a multiple of 8.
+    /// The same, for two pixels of each 2×2 cell: the output has half the height and width, and stores the second
+    /// pixel's channels after the first one's, each padded to a multiple of 8.
     PickedChain(&'a [(&'a Conv, Epilogue<'a>)], Picks<'a>),
 }
 
-/// Computes `then` of `second` of `first`.
+/// Computes `first`, then `second` on its output, then `then` on the output of that.
 ///
-/// Each layer comes with the epilogue of its sums.
+/// Each layer comes with its epilogue.
 ///
 /// # Panics
-/// If the second layer does not run [by Winograd's algorithm](Conv::is_by_winograd) at images of this
-/// shape, or a shape does not fit.
+/// If the second layer does not use [Winograd's algorithm](Conv::is_by_winograd) for images of this shape, or a shape
+/// does not fit.
 pub fn run(
     level: Level,
     (first, first_epilogue): (First, Epilogue),
@@ -72,7 +73,7 @@ pub fn run(
         (Some(chain), _) => winograd::Then::Chain(chain),
         (None, _) => winograd::Then::Pool,
     };
-    // The window's first row, the rows of the first layer that are there, those of the second.
+    // The window's first row, the computed rows of the first layer, and those of the second.
     let (mut top, mut ready, mut done) = (0, 0, 0);
     while done < h {
         let mut to = RowsMut {
@@ -104,7 +105,7 @@ pub fn run(
     arena.give(between);
 }
 
-/// The shape of what there is at once of an output of this shape between the two layers.
+/// The shape of the window between the two layers, for an image of this shape.
 pub fn window(image: Shape) -> Shape {
     Shape {
         h: band_rows(image) + EXTRA,
@@ -120,7 +121,7 @@ fn band_rows(image: Shape) -> usize {
 }
 
 impl First<'_> {
-    /// The shape of its output.
+    /// The shape of the layer's output.
     fn shape(&self) -> Shape {
         match self {
             Self::Conv(conv, input) => Shape {
@@ -136,7 +137,7 @@ impl First<'_> {
         }
     }
 
-    /// Computes about `band` more rows after the first `ready`; returns how many there are then.
+    /// Computes about `band` more rows after the first `ready`; returns the new number of rows.
     fn advance(
         &self,
         level: Level,
@@ -156,7 +157,7 @@ impl First<'_> {
                 let begin = (ready + 1) / DOUBLE_TILE;
                 let end = begin + band / DOUBLE_TILE;
                 let all = Layout::Doubling.tiles(small.shape().h);
-                // No band of one row of tiles.
+                // Avoid a last band of a single row of tiles.
                 let end = if end + 1 < all { end } else { all };
                 let ready = (end * DOUBLE_TILE - 1).min(to.h);
                 let to = SharedMut::from(to);

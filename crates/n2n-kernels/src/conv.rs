@@ -1,8 +1,7 @@
-//! Convolutions with a 3×3 (zero padding 1) or 1×1 kernel: forward, and the gradients of input,
-//! weight and bias.
+//! Convolutions with a 3×3 (zero padding 1) or 1×1 kernel: forward, and the gradients of input, weight and bias.
 //!
-//! Weights are in PyTorch's order, `[out, in, k, k]`; activations are padded NHWC [`Tensor`]s. The
-//! input may be several tensors, whose channels follow one another.
+//! Weights are in PyTorch's order, `[out, in, k, k]`; activations are padded NHWC [`Tensor`]s. The input may consist
+//! of several tensors, whose channels are concatenated.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -17,7 +16,7 @@ use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::winograd::{self, Layout, SAME, Then};
 use crate::{Epilogue, Level, pool};
 
-/// The side of a convolution's kernel.
+/// The size of a convolution's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// 1×1.
@@ -37,7 +36,7 @@ impl Size {
         }
     }
 
-    /// Weights of one pair of channels.
+    /// Weights per pair of channels.
     fn area(self) -> usize {
         match self {
             Self::One => 1,
@@ -46,11 +45,11 @@ impl Size {
     }
 }
 
-/// A convolution, forward or the gradient of one of its inputs, packed for the algorithms that its
-/// calls need and for the level of the first; at another level it is right, but slower.
+/// A convolution, forward or as the gradient of one of its inputs. It is packed on first use, for the algorithms in
+/// use and for the level of the first call; at another level it is correct but slower.
 ///
-/// 3×3 convolutions run by Winograd's algorithm when they have channels enough to pay for its
-/// transforms and more than a few pixels; the others run directly.
+/// 3×3 convolutions use Winograd's algorithm if they have enough channels to pay for its transforms and more than a
+/// few pixels; the others run directly.
 #[derive(Debug)]
 pub struct Conv {
     size: Size,
@@ -59,24 +58,24 @@ pub struct Conv {
     bias: Vec<f32>,
     /// The layer's weight, `[out, in, k, k]` of the layer.
     weight: Vec<f32>,
-    /// Input channels of the layer.
+    /// The layer's total number of input channels.
     layer_inputs: usize,
-    /// The layer's input channels whose gradient this computes; `None` for the layer itself.
+    /// The input channels whose gradient this computes; `None` for the forward convolution.
     gradient_of: Option<Range<usize>>,
     direct: OnceLock<TapConv>,
     winograd: OnceLock<winograd::Filter<SAME>>,
 }
 
-/// Channels, in and out, from which Winograd's algorithm pays.
+/// Minimum number of input and output channels for which Winograd's algorithm pays.
 const WINOGRAD_CHANNELS: usize = 16;
 
-/// Whether the convolution of this size, channels and shape runs by Winograd's algorithm.
+/// Whether a convolution of this size, these channels and this shape uses Winograd's algorithm.
 fn by_winograd(size: Size, inputs: usize, outputs: usize, shape: Shape) -> bool {
     size == Size::Three && inputs.min(outputs) >= WINOGRAD_CHANNELS && winograd::pays(shape)
 }
 
 impl Conv {
-    /// The forward convolution of inputs with the given `channels` to `bias.len()` outputs.
+    /// The forward convolution from inputs with the given `channels` to `bias.len()` outputs.
     ///
     /// # Panics
     /// If `weight` does not hold `[bias.len(), channels.sum(), k, k]` values.
@@ -100,8 +99,8 @@ impl Conv {
         }
     }
 
-    /// The convolution that takes the gradient of the output (`outputs` channels) to the gradient
-    /// of the input channels `of`, out of `inputs` channels in all.
+    /// The convolution that maps the gradient of the output (`outputs` channels) to the gradient of the input
+    /// channels `of`, out of `inputs` channels in all.
     ///
     /// # Panics
     /// If `weight` does not hold `[outputs, inputs, k, k]` values or `of` lies outside the inputs.
@@ -131,9 +130,9 @@ impl Conv {
         }
     }
 
-    /// The pair of the layer's channels, as its weight has them one after another, that an input and an output
-    /// channel of this convolution are; and whether their taps are turned by 180°, for the transpose of a
-    /// correlation is the correlation with the kernel turned so.
+    /// The index, in the layer's weight, of the channel pair that corresponds to an input and an output channel of
+    /// this convolution; and whether its taps are rotated by 180°, because the transpose of a correlation is the
+    /// correlation with the rotated kernel.
     fn pair(&self, c: usize, o: usize) -> (usize, bool) {
         match &self.gradient_of {
             None => (o * self.layer_inputs + c, false),
@@ -160,7 +159,7 @@ impl Conv {
         taps
     }
 
-    /// Computes `output` from `inputs`, all of one height and width.
+    /// Computes `output` from `inputs`, which must all have the same height and width.
     ///
     /// # Panics
     /// If a shape does not fit.
@@ -173,12 +172,12 @@ impl Conv {
         }
     }
 
-    /// Computes from `inputs` what 2×2 max-pooling with stride 2 makes of the output; what lies
-    /// between is not kept, and where the algorithm allows not even made.
+    /// Computes the 2×2 max-pooling, with stride 2, of this convolution's output. The output itself is not kept, and
+    /// where the algorithm allows it is never stored.
     ///
     /// # Panics
-    /// If a shape does not fit, or the epilogue is not [`Epilogue::Store`] or
-    /// [`Epilogue::LeakyRelu`], which leave the greatest where it is.
+    /// If a shape does not fit, or the epilogue is not [`Epilogue::Store`] or [`Epilogue::LeakyRelu`], which preserve
+    /// the order of values.
     pub fn run_pooled(
         &self,
         level: Level,
@@ -204,7 +203,7 @@ impl Conv {
         }
     }
 
-    /// Computes some rows directly, for an output that may be a window.
+    /// Computes some rows directly; the output may be a window.
     pub(crate) fn run_rows_directly(
         &self,
         level: Level,
@@ -217,7 +216,7 @@ impl Conv {
             .run_rows(level, inputs, output, rows, Place::EVERY, epilogue);
     }
 
-    /// Computes some rows of tiles by Winograd's algorithm, from and to tensors that may be windows.
+    /// Computes some rows of tiles with Winograd's algorithm; input and output tensors may be windows.
     pub(crate) fn run_tiles(
         &self,
         level: Level,
@@ -252,7 +251,7 @@ impl Conv {
         self.outputs
     }
 
-    /// Whether images of this shape, whatever its channels, are computed by Winograd's algorithm.
+    /// Whether images of this shape, whatever their channels, are computed with Winograd's algorithm.
     pub fn is_by_winograd(&self, images: Shape) -> bool {
         by_winograd(self.size, self.channels.iter().sum(), self.outputs, images)
     }
@@ -281,8 +280,7 @@ impl Conv {
     }
 }
 
-/// One 1×1 convolution after another, each with what follows its sums; what lies between them is
-/// never in memory.
+/// Runs 1×1 convolutions one after another, each with its epilogue, without storing the tensors between them.
 ///
 /// # Panics
 /// If there is no convolution, one is not 1×1 with one input tensor, an epilogue is not [`Epilogue::Store`] or
@@ -306,33 +304,32 @@ pub fn run_chain(level: Level, convs: &[(&Conv, Epilogue)], input: &Tensor, outp
 /// A layer of [`learn_chain`].
 #[derive(Debug, Clone, Copy)]
 pub struct Pointwise<'a> {
-    /// The 1×1 convolution, of one input tensor.
+    /// The 1×1 convolution, with one input tensor.
     pub forward: &'a Conv,
-    /// The [`Conv::input_gradient`] of the same layer, of all of its input channels.
+    /// The [`Conv::input_gradient`] of the same layer, for all of its input channels.
     pub backward: &'a Conv,
-    /// The slope, above 0 and at most 1, of the `LeakyReLU` after it, if there is one.
+    /// The slope of the `LeakyReLU` after it, if any, above 0 and at most 1.
     pub slope: Option<f32>,
 }
 
-/// Output, loss and gradients of the 1×1 convolutions at the end of a network, in one go: what lies between
-/// them is never in memory.
+/// Computes output, loss and gradients of the 1×1 convolutions at the end of a network in one pass, without storing
+/// the tensors between them.
 ///
-/// `pixels` is the output of a `LeakyReLU` of slope `before`, above 0: the signs of an output are then those of
-/// what went in, and that is not kept. `pixels` is replaced by the gradient of what went into that `LeakyReLU`.
+/// `pixels` is the output of a `LeakyReLU` with the positive slope `before`; because an output then has the sign of
+/// its input, the input need not be kept. `pixels` is overwritten with the gradient of that input.
 ///
-/// `loss` is called for at most 64 pixels side by side, once for every pixel, in no order and from many threads
-/// at once. It is given where the first of them is, and the last layer's output for them (after its
-/// `LeakyReLU`, if it has one), each pixel's channels up to a multiple of 8. It replaces the output by the
-/// gradient of the loss, leaving channels beyond the layer's own at zero, and returns what these pixels add to
-/// two sums.
+/// `loss` is called for runs of at most 64 adjacent pixels, once for every pixel, in no particular order and from
+/// several threads at once. It receives the position of the first pixel and the last layer's output (after its
+/// `LeakyReLU`, if any), with each pixel's channels padded to a multiple of 8. It overwrites the output with the
+/// gradient of the loss, leaving the padding channels at zero, and returns what these pixels contribute to two sums.
 ///
-/// Returned are the gradients of each layer's parameters, and those sums; all of them are added up in one order,
+/// Returns the gradients of each layer's parameters, and the two sums. All of them are added in one fixed order,
 /// whatever the number of threads.
 ///
 /// # Panics
-/// If there is no layer, one is not 1×1 with one input tensor, a layer's input channels are not the output
-/// channels of the layer before (of `pixels`, for the first), a layer's `backward` does not take its output
-/// channels to its input channels, or a slope is not as asked for.
+/// If there is no layer, one is not 1×1 with one input tensor, a layer's input channels are not the output channels
+/// of the layer before (of `pixels`, for the first), a layer's `backward` does not map its output channels to its
+/// input channels, or a slope is out of range.
 pub fn learn_chain(
     level: Level,
     layers: &[Pointwise],
@@ -358,20 +355,20 @@ pub(crate) fn chain<'a>(level: Level, convs: &[(&'a Conv, Epilogue<'a>)]) -> Cha
     )
 }
 
-/// The cell's value, made when first asked for.
+/// The cell's value, computed on first use.
 ///
-/// Unlike `get_or_init`, nothing is locked while it is made: packing is parallel work, and a thread
-/// that waits for it may take up other work that asks for the same cell.
+/// Unlike `get_or_init`, this takes no lock while computing: packing is parallel work, and a thread that waits for it
+/// may start other work that needs the same cell.
 fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
     if cell.get().is_none() {
-        // Two threads may both make it; both make the same.
+        // Two threads may both compute it; the results are equal.
         let _ = cell.set(make());
     }
     cell.get().expect("set above")
 }
 
-/// The gradient of the weight, `[out, in, k, k]`, from the inputs (each with the number of channels
-/// that count) and the gradient of the output.
+/// The gradient of the weight, `[out, in, k, k]`, from the inputs (each with its number of channels, excluding
+/// padding) and the gradient of the output.
 ///
 /// # Panics
 /// If a shape does not fit.
@@ -403,12 +400,12 @@ pub fn weight_gradient(
     );
 }
 
-/// The gradient of the bias: for each channel the sum of the output's gradient over all pixels.
+/// The gradient of the bias: for each channel, the sum of the output's gradient over all pixels.
 ///
-/// Rows are summed in f32, then together in f64, in order.
+/// Rows are summed in f32, then added in f64, in order.
 ///
 /// # Panics
-/// If `gradient` does not hold a value for each channel.
+/// If `gradient` does not hold one value per channel.
 pub fn bias_gradient(output_gradient: &Tensor, gradient: &mut [f32]) {
     let shape = output_gradient.shape();
     assert_eq!(gradient.len(), shape.c, "a bias for each channel");

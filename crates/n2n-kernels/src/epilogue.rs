@@ -1,26 +1,25 @@
-//! What happens to a convolution's sums on the way to memory, while they are still in registers.
+//! What is applied to a convolution's sums before they are stored, while they are still in registers.
 
 use crate::arch::{LANES, Simd, vector};
 use crate::tensor::Tensor;
 
-/// What happens to a sum before it is stored.
+/// What is applied to a sum before it is stored.
 #[derive(Clone, Copy)]
 pub enum Epilogue<'a> {
-    /// Stored as it is.
+    /// The sum is stored unchanged.
     Store,
-    /// `LeakyReLU` with this slope, above 0 and at most 1, for negative values; kernels panic at another.
+    /// `LeakyReLU` with this slope for negative values, above 0 and at most 1; kernels panic on any other slope.
     LeakyRelu(f32),
-    /// Added to what the output holds.
+    /// The sum is added to the output.
     Add,
-    /// Added to what the output holds, then as [`Epilogue::LeakyRelu`].
+    /// The sum is added to the output, and the result goes through [`Epilogue::LeakyRelu`].
     AddLeakyRelu(f32),
-    /// Multiplied by the slope of a `LeakyReLU` whose *output* was this tensor, of the output's
-    /// shape: 1 where it is positive, the given slope elsewhere.
+    /// The sum is multiplied by the slope of a `LeakyReLU` whose *output* was this tensor, which has the output's
+    /// shape: by 1 where it is positive, and by the given slope elsewhere.
     Slope(&'a Tensor, f32),
 }
 
-/// `LeakyReLU` with a slope that [`Epilogue::check`] lets pass: the greater of a value and its product with the
-/// slope.
+/// `LeakyReLU` with a slope accepted by [`Epilogue::check`]: the maximum of a value and its product with the slope.
 #[inline(always)]
 pub(crate) fn leaky_relu<S: Simd>(simd: S, value: S::V, slope: f32) -> S::V {
     simd.max(value, simd.mul(value, simd.splat(slope)))
@@ -35,7 +34,7 @@ impl Epilogue<'_> {
         }
     }
 
-    /// Stores `sum` to `to`, the vector from float `at` of the output on.
+    /// Stores `sum` to `to`, the vector that starts at float `at` of the output.
     ///
     /// # Panics
     /// If `at` lies outside the tensor of [`Epilogue::Slope`].

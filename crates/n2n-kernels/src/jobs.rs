@@ -1,11 +1,11 @@
-//! How work is cut for the threads of rayon's pool.
+//! How work is divided among the threads of rayon's pool.
 
 use rayon::iter::{IndexedParallelIterator, MaxLen};
 
-/// Items that are each work enough for whichever thread is free.
+/// Schedules items one at a time, for items that are each enough work for a thread.
 ///
-/// By itself rayon cuts items into a few parts for each thread, and cuts again only what another thread takes
-/// over. A thread that the system holds up then keeps the others waiting for the rest of its part.
+/// By default rayon splits items into a few chunks per thread, and splits a chunk again only when another thread
+/// steals it. If the system preempts a thread, the others then wait for the rest of its chunk.
 pub(crate) fn one_by_one<I: IndexedParallelIterator>(items: I) -> MaxLen<I> {
     items.with_max_len(1)
 }

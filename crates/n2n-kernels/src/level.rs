@@ -1,4 +1,4 @@
-//! The processor level: found once, or forced by name, then passed as a value.
+//! The processor level: detected once, or selected by name, then passed as a value.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,9 +16,9 @@ use crate::arch::wasm32::Relaxed;
 use crate::arch::wasm32::Simd128;
 use crate::arch::{Kernel, Simd};
 
-/// A set of instructions the kernels are compiled for.
+/// A set of instructions that the kernels are compiled for.
 ///
-/// A value of a level other than [`Level::Scalar`] can only be had on a processor that has it.
+/// A value of any level except [`Level::Scalar`] can exist only on a processor that supports it.
 #[derive(Clone, Copy)]
 pub struct Level(Kind);
 
@@ -37,13 +37,13 @@ enum Kind {
     Relaxed(Relaxed),
 }
 
-/// A level was named that is not one, or that this processor lacks.
+/// The requested level does not exist, or this processor lacks it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no level {name:?} on this processor; it has {}", available.join(", "))]
 pub struct LevelError {
-    /// The name that was given.
+    /// The requested name.
     pub name: String,
-    /// The levels that could be named.
+    /// The names of the available levels.
     pub available: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl Level {
         Self::available().last().copied().unwrap_or(Self::Scalar)
     }
 
-    /// Every level of this processor, slowest first.
+    /// Every level that this processor supports, slowest first.
     pub fn available() -> Vec<Self> {
         let mut levels = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
@@ -74,7 +74,7 @@ impl Level {
         levels
     }
 
-    /// Its name, as parsed and printed.
+    /// The name of the level, as parsed and printed.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -91,7 +91,7 @@ impl Level {
         }
     }
 
-    /// Vectors of the widest register tile.
+    /// Number of vectors in the widest register tile.
     pub(crate) fn widest(self) -> usize {
         struct Widest;
         impl Kernel for Widest {

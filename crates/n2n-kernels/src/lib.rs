@@ -1,11 +1,11 @@
-//! CPU arithmetic for convolutional networks: slices and padded tensors in, slices and tensors out.
+//! CPU arithmetic for convolutional networks, on slices and padded tensors.
 //!
-//! The crate knows no files, images or networks. It is the only one of the project with `unsafe`;
-//! every block says which check makes it true.
+//! The crate knows nothing of files, images or networks. It is the only crate of the project with `unsafe`; every
+//! block says which check makes it sound.
 //!
-//! Each kernel that computes much is written once, generic over `arch::Simd`, and runs at a
-//! [`Level`]: the portable one, or one for the processor at hand. Results do not depend on the number
-//! of threads: however the work is cut, every sum is taken in one fixed order.
+//! Every expensive kernel is written once, generic over `arch::Simd`, and runs at a [`Level`]: the portable one, or
+//! one for the processor at hand. Results do not depend on the number of threads: however work is divided, every sum
+//! is taken in one fixed order.
 #![allow(unsafe_code)]
 #![warn(unsafe_op_in_unsafe_fn)]
 // A kernel's body must end up inside the function that has the level's instructions.

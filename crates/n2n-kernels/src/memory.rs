@@ -1,9 +1,8 @@
-//! Memory for tensors and packed weights: whole cache lines, huge pages where the system has them, and for
-//! packed weights what the last ones lay in.
+//! Memory for tensors and packed weights: aligned to cache lines, on huge pages where the system has them, and, for
+//! packed weights, reused.
 //!
-//! An activation of some hundred megabytes is tens of thousands of small pages; walking the page table
-//! for them costs the network several per cent of its time. Where huge pages cannot be had, nothing but
-//! time is lost.
+//! An activation of some hundred megabytes covers tens of thousands of small pages; walking the page table for them
+//! costs the network several percent of its time. Where huge pages are not available, nothing else is lost.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -14,10 +13,10 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Bytes of a huge page; few where an interpreter runs the tests.
+/// Bytes of a huge page; smaller under Miri.
 const HUGE: usize = if cfg!(miri) { 1 << 12 } else { 2 << 20 };
 
-/// Floats at the start of a cache line.
+/// Floats, starting at a cache line.
 pub(crate) struct Memory {
     floats: NonNull<f32>,
     len: usize,
@@ -29,12 +28,12 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `len` zeros.
+    /// Allocates `len` zeros.
     ///
     /// # Panics
-    /// If they are more than an address can count.
+    /// If `len` floats exceed the address space.
     pub fn zeros(len: usize) -> Self {
-        // SAFETY: all are written.
+        // SAFETY: all floats are written.
         unsafe {
             Self::written_by(len, |floats| {
                 floats.fill(MaybeUninit::new(0.0));
@@ -42,13 +41,13 @@ impl Memory {
         }
     }
 
-    /// `len` floats as `write` leaves them.
+    /// Allocates `len` floats and lets `write` initialize them.
     ///
     /// # Panics
-    /// If they are more than an address can count.
+    /// If `len` floats exceed the address space.
     ///
     /// # Safety
-    /// `write` must write every float.
+    /// `write` must initialize every float.
     pub unsafe fn written_by(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Self {
         let Some(layout) = layout(len) else {
             panic!("{len} floats are larger than memory");
@@ -56,30 +55,30 @@ impl Memory {
         let floats = if layout.size() == 0 {
             NonNull::dangling()
         } else {
-            // SAFETY: the layout's size is not zero.
+            // SAFETY: the size of the layout is not zero.
             let memory = unsafe { alloc(layout) };
             let Some(floats) = NonNull::new(memory).map(NonNull::cast) else {
                 handle_alloc_error(layout);
             };
-            // Before the first touch, which decides what page lies there.
+            // Before the first access, which decides the kind of page.
             #[cfg(all(target_os = "linux", not(miri)))]
             if layout.align() == HUGE {
-                // SAFETY: the range was just allocated, and the advice changes no value in it. Whether
-                // it is taken is the system's choice.
+                // SAFETY: the range was just allocated, and the advice changes no value in it. The system is free to
+                // ignore it.
                 unsafe { libc::madvise(memory.cast(), layout.size(), libc::MADV_HUGEPAGE) };
             }
             floats
         };
         let memory = Self { floats, len };
-        // SAFETY: `len` floats were allocated, which may hold anything yet.
+        // SAFETY: `len` floats were allocated, and `MaybeUninit` allows any contents.
         write(unsafe { std::slice::from_raw_parts_mut(memory.floats.as_ptr().cast(), len) });
         memory
     }
 
-    /// The first `len` floats, of more memory if they are not there yet; what they hold may be anything.
+    /// The first `len` floats, with unspecified contents, reallocating if there are fewer.
     ///
     /// # Panics
-    /// As [`Memory::zeros`].
+    /// As for [`Memory::zeros`].
     pub fn at_least(&mut self, len: usize) -> &mut [f32] {
         if self.len < len {
             *self = Self::zeros(len);
@@ -94,7 +93,7 @@ impl Memory {
 
     /// The floats.
     pub fn as_slice(&self) -> &[f32] {
-        // SAFETY: `len` floats were allocated, and written before anyone had this value.
+        // SAFETY: `len` floats were allocated, and initialized before this value was handed out.
         unsafe { std::slice::from_raw_parts(self.floats.as_ptr(), self.len) }
     }
 
@@ -115,7 +114,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let layout = layout(self.len).expect("it was allocated with this layout");
         if layout.size() > 0 {
-            // SAFETY: `written_by` allocated it with the layout of this length.
+            // SAFETY: `written_by` allocated it with the layout for this length.
             unsafe { dealloc(self.floats.as_ptr().cast(), layout) };
         }
     }
@@ -127,28 +126,28 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// The most floats that are kept for later: some more than the packed filters of the paper's network. Few where an
-/// interpreter runs the tests.
+/// Maximum number of floats kept for reuse: somewhat more than the packed filters of the paper's network. Fewer under
+/// Miri.
 const MOST_KEPT: usize = if cfg!(miri) { 1 << 12 } else { 1 << 24 };
 
-/// What is kept, the oldest first.
+/// The memory kept for reuse, oldest first.
 static KEPT: Mutex<Vec<Memory>> = Mutex::new(vec![]);
 
-/// Memory that is kept, when it is no longer used, for the next of its length.
+/// Memory that, when dropped, is kept for the next request of the same length.
 ///
-/// A training step packs every filter anew. The system would take back forty megabytes each time, and clear
-/// them page by page when they are asked for again.
+/// A training step packs every filter again. Without reuse, the system would take back forty megabytes each time, and
+/// zero them page by page on the next request.
 #[derive(Debug)]
 pub(crate) struct Recycled(Memory);
 
 impl Recycled {
-    /// [`Memory::written_by`], in memory that was kept if there is some.
+    /// [`Memory::written_by`], reusing kept memory if there is any.
     ///
     /// # Panics
-    /// As there.
+    /// As for that function.
     ///
     /// # Safety
-    /// As there.
+    /// As for that function.
     pub unsafe fn written_by(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Self {
         let found = kept().and_then(|mut kept| {
             let at = kept.iter().rposition(|memory| memory.len == len);
@@ -156,11 +155,11 @@ impl Recycled {
         });
         if let Some(mut memory) = found {
             let floats: *mut [f32] = memory.as_mut_slice();
-            // SAFETY: the same floats, of the same layout; by the caller's promise `write` leaves values in all.
+            // SAFETY: the same floats with the same layout; the caller guarantees that `write` initializes them all.
             write(unsafe { &mut *(floats as *mut [MaybeUninit<f32>]) });
             return Self(memory);
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller has the same obligation.
         Self(unsafe { Memory::written_by(len, write) })
     }
 }
@@ -175,7 +174,7 @@ impl Deref for Recycled {
 
 impl Drop for Recycled {
     fn drop(&mut self) {
-        // Given back when the lock no longer is held: the last variable is dropped first.
+        // Freed after the lock is released: variables are dropped in reverse order.
         let mut too_old = vec![];
         let Some(mut kept) = kept() else {
             return;
@@ -190,8 +189,8 @@ impl Drop for Recycled {
     }
 }
 
-/// What is kept, unless another thread has it just now. Waiting is not worth it, and would not end in a process
-/// that was forked while a thread, which the fork lacks, had it.
+/// Locks the kept memory unless another thread holds it. Waiting would not pay, and would never end in a forked
+/// process if a thread that does not exist in the fork held the lock.
 fn kept() -> Option<MutexGuard<'static, Vec<Memory>>> {
     match KEPT.try_lock() {
         Ok(kept) => Some(kept),
@@ -200,7 +199,7 @@ fn kept() -> Option<MutexGuard<'static, Vec<Memory>>> {
     }
 }
 
-/// Where `len` floats lie: at the start of a cache line, or of a huge page if they fill some.
+/// The layout of `len` floats: aligned to a cache line, or to a huge page if they fill at least one.
 fn layout(len: usize) -> Option<Layout> {
     let bytes = len.checked_mul(size_of::<f32>())?;
     let align = if bytes >= 2 * HUGE { HUGE } else { LINE };
@@ -225,7 +224,7 @@ mod tests {
     #[test]
     fn recycled_memory_holds_what_is_written_last() {
         let ones = |len| {
-            // SAFETY: all are written.
+            // SAFETY: all floats are written.
             unsafe {
                 Recycled::written_by(len, |floats| {
                     floats.fill(MaybeUninit::new(1.0));
@@ -236,7 +235,7 @@ mod tests {
             let first = ones(len);
             let at = first.as_slice().as_ptr();
             drop(first);
-            // SAFETY: all are written.
+            // SAFETY: all floats are written.
             let second = unsafe {
                 Recycled::written_by(len, |floats| {
                     floats.fill(MaybeUninit::new(2.0));
@@ -248,7 +247,7 @@ mod tests {
             );
             assert!(second.as_slice().iter().all(|&x| x == 2.0));
         }
-        // More than are kept: the oldest are given back.
+        // More than the limit: the oldest are freed.
         let many: Vec<_> = (0..9).map(|i| ones(MOST_KEPT / 8 + i)).collect();
         drop(many);
         let kept = std::iter::repeat_with(kept).find_map(|kept| kept);

@@ -1,11 +1,11 @@
-//! The Muon optimiser (Jordan et al., 2024): of each filter bank, taken as a matrix, the momentum is replaced by
-//! the orthogonal matrix nearest to it, so that a step moves all of its directions alike. All other parameters
-//! follow [Adam](crate::adam).
+//! The Muon optimizer (Jordan et al., 2024). It treats each filter bank as a matrix and replaces its momentum with
+//! the nearest orthogonal matrix, so that a step moves the filters equally in all directions. All other parameters
+//! use [Adam](crate::adam).
 //!
-//! The orthogonal factor is approached by Newton and Schulz's iteration, five times `X ← aX + (bA + cA²)X` with
-//! `A = XXᵀ`, and the coefficients of the paper: singular values end between 0.7 and 1.2. Iterations follow one
-//! another on the small matrix A alone, for what they make of X is a polynomial of it; after two X itself is
-//! brought up to date, since A loses small singular values to rounding.
+//! The orthogonal factor is approximated by Newton–Schulz iteration: five times `X ← aX + (bA + cA²)X` with `A = XXᵀ`
+//! and the coefficients of the paper. Singular values end up between 0.7 and 1.2. The effect of an iteration on X is
+//! a polynomial of the small matrix A, so consecutive iterations need only A. X itself is updated after two of them,
+//! because A loses small singular values to rounding.
 
 use std::ops::Range;
 
@@ -17,30 +17,31 @@ use crate::arch::{Kernel, LANES, Simd, vector};
 use crate::jobs::one_by_one;
 use crate::product::Product;
 
-/// Decay of the momentum, which is Nesterov's.
+/// Decay of the (Nesterov) momentum.
 pub const MOMENTUM: f32 = 0.95;
-/// A step moves a matrix by the learning rate times this times the root of its longer side: about as far as
-/// Adam moves it.
+/// A step moves a matrix by the learning rate times this factor times the square root of its longer side, about as
+/// far as Adam would.
 pub const SCALE: f32 = 0.2;
 
-/// Iterations on A before X is brought up to date, and after.
+/// Iterations on A before X is updated, and after.
 const ITERATIONS: [usize; 2] = [2, 3];
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
-/// A matrix among the parameters, row by row.
+/// A matrix among the parameters, in row-major order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matrix {
-    /// Where its values lie.
+    /// The range of its values.
     pub at: Range<usize>,
-    /// Its rows.
+    /// Number of rows.
     pub rows: usize,
 }
 
-/// One update of the parameters: those of `matrices` by Muon, whose momentum takes the place of Adam's first
-/// moment, the others by Adam.
+/// Updates the parameters once: those in `matrices` by Muon, whose momentum is stored in Adam's first moment, the
+/// others by Adam.
 ///
 /// # Panics
-/// If the lengths differ from the optimiser's, the matrices are not in order, or one has no rows of one length.
+/// If the lengths differ from the optimizer's, the matrices are not in order, or a matrix does not divide into rows
+/// of equal length.
 pub fn step(
     level: Level,
     adam: &mut Adam,
@@ -85,7 +86,7 @@ pub fn step(
         done = end;
     }
     pieces.push((0, take(all - done)));
-    // The largest first, so that no thread begins with one when the others are done.
+    // Largest first, so that no thread starts on a large one when the others are done.
     pieces.sort_by_key(|(rows, (p, ..))| std::cmp::Reverse(rows * p.len()));
     one_by_one(pieces.into_par_iter()).for_each(|(rows, (p, g, m, v))| {
         if rows == 0 {
@@ -117,11 +118,11 @@ fn update(
     }
 }
 
-/// Replaces a matrix of `rows` rows by about the nearest orthogonal one: the same directions, all singular values
-/// between 0.7 and 1.2. One of zeros stays as it is.
+/// Replaces a matrix of `rows` rows with approximately the nearest orthogonal one: the same singular vectors, with
+/// all singular values between 0.7 and 1.2. A zero matrix stays as it is.
 ///
 /// # Panics
-/// If the matrix has no rows of one length.
+/// If the matrix does not divide into rows of equal length.
 pub fn orthogonalize(level: Level, rows: usize, matrix: &mut [f32]) {
     assert!(
         rows > 0 && matrix.len().is_multiple_of(rows),
@@ -134,7 +135,7 @@ pub fn orthogonalize(level: Level, rows: usize, matrix: &mut [f32]) {
         return;
     }
     let by = (1.0 / norm) as f32;
-    // The shorter side is that of A.
+    // A has the size of the shorter side.
     let (short, long) = (rows.min(columns), rows.max(columns));
     let at = |i: usize, j: usize| {
         if rows <= columns {
@@ -159,7 +160,7 @@ pub fn orthogonalize(level: Level, rows: usize, matrix: &mut [f32]) {
     }
 }
 
-/// What some iterations make of X: a polynomial P of A, times X.
+/// The result of some iterations on X: a polynomial P of A, times X.
 fn iterate(level: Level, x: &Rows, iterations: usize) -> Rows {
     let [a, b, c] = COEFFICIENTS;
     let mut gram = x.gram(level);
@@ -187,7 +188,7 @@ fn iterate(level: Level, x: &Rows, iterations: usize) -> Rows {
     }
 }
 
-/// A matrix whose rows are whole vectors; what is beyond their length is zero.
+/// A matrix whose rows are padded with zeros to whole vectors.
 #[derive(Clone)]
 struct Rows {
     count: usize,
@@ -209,7 +210,7 @@ impl Rows {
         &mut self.values[i * self.width..][..self.width]
     }
 
-    /// The product with a matrix of as many rows as this one has columns.
+    /// The product with a matrix that has as many rows as this one has columns.
     fn times(&self, level: Level, other: &Self) -> Self {
         let mut to = Self::zeros(self.count, other.width);
         level.run(Product {
@@ -243,7 +244,7 @@ struct Gram<'a> {
 impl Kernel for Gram<'_> {
     type Output = ();
 
-    /// The lower triangle, and the upper one by symmetry.
+    /// The lower triangle; the upper one follows by symmetry.
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let count = self.of.count;
@@ -264,7 +265,7 @@ impl Kernel for Gram<'_> {
 }
 
 impl Rows {
-    /// The products of `N` rows from `i` on and `N` rows from `j` on.
+    /// The products of the `N` rows from `i` on with the `N` rows from `j` on.
     #[inline(always)]
     fn products<S: Simd, const N: usize>(&self, simd: S, i: usize, j: usize, to: &mut Self) {
         let row = |i: usize| &self.values[i * self.width..][..self.width];

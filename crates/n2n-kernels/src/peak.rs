@@ -1,6 +1,5 @@
-//! The rate of multiply-adds that the processor reaches when it does nothing else: what the rates of
-//! kernels are shares of. It differs from machine to machine and from minute to minute, so it is
-//! measured beside them.
+//! The processor's peak rate of multiply-adds, against which kernels are compared. It differs from machine to machine
+//! and from minute to minute, so it is measured alongside them.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -8,25 +7,25 @@ use std::time::Instant;
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip};
 
-/// Sums that do not wait for one another: enough to hide a multiply-add's latency, few enough for
-/// the registers of every level.
+/// Number of independent sums: enough to hide the latency of a multiply-add, few enough for the registers of every
+/// level.
 const SUMS: usize = 12;
-/// Multiply-adds of each of these sums; a millisecond or so.
+/// Multiply-adds of each of these sums; about a millisecond.
 const STEPS: usize = 1 << 20;
-/// Steps of a register tile's product, whose operands stay in the nearest cache.
+/// Steps of a register tile's product, whose operands stay in the L1 cache.
 const DEPTH: usize = 64;
-/// Times measured, of which the shortest counts: what delays a loop in registers is not the loop.
+/// Number of measurements, of which the shortest counts: anything that delays a loop in registers comes from outside.
 const REPEATS: usize = 5;
 
-/// Multiply-adds a second at the level, on all threads of the rayon pool together, measured in some
-/// milliseconds: those of sums in registers or of register tiles, whichever are more. A level's tiles
-/// may be made of wider registers than its vectors are.
+/// Multiply-adds per second at the level, on all threads of the rayon pool together, measured for some milliseconds:
+/// the higher of the rates of sums in registers and of register tiles. A level's tiles may use wider registers than
+/// its vectors.
 pub fn multiply_adds_per_s(level: Level) -> f64 {
     let factor = black_box(0.5);
     rate(|| level.run(Sums(factor))).max(rate(|| level.run(Tiles(factor))))
 }
 
-/// Multiply-adds a second of all threads, from a function that tells how many it has made.
+/// Multiply-adds per second of all threads, from a function that returns how many it performed.
 fn rate(run: impl Fn() -> usize + Sync) -> f64 {
     let one = || {
         let start = Instant::now();
@@ -60,7 +59,7 @@ impl Kernel for Sums {
     }
 }
 
-/// The register tile of the level's matrix products, again and again.
+/// The register tile of the level's matrix products, repeatedly.
 struct Tiles(f32);
 
 impl Kernel for Tiles {
@@ -91,7 +90,7 @@ fn tiles<S: Simd, const M: usize, const N: usize>(simd: S, factor: f32) -> usize
     let times = SUMS * STEPS / (M * N * DEPTH);
     let mut sums = [[simd.splat(0.0); N]; M];
     for _ in 0..times {
-        // SAFETY: `a` has `M` rows of `DEPTH` values, `b` `DEPTH` steps of `N` vectors.
+        // SAFETY: `a` has `M` rows of `DEPTH` values, `b` has `DEPTH` steps of `N` vectors.
         unsafe { simd.multiply_add_strip(&mut sums, strip) };
     }
     black_box(sums);

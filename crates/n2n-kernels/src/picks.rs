@@ -1,5 +1,5 @@
-//! Two pixels of every 2×2 cell of an image: what a training step needs of the image that the network
-//! gives, and hence all of its last layers that has to be computed.
+//! Two pixels of every 2×2 cell of an image. A training step needs no other pixels of the network's output, so the
+//! last layers need not compute the rest.
 
 use crate::tensor::Shape;
 
@@ -11,11 +11,11 @@ pub struct Picks<'a> {
 }
 
 impl<'a> Picks<'a> {
-    /// For each cell of images of this shape, along rows, then down an image, then through the batch, the
-    /// numbers of its two pixels, 0 1 over 2 3.
+    /// Takes the numbers of the two pixels of each cell of images of this shape, along rows, then down an image, then
+    /// through the batch. Pixels are numbered 0 1 over 2 3.
     ///
     /// # Panics
-    /// If there is not a pair for each cell, or a number is above 3.
+    /// If the number of pairs differs from the number of cells, or a pixel number is above 3.
     pub fn new(images: Shape, pairs: &'a [[u8; 2]]) -> Self {
         let cells = images.n * (images.h / 2) * (images.w / 2);
         assert_eq!(pairs.len(), cells, "a pair for each cell");
@@ -26,13 +26,13 @@ impl<'a> Picks<'a> {
         Self { images, pairs }
     }
 
-    /// Whether they are of images of this size, whatever the channels.
+    /// Whether these picks are for images of this size, whatever the channels.
     pub(crate) fn fit(&self, images: Shape) -> bool {
         let c = self.images.c;
         self.images == Shape { c, ..images }
     }
 
-    /// The two pixels of a cell, each as row and column in it; `None` beyond the last cell.
+    /// The two pixels of a cell, each as its row and column in the cell; `None` beyond the last cell.
     pub(crate) fn of_cell(&self, n: usize, y: usize, x: usize) -> Option<[(usize, usize); 2]> {
         let (h, w) = (self.images.h / 2, self.images.w / 2);
         let place = |number: u8| (usize::from(number) / 2, usize::from(number) % 2);

@@ -15,10 +15,10 @@ pub fn pooled(shape: Shape) -> Shape {
     }
 }
 
-/// Writes to `output` the greatest of each 2×2 block of `input`, which holds no NaN.
+/// Writes the maximum of each 2×2 block of `input`, which contains no NaN, to `output`.
 ///
 /// # Panics
-/// If `output` is not of the shape [`pooled`] gives.
+/// If `output` does not have the shape that [`pooled`] returns.
 pub fn max_pool(input: &Tensor, output: &mut Tensor) {
     assert_eq!(output.shape(), pooled(input.shape()), "shape after pooling");
     let stride = input.shape().pixel_stride();
@@ -36,13 +36,12 @@ pub fn max_pool(input: &Tensor, output: &mut Tensor) {
     });
 }
 
-/// The gradient before a `LeakyReLU` that was followed by max-pooling.
+/// The gradient at the input of a `LeakyReLU` that is followed by max-pooling.
 ///
-/// `activation` is the input of the pooling, that is the output of the `LeakyReLU`;
-/// `pooled_gradient` the gradient of the pooling's output. Each gradient goes to the first of the
-/// greatest values of its block (row by row, as PyTorch does), times the slope of the `LeakyReLU`
-/// there; a last odd row or column gets zero. The slope is above 0, so that the output's sign is the
-/// input's, and there is no NaN.
+/// `activation` is the input of the pooling, that is, the output of the `LeakyReLU`; `pooled_gradient` is the
+/// gradient of the pooling's output. Each gradient goes to the first maximum of its block (in row order, as in
+/// PyTorch), times the slope of the `LeakyReLU` there; a last odd row or column gets zero. The slope must be
+/// positive, so that the output has the sign of the input, and there must be no NaN.
 ///
 /// # Panics
 /// If a shape does not fit.
@@ -91,7 +90,7 @@ struct Route<'a> {
     slope: f32,
     /// Floats of a pixel, whole vectors.
     stride: usize,
-    /// The number in its block of the first value that the row has: 0, or 2 of a lower row.
+    /// The index within its block of the first value in this row: 0, or 2 for the lower row.
     first: f32,
     to: &'a mut [f32],
 }
@@ -119,7 +118,7 @@ impl Kernel for Route<'_> {
                 ];
                 for (i, (row, c)) in others.into_iter().enumerate() {
                     let value = simd.load(vector(row, c));
-                    // Above and not equal: the first of equals wins.
+                    // Greater, not equal: the first of several equal values wins.
                     let above = simd.mul_add(minus, best, value);
                     best = simd.where_positive(above, value, best);
                     at = simd.where_positive(above, simd.splat((i + 1) as f32), at);

@@ -2,7 +2,8 @@
 
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 
-/// `to[i][..] += Σ_k a[i · row + k · step] · b[k][..]`, rows of `b` and `to` being `width`, whole vectors.
+/// `to[i][..] += Σ_k a[i · row + k · step] · b[k][..]`, where rows of `b` and `to` have `width` floats, a whole
+/// number of vectors.
 pub(crate) struct Product<'a> {
     pub a: &'a [f32],
     pub row: usize,
@@ -27,7 +28,7 @@ impl Kernel for Product<'_> {
 }
 
 impl Product<'_> {
-    /// All of it, in tiles of `M` rows by `N` vectors as far as they fit.
+    /// The whole product, in tiles of `M` rows by `N` vectors where they fit.
     #[inline(always)]
     fn tiles<S: Simd, const M: usize, const N: usize>(&mut self, simd: S) {
         let rows = self.to.len() / self.width;
@@ -51,7 +52,7 @@ impl Product<'_> {
         }
     }
 
-    /// Rows from `i` on, of the vectors that begin at column `begin`.
+    /// The rows from `i` on, for the vectors that start at column `begin`.
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const N: usize>(&mut self, simd: S, i: usize, begin: usize) {
         let at = |k: usize, j: usize| (i + k) * self.width + begin + j * LANES;
@@ -71,7 +72,7 @@ impl Product<'_> {
             step_b: self.width,
             count: self.depth,
         };
-        // SAFETY: the last values that the strip reads were asserted to be there.
+        // SAFETY: the assertions above cover the last values that the strip reads.
         unsafe { simd.multiply_add_strip(&mut sums, strip) };
         for (k, sums) in sums.into_iter().enumerate() {
             for (j, sum) in sums.into_iter().enumerate() {

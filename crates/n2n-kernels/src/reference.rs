@@ -1,5 +1,5 @@
-//! The definition of correct: every kernel as plain loops in f64, over unpadded values in the order
-//! n, h, w, c. Slow on purpose; the tests of the fast kernels are against these.
+//! The definition of correct: every kernel as plain f64 loops over unpadded values in the order n, h, w, c. Slow on
+//! purpose; the fast kernels are tested against these.
 
 use crate::tensor::Shape;
 
@@ -141,7 +141,7 @@ pub fn leaky_relu(values: &[f64], slope: f64) -> Vec<f64> {
         .collect()
 }
 
-/// For each output of a 2×2 max-pooling, the index of its input: the first of the greatest.
+/// For each output of a 2×2 max-pooling, the index of its input: the first maximum.
 pub fn max_pool_indices(input: &[f64], shape: Shape) -> Vec<usize> {
     let mut indices = vec![];
     for n in 0..shape.n {

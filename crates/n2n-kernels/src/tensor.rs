@@ -1,6 +1,6 @@
-//! Activations: NHWC with the channels padded to whole vectors and the zero border stored in the
-//! tensor, so that a convolution reads its neighbours without asking where the image ends. The
-//! arena hands the memory of one tensor to the next: page faults cost more than arithmetic.
+//! Activations: NHWC with the channels padded to whole vectors and a zero border stored in the tensor, so that a
+//! convolution reads a pixel's neighbors without checking for the edge of the image. The arena reuses the memory of
+//! one tensor for the next, because page faults cost more than arithmetic.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::arch::LANES;
 use crate::jobs::one_by_one;
 use crate::memory::Memory;
 
-/// Pixels of zeros around every image, as a 3×3 convolution with padding 1 reads them.
+/// Width of the zero border around every image, as required by a 3×3 convolution with padding 1.
 const BORDER: usize = 1;
 
 /// The shape of a tensor: `n` images of `h` × `w` pixels with `c` channels.
@@ -28,7 +28,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Floats from one pixel to the next: the channels, up to whole vectors.
+    /// Floats from one pixel to the next: the channels, padded to whole vectors.
     pub fn pixel_stride(&self) -> usize {
         self.c.next_multiple_of(LANES)
     }
@@ -43,16 +43,16 @@ impl Shape {
         self.h + 2 * BORDER
     }
 
-    /// Floats of the whole tensor.
+    /// Floats in the whole tensor.
     fn len(&self) -> usize {
         self.n * self.rows() * self.row_stride()
     }
 
-    /// [`Shape::len`], for making memory: the `unsafe` of this crate relies on no offset below it
-    /// wrapping.
+    /// [`Shape::len`], checked, for allocation: the `unsafe` code of this crate relies on no smaller offset wrapping
+    /// around.
     ///
     /// # Panics
-    /// If it is more than an address can count.
+    /// If it exceeds the address space.
     fn checked_len(&self) -> usize {
         let product = || {
             let pixel = self.c.checked_next_multiple_of(LANES)?;
@@ -67,7 +67,7 @@ impl Shape {
         product().unwrap_or_else(|| panic!("{self:?} is larger than memory"))
     }
 
-    /// The float where the pixel (`y`, `x`) of image `n` begins; -1 and `h` or `w` are the border.
+    /// The index of the float where pixel (`y`, `x`) of image `n` begins; -1 and `h` or `w` are the border.
     pub(crate) fn offset(&self, n: usize, y: isize, x: isize) -> usize {
         let inside = |i: isize, size: usize| i >= -1 && i <= size as isize;
         debug_assert!(n < self.n && inside(y, self.h) && inside(x, self.w));
@@ -114,14 +114,12 @@ impl Tensor {
         &mut self.memory.as_mut_slice()[..len]
     }
 
-    /// The index of the float where pixel (`y`, `x`) of image `n` begins; the border is at -1 and at
-    /// `h` or `w`.
+    /// The index of the float where pixel (`y`, `x`) of image `n` begins; the border is at -1 and at `h` or `w`.
     pub(crate) fn offset(&self, n: usize, y: isize, x: isize) -> usize {
         self.shape.offset(n, y, x)
     }
 
-    /// The rows inside the border, in parallel: `(n, y, pixels)`, where `pixels` holds the `w`
-    /// pixels of the row.
+    /// The rows inside the border, in parallel: `(n, y, pixels)`, where `pixels` holds the `w` pixels of the row.
     pub(crate) fn rows_mut(
         &mut self,
     ) -> impl ParallelIterator<Item = (usize, usize, &mut [f32])> + '_ {
@@ -129,8 +127,8 @@ impl Tensor {
         self.some_rows_mut(0..h)
     }
 
-    /// [`Tensor::rows_mut`] for some rows of every image. The threads share these alone: rows that
-    /// each thread had to skip would leave some without work.
+    /// [`Tensor::rows_mut`] for some rows of every image. The threads share only these rows: if each thread had to
+    /// skip rows, some would have no work.
     pub(crate) fn some_rows_mut(
         &mut self,
         rows: Range<usize>,
@@ -163,7 +161,7 @@ impl Tensor {
     /// Fills the interior from `n · h · w · c` values in the order n, h, w, c.
     ///
     /// # Panics
-    /// If `values` has another length.
+    /// If `values` has a different length.
     pub fn fill_from(&mut self, values: &[f32]) {
         let shape = self.shape;
         assert_eq!(
@@ -181,10 +179,10 @@ impl Tensor {
         });
     }
 
-    /// Writes the interior to `n · h · w · c` values in the order n, h, w, c.
+    /// Copies the interior to `n · h · w · c` values in the order n, h, w, c.
     ///
     /// # Panics
-    /// If `values` has another length.
+    /// If `values` has a different length.
     pub fn copy_to(&self, values: &mut [f32]) {
         let shape = self.shape;
         assert_eq!(
@@ -207,7 +205,7 @@ impl Tensor {
             });
     }
 
-    /// Moves some rows of every image to the top; what they leave behind is to be written again.
+    /// Moves some rows of every image to the top; the rows they came from must be rewritten.
     ///
     /// # Panics
     /// If they are not rows of the tensor.
@@ -230,7 +228,7 @@ impl Tensor {
         }
     }
 
-    /// Zeroes what kernels never write, for memory that held another tensor.
+    /// Zeroes everything that kernels never write, in memory that held another tensor before.
     fn clear_border(&mut self) {
         let shape = self.shape;
         let (rows, stride, pixel) = (shape.rows(), shape.row_stride(), shape.pixel_stride());
@@ -252,8 +250,7 @@ impl Tensor {
 
 /// A tensor that holds some rows of taller images: its row `y` is row `first + y` of an image.
 ///
-/// Where an image is longer than memory should be, its rows go through such a window from top to
-/// bottom.
+/// Images too tall to hold in memory at once pass through such a window from top to bottom.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
     tensor: &'a Tensor,
@@ -262,7 +259,7 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The rows of images `h` high from row `first` on.
+    /// The rows of images of height `h` from row `first` on.
     pub fn new(tensor: &'a Tensor, first: usize, h: usize) -> Self {
         Self { tensor, first, h }
     }
@@ -275,12 +272,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// All floats of the rows that are here.
+    /// All floats of the rows in the window.
     pub fn as_slice(&self) -> &'a [f32] {
         self.tensor.as_slice()
     }
 
-    /// The float where a pixel begins; the rows here and one above and below may be asked for.
+    /// The index of the float where a pixel begins; valid for the rows in the window and one row above and below.
     #[inline(always)]
     pub fn offset(&self, n: usize, y: isize, x: isize) -> usize {
         self.tensor.offset(n, y - self.first as isize, x)
@@ -293,12 +290,12 @@ impl<'a> From<&'a Tensor> for Rows<'a> {
     }
 }
 
-/// [`Rows`] to be written.
+/// Mutable [`Rows`].
 pub(crate) struct RowsMut<'a> {
     pub tensor: &'a mut Tensor,
-    /// The image row of the tensor's row 0.
+    /// The image row that row 0 of the tensor holds.
     pub first: usize,
-    /// Rows of the whole images.
+    /// Height of the whole images.
     pub h: usize,
 }
 
@@ -313,8 +310,8 @@ impl<'a> From<&'a mut Tensor> for RowsMut<'a> {
     }
 }
 
-/// A tensor that several threads write to, each to pixels of its own. Like [`Rows`], it may hold
-/// some rows of taller images.
+/// A tensor that several threads write to, each to its own pixels. Like [`Rows`], it may hold some rows of taller
+/// images.
 pub(crate) struct SharedMut<'a> {
     floats: *mut f32,
     len: usize,
@@ -324,8 +321,8 @@ pub(crate) struct SharedMut<'a> {
     tensor: PhantomData<&'a mut Tensor>,
 }
 
-// SAFETY: it stands for an exclusive borrow of a tensor of `f32`, which may be used from any
-// thread; `vector` leaves it to its caller that no two threads use the same floats.
+// SAFETY: it represents an exclusive borrow of a tensor of `f32`, which may be used from any thread; callers of
+// `vector` must ensure that no two threads use the same floats.
 unsafe impl Sync for SharedMut<'_> {}
 
 impl<'a> SharedMut<'a> {
@@ -350,34 +347,34 @@ impl<'a> SharedMut<'a> {
         }
     }
 
-    /// Whether the images' every row is here.
+    /// Whether all rows of the images are in the window.
     pub fn is_whole(&self) -> bool {
         self.held.h == self.h
     }
 
-    /// The float where a pixel begins; the rows here and one above and below may be asked for.
+    /// The index of the float where a pixel begins; valid for the rows in the window and one row above and below.
     #[inline(always)]
     pub fn offset(&self, n: usize, y: isize, x: isize) -> usize {
         self.held.offset(n, y - self.first as isize, x)
     }
 
-    /// Where the floats lie.
+    /// The address of the floats.
     pub fn address(&self) -> *const f32 {
         self.floats
     }
 
-    /// The vector from float `at` on.
+    /// The vector that starts at float `at`.
     ///
     /// # Panics
-    /// If it does not lie in the tensor.
+    /// If it does not lie within the tensor.
     ///
     /// # Safety
-    /// While the vector is in use, no other vector that shares a float with it is.
+    /// While the vector is in use, no other vector that overlaps it may be.
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the caller keeps vectors apart")]
     pub unsafe fn vector(&self, at: usize) -> &mut [f32; LANES] {
         assert!(at + LANES <= self.len);
-        // SAFETY: inside the tensor by the assertion, exclusive by the caller's promise.
+        // SAFETY: in bounds by the assertion, exclusive by the caller's obligation.
         unsafe { &mut *self.floats.add(at).cast() }
     }
 }
@@ -395,21 +392,21 @@ impl<'a> From<&'a mut Tensor> for SharedMut<'a> {
     }
 }
 
-/// How many times larger than a tensor the memory may be that it takes over.
+/// Maximum ratio between the memory that a tensor takes over and the memory it needs.
 const LARGER: usize = 8;
 
-/// Memory that is used again and again.
+/// A pool of reusable memory.
 #[derive(Debug, Default)]
 pub struct Arena {
     free: Vec<Memory>,
 }
 
 impl Arena {
-    /// A tensor whose border is zero and whose interior, padding channels included, is anything: it is
-    /// for a kernel to write.
+    /// Takes a tensor with a zero border. Its interior, including padding channels, is unspecified: a kernel has to
+    /// write it.
     ///
     /// # Panics
-    /// If the shape is larger than memory.
+    /// If the shape exceeds the address space.
     pub fn take(&mut self, shape: Shape) -> Tensor {
         match self.find(shape.checked_len()) {
             Some(memory) => {
@@ -421,26 +418,27 @@ impl Arena {
         }
     }
 
-    /// Takes back a tensor's memory.
+    /// Returns a tensor's memory to the pool.
     pub fn give(&mut self, tensor: Tensor) {
         self.free.push(tensor.memory);
     }
 
-    /// At least `len` floats, which may hold anything.
+    /// Takes at least `len` floats with unspecified contents.
     ///
     /// # Panics
-    /// If they are more than an address can count.
+    /// If they exceed the address space.
     pub(crate) fn take_floats(&mut self, len: usize) -> Memory {
         self.find(len).unwrap_or_else(|| Memory::zeros(len))
     }
 
-    /// Takes back the floats.
+    /// Returns the floats to the pool.
     pub(crate) fn give_floats(&mut self, floats: Memory) {
         self.free.push(floats);
     }
 
-    /// The smallest memory of at least `needed` floats. Memory much larger is left for the tensor that needs it.
-    /// Not too soon: images of one folder differ a few times in size, and fresh memory costs more than arithmetic.
+    /// The smallest memory with at least `needed` floats. Much larger memory is left for the tensor that needs it.
+    /// The limit is generous: images in one folder differ a few times in size, and fresh memory costs more than
+    /// arithmetic.
     fn find(&mut self, needed: usize) -> Option<Memory> {
         let fits = self.free.iter().enumerate();
         let most = needed.saturating_mul(LARGER);
@@ -449,7 +447,7 @@ impl Arena {
         Some(self.free.swap_remove(i))
     }
 
-    /// Gives all memory back to the system; for when images of quite another size follow.
+    /// Returns all memory to the system, for when images of a very different size follow.
     pub fn clear(&mut self) {
         self.free.clear();
     }

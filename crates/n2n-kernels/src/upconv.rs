@@ -1,16 +1,15 @@
-//! A transposed 2×2 convolution and the 3×3 convolution after it, as one.
+//! A transposed 2×2 convolution merged with the 3×3 convolution after it.
 //!
-//! Without an activation between them, the two are linear together: each of the four phases of the
-//! doubled image is a 2×2 convolution of the small one. Computed so, by Winograd's algorithm, the pair
-//! takes about half of the multiplications, and the doubled tensor between them is never made.
+//! With no activation between them, the two form one linear map: each of the four phases of the upsampled image is a
+//! 2×2 convolution of the small one. Computed this way, with Winograd's algorithm, the pair takes about half of the
+//! multiplications, and the upsampled tensor between them is never stored.
 //!
-//! An image that the 3×3 convolution reads beside the doubled tensor comes at the small size, its four
-//! phases side by side: the [`side`]. The bias of the transposed convolution
-//! reaches a pixel through those taps that lie inside the image, so it is the weight of a channel of
-//! ones, which end where the image ends.
+//! An image that the 3×3 convolution reads alongside the upsampled tensor is given at the small size, with its four
+//! phases next to each other: the [`side`]. The bias of the transposed convolution reaches a pixel only through taps
+//! inside the image, so it is the weight of a channel of ones that ends where the image ends.
 //!
-//! The gradients are taken of the merged filter and of the small image; the chain rule takes those of the
-//! filter to the two layers it was made of.
+//! Gradients are computed for the merged filter and for the small image; the chain rule maps those of the filter to
+//! the two original layers.
 
 use rayon::prelude::*;
 
@@ -26,24 +25,24 @@ use crate::{Epilogue, Level};
 pub struct Layers<'a> {
     /// The transposed convolution's weight, `[in, mid, 2, 2]`.
     pub up_weight: &'a [f32],
-    /// Its bias, `[mid]`.
+    /// The transposed convolution's bias, `[mid]`.
     pub up_bias: &'a [f32],
     /// The 3×3 convolution's weight, `[out, mid + further channels, 3, 3]`.
     pub weight: &'a [f32],
-    /// Its bias, `[out]`.
+    /// The 3×3 convolution's bias, `[out]`.
     pub bias: &'a [f32],
-    /// Channels of an image that follow the doubled ones; it may be 0, and channels beyond are left out.
+    /// Channels of an image that follow the upsampled ones; may be 0. Any channels beyond them are left out.
     pub image: usize,
 }
 
-/// Where the gradients of the pair's parameters go, laid out as the parameters in [`Layers`].
+/// Destinations for the gradients of the pair's parameters, laid out as the parameters in [`Layers`].
 #[derive(Debug)]
 pub struct Gradients<'a> {
-    /// Of [`Layers::up_weight`].
+    /// For [`Layers::up_weight`].
     pub up_weight: &'a mut [f32],
-    /// Of [`Layers::up_bias`].
+    /// For [`Layers::up_bias`].
     pub up_bias: &'a mut [f32],
-    /// Of [`Layers::weight`]. That of the bias is the sum of the output's gradient.
+    /// For [`Layers::weight`]. The gradient of the bias is the sum of the output's gradient.
     pub weight: &'a mut [f32],
 }
 
@@ -51,7 +50,7 @@ pub struct Gradients<'a> {
 #[derive(Debug)]
 pub struct UpConv {
     sizes: Sizes,
-    /// See [`merge`]; for the gradient of the input.
+    /// The result of [`merge`], kept for the gradient of the input.
     merged: Vec<f32>,
     filter: Filter<TWO_TAPS>,
 }
@@ -60,7 +59,7 @@ impl UpConv {
     /// Merges the layers.
     ///
     /// # Panics
-    /// If the numbers of weights do not fit together.
+    /// If the numbers of weights are inconsistent.
     pub fn new(level: Level, layers: Layers) -> Self {
         let sizes = Sizes::of(layers);
         let merged = merge(level, layers, sizes);
@@ -81,7 +80,7 @@ impl UpConv {
             |c, phase, o| {
                 let mut taps = [0.0; 9];
                 for (tap, to) in taps.iter_mut().enumerate().take(4) {
-                    // The rows of `merge` are the inputs, then the channel of ones.
+                    // The rows of `merge` are the inputs, followed by the channel of ones.
                     let row = if c < inputs {
                         c
                     } else if c == inputs + 4 * image {
@@ -112,7 +111,7 @@ impl UpConv {
         self.sizes.outputs
     }
 
-    /// Computes `output`, twice as high and wide as `input`, for an image whose [`side`] is given.
+    /// Computes `output`, twice as high and wide as `input`, using the [`side`] of an image.
     ///
     /// # Panics
     /// If a shape does not fit.
@@ -128,8 +127,8 @@ impl UpConv {
         self.run_rows(level, input, side, &SharedMut::from(output), rows, epilogue);
     }
 
-    /// [`UpConv::run`] for some rows of tiles, of eight output rows each: row `t` of them begins at
-    /// output row `8t - 1`.
+    /// [`UpConv::run`] for some rows of tiles of eight output rows each: row `t` of tiles begins at output row
+    /// `8t - 1`.
     pub(crate) fn run_rows(
         &self,
         level: Level,
@@ -144,7 +143,7 @@ impl UpConv {
             .run(level, &inputs, output, rows, epilogue, Then::Store);
     }
 
-    /// Computes the gradient of the input from that of the output's sums.
+    /// Computes the gradient of the input from the gradient of the output before its epilogue.
     ///
     /// # Panics
     /// If a shape does not fit.
@@ -160,8 +159,8 @@ impl UpConv {
         } = self.sizes;
         self.sizes.check(gradient.shape(), output_gradient.shape());
         let padded = outputs.next_multiple_of(LANES);
-        // The sum over the phases is one over four times as many channels. The transpose of a correlation
-        // is the correlation with the kernel turned by 180°.
+        // The sum over the phases is a convolution with four times as many input channels. The transpose of a
+        // correlation is the correlation with the kernel rotated by 180°.
         let filter = Filter::<TWO_TAPS>::new(
             level,
             Layout::Halving,
@@ -184,9 +183,9 @@ impl UpConv {
         filter.run(level, &phases, &gradient, rows, epilogue, Then::Store);
     }
 
-    /// Computes the gradients of the parameters of both layers, from the input, the [`side`] and the gradient
-    /// of the output's sums: those of the merged filter, then by the chain rule those of the two it was made
-    /// of.
+    /// Computes the gradients of both layers' parameters from the input, the [`side`] and the gradient of the output
+    /// before its epilogue: first for the merged filter, then, by the chain rule, for the two layers it was merged
+    /// from.
     ///
     /// # Panics
     /// If a shape does not fit, or the 3×3 convolution has channels beyond the image.
@@ -223,7 +222,7 @@ impl UpConv {
         let read = [(input, inputs), (side, side_channels(image))];
         let gradients = merged_gradient(level, arena, &read, output_gradient);
         let (rows, padded) = (inputs + 1, outputs.next_multiple_of(LANES));
-        // As the result of `merge`.
+        // Laid out as the result of `merge`.
         let mut merged = vec![0.0; 16 * rows * padded];
         for (i, to) in merged.chunks_exact_mut(padded).enumerate() {
             let (phase, tap, row) = (i / rows / 4, i / rows % 4, i % rows);
@@ -261,13 +260,13 @@ impl UpConv {
     }
 }
 
-/// Channels of the [`side`] of an image with so many channels: its four phases, and ones.
+/// Number of channels of the [`side`] of an image with `image` channels: its four phases, and the channel of ones.
 pub fn side_channels(image: usize) -> usize {
     4 * image + 1
 }
 
-/// Writes to `side`, half as high and wide, the four phases of `image`, if there is one, and a channel
-/// of ones.
+/// Writes the four phases of `image`, if there is one, and a channel of ones to `side`, which is half as high and
+/// wide.
 ///
 /// # Panics
 /// If a shape does not fit.
@@ -334,7 +333,7 @@ impl Sizes {
 }
 
 impl Sizes {
-    /// That the input and the output can be those of the pair.
+    /// Asserts that the input and the output fit the pair.
     fn check(self, input: Shape, output: Shape) {
         let want = Shape {
             h: 2 * input.h,
@@ -347,10 +346,10 @@ impl Sizes {
     }
 }
 
-/// The taps of the 3×3 convolution at an output pixel of `phase` that fall into the small pixel of
-/// the merged `tap` (row by row), each with the phase of the doubled pixel that it reads.
+/// The taps of the 3×3 convolution at an output pixel of `phase` that fall into the small pixel of the merged `tap`
+/// (in row order), each with the phase of the upsampled pixel that it reads.
 fn full_taps(phase: usize, tap: usize) -> impl Iterator<Item = (usize, usize)> {
-    // Along one side, tap `d` reads doubled pixel `phase + d - 1` of the block, and merged tap `t` small
+    // Along one side, tap `d` reads upsampled pixel `phase + d - 1` of the block, and merged tap `t` reads small
     // pixel `phase + t - 1`; both are counted here from the block before.
     let along = |phase: usize, tap: usize| {
         (0..3)
@@ -364,8 +363,8 @@ fn full_taps(phase: usize, tap: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Calls for each merged tap of each phase with each [full tap](full_taps) in it: phase, merged tap, full tap,
-/// phase of the doubled pixel.
+/// Calls `f` for each [full tap](full_taps) of each merged tap of each phase, with the phase, the merged tap, the
+/// full tap and the phase of the upsampled pixel.
 fn for_all_taps(mut f: impl FnMut(usize, usize, usize, usize)) {
     for phase in 0..PHASES.len() {
         for tap in 0..4 {
@@ -376,7 +375,7 @@ fn for_all_taps(mut f: impl FnMut(usize, usize, usize, usize)) {
     }
 }
 
-/// The transposed convolution, `[phase][in + 1][mid]`, the last row being its bias.
+/// The transposed convolution as `[phase][in + 1][mid]`; the last row is its bias.
 fn up_matrices(layers: Layers, sizes: Sizes) -> Vec<f32> {
     let Sizes { inputs, mid, .. } = sizes;
     let rows = inputs + 1;
@@ -394,8 +393,8 @@ fn up_matrices(layers: Layers, sizes: Sizes) -> Vec<f32> {
     up
 }
 
-/// The 3×3 convolution of the doubled channels, `[tap][mid][out]` if `forward`, else `[tap][out][mid]`, rows
-/// being whole vectors.
+/// The 3×3 convolution of the upsampled channels, `[tap][mid][out]` if `forward`, else `[tap][out][mid]`, with rows
+/// padded to whole vectors.
 fn conv_matrices(layers: Layers, sizes: Sizes, forward: bool) -> Vec<f32> {
     let Sizes {
         mid,
@@ -424,8 +423,8 @@ fn conv_matrices(layers: Layers, sizes: Sizes, forward: bool) -> Vec<f32> {
     conv
 }
 
-/// The weights of the doubled channels, merged: `[phase][tap][in + 1][out, whole vectors]`, the last row
-/// being what the transposed convolution's bias comes to.
+/// The merged weights of the upsampled channels: `[phase][tap][in + 1][out, whole vectors]`; the last row is the
+/// contribution of the transposed convolution's bias.
 fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
     let Sizes {
         inputs,
@@ -454,9 +453,9 @@ fn merge(level: Level, layers: Layers, sizes: Sizes) -> Vec<f32> {
     merged
 }
 
-/// From the gradient of what [`merge`] gives to those of the two it is made of: of the transposed convolution,
-/// `[phase][in + 1][mid]`, the last row being that of its bias, and of the 3×3 one, `[tap][mid][out]`, rows being
-/// whole vectors.
+/// Maps the gradient of the result of [`merge`] to the gradients of the two layers: of the transposed convolution,
+/// `[phase][in + 1][mid]`, with that of its bias in the last row, and of the 3×3 one, `[tap][mid][out]`, with rows
+/// padded to whole vectors.
 fn chain_rule(level: Level, layers: Layers, sizes: Sizes, merged: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let Sizes {
         inputs,

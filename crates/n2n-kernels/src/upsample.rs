@@ -1,5 +1,5 @@
-//! The transposed 2×2 convolution with stride 2, which doubles height and width: each output pixel
-//! has exactly one input pixel and one tap, so it is four 1×1 convolutions onto every second pixel.
+//! The transposed 2×2 convolution with stride 2, which doubles height and width. Each output pixel depends on exactly
+//! one input pixel and one tap, so it is four 1×1 convolutions, each writing every second pixel.
 //!
 //! Weights are in PyTorch's order for transposed convolutions, `[in, out, 2, 2]`.
 
@@ -8,7 +8,7 @@ use crate::direct::{Place, TapConv, WIDEST, correlate};
 use crate::epilogue::Epilogue;
 use crate::tensor::Tensor;
 
-/// The four places of an output pixel in its 2×2 block, as (dy, dx).
+/// The four positions of an output pixel in its 2×2 block, as (dy, dx).
 const PHASES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 /// A transposed convolution packed for computing its output.
@@ -16,7 +16,7 @@ const PHASES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 pub struct Upsample([TapConv; 4]);
 
 impl Upsample {
-    /// Packs the transposed convolution of `inputs` to `bias.len()` channels.
+    /// Packs a transposed convolution from `inputs` to `bias.len()` channels.
     ///
     /// # Panics
     /// If `weight` does not hold `[inputs, bias.len(), 2, 2]` values.
@@ -51,7 +51,7 @@ impl Upsample {
 pub struct InputGradient(TapConv);
 
 impl InputGradient {
-    /// Packs the gradient of `inputs` channels from that of `outputs` channels.
+    /// Packs the gradient of `inputs` channels as a function of that of `outputs` channels.
     ///
     /// # Panics
     /// If `weight` does not hold `[inputs, outputs, 2, 2]` values.

@@ -26,7 +26,7 @@ pub fn tiles(height: usize, width: usize, workers: usize, most_pixels: usize) ->
     let cuts = (1..=rows).flat_map(|down| (1..=columns).map(move |across| (down, across)));
     let best = cuts.min_by_key(|&(down, across)| {
         let (work, tile) = cost(down, across);
-        // The smallest tiles, where even they see more.
+        // If even the smallest tiles see more, use those.
         (tile.saturating_sub(most_pixels), work, tile)
     });
     let (down, across) = best.unwrap_or((1, 1));
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(count(700, 1), 1);
         assert!(count(700, 2) >= 2);
         assert_eq!(count(2000, 4) % 4, 0);
-        // No cut makes a tile see less.
+        // No layout makes a tile see less.
         assert_eq!(tiles(100, 120, 4, 100).len(), 1);
     }
 }

@@ -1,8 +1,8 @@
 //! The denoiser for JavaScript, compiled to WebAssembly.
 //!
-//! Work is cut so that several instances, each in a worker of its own, share it without shared memory: one
-//! instance has the [`Picture`], which it decodes, cuts into tiles, puts together again and encodes; the others
-//! have a [`Denoiser`] each, which takes the tiles through the network. `web/engine.js` passes the tiles around.
+//! Several instances, each in its own worker, share the work without sharing memory. One instance holds the
+//! [`Picture`], which it decodes, cuts into tiles, reassembles and encodes; each of the others holds a [`Denoiser`],
+//! which runs tiles through the network. `web/engine.js` passes the tiles between them.
 
 mod layout;
 mod picture;
@@ -16,12 +16,12 @@ use wasm_bindgen::prelude::*;
 pub use picture::Picture;
 pub use preview::Preview;
 
-/// What happened, as a JavaScript `Error`.
+/// An error as a JavaScript `Error`.
 fn error(error: impl std::fmt::Display) -> JsError {
     JsError::new(&error.to_string())
 }
 
-/// The name of the instructions that the network runs on: `simd128` or `relaxed-simd`.
+/// The name of the instruction set that the network uses: `simd128` or `relaxed-simd`.
 #[wasm_bindgen]
 pub fn level() -> String {
     n2n_kernels::Level::detect().to_string()
@@ -31,7 +31,7 @@ pub fn level() -> String {
 #[wasm_bindgen]
 #[derive(Debug, Clone)]
 pub struct Tile {
-    /// The part, and what the network sees around it.
+    /// The part, together with the surroundings that the network sees.
     block: Image,
     /// Row and column of the block's first pixel.
     origin: (usize, usize),
@@ -41,12 +41,13 @@ pub struct Tile {
     scale: Scale,
 }
 
-/// Numbers of a tile's header.
+/// Number of values in a tile's header.
 const HEADER: usize = 15;
 
 #[wasm_bindgen]
 impl Tile {
-    /// Everything but the samples, for [`Tile::new`] in another instance. Numbers that `f64` holds exactly.
+    /// Everything except the samples, for [`Tile::new`] in another instance, as numbers that `f64` represents
+    /// exactly.
     #[wasm_bindgen(getter)]
     pub fn header(&self) -> Vec<f64> {
         let Region {
@@ -88,10 +89,10 @@ impl Tile {
         self.block.data.clone()
     }
 
-    /// The tile of a [header](Tile::header) and its [samples](Tile::samples).
+    /// The tile with the given [header](Tile::header) and [samples](Tile::samples).
     ///
     /// # Errors
-    /// The header is not that of a tile.
+    /// If the header is not that of a tile.
     #[wasm_bindgen(constructor)]
     pub fn new(header: &[f64], samples: Vec<f32>) -> Result<Tile, JsError> {
         let &[
@@ -147,11 +148,11 @@ pub struct Denoiser(Model);
 
 #[wasm_bindgen]
 impl Denoiser {
-    /// The network of a weight file: safetensors, or any other form that n2n reads. `name` is what errors call
-    /// the file.
+    /// The network in a weight file: safetensors, or any other format that n2n reads. `name` is the file's name in
+    /// errors.
     ///
     /// # Errors
-    /// It is no weight file, or that of a network for other than grey or RGB.
+    /// If it is not a weight file, or its network is for images other than gray or RGB.
     #[wasm_bindgen(constructor)]
     pub fn new(weights: &[u8], name: &str) -> Result<Denoiser, JsError> {
         let (weights, _) = Weights::decode(weights, name.as_ref()).map_err(error)?;
@@ -164,11 +165,11 @@ impl Denoiser {
         }
     }
 
-    /// The samples of the tile's region, denoised. `strength` is the share of what the network removes that is
-    /// removed, 0 to 1.
+    /// The samples of the tile's region, denoised. `strength`, 0 to 1, is the fraction of the network's change that
+    /// is applied.
     ///
     /// # Errors
-    /// The tile or the strength makes no sense.
+    /// If the tile or the strength is invalid.
     pub fn denoise(&self, tile: &Tile, strength: f32) -> Result<Vec<f32>, JsError> {
         self.denoised(tile, strength).map_err(error)
     }
@@ -177,7 +178,7 @@ impl Denoiser {
 impl Denoiser {
     fn denoised(&self, tile: &Tile, strength: f32) -> n2n::Result<Vec<f32>> {
         let model = &self.0;
-        // The range that the model was trained on goes before that of the picture.
+        // The range that the model was trained on takes precedence over that of the picture.
         let range = ModelRange::of(model.metadata())?;
         let scale = range.map_or(tile.scale, |range| range.scale(tile.block.depth));
         let options = DenoiseOptions {

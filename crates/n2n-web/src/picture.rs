@@ -1,5 +1,5 @@
-//! A file as it is denoised: decoded a row of tiles at a time, put together from denoised tiles, and encoded
-//! again with all that it said.
+//! A file while it is denoised: decoded one row of tiles at a time, reassembled from denoised tiles, and encoded with
+//! all its metadata.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
@@ -13,7 +13,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::{Tile, error, layout};
 
-/// What a file may ask for in the four gigabytes of WebAssembly.
+/// What a file may allocate within the four gigabytes of WebAssembly.
 pub(crate) const LIMITS: Limits = Limits {
     pixels: 1 << 27,
     samples: 1 << 28,
@@ -21,18 +21,18 @@ pub(crate) const LIMITS: Limits = Limits {
 
 /// A picture that is being denoised.
 ///
-/// [`Picture::next_page`] goes from page to page; the tiles of a page are [cut](Picture::cut) in their order, and
-/// [put](Picture::put) back in any; [`Picture::encode`] gives the file.
+/// [`Picture::next_page`] moves from page to page. The tiles of a page are [cut](Picture::cut) in order and
+/// [put](Picture::put) back in any order; [`Picture::encode`] returns the file.
 #[wasm_bindgen]
 pub struct Picture {
     file: File,
     reader: Reader,
     encoding: Encoding,
-    /// The ranges of pages of a depth.
+    /// The range for the pages of each depth.
     scales: BTreeMap<Depth, Scale>,
-    /// The page at hand.
+    /// The current page.
     current: Option<Current>,
-    /// The pages that are denoised, and the one at hand; without those that are only copied.
+    /// The denoised pages so far, and the current one; excludes pages that are only copied.
     denoised: Vec<Denoised>,
     notes: Vec<String>,
 }
@@ -61,16 +61,16 @@ struct Current {
     page: Page,
     scale: Scale,
     tiles: Vec<Region>,
-    /// Whether colours are denoised one by one.
+    /// Whether channels are denoised one by one.
     separate: bool,
     /// The first row in memory, and the rows.
     top: usize,
     rows: Vec<f32>,
-    /// The samples that are on their way, where what changes of them is kept.
+    /// The samples of tiles in flight, where the change to the samples is kept instead of the result.
     noisy: HashMap<usize, Vec<f32>>,
 }
 
-/// The colours of a page as they will be written.
+/// The denoised color samples of a page.
 struct Denoised {
     width: usize,
     channels: usize,
@@ -81,26 +81,26 @@ enum Samples {
     U8(Vec<u8>),
     U16(Vec<u16>),
     F32(Vec<f32>),
-    /// What is added to samples that `f32` does not hold exactly.
+    /// The change to samples that `f32` cannot represent exactly.
     Change(Vec<f32>),
 }
 
 #[wasm_bindgen]
 impl Picture {
-    /// The picture in a file of any format that n2n reads; `name` is what errors call it.
+    /// The picture in a file of any format that n2n reads; `name` is the file's name in errors.
     ///
     /// # Errors
-    /// It is no picture, or too large for WebAssembly.
+    /// If it is not a picture, or too large for WebAssembly.
     #[wasm_bindgen(constructor)]
     pub fn new(bytes: Vec<u8>, name: &str) -> Result<Picture, JsError> {
         Self::open(bytes, name).map_err(error)
     }
 
-    /// Width, height, channels and bits of a sample of the first page, the bits negative for floats; and the
+    /// Width, height, channels and bits per sample of the first page, with negative bits for floats, and the
     /// orientation as in Exif.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// If it cannot be read.
     pub fn info(&self) -> Result<Vec<i32>, JsError> {
         let page = self.first_page().map_err(error)?;
         let bits = 8 * page.depth.bytes() as i32;
@@ -113,24 +113,24 @@ impl Picture {
         ])
     }
 
-    /// The format, as its files are named.
+    /// The format's file extension.
     #[wasm_bindgen(getter)]
     pub fn format(&self) -> String {
         self.encoding.format.extensions()[0].into()
     }
 
-    /// What the file holds that the result will not, a sentence each, of the pages begun so far.
+    /// What the result will lose compared with the file, one sentence each, for the pages started so far.
     #[wasm_bindgen(getter)]
     pub fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
 
-    /// Goes to the next page that is to be denoised and gives the pixels that the network sees for each of its
-    /// parts; none after the last page. `workers` parts are denoised at once, each of which sees about
-    /// `most_pixels` at most.
+    /// Moves to the next page to be denoised and returns the number of pixels that the network sees for each of its
+    /// parts; empty after the last page. `workers` parts are denoised at once, each of which sees at most about
+    /// `most_pixels`.
     ///
     /// # Errors
-    /// The page cannot be read.
+    /// If the page cannot be read.
     pub fn next_page(
         &mut self,
         workers: usize,
@@ -139,26 +139,26 @@ impl Picture {
         self.next(workers.max(1), most_pixels).map_err(error)
     }
 
-    /// Part `at` of the page. Parts have to be cut in their order.
+    /// Part `at` of the page. Parts must be cut in order.
     ///
     /// # Errors
-    /// The rows cannot be read.
+    /// If the rows cannot be read.
     pub fn cut(&mut self, at: usize) -> Result<Tile, JsError> {
         self.tile(at).map_err(error)
     }
 
-    /// Puts denoised samples in the place of part `at`.
+    /// Puts the denoised samples of part `at` in place.
     ///
     /// # Errors
-    /// They are not as many as the part has.
+    /// If their number differs from that of the part.
     pub fn put(&mut self, at: usize, samples: Vec<f32>) -> Result<(), JsError> {
         self.set(at, samples).map_err(error)
     }
 
-    /// The file with the denoised pages in place of the noisy ones.
+    /// The file with denoised pages in place of the noisy ones.
     ///
     /// # Errors
-    /// The format cannot hold them, or a page is missing.
+    /// If the format cannot store them, or a page is missing.
     pub fn encode(&self) -> Result<Vec<u8>, JsError> {
         self.file_of_result().map_err(error)
     }
@@ -312,7 +312,7 @@ impl Picture {
 }
 
 impl Current {
-    /// Parts of the page: the tiles, each once for every channel that is denoised by itself.
+    /// The number of parts of the page: the tiles, times the number of channels that are denoised separately.
     fn parts(&self) -> usize {
         self.tiles.len() * self.rounds()
     }
@@ -325,7 +325,7 @@ impl Current {
         }
     }
 
-    /// The tile of a part, and its place among those of the tile.
+    /// The tile of a part, and its index among the parts of the tile.
     fn part(&self, at: usize) -> (Region, usize) {
         (self.tiles[at / self.rounds()], at % self.rounds())
     }
@@ -343,7 +343,7 @@ impl Current {
         layout::seen(&self.part(at).0, self.page.height, self.page.width)
     }
 
-    /// Forgets the rows above `seen`, and reads on to its end.
+    /// Drops the rows above `seen`, and reads on to its end.
     fn read(&mut self, seen: &Region, reader: &mut Reader) -> n2n::Result<()> {
         let row = self.page.row();
         let above = (seen.top.saturating_sub(self.top) * row).min(self.rows.len());
@@ -357,7 +357,7 @@ impl Current {
         Ok(())
     }
 
-    /// The samples of some channels of a part of the rows in memory.
+    /// The samples of some channels of a region of the rows in memory.
     fn samples(&self, of: &Region, channels: std::ops::Range<usize>) -> Vec<f32> {
         let (row, samples) = (self.page.row(), self.page.samples());
         let mut found = Vec::with_capacity(of.height * of.width * channels.len());
@@ -418,18 +418,18 @@ fn fill<T>(all: &mut [T], places: impl Iterator<Item = usize>, samples: Vec<T>) 
     }
 }
 
-/// The pages of the file with denoised colours.
+/// The pages of the file with their color samples replaced by denoised ones.
 struct Replaced<'a> {
     original: Reader,
     denoised: std::slice::Iter<'a, Denoised>,
-    /// The page at hand, and its samples if it was denoised.
+    /// The current page, and its samples if it was denoised.
     page: Option<(Page, Option<&'a Denoised>)>,
-    /// Its first row that has not been read.
+    /// The first row of it that has not been read.
     next: usize,
 }
 
 impl Replaced<'_> {
-    /// Changes the colours of the next `count` rows that have a new value.
+    /// Replaces the color samples of the next `count` rows where there is a new value.
     fn replace<T: Copy + Into<f64>>(
         &mut self,
         count: usize,
@@ -446,7 +446,7 @@ impl Replaced<'_> {
         let pixels = rows.chunks_exact_mut(page.samples());
         for (pixel, new) in pixels.zip(new.chunks_exact(denoised.channels)) {
             for (sample, &new) in pixel.iter_mut().zip(new) {
-                // What is no number stays: it may stand for no value.
+                // NaN stays: it may mark a missing value.
                 let number: f64 = (*sample).into();
                 if number.is_finite() {
                     *sample = change(*sample, new, adds);
@@ -503,7 +503,7 @@ mod tests {
     use super::*;
     use crate::Denoiser;
 
-    /// A network whose every weight counts: with the initial ones, outputs are too small to differ.
+    /// A network in which every weight matters: with the initial weights, outputs are too small to differ.
     fn weights() -> Weights {
         let mut weights = CpuNetwork::initial(UNet::new(1, 3).unwrap(), 5).weights();
         for (name, tensor) in &mut weights.tensors {
@@ -518,7 +518,7 @@ mod tests {
         weights
     }
 
-    /// What the page makes of a file.
+    /// The page's result for a file.
     fn by_tiles(bytes: &[u8], workers: usize, pixels: usize) -> n2n::Result<(Vec<u8>, usize)> {
         let denoiser = Denoiser(Model::from_weights(weights())?);
         let mut picture = Picture::open(bytes.to_vec(), "-")?;
@@ -528,7 +528,7 @@ mod tests {
                 .map(|at| picture.tile(at))
                 .collect::<n2n::Result<_>>()?;
             most = most.max(tiles.len());
-            // The last first: workers end in any order.
+            // Last first, because workers finish in any order.
             for (at, tile) in tiles.into_iter().enumerate().rev() {
                 let sent = Tile::new(&tile.header(), tile.samples()).ok().unwrap();
                 let clean = denoiser.denoised(&sent, 0.75)?;
@@ -538,7 +538,7 @@ mod tests {
         Ok((picture.file_of_result()?, most))
     }
 
-    /// What `n2n predict` makes of it.
+    /// The result of `n2n predict`.
     fn predicted(bytes: &[u8]) -> n2n::Result<Vec<u8>> {
         let mut network = CpuNetwork::from_weights(&weights())?;
         let format = Reader::from_bytes(Path::new("-"), bytes, LIMITS)?.format();

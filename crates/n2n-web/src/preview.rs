@@ -1,4 +1,4 @@
-//! A page as a screen shows it.
+//! A page as shown on screen.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use wasm_bindgen::prelude::*;
 use crate::error;
 use crate::picture::{LIMITS, scale};
 
-/// A page in 8-bit RGBA, smaller by a whole factor if it has too many pixels to be shown. Not turned
-/// upright.
+/// A page in 8-bit RGBA, reduced by an integer factor if it has too many pixels to show. Not rotated upright.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Preview {
@@ -19,7 +18,7 @@ pub struct Preview {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// How to turn it upright, as in Exif: 1 to 8.
+    /// How to rotate it upright, as in Exif: 1 to 8.
     pub orientation: u8,
     bounds: (f32, f32),
     rgba: Vec<u8>,
@@ -27,11 +26,11 @@ pub struct Preview {
 
 #[wasm_bindgen]
 impl Preview {
-    /// The first page of a file, in about `most_pixels` at most, each the mean of those that it stands for.
-    /// `bounds` are the values that are black and white, by default those that the network takes so.
+    /// The first page of a file, reduced to at most about `most_pixels`, each the mean of the pixels it represents.
+    /// `bounds` are the values shown as black and white; by default, those that map to the network's 0 and 1.
     ///
     /// # Errors
-    /// It is no picture, or too large for WebAssembly.
+    /// If it is not a picture, or too large for WebAssembly.
     #[wasm_bindgen(constructor)]
     pub fn new(
         bytes: Vec<u8>,
@@ -46,7 +45,7 @@ impl Preview {
         Self::of(&bytes.into(), name.as_ref(), most_pixels, bounds).map_err(error)
     }
 
-    /// The values that are black and white.
+    /// The values shown as black and white.
     #[wasm_bindgen(getter)]
     pub fn bounds(&self) -> Vec<f32> {
         vec![self.bounds.0, self.bounds.1]
@@ -87,7 +86,7 @@ impl Preview {
         let (width, height) = size(factor);
         let samples = page.samples();
         let channels = page.color.channels();
-        // Grey, or the first of many channels, is as much red as green and blue.
+        // Gray images, and the first of many channels, are shown with equal red, green and blue.
         let colors = if channels < 3 { [0; 3] } else { [0, 1, 2] };
         let alpha = (page.extra == 1).then_some(channels);
         let mut rgba = Vec::with_capacity(4 * width * height);
@@ -122,7 +121,7 @@ impl Preview {
     }
 }
 
-/// The transparency of a page that means opaque: the largest integer; 1 for floats.
+/// The alpha value that means opaque: the largest integer, or 1 for floats.
 fn opaque(page: &Page) -> f32 {
     let depth = page.depth;
     if depth.unit() > 1.0 || depth.is_float() {

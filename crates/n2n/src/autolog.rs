@@ -1,39 +1,39 @@
-//! The benchmark report of an inference in the form of Paddle's AutoLog 1.0, line by line, so that
-//! what reads that tool's reports reads ours.
+//! The benchmark report of an inference run in the format of Paddle's AutoLog 1.0, line by line, so that tools that
+//! read its reports can read ours.
 //!
-//! Its keys are kept with their spelling (`drivier_version`), and what does not exist here is
-//! `None`, as there. Where this program has more to say, lines are added to a section.
+//! Its keys keep their spelling (`drivier_version`), and values that do not exist here are `None`, as in AutoLog.
+//! Where this program has more to report, lines are added to a section.
 
 use std::time::Duration;
 
 use crate::infer::Times;
 
-/// What was measured, and what on.
+/// The measurements, and the setup.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Benchmark {
     /// The operating system; see [`crate::system::os_version`].
     pub os_version: String,
-    /// What ran the model.
+    /// The engine that ran the model.
     pub engine: String,
-    /// The processor level of its kernels, if they are ours.
+    /// The processor level of the kernels, if they are ours.
     pub cpu_level: Option<String>,
     /// CPU threads.
     pub threads: usize,
-    /// Images a batch; the last may have been short.
+    /// Images per batch; the last batch may have been smaller.
     pub batch_size: usize,
-    /// Channels, height and width of the images; without, they differed.
+    /// Channels, height and width of the images; `None` if they differed.
     pub input_shape: Option<[usize; 3]>,
-    /// Images denoised.
+    /// Number of images denoised.
     pub data_num: usize,
     /// Resident memory in MB of 2²⁰ bytes; see [`crate::system::rss_mb`].
     pub cpu_rss_mb: Option<f64>,
-    /// The time of the stages over all images.
+    /// The time of each stage over all images.
     pub times: Times,
 }
 
 impl Benchmark {
-    /// The lines of the report, each beginning with `[time] root INFO: `; `time` should have the
-    /// form `yyyy/mm/dd HH:MM:SS`.
+    /// The lines of the report, each starting with `[time] root INFO: `; `time` should have the format
+    /// `yyyy/mm/dd HH:MM:SS`.
     pub fn lines(&self, time: &str) -> Vec<String> {
         self.messages()
             .into_iter()
@@ -44,7 +44,7 @@ impl Benchmark {
     fn messages(&self) -> Vec<String> {
         let times = &self.times;
         let total = times.preprocess + times.inference + times.postprocess;
-        // AutoLog's is the mean over batches.
+        // AutoLog reports the mean over batches.
         let image_ms =
             |stage: Duration| rounded(1e3 * stage.as_secs_f64() / self.data_num.max(1) as f64);
         let shape = self
@@ -99,7 +99,7 @@ fn or_none(value: Option<impl ToString>) -> String {
     value.map_or("None".into(), |value| value.to_string())
 }
 
-/// Four decimals at most and one at least, as Python shows `round(value, 4)`.
+/// At most four decimals and at least one, as Python prints `round(value, 4)`.
 fn rounded(value: f64) -> String {
     format!("{:?}", (value * 1e4).round() / 1e4)
 }

@@ -1,4 +1,4 @@
-//! How fast a network is: the times of runs on random pixels, once they have settled.
+//! Measures how fast a network is: the times of runs on random pixels, after warm-up.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::network::{CleanBatch, Kind, LossFactors, Pixels, Sample, Train};
 use crate::train::Config;
 use crate::unet::UNet;
 
-/// What is timed.
+/// What to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Work {
@@ -34,26 +34,25 @@ pub enum Work {
 /// The times of the runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Times {
-    /// Wall time of each run, shortest first; there is one at least.
+    /// Wall time of each run, shortest first; there is at least one.
     sorted_ms: Vec<f64>,
-    /// Floating-point operations of a run, as [`Work::gflop`] counts them.
+    /// Floating-point operations per run, as [`Work::gflop`] counts them.
     gflop: f64,
 }
 
-/// Untimed runs at most.
+/// Maximum number of untimed runs.
 const MAX_WARM_UP: usize = 5;
 
-/// Times have settled when a run takes more than this part of the one before.
+/// Warm-up is over when a run takes more than this fraction of the time of the one before.
 const SETTLED: f64 = 0.95;
 
 impl Work {
-    /// Runs it `runs` times on random pixels of 0..1, after two untimed runs, or up to five while
-    /// they still get faster by more than a twentieth. `ran` is called after each timed run.
+    /// Runs the work `runs` times on random pixels in 0..1, after two untimed runs, or up to five while they still
+    /// get faster by more than a twentieth. `ran` is called after each timed run.
     ///
-    /// Training changes the weights: each of its runs is a step further, with the paper's rate and
-    /// all factors 1. On a device that draws noise and neighbours itself, that is part of the step, and
-    /// so is the wait for its losses, which training has only now and then. A result that is not a finite
-    /// number is an error.
+    /// Training changes the weights: each run is one further step, with the paper's learning rate and all factors 1.
+    /// On a device that draws noise and neighbors itself, a run includes that, and also the wait for its losses,
+    /// which actual training rarely does. A result that is not finite is an error.
     ///
     /// # Panics
     /// If `runs` is 0.
@@ -95,7 +94,7 @@ impl Work {
         })
     }
 
-    /// The run: tells whether what it computed is finite.
+    /// A run; returns whether its result is finite.
     fn prepare<'a>(
         self,
         network: &'a mut dyn Train,
@@ -109,7 +108,7 @@ impl Work {
         match self {
             Self::Infer { size: [h, w] } => {
                 let noisy = pixels(1, h, w);
-                // One pixel tells: every one of them depends on every layer.
+                // One pixel is enough: each depends on every layer.
                 Box::new(move || Ok(network.denoise(&noisy)?.data[0].is_finite()))
             }
             Self::Train { batch, patch } => {
@@ -146,12 +145,12 @@ impl Work {
         }
     }
 
-    /// Floating-point operations of a run, in 10⁹: two for each multiply-add of the convolutions
-    /// computed directly, whatever algorithm the network uses.
+    /// Floating-point operations per run, in 10⁹: two for each multiply-add of the convolutions computed directly,
+    /// whatever algorithm the network uses.
     ///
-    /// A training step is the forward pass of the full-size images, whose output the regulariser
-    /// needs, that of the half-size neighbours, a quarter of the pixels, and for these the gradients
-    /// of inputs and weights, twice their forward pass.
+    /// A training step consists of the forward pass of the full-size images, whose output the regularizer needs; that
+    /// of the half-size neighbors, a quarter of the pixels; and the gradients of inputs and weights for these, twice
+    /// their forward pass.
     pub fn gflop(self, unet: UNet) -> f64 {
         let pixels = match self {
             Self::Infer { size: [h, w] } => (h * w) as f64,
@@ -162,18 +161,18 @@ impl Work {
 }
 
 impl Times {
-    /// The median; of an even number of runs the mean of the middle two.
+    /// The median; for an even number of runs, the mean of the middle two.
     pub fn median_ms(&self) -> f64 {
         let (times, n) = (&self.sorted_ms, self.sorted_ms.len());
         f64::midpoint(times[(n - 1) / 2], times[n / 2])
     }
 
-    /// The shortest.
+    /// The shortest time.
     pub fn min_ms(&self) -> f64 {
         self.sorted_ms[0]
     }
 
-    /// The longest.
+    /// The longest time.
     pub fn max_ms(&self) -> f64 {
         self.sorted_ms[self.sorted_ms.len() - 1]
     }
@@ -183,25 +182,25 @@ impl Times {
         self.sorted_ms.len()
     }
 
-    /// 10⁹ floating-point operations a second at the median, counted as [`Work::gflop`] does: the
-    /// rate that the direct algorithm would need for this time.
+    /// 10⁹ floating-point operations per second at the median, counted as in [`Work::gflop`]: the rate at which the
+    /// direct algorithm would take this time.
     pub fn gflops(&self) -> f64 {
         self.gflop / (self.median_ms() / 1e3)
     }
 }
 
-/// A measurement and what it was made with.
+/// A measurement and its setup.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Median wall time of a run.
     pub median_ms: f64,
-    /// The shortest.
+    /// The shortest time.
     pub min_ms: f64,
-    /// The longest.
+    /// The longest time.
     pub max_ms: f64,
-    /// Timed runs.
+    /// Number of timed runs.
     pub runs: usize,
-    /// What the network computed on.
+    /// The device that the network ran on.
     pub device: String,
     /// CPU threads.
     pub threads: usize,
@@ -255,9 +254,9 @@ mod tests {
     fn operations_are_those_of_the_direct_algorithm() {
         let unet = UNet::default();
         let infer = Work::Infer { size: [512, 512] }.gflop(unet);
-        // 297,074 multiply-adds a pixel, of 2¹⁸ pixels.
+        // 297,074 multiply-adds per pixel, for 2¹⁸ pixels.
         assert!((infer - 155.752).abs() < 1e-3, "{infer}");
-        // As many pixels denoised, and a quarter of them forward and backward.
+        // The same number of pixels denoised, and a quarter of them forward and backward.
         let train = Work::Train {
             batch: 4,
             patch: 256,

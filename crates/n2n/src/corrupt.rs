@@ -1,4 +1,4 @@
-//! Noise on the pages of a file, for trying out what removes it.
+//! Adds noise to the pages of a file, for trying out denoisers.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::image::{Limits, Page, Pages};
 use crate::noise::Noise;
 
-/// Pages with noise on their colour; other samples stay, and so do values that are not finite. Nothing is
-/// clipped, but that Poisson noise of a negative value is 0.
+/// Pages with noise on their color samples; other samples and non-finite values are unchanged. Nothing is clipped,
+/// except that Poisson noise on a negative value gives 0.
 pub struct Corrupted<'a> {
     clean: &'a mut dyn Pages,
     noise: Noise,
@@ -24,8 +24,8 @@ pub struct Corrupted<'a> {
 }
 
 impl<'a> Corrupted<'a> {
-    /// The noise is on the values that `range` makes of the pages', for which `survey` is of all of them if
-    /// [`Range::needs_survey`]. The same seed gives the same noise.
+    /// Adds the noise on the scale that `range` gives the values; `survey` covers all pages if
+    /// [`Range::needs_survey`] asks for it. The same seed gives the same noise.
     pub fn new(
         clean: &'a mut dyn Pages,
         noise: Noise,

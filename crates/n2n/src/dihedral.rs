@@ -1,22 +1,22 @@
 //! The eight symmetries of a rectangle: flips and quarter turns.
 
-/// One of the eight ways to lay an image: bit 0 mirrors left and right, bit 1 top and bottom, then bit 2 exchanges rows
-/// and columns.
+/// One of the eight orientations of an image: bit 0 mirrors left and right, bit 1 top and bottom, then bit 2
+/// exchanges rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dihedral(pub u8);
 
 impl Dihedral {
-    /// Whether height becomes width.
+    /// Whether height and width are exchanged.
     pub fn swaps_sides(self) -> bool {
         self.0 & 4 != 0
     }
 
-    /// Height and width of an image of `h` × `w` pixels once it is laid so.
+    /// Height and width of an `h` × `w` image in this orientation.
     pub fn size(self, (h, w): (usize, usize)) -> (usize, usize) {
         if self.swaps_sides() { (w, h) } else { (h, w) }
     }
 
-    /// Which pixel of the `h` × `w` ones is then at (`y`, `x`).
+    /// The pixel of the `h` × `w` image that ends up at (`y`, `x`).
     pub fn source(self, (h, w): (usize, usize), (y, x): (usize, usize)) -> (usize, usize) {
         let (height, width) = self.size((h, w));
         let x = if self.0 & 1 == 0 { x } else { width - 1 - x };
@@ -24,13 +24,13 @@ impl Dihedral {
         if self.swaps_sides() { (x, y) } else { (y, x) }
     }
 
-    /// The way back.
+    /// The inverse.
     pub fn inverse(self) -> Self {
-        // Of those that exchange rows and columns, the quarter turns undo each other.
+        // Among those that exchange rows and columns, the quarter turns are each other's inverse.
         Self([0, 1, 2, 3, 4, 6, 5, 7][usize::from(self.0)])
     }
 
-    /// The pixels of an image, of as many values each, laid so: `h` and `w` are the sizes before.
+    /// The pixels of an image, each an equal number of values, in this orientation; `h` and `w` are the sizes before.
     pub fn apply<T: Copy>(self, from: &[T], (h, w): (usize, usize)) -> Vec<T> {
         if self == Self(0) {
             return from.to_vec();

@@ -1,19 +1,19 @@
-//! The one error type of the library. Variants carry facts; the program adds context and words.
+//! The single error type of the library. Variants carry facts; the program adds context and wording.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with data from outside.
+/// Everything that can go wrong with external data.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused something about a path.
+    /// The operating system reported an error for a path.
     #[error("{}: {reason}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        // Not named `source`: who prints an error with its sources would print it twice.
+        // Not named `source`: printing an error with its sources would print it twice.
         reason: std::io::Error,
     },
     /// A file that should be an image could not be decoded, or an image could not be encoded.
@@ -24,7 +24,7 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// A file that should hold weights does not, or holds something not understood.
+    /// A file that should contain weights does not, or contains something unsupported.
     #[error("{}: {reason}", path.display())]
     Weights {
         /// The file.
@@ -32,13 +32,13 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// What runs a model could not.
+    /// An engine could not run a model.
     #[error("{reason}")]
     Engine {
         /// Which model, and what happened.
         reason: String,
     },
-    /// A device does not work, or no longer.
+    /// A device does not work, or has stopped working.
     #[error("{device}: {reason}")]
     Device {
         /// The device.
@@ -46,7 +46,7 @@ pub enum Error {
         /// What happened, and what can be done.
         reason: String,
     },
-    /// A device has not the memory for what it was asked to do.
+    /// A device has too little memory for a request.
     #[error(
         "{device} has not the memory for {asked}{}",
         fits.as_ref().map_or(String::new(), |fits| format!("; what fits: {fits}"))
@@ -54,9 +54,9 @@ pub enum Error {
     OutOfMemory {
         /// The device.
         device: String,
-        /// What it was asked to do.
+        /// The request.
         asked: String,
-        /// The largest of the kind that fits, where that is known.
+        /// The largest request of this kind that fits, if known.
         fits: Option<String>,
     },
     /// Named tensors do not fit the architecture.
@@ -65,15 +65,15 @@ pub enum Error {
         /// One line for each wrong, missing or surplus tensor: name, expected shape, found shape.
         problems: Vec<String>,
     },
-    /// A model is neither a file nor one of those that are shipped.
+    /// A model is neither a file nor a shipped model.
     #[error("{name}: no such file, and no shipped model of that name; shipped: {shipped}")]
     UnknownModel {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The names of the shipped models.
         shipped: String,
     },
-    /// A folder holds none of the files that were asked for.
+    /// A folder contains none of the requested files.
     #[error("{}: {expected}", path.display())]
     Nothing {
         /// The folder.
@@ -109,7 +109,7 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
-    /// A file of settings cannot be understood.
+    /// A settings file is invalid.
     #[error("{}: {reason}", path.display())]
     Settings {
         /// The file.
@@ -117,7 +117,7 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// Training has diverged: its loss is many times what it was.
+    /// Training has diverged: its loss is many times its minimum.
     #[error(
         "training has diverged: the loss is {loss:.1e} at epoch {epoch}, iteration {iteration}, and was \
          {least:.1e} at its least"
@@ -129,7 +129,7 @@ pub enum Error {
         iteration: usize,
         /// The reconstruction loss of the last step, or of the last few together.
         loss: f64,
-        /// The least that a row of the table of losses has.
+        /// The minimum over the rows of the loss table.
         least: f64,
     },
     /// The loss or a gradient of a training step is not a finite number.
@@ -146,21 +146,21 @@ pub enum Error {
         iteration: usize,
         /// The names of the step's images.
         images: String,
-        /// The checkpoint from before it, if the run has a folder.
+        /// The last checkpoint before it, if the run has a folder.
         checkpoint: Option<PathBuf>,
     },
-    /// Work was ended on request, or because work beside it had failed, whose own error says why.
+    /// Work was stopped on request, or because concurrent work failed with an error of its own.
     #[error("stopped on request")]
     Stopped,
-    /// A run cannot go on: it cannot write to its folder, its device fails, or it has diverged.
+    /// A run cannot continue: it cannot write to its folder, its device fails, or it has diverged.
     #[error(
         "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} is kept: {}",
         checkpoint.display()
     )]
     Unsaved {
-        /// What is in the way.
+        /// The reason.
         reason: Box<Error>,
-        /// The checkpoint that is kept.
+        /// The checkpoint that was kept.
         checkpoint: PathBuf,
         /// Its epoch, counted from 1.
         epoch: usize,
@@ -170,7 +170,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Io`] for `path`; made for `map_err`.
+    /// An [`Error::Io`] for `path`, for use with `map_err`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         move |reason| Self::Io {
             path: path.as_ref().to_path_buf(),
@@ -188,7 +188,7 @@ impl Error {
     }
 }
 
-/// A line for each problem; of a file for quite another network, for the first of them.
+/// One line per problem; for the file of a very different network, only the first few.
 fn list(problems: &[String]) -> String {
     const SHOWN: usize = 10;
     let (shown, more) = problems.split_at(problems.len().min(SHOWN));
@@ -197,7 +197,7 @@ fn list(problems: &[String]) -> String {
     lines.fold(String::new(), |text, line| text + "\n  " + line)
 }
 
-/// The result of everything in this library that can fail.
+/// The result of every fallible function in this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]

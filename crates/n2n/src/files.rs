@@ -11,9 +11,8 @@ use crate::error::{Error, Result};
 
 /// Writes `path` whole or not at all: to a temporary name in the same folder, then renamed.
 ///
-/// Folders on the way are made. When `write` fails, nothing at `path` has changed. A link is
-/// followed: what it points at is replaced. Pipes and devices (`/dev/stdout`) cannot be replaced;
-/// they are written to as they are.
+/// Missing parent folders are created. If `write` fails, nothing at `path` changes. Links are followed: their target
+/// is replaced. Pipes and devices (`/dev/stdout`) cannot be replaced; they are written directly.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
@@ -29,7 +28,7 @@ pub fn write_atomically(
     }
     let (mut unfinished, target) = replacement(path)?;
     fill(unfinished.file().as_file_mut())?;
-    // Who may read a file that is replaced may read the new one, and nobody else.
+    // The new file keeps the read permissions of the one it replaces.
     if let Ok(replaced) = fs::metadata(&target) {
         let file = unfinished.file().as_file();
         file.set_permissions(replaced.permissions())
@@ -43,12 +42,12 @@ pub fn write_atomically(
     unfinished.persist(&target).map_err(Error::io(path))
 }
 
-/// Removes what [`write_atomically`] has begun and not finished, for a program that is about to end in
-/// the middle of its work. Until it ends, every other thread that begins or finishes a file waits.
+/// Removes files that [`write_atomically`] has started but not finished, for a program that is about to exit in the
+/// middle of its work. Until it exits, every other thread that starts or finishes a file waits.
 pub fn remove_unfinished() {
     let unfinished = lock();
     for path in unfinished.iter() {
-        // What cannot be removed is left; nobody would hear of it.
+        // Files that cannot be removed are left: there is no one to report it to.
         let _ = fs::remove_file(path);
     }
     std::mem::forget(unfinished);
@@ -61,7 +60,7 @@ fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A temporary file that is removed unless it is made a file of its own.
+/// A temporary file that is removed unless it becomes a permanent one.
 struct Unfinished(Option<tempfile::NamedTempFile>);
 
 impl Unfinished {
@@ -98,8 +97,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// Refuses a path that [`write_atomically`] could not write, before hours of work for what is to be
-/// written there. Nothing changes, but folders on the way are made.
+/// Rejects a path that [`write_atomically`] could not write, before hours of work for its contents. Nothing changes,
+/// except that missing parent folders are created.
 pub fn check_writable(path: &Path) -> Result<()> {
     if is_device(path) {
         return Ok(());
@@ -110,12 +109,10 @@ pub fn check_writable(path: &Path) -> Result<()> {
     replacement(path).map(drop)
 }
 
-/// The files below `root` (searched recursively, sorted by path) whose extension, lower-cased, is
-/// one of `extensions`.
+/// The files below `root` (searched recursively, sorted by path) whose lower-cased extension is one of `extensions`.
 ///
-/// The order is that of the paths as byte strings. Links are followed; one that leads back to a
-/// folder above itself adds nothing. A link that leads nowhere is listed if its name fits, so that
-/// whoever opens it says so.
+/// The order is that of the paths as byte strings. Links are followed; one that leads back to a folder above itself
+/// adds nothing. A broken link is listed if its name matches, so that opening it reports the problem.
 pub fn find(root: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     if !fs::metadata(root).map_err(Error::io(root))?.is_dir() {
         return Err(Error::io(root)(io::ErrorKind::NotADirectory.into()));
@@ -155,12 +152,12 @@ pub fn find(root: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether the path is of a pipe, a device or the like.
+/// Whether the path is a pipe, a device or similar.
 pub fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-/// A temporary file in the folder of the file that `path` names or links to, and the path of that.
+/// A temporary file in the folder of the file that `path` names or links to, and that file's path.
 fn replacement(path: &Path) -> Result<(Unfinished, PathBuf)> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = match target.parent() {
@@ -169,7 +166,7 @@ fn replacement(path: &Path) -> Result<(Unfinished, PathBuf)> {
     };
     fs::create_dir_all(folder).map_err(|error| {
         Error::io(folder)(match error.kind() {
-            // Said of a file where a folder should be.
+            // Reported for a file where a folder should be.
             io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
             _ => error,
         })
@@ -178,9 +175,8 @@ fn replacement(path: &Path) -> Result<(Unfinished, PathBuf)> {
     Ok((file, target))
 }
 
-/// What [`find`] finds, without what lies in the folders `excluded` that are below `root`: the outputs
-/// of an earlier run are no inputs of this one. Where a folder really is decides, not how its path
-/// is spelled.
+/// The files that [`find`] finds, except those inside the folders `excluded` below `root`: the outputs of an earlier
+/// run are not inputs of this one. Folders are compared by their real location, not by the spelling of their path.
 pub fn find_outside(root: &Path, extensions: &[&str], excluded: &[&Path]) -> Result<Vec<PathBuf>> {
     let mut files = find(root, extensions)?;
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -202,12 +198,12 @@ pub fn find_outside(root: &Path, extensions: &[&str], excluded: &[&Path]) -> Res
 
 fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    // No image or weight extension: a file left behind by a crash is never taken for an input.
+    // Not the extension of an image or weight file: a file left behind by a crash is never taken for an input.
     builder.prefix(".n2n-").suffix(".partial");
     #[cfg(unix)]
     {
-        // The rights of an ordinary new file, which the umask then narrows; the crate's own choice
-        // is for secrets, readable by the owner alone.
+        // The permissions of an ordinary new file, which the umask then restricts; the crate's default is meant for
+        // secrets, readable by the owner alone.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
@@ -329,7 +325,7 @@ mod tests {
             .iter()
             .map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap())
             .collect();
-        // '.' sorts before '/', and capitals before small letters.
+        // '.' sorts before '/', and upper case before lower case.
         assert_eq!(found, ["B.PNG", "a.b/y.Jpg", "a/z.JPEG", "b.png"]);
     }
 

@@ -1,5 +1,5 @@
-//! Pictures through a deployed model, as the reference's inference script does it: resized, made
-//! noisy, denoised in batches, written and scored; with the time of each stage.
+//! Runs pictures through a deployed model as the reference's inference script does: resized, corrupted, denoised in
+//! batches, written and scored, with the time of each stage.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,34 +19,34 @@ use crate::noise::Noise;
 /// The side, in pixels, that the reference resizes to.
 pub const REFERENCE_SIDE: usize = 256;
 
-/// What is denoised, and how.
+/// What to denoise, and how.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Each image, and where its result goes.
+    /// Each image, and the path of its result.
     pub images: Vec<(PathBuf, PathBuf)>,
-    /// Images a batch, at least 1.
+    /// Images per batch, at least 1.
     pub batch_size: usize,
-    /// Height and width that every image is resized to; without, each keeps its own.
+    /// Height and width that every image is resized to; if `None`, each keeps its own.
     pub size: Option<(usize, usize)>,
-    /// Noise that is added.
+    /// Noise to add.
     pub noise: Noise,
-    /// Seed of the noise. An image's noise depends on its place, not on the size of the batches.
+    /// Seed of the noise. An image's noise depends on its position in the list, not on the batch size.
     pub seed: u64,
-    /// The range that the model was trained on, if it states one. Noise is added, and results are
-    /// scored, where that is 0..1.
+    /// The range that the model was trained on, if it states one. Noise is added and results are scored on the scale
+    /// that maps this range to 0..1.
     pub range: Option<ModelRange>,
 }
 
-/// What was done.
+/// The results.
 #[derive(Debug, Clone, Default)]
 pub struct Inference {
-    /// The images, in the order they were given.
+    /// The images, in the order given.
     pub images: Vec<Denoised>,
-    /// The time it took, in all.
+    /// The total time of each stage.
     pub times: Times,
 }
 
-/// The time of the stages. Scoring is in none of them.
+/// The time of the stages, excluding scoring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
     /// Reading, decoding, resizing, noise.
@@ -57,30 +57,30 @@ pub struct Times {
     pub postprocess: Duration,
 }
 
-/// An image that was denoised.
+/// A denoised image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Denoised {
     /// The image.
     pub input: PathBuf,
     /// The result.
     pub output: PathBuf,
-    /// The result against what the engine was given, which is what the reference prints.
+    /// The result against the engine's input, which is what the reference prints.
     pub against_noisy: Score,
-    /// The result against the image before noise was added; none if none was.
+    /// The result against the image before noise was added; `None` if none was.
     pub against_clean: Option<Score>,
 }
 
-/// How alike two images are, as 8-bit integers.
+/// The similarity of two images, as 8-bit integers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
     /// PSNR in dB; infinite if they are equal.
     pub psnr_db: f64,
-    /// Structural similarity; none for images smaller than its window, [`ssim::WINDOW`].
+    /// Structural similarity; `None` for images smaller than its window, [`ssim::WINDOW`].
     pub ssim: Option<f64>,
 }
 
 impl Score {
-    /// Of two images of one size.
+    /// Scores two images of the same size.
     fn of(a: &Image, b: &Image) -> Result<Self> {
         let (bytes, others) = (a.to_bytes(), b.to_bytes());
         let ssim = if a.height.min(a.width) < ssim::WINDOW {
@@ -95,12 +95,11 @@ impl Score {
     }
 }
 
-/// Denoises the images of `config` and writes the results. `on_image` is told of each that is written.
+/// Denoises the images of `config` and writes the results. `on_image` is called for each one written.
 ///
-/// Images are converted to the channels of the engine, and written with those, at the depth of
-/// their file. A batch holds consecutive images of one size; the last may be short, as may one
-/// before an image of another size. An image that cannot be read or written ends the work; so does
-/// a model whose channels are no picture's.
+/// Images are converted to the channels of the engine, and written with those, at the depth of their file. A batch
+/// contains consecutive images of one size; the last may be smaller, as may one before an image of a different size.
+/// An image that cannot be read or written ends the work, as does a model whose number of channels no picture has.
 ///
 /// # Panics
 /// If the batch size is 0.
@@ -155,17 +154,17 @@ pub fn infer(
     Ok(done)
 }
 
-/// An image on its way.
+/// An image being processed.
 struct Picture {
     input: PathBuf,
     output: PathBuf,
-    /// Where the range of the model is 0..1, as is the next.
+    /// On the scale that maps the model's range to 0..1, as is the next.
     clean: Image,
     noisy: Vec<f32>,
     scale: Option<Scale>,
 }
 
-/// Values where the range of the model is 0..1.
+/// Values on the scale that maps the model's range to 0..1.
 fn in_range(values: &[f32], scale: Option<Scale>) -> Vec<f32> {
     match scale {
         None => values.to_vec(),
@@ -173,7 +172,7 @@ fn in_range(values: &[f32], scale: Option<Scale>) -> Vec<f32> {
     }
 }
 
-/// [`in_range`] undone.
+/// The inverse of [`in_range`].
 fn in_file(values: &[f32], scale: Option<Scale>) -> Vec<f32> {
     match scale {
         None => values.to_vec(),
@@ -181,7 +180,7 @@ fn in_file(values: &[f32], scale: Option<Scale>) -> Vec<f32> {
     }
 }
 
-/// Denoises, writes and scores the pictures, all of one size, and empties the list.
+/// Denoises, writes and scores the pictures, which all have the same size, and empties the list.
 fn run_batch(
     engine: &mut dyn Denoise,
     config: &Config,
@@ -248,7 +247,7 @@ fn run_batch(
     Ok(())
 }
 
-/// What `stage` makes; its time is added to `total`.
+/// Runs `stage` and adds its time to `total`.
 fn timed<T>(total: &mut Duration, stage: impl FnOnce() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     let made = stage();
@@ -299,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Writes a grey picture for each size and asks for them to be denoised as they are, one by one.
+    /// Writes a gray picture of each size, to be denoised at its own size, one by one.
     fn pictures(folder: &TempDir, sizes: &[(usize, usize)]) -> Config {
         let path = |name: String| folder.path().join(name);
         let mut images = vec![];
@@ -407,7 +406,7 @@ mod tests {
         let pairs = noisy.iter().zip(&clean);
         let count = noisy.len() as f64;
         let variance = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / count;
-        // Six thousand draws: the deviation strays by a percent.
+        // Six thousand draws: the standard deviation is off by about a percent.
         assert!((255.0 * variance.sqrt() - 25.0).abs() < 1.25, "{variance}");
     }
 
@@ -423,21 +422,21 @@ mod tests {
             let done = infer(&mut brighter(1), config, |_| ()).unwrap();
             done.images[0].clone()
         };
-        // Without noise and clipping every byte is 128 away.
+        // Without noise and clipping, every byte is off by 128.
         let psnr_db = 20.0 * (255.0_f64 / 128.0).log10();
         let image = score(&clean);
         assert!((image.against_noisy.psnr_db - psnr_db).abs() < 1e-5);
         assert!(image.against_noisy.ssim.unwrap() < 0.9);
         assert_eq!(image.against_clean, None);
 
-        // The noise is in the result, hence not between it and the noisy input.
+        // The result contains the noise, so it does not differ from the noisy input by it.
         let image = score(&noisy);
         let against_clean = image.against_clean.unwrap();
         assert!(against_clean.psnr_db < image.against_noisy.psnr_db - 0.05);
         assert!(against_clean.ssim.unwrap() < image.against_noisy.ssim.unwrap());
     }
 
-    /// `pictures` have bytes from 0 to 59, which are 0..1 to a model that was trained on such.
+    /// `pictures` have bytes from 0 to 59, which map to 0..1 for a model trained on such images.
     #[test]
     fn an_engine_is_given_the_range_that_it_was_trained_on() {
         let folder = tempfile::tempdir().unwrap();

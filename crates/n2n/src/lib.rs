@@ -1,8 +1,8 @@
 //! Neighbor2Neighbor: train an image denoiser from noisy images alone.
 //!
-//! The method is of Huang et al., *Neighbor2Neighbor: Self-Supervised Denoising from Single Noisy
-//! Images*, CVPR 2021. A random sub-sampler cuts a noisy image into two half-size neighbours; one
-//! is the input of the network, the other its target, and a regulariser corrects for the gap
+//! The method is that of Huang et al., *Neighbor2Neighbor: Self-Supervised Denoising from Single Noisy
+//! Images*, CVPR 2021. A random sub-sampler splits a noisy image into two half-size neighbors; one
+//! is the input of the network, the other its target, and a regularizer corrects for the difference
 //! between them.
 //!
 //! # Denoise
@@ -10,7 +10,7 @@
 //! ```
 //! use n2n::{Image, Model};
 //!
-//! // A name of a shipped model, or a weight file.
+//! // The name of a shipped model, or a weight file.
 //! let model = Model::load("gauss5_50")?;
 //! let noisy = Image::from_u8(60, 80, 3, &[127; 60 * 80 * 3])?;
 //! // Any size, any number of channels, in tiles within a memory limit.
@@ -19,26 +19,26 @@
 //! # Ok::<(), n2n::Error>(())
 //! ```
 //!
-//! [`Model`] is the front door: load, denoise, save. It is `Send + Sync`; calls from several threads run at the
-//! same time and share the weights. [`DenoiseOptions`] has strength, range, ensemble, memory limit, and a
-//! callback for progress and cancellation. [`Model::denoise_block`] denoises a part of an image that is too
-//! large to hold, with the result of the whole. [`Image`] holds pixels in memory and reads and writes files;
-//! [`predict`] takes whole files through a model, with their pages, metadata and transparency.
+//! [`Model`] is the entry point: load, denoise, save. It is `Send + Sync`; calls from several threads run
+//! concurrently and share the weights. [`DenoiseOptions`] sets the strength, range, ensemble, memory limit, and a
+//! callback for progress and cancellation. [`Model::denoise_block`] denoises a block of an image that is too
+//! large for memory, with the same result as in the whole. [`Image`] holds pixels in memory and reads and writes
+//! files; [`predict`] denoises whole files, with their pages, metadata and transparency.
 //!
 //! # Train
 //!
-//! [`train()`] makes a [`Model`] of images in memory, noisy or clean; [`train_with`] of any [`train::Source`], with a
+//! [`train()`] trains a [`Model`] on images in memory, noisy or clean; [`train_with`] takes any [`train::Source`] and a
 //! callback for progress and cancellation. [`train::run`] trains on a folder, as the program does, with checkpoints,
 //! scores and resume. The module [`mod@train`] has an example.
 //!
 //! # Conventions
 //!
-//! Pixels are `f32` in the order height, width, channel. From integers they are 0..1; noisy ones may lie outside.
+//! Pixels are `f32` in the order height, width, channel. Integers map to 0..1; noisy pixels may lie outside.
 //! Only [`mod@image`] knows file formats and integer ranges. Results do not depend on the number of threads.
-//! Nothing here prints or exits; what there is to tell goes to callbacks. Every function that can fail returns
+//! Nothing here prints or exits; progress and notes go to callbacks. Every function that can fail returns
 //! [`Error`].
 //!
-//! # Beneath
+//! # Structure
 //!
 //! Data flows one way: files → [`Image`] → [`batch::Batch`] of patches → training run → [`Weights`] →
 //! [`network::Denoise`] → [`Image`] → metrics → report.

@@ -1,23 +1,23 @@
-//! The models that are part of the program, so that it denoises without any other file.
+//! The shipped models, compiled into the program so that it can denoise without any other file.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::weights::{Format, Weights};
 
-/// A model within the program.
+/// A shipped model.
 #[derive(Debug, Clone, Copy)]
 pub struct Shipped {
-    /// What to ask for it by.
+    /// The name that selects it.
     pub name: &'static str,
-    /// What it is good for, in a line.
+    /// One line on its purpose.
     pub description: &'static str,
     /// The noise it was trained with.
     pub noise: &'static str,
     bytes: &'static [u8],
 }
 
-/// All of them.
+/// All shipped models.
 pub const SHIPPED: &[Shipped] = &[
     Shipped {
         name: "gauss5_50",
@@ -45,21 +45,21 @@ pub const SHIPPED: &[Shipped] = &[
     },
 ];
 
-/// The one used when none is asked for.
+/// The default model.
 pub const DEFAULT: &str = "gauss5_50";
 
-/// The licence of the shipped models, as of the program; in their metadata as `license`.
+/// The license of the shipped models, which is that of the program; stored in their metadata as `license`.
 pub const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 
-/// The weights of `model`: a file, or else the name of a shipped model; without one, [`DEFAULT`].
+/// The weights of `model`: a file or the name of a shipped model; if `None`, [`DEFAULT`].
 pub fn load(model: Option<&Path>) -> Result<Weights> {
     load_with_format(model).map(|(weights, _)| weights)
 }
 
-/// [`load`] that also tells the form of the file.
+/// [`load`], which also returns the format of the file.
 pub fn load_with_format(model: Option<&Path>) -> Result<(Weights, Format)> {
     let model = model.unwrap_or(Path::new(DEFAULT));
-    // A run's folder may well be named like a model.
+    // A run folder may have the name of a model.
     if model.exists() && !model.is_dir() {
         return Weights::read_with_format(model);
     }

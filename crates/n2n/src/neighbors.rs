@@ -1,4 +1,4 @@
-//! The neighbour sub-sampler (section 4.1 of the paper).
+//! The neighbor sub-sampler (section 4.1 of the paper).
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -17,39 +17,39 @@ pub const PAIRS: [(u8, u8); 8] = [
     (3, 2),
 ];
 
-/// What stands for the second neighbour, the network's target.
+/// What is used as the second neighbor, the network's target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// The pixel drawn, as in the paper.
+    /// The drawn pixel, as in the paper.
     #[default]
     Drawn,
-    /// The mean of both pixels of the cell that share an edge with the first. Given the first, each of them is
-    /// drawn with equal chance, so that this is the expectation over that draw: the expected gradient stays the
-    /// same, with half of the target's noise.
+    /// The mean of both pixels of the cell that share an edge with the first. Given the first, each of them is drawn
+    /// with equal probability, so this is the expectation over that draw: the expected gradient stays the same, with
+    /// half of the target's noise.
     Mean,
 }
 
 /// One draw: for every 2×2 cell of every image of a batch, the index of its pair in [`PAIRS`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbors {
-    /// Images.
+    /// Number of images.
     pub n: usize,
-    /// Cells down an image.
+    /// Number of cells down an image.
     pub h: usize,
-    /// Cells across an image.
+    /// Number of cells across an image.
     pub w: usize,
     /// `n · h · w` indices, each below 8.
     pub pairs: Vec<u8>,
 }
 
 impl Neighbors {
-    /// Draws for images of `noisy`'s size; a last odd row or column belongs to no cell.
+    /// Draws neighbors for images of `noisy`'s size; a last odd row or column belongs to no cell.
     pub fn draw(noisy: &Batch, rng: &mut impl Rng) -> Self {
         let (n, h, w) = (noisy.n, noisy.h / 2, noisy.w / 2);
         let mut pairs = vec![0; n * h * w];
         rng.fill_bytes(&mut pairs);
-        // Three bits of eight: uniform, for 256 is a multiple of 8.
+        // Three of eight bits: uniform, because 256 is a multiple of 8.
         for pair in &mut pairs {
             *pair %= PAIRS.len() as u8;
         }
@@ -59,15 +59,15 @@ impl Neighbors {
     /// The pair of half-size images `(g1(y), g2(y))`.
     ///
     /// # Panics
-    /// If `batch` is not of the size the draw was made for.
+    /// If `batch` does not have the size that the draw was made for.
     pub fn sub_sample(&self, batch: &Batch) -> (Batch, Batch) {
         self.sub_sample_for(batch, Target::Drawn)
     }
 
-    /// [`Self::sub_sample`] with a choice of what the second image is.
+    /// [`Self::sub_sample`] with a choice of the second image.
     ///
     /// # Panics
-    /// As there.
+    /// As for that function.
     pub fn sub_sample_for(&self, batch: &Batch, target: Target) -> (Batch, Batch) {
         assert_eq!(
             (batch.n, batch.h / 2, batch.w / 2),
@@ -76,13 +76,13 @@ impl Neighbors {
         );
         let row = batch.w * batch.c;
         let pixel = [0, batch.c, row, row + batch.c];
-        // In a cell numbered 0 1 / 2 3 the edge neighbours of a pixel add up to 3.
+        // In a cell numbered 0 1 / 2 3, the numbers of the edge neighbors of a pixel add up to 3.
         let offsets = PAIRS.map(|(a, b)| [a, b, 3 - b].map(|i| pixel[usize::from(i)]));
         let mut first = Vec::with_capacity(self.pairs.len() * batch.c);
         let mut second = Vec::with_capacity(self.pairs.len() * batch.c);
         let mut pairs = self.pairs.iter();
         for i in 0..self.n {
-            // A last odd row holds no cell; nor does a last odd pixel of a row.
+            // A last odd row belongs to no cell; neither does a last odd pixel of a row.
             for rows in batch.image(i).chunks_exact((2 * row).max(1)) {
                 for (x, &pair) in (0..self.w).zip(&mut pairs) {
                     let cell = &rows[2 * x * batch.c..];
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// A batch whose every value is its own index, so that a value tells where it came from.
+    /// A batch in which every value is its own index, so that a value reveals where it came from.
     fn numbered(n: usize, h: usize, w: usize, c: usize) -> Batch {
         Batch::new(n, h, w, c, (0..n * h * w * c).map(|i| i as f32).collect())
     }
@@ -123,8 +123,8 @@ mod tests {
         [i, inside / batch.w, inside % batch.w, index % batch.c]
     }
 
-    /// Given the first pixel, the pair drawn is one of two with equal chance: over all pairs, the mean of the
-    /// targets drawn is the mean target.
+    /// Given the first pixel, the pair drawn is one of two with equal probability: over all pairs, the mean of the
+    /// drawn targets is the mean target.
     #[test]
     fn the_mean_target_is_the_expectation_of_the_drawn_one() {
         let batch = Batch::new(1, 2, 2, 2, vec![1.0, -8.0, 2.0, 0.5, 4.0, 16.0, 8.0, 64.0]);

@@ -1,7 +1,7 @@
 //! The noise of the paper: gaussS, gaussA_B, poissonL, poissonA_B, and none.
 //!
-//! The same noise is added in two ways. Training wants it fresh and fast, from a generator of the
-//! caller's. Evaluation wants the very draws of the published scores, from NumPy's stream.
+//! The same noise can be added in two ways. Training needs it fresh and fast, from a generator that the caller
+//! provides. Evaluation needs the exact draws of the published scores, from NumPy's stream.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::numpy::RandomState;
 
-/// A kind of noise with its level; parsed from and shown in the reference's spelling.
+/// A kind of noise and its level; parsed and printed as the reference spells it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Noise {
     /// The images are used as they are.
@@ -38,12 +38,12 @@ pub enum Noise {
 }
 
 /// A standard deviation of noise.
-// Kept on the scale it was stated in, for 255 · (σ / 255) is not always σ.
+// Kept on the scale it was given in, because 255 · (σ / 255) is not always σ.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct NoiseLevel(f64);
 
 impl NoiseLevel {
-    /// From a level on the 0..255 scale, as papers and flags state it.
+    /// From a level on the 0..255 scale, which papers and flags use.
     pub fn from_8bit(sigma: f64) -> Self {
         Self(sigma)
     }
@@ -55,10 +55,10 @@ impl NoiseLevel {
 }
 
 impl Noise {
-    /// Fresh noise on every image of the batch. Nothing is clipped.
+    /// Adds fresh noise to every image of the batch. Nothing is clipped.
     ///
-    /// `rng` seeds a generator for each image; the images are then corrupted in parallel. A pixel
-    /// that is not a finite number above 0 becomes 0 under Poisson noise.
+    /// `rng` seeds a generator for each image; the images are then corrupted in parallel. For Poisson noise, pixels
+    /// that are not positive finite numbers become 0.
     pub fn corrupt(&self, clean: &Batch, rng: &mut impl Rng) -> Batch {
         let mut noisy = clean.clone();
         let seeds: Vec<u64> = (0..clean.n).map(|_| rng.random()).collect();
@@ -72,7 +72,7 @@ impl Noise {
         noisy
     }
 
-    /// [`Noise::corrupt`] in place and on this thread alone, for threads that have nothing else to do.
+    /// [`Noise::corrupt`] in place and on the current thread, for threads that have nothing else to do.
     pub fn corrupt_in_place(&self, images: &mut Batch, rng: &mut impl Rng) {
         let seeds: Vec<u64> = (0..images.n).map(|_| rng.random()).collect();
         for (i, seed) in seeds.into_iter().enumerate() {
@@ -80,7 +80,7 @@ impl Noise {
         }
     }
 
-    /// The noise at one level: of a range, one drawn from it.
+    /// The noise at a single level, which is drawn if the noise has a range of levels.
     #[must_use]
     pub fn at_one_level(self, rng: &mut impl Rng) -> Self {
         match self {
@@ -101,10 +101,9 @@ impl Noise {
 
     /// The noise of the paper's evaluation on one image, drawn from NumPy's stream.
     ///
-    /// The draws and the arithmetic are those of the reference, to the bit: for a range of levels
-    /// one uniform draw comes first; normal noise is scaled and added in `f64`; the rates of
-    /// Poisson noise are products in `f32` at a fixed level, in `f64` at a drawn one. Nothing is
-    /// clipped.
+    /// The draws and the arithmetic match the reference bit for bit: for a range of levels, one uniform draw comes
+    /// first; normal noise is scaled and added in `f64`; the rates of Poisson noise are products in `f32` for a fixed
+    /// level, in `f64` for a drawn one. Nothing is clipped.
     pub fn corrupt_as_numpy(&self, clean: &[f32], random: &mut RandomState) -> Vec<f32> {
         match *self {
             Self::None => clean.to_vec(),
@@ -130,7 +129,7 @@ impl Noise {
         }
     }
 
-    /// Fresh noise on the pixels of one image, all channels; a range of levels is drawn from once.
+    /// Adds fresh noise to all channels of one image; a range of levels is drawn from once.
     pub(crate) fn corrupt_image(&self, image: &mut [f32], rng: &mut impl Rng) {
         match *self {
             Self::None => {}
@@ -152,7 +151,7 @@ impl Noise {
     }
 }
 
-/// A level drawn for one image.
+/// Draws a level for one image.
 fn level(min: f64, max: f64, rng: &mut impl Rng) -> f64 {
     if min == max {
         min
@@ -164,10 +163,10 @@ fn level(min: f64, max: f64, rng: &mut impl Rng) -> f64 {
 impl FromStr for Noise {
     type Err = Error;
 
-    /// Reads `none`, or `gauss` or `poisson` followed by a level or by two, `low_high`.
+    /// Parses `none`, or `gauss` or `poisson` followed by one level or two, `low_high`.
     ///
-    /// Levels of Gaussian noise lie in 0 to [`MAX_LEVEL`], on the 0..255 scale; those of Poisson
-    /// noise lie above 0, up to the same.
+    /// Levels of Gaussian noise range from 0 to [`MAX_LEVEL`], on the 0..255 scale; those of Poisson noise must be
+    /// positive, up to the same limit.
     fn from_str(text: &str) -> Result<Self> {
         let bad = |expected: String| Error::value("noise", expected, format!("'{text}'"));
         if text == "none" {
@@ -223,8 +222,8 @@ impl<'de> Deserialize<'de> for Noise {
     }
 }
 
-/// The highest level [`Noise`] is parsed with: beyond it Gaussian noise leaves nothing of an image,
-/// and Poisson noise is finer than the steps of `f32`.
+/// The highest level that [`Noise`] accepts when parsed: beyond it, Gaussian noise leaves nothing of an image, and
+/// Poisson noise is finer than the steps of `f32`.
 pub const MAX_LEVEL: f64 = 1e6;
 
 impl fmt::Display for Noise {
@@ -313,8 +312,8 @@ mod tests {
         }
     }
 
-    /// Mean and variance of the noise on one image of one grey, and how far they may stray: five
-    /// standard errors, the variance's from the fourth central moment.
+    /// Mean and variance of the noise on an image of constant gray, and their tolerances: five standard errors, where
+    /// that of the variance follows from the fourth central moment.
     fn assert_moments(noisy: &[f32], clean: f64, variance: f64, fourth: f64) {
         let n = noisy.len() as f64;
         let error = |power| {
@@ -388,7 +387,7 @@ mod tests {
                 .sum::<f64>()
                 / image.len() as f64
         };
-        // An estimate from 576 pixels strays by a sixth or so at five standard errors.
+        // At five standard errors, an estimate from 576 pixels is off by about a sixth.
         let levels = |noise: Noise, rng: &mut ChaCha8Rng, level_of: &dyn Fn(f64) -> f64| {
             let noisy = noise.corrupt(&clean, rng);
             let mut levels: Vec<f64> = (0..400)
@@ -413,7 +412,7 @@ mod tests {
                 "highest {}",
                 levels[399]
             );
-            // The median of 400 uniform levels: standard error 45 / (2 √400).
+            // The median of 400 uniform levels has a standard error of 45 / (2 √400).
             assert!(
                 (levels[200] - 27.5).abs() < 5.0 * 45.0 / 40.0,
                 "median {}",

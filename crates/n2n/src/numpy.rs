@@ -1,14 +1,14 @@
 //! NumPy's legacy random streams (`np.random.seed`, `normal`, `uniform`, `poisson`).
 //!
-//! The published scores of this method were measured on noise from these streams. Drawing the very
-//! same noise makes a score comparable to the last digit, so every draw here has NumPy's bits:
-//! the same generator, the same algorithms, the same order of floating-point operations. NumPy has
-//! frozen these streams (NEP 19), so they will not move away from us.
+//! The published scores of this method were measured on noise from these streams. Drawing exactly the same noise
+//! makes scores comparable to the last digit, so every draw here matches NumPy's bits: the same generator, the same
+//! algorithms, the same order of floating-point operations. NumPy has frozen these streams (NEP 19), so they will not
+//! change.
 
-/// NumPy's `RandomState`: a Mersenne Twister and the Gaussian it keeps for the next call.
+/// NumPy's `RandomState`: a Mersenne Twister, and the normal value it keeps for the next call.
 ///
-/// The normal and Poisson draws go through the platform's `log` and `exp`, as NumPy's do; where
-/// those round differently, a draw may differ in its last bit.
+/// The normal and Poisson draws use the platform's `log` and `exp`, as NumPy's do; where those round differently, a
+/// draw may differ in its last bit.
 #[derive(Debug, Clone)]
 pub struct RandomState {
     twister: Twister,
@@ -33,8 +33,7 @@ impl RandomState {
 
     /// `np.random.normal(mean, deviation)`, by Marsaglia's polar method.
     ///
-    /// Each round makes two values; the second is kept for the next call, whatever is drawn in
-    /// between.
+    /// Each round produces two values; the second is kept for the next call, whatever is drawn in between.
     pub fn normal(&mut self, mean: f64, deviation: f64) -> f64 {
         mean + deviation * self.gauss()
     }
@@ -44,12 +43,10 @@ impl RandomState {
         low + (high - low) * self.random_sample()
     }
 
-    /// `np.random.poisson(lam)`: products of uniforms below a rate of 10, and from there the
-    /// transformed rejection PTRS of Hörmann, *The transformed rejection method for generating
-    /// Poisson random variables* (1993).
+    /// `np.random.poisson(lam)`: products of uniforms below a rate of 10, and from there the transformed rejection
+    /// PTRS of Hörmann, *The transformed rejection method for generating Poisson random variables* (1993).
     ///
-    /// A rate that is negative or not a number, which NumPy refuses, counts as 0; that consumes
-    /// nothing of the stream.
+    /// A negative or NaN rate, which NumPy rejects, counts as 0 and consumes nothing of the stream.
     pub fn poisson(&mut self, lam: f64) -> u64 {
         if lam >= 10.0 {
             self.poisson_by_rejection(lam)
@@ -96,7 +93,7 @@ impl RandomState {
             let v = self.random_sample();
             let us = 0.5 - u.abs();
             let k = ((2.0 * a / us + b) * u + lam + 0.43).floor();
-            // The quick way out, without a logarithm.
+            // Accepts early, without a logarithm.
             if us >= 0.07 && v <= accept_below {
                 return k as u64;
             }
@@ -112,9 +109,9 @@ impl RandomState {
     }
 }
 
-/// `ln Γ(x)` for whole `x ≥ 1`: Stirling's series at 7 or above, brought down by the recurrence.
+/// `ln Γ(x)` for whole `x ≥ 1`: Stirling's series at 7 or above, reduced by the recurrence.
 fn ln_gamma(x: f64) -> f64 {
-    /// `B₂ₖ / (2k (2k − 1))`, the coefficients of the series, in NumPy's digits.
+    /// `B₂ₖ / (2k (2k − 1))`, the coefficients of the series, with NumPy's digits.
     const SERIES: [f64; 10] = [
         8.333_333_333_333_333e-2,
         -2.777_777_777_777_778e-3,
@@ -149,7 +146,7 @@ fn ln_gamma(x: f64) -> f64 {
     value
 }
 
-/// MT19937 of Matsumoto and Nishimura, *Mersenne Twister* (1998), seeded by its `init_genrand`.
+/// MT19937 by Matsumoto and Nishimura, *Mersenne Twister* (1998), seeded with its `init_genrand`.
 #[derive(Debug, Clone)]
 struct Twister {
     state: [u32; Self::WORDS],
@@ -260,8 +257,8 @@ mod tests {
     use super::golden::{f64_of, index, list, values};
     use super::*;
 
-    /// Bit-identical where the logarithm is that of the machine the golden values come from; two
-    /// units in the last place elsewhere.
+    /// Bit-identical if the logarithm is that of the machine that generated the golden values; within two units in
+    /// the last place otherwise.
     fn assert_same(got: f64, want: f64, what: impl std::fmt::Display) {
         let same_libm = cfg!(all(
             target_arch = "x86_64",
@@ -375,7 +372,7 @@ mod tests {
             assert_eq!(random.poisson(lam), 0);
             assert_eq!(random.random_sample(), RandomState::new(1).random_sample());
         }
-        // No count means anything here, but the draw must end.
+        // No count is meaningful here, but the draw must terminate.
         RandomState::new(1).poisson(f64::INFINITY);
     }
 }

@@ -1,9 +1,9 @@
-//! Files through a network: one is decoded and one is encoded while the network has a third, so that
-//! its threads do not wait for either.
+//! Files through a network, as a pipeline: one file is decoded and another encoded while the network processes a
+//! third, so that its threads never wait for either.
 //!
-//! Three stages are joined by bounded channels. The reader, a thread, decodes job after job into pieces
-//! of rows. The caller's thread takes them through the network. Each output of a job is a thread that
-//! encodes what comes out. A file that fails ends its own job alone, and leaves no output.
+//! Three stages are connected by bounded channels. The reader thread decodes job after job into pieces of rows. The
+//! caller's thread runs them through the network. Each output of a job has a thread that encodes the result. A file
+//! that fails ends only its own job, and leaves no output.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -23,116 +23,116 @@ use crate::image::{
 };
 use crate::network::Denoise;
 
-/// A file, and what is made of it.
+/// A file, and the outputs to make from it.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Where the noisy pages are.
+    /// The source of the noisy pages.
     pub input: Input,
-    /// Where the denoised ones go.
+    /// The destination of the denoised pages.
     pub output: Output,
-    /// Where what was removed goes: of integers, unless floats are asked for, with half their range
-    /// added; of floats as it is.
+    /// The destination of the residual, the removed noise: as integers with half their range added, unless floats are
+    /// requested; as floats, unchanged.
     pub residual: Option<PathBuf>,
-    /// Where noisy and denoised go side by side.
+    /// The destination of the side-by-side comparison of noisy and denoised.
     pub compare: Option<PathBuf>,
-    /// The clean image, put before the two.
+    /// The clean image, shown before the two.
     pub reference: Option<PathBuf>,
-    /// How all of them are stored.
+    /// The encoding of all outputs.
     pub encoding: Encoding,
-    /// What is denoised; the rest is copied.
+    /// Which parts to denoise; the rest is copied.
     pub selection: Selection,
 }
 
-/// Where pages come from.
+/// The source of pages.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A file.
     File(PathBuf),
-    /// What was read of a stream, and what that is called in errors.
+    /// The contents of a stream, and its name in errors.
     Bytes(PathBuf, Arc<[u8]>),
 }
 
-/// Where pages go.
+/// The destination of pages.
 #[derive(Debug, Clone)]
 pub enum Output {
     /// A file, written whole or not at all.
     File(PathBuf),
-    /// Memory, to be taken from [`Done::bytes`].
+    /// Memory, to be retrieved from [`Done::bytes`].
     Memory,
 }
 
-/// What is the same for all jobs.
+/// Settings common to all jobs.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How pages go through the network.
     pub options: Options,
-    /// Which values are the network's 0 and 1. [`Range::Auto`] is `model` if there is one. What has to be
-    /// found in the images is found once for all files of one type in a folder.
+    /// The values that map to the network's 0 and 1. [`Range::Auto`] is `model` if there is one. A range that has to
+    /// be measured is measured once for all files of one type in a folder.
     pub range: Range,
     /// The range that the model was trained on, if it states one.
     pub model: Option<ModelRange>,
-    /// All images that the jobs are some of, in their order, where others have been denoised already or are denoised
-    /// elsewhere: what has to be found is found in all of them. Empty if the jobs are all there is.
+    /// All images that the jobs are part of, in order, if others have been denoised already or are denoised
+    /// elsewhere: measured ranges then cover all of them. Empty if the jobs are all there is.
     pub images: Vec<PathBuf>,
-    /// What a file may ask for.
+    /// Limits on what a file may allocate.
     pub limits: Limits,
 }
 
-/// What there is to tell while the jobs run.
+/// What is reported while the jobs run.
 pub enum Event {
-    /// Of a page some rows are done.
+    /// Some rows of a page are done.
     Progress {
-        /// The job, by its place in the list.
+        /// The job, by its index in the list.
         job: usize,
         /// Pages before this one.
         pages: usize,
         /// Rows of this page that are done.
         rows: usize,
-        /// Its height.
+        /// Height of the page.
         height: usize,
     },
-    /// From here on tiles are smaller than planned, because the device has not the memory.
+    /// From here on, tiles are smaller than planned because the device has too little memory.
     Shrunk {
-        /// The job, by its place in the list.
+        /// The job, by its index in the list.
         job: usize,
-        /// What they are, and why.
+        /// The new tile size, and why.
         shrunk: Shrunk,
     },
-    /// A job has ended; jobs end in their order.
+    /// A job has ended; jobs end in order.
     Ended {
-        /// The job, by its place in the list.
+        /// The job, by its index in the list.
         job: usize,
-        /// What became of it.
+        /// The result of the job.
         result: Result<Done>,
     },
 }
 
-/// What was made of a file.
+/// What was done with a file.
 #[derive(Debug, Clone)]
 pub struct Done {
-    /// Pages.
+    /// Number of pages.
     pub pages: usize,
-    /// Height and width of the first, as stored.
+    /// Height and width of the first page, as stored.
     pub size: (usize, usize),
-    /// Channels of a pixel of the first page that were denoised.
+    /// Number of channels of the first page that were denoised.
     pub channels: usize,
     /// Its depth, before and after.
     pub depth: (Depth, Depth),
-    /// The values that became the network's 0 and 1, of integers in 0..1.
+    /// The values that mapped to the network's 0 and 1, for integers in 0..1.
     pub range: Scale,
-    /// How the image does not go with the range of the model, if that was used.
+    /// How the image fails to fit the model's range, if that was used.
     pub misfit: Option<Misfit>,
     /// Wall time from the first row to the end of the network's work.
     pub elapsed_s: f64,
-    /// The file, if it was to stay in memory.
+    /// The file, if it was to be kept in memory.
     pub bytes: Option<Vec<u8>>,
-    /// What the file held that the result does not, in words for the user.
+    /// What the result lost compared with the file, in words for the user.
     pub notes: Vec<String>,
-    /// PSNR in dB and SSIM of noisy and of denoised against the reference, of 8 bits.
+    /// PSNR in dB and SSIM of the noisy and of the denoised image against the reference, at 8 bits.
     pub scores: Option<[(f64, f64); 2]>,
 }
 
-/// Runs the jobs in their order, and tells `on_event`, also what goes wrong with a job.
+/// Runs the jobs in order, and reports to `on_event`, including errors in a job.
 pub fn predict(
     network: &mut dyn Denoise,
     jobs: &[Job],
@@ -185,7 +185,7 @@ pub fn predict(
             }
             incoming.ended = false;
             ending.push_back((at, run));
-            // The last outputs may still be written.
+            // The last outputs may still be in progress.
             while ending.len() > 1 {
                 end(ending.pop_front(), &mut on_event);
             }
@@ -194,10 +194,10 @@ pub fn predict(
     });
 }
 
-/// Pieces that wait between two stages.
+/// Pieces that may wait between two stages.
 const PIECES: usize = 4;
 
-/// Samples of a piece, about.
+/// Approximate number of samples in a piece.
 const PIECE: usize = 1 << 20;
 
 /// What the reader sends.
@@ -214,19 +214,19 @@ fn open(input: &Input, limits: Limits) -> Result<Reader> {
     }
 }
 
-/// Which ranges pages have, found once for all files of one type in a folder.
+/// The ranges of pages, measured once for all files of one type in a folder.
 struct Ranges<'a> {
     jobs: &'a [Job],
     config: &'a Config,
     found: BTreeMap<(Series<'a>, Depth), Scale>,
 }
 
-/// Files whose pages have one range.
+/// A group of files whose pages share a range.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Series<'a> {
-    /// Those in a folder.
+    /// The files in a folder.
     Folder(&'a Path),
-    /// What was read of a stream, by the place of its job.
+    /// A stream, by the index of its job.
     Stream(usize),
 }
 
@@ -239,7 +239,7 @@ impl<'a> Ranges<'a> {
         }
     }
 
-    /// The model's range, if that is to be used.
+    /// The model's range, if it is to be used.
     fn model(&self) -> Option<ModelRange> {
         self.config
             .model
@@ -271,7 +271,7 @@ impl<'a> Ranges<'a> {
             let mut reader = open(input, self.config.limits)?;
             survey.add_pages(&mut reader, Some(depth))
         };
-        // What cannot be read of another file is said when it is its turn.
+        // Errors in other files are reported when it is their turn.
         match (series, &self.jobs[at].input) {
             (Series::Folder(folder), Input::File(this)) if !self.config.images.is_empty() => {
                 let images = self.config.images.iter();
@@ -297,7 +297,7 @@ impl<'a> Ranges<'a> {
     }
 }
 
-/// Reads the pages of a job and sends them; says whether they go with the model.
+/// Reads the pages of a job and sends them; returns whether they fit the model.
 fn read(
     at: usize,
     ranges: &mut Ranges,
@@ -325,7 +325,7 @@ fn read(
         send(Piece::Page(Box::new(page.clone()), scale))?;
         let mut at_once = (PIECE / row).clamp(1, height);
         if model.is_some() {
-            // Two rows at least, for the survey.
+            // At least two rows, for the survey.
             at_once = (at_once / 2 * 2).max(2);
         }
         let mut left = height;
@@ -352,17 +352,17 @@ fn read(
         .and_then(|(model, (depth, survey))| model.misfit(depth, &survey)))
 }
 
-/// The reader's pages, for the network.
+/// The pages from the reader, as the network reads them.
 struct Incoming {
     receiver: Receiver<Piece>,
-    /// Rows that have come and are not yet taken.
+    /// Rows that have been received and not yet read.
     rows: Queue,
-    /// The samples of a row, and the range, of the current page.
+    /// The number of samples in a row, and the range, of the current page.
     row: usize,
     scale: Scale,
-    /// What the end of the job said.
+    /// Reported at the end of the job.
     misfit: Option<Misfit>,
-    /// Whether the end of the current job has come.
+    /// Whether the end of the current job has been received.
     ended: bool,
 }
 
@@ -420,7 +420,7 @@ impl Pages for Incoming {
     }
 }
 
-/// Samples in the order in which they came, of which the first have been taken.
+/// Samples in the order received; the first of them have been taken.
 #[derive(Default)]
 struct Queue {
     samples: Vec<f32>,
@@ -432,7 +432,7 @@ impl Queue {
         self.samples.len() - self.taken
     }
 
-    /// Puts samples behind the others, without a copy if there are none.
+    /// Appends samples, without a copy if the queue is empty.
     fn push(&mut self, samples: Vec<f32>) {
         if self.len() == 0 {
             *self = Self { samples, taken: 0 };
@@ -441,15 +441,15 @@ impl Queue {
         }
     }
 
-    /// To be extended.
+    /// The vector to append to.
     fn behind(&mut self) -> &mut Vec<f32> {
         self.samples.drain(..self.taken);
         self.taken = 0;
         &mut self.samples
     }
 
-    /// Moves the first `count` samples behind those of `to`; if that is all there ever was, to where
-    /// there is no room yet, without a copy.
+    /// Moves the first `count` samples to the end of `to`; without a copy if they are the whole contents and `to` has
+    /// no memory yet.
     fn take(&mut self, count: usize, to: &mut Vec<f32>) {
         if self.taken == 0 && self.samples.len() == count && to.capacity() == 0 {
             *to = std::mem::take(&mut self.samples);
@@ -460,21 +460,20 @@ impl Queue {
     }
 }
 
-/// What became of a job: what is known once the network is done, and the outputs that are being
-/// written.
+/// The state of a job: what is known when the network is done, and the outputs in progress.
 struct Run<'scope> {
     result: Result<Done>,
     outputs: Vec<ScopedJoinHandle<'scope, Result<Written>>>,
 }
 
-/// What an output has to tell.
+/// What an output reports.
 #[derive(Default)]
 struct Written {
     bytes: Option<Vec<u8>>,
     scores: Option<[(f64, f64); 2]>,
 }
 
-/// Takes one job through the network, while those of `ending` may still be written.
+/// Runs one job through the network, while the outputs of those in `ending` may still be in progress.
 fn run<'scope>(
     denoiser: &mut Denoiser<'_>,
     (at, job): (usize, &'scope Job),
@@ -514,7 +513,7 @@ fn run<'scope>(
             outputs.send(Made::Page(Arc::new(page.clone()), scale))?;
             let mut rows = 0;
             denoiser.denoise(&page, incoming, scale, |mut band| {
-                // A job is told to have ended as soon as it has, however long the next one takes.
+                // The end of a job is reported at once, however long the next one takes.
                 let written =
                     |(_, run): &(usize, Run)| run.outputs.iter().all(ScopedJoinHandle::is_finished);
                 if ending.front().is_some_and(written) {
@@ -550,7 +549,7 @@ fn run<'scope>(
     }
 }
 
-/// Waits for the outputs of a job and tells what became of it.
+/// Waits for the outputs of a job and reports its result.
 fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
     let Some((
         job,
@@ -571,7 +570,7 @@ fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
             // Stopped because the job had failed.
             (Ok(_), Err(error)) if !matches!(error, Error::Stopped) => {}
             (Ok(Ok(_)), Err(_)) => {}
-            // The reason why an output failed is why its job did.
+            // The error of an output is the error of its job.
             (Ok(Err(error)), result) => {
                 if !matches!(error, Error::Stopped) || result.is_ok() {
                     *result = Err(error);
@@ -599,7 +598,7 @@ enum Made {
 struct Outputs<'scope> {
     senders: Vec<SyncSender<Made>>,
     handles: Vec<ScopedJoinHandle<'scope, Result<Written>>>,
-    /// Whether the end of what is sent is the end of the job.
+    /// Whether the end of the stream is the end of a complete job.
     complete: Arc<AtomicBool>,
 }
 
@@ -607,7 +606,7 @@ impl<'scope> Outputs<'scope> {
     /// Starts a thread for each output of the job.
     fn start(&mut self, job: &'scope Job, limits: Limits, scope: &'scope Scope<'scope, '_>) {
         let mut output = |part: Part, output: Output| {
-            // Nothing waits between the two: a band may be a good part of a page.
+            // Nothing is buffered in between: a band may be a large part of a page.
             let (sender, receiver) = sync_channel(0);
             let complete = Arc::clone(&self.complete);
             self.senders.push(sender);
@@ -646,13 +645,13 @@ impl<'scope> Outputs<'scope> {
         let sent = others
             .iter()
             .all(|sender| sender.send(made.clone()).is_ok());
-        // Without a copy, so that a single output has the rows for itself.
+        // Without a copy, so that a single output has exclusive use of the rows.
         let sent = sent && last.send(made).is_ok();
         sent.then_some(()).ok_or(Error::Stopped)
     }
 
-    /// Lets the outputs end, or give up if the job is not complete, without a wait: they see their
-    /// senders go, and then whether the job was complete.
+    /// Lets the outputs finish, or give up if the job is not complete, without waiting: they notice that their
+    /// senders are gone, and then check whether the job was complete.
     fn end(self, complete: bool) -> Vec<ScopedJoinHandle<'scope, Result<Written>>> {
         self.complete.store(complete, Ordering::Release);
         drop(self.senders);
@@ -664,11 +663,11 @@ impl<'scope> Outputs<'scope> {
 enum Part {
     Denoised,
     Residual,
-    /// Side by side, behind the reference if there is one.
+    /// Side by side, after the reference if there is one.
     Compared(Option<PathBuf>),
 }
 
-/// The network's pages, for one output.
+/// The pages from the network, for one output.
 struct Outgoing<'job> {
     receiver: Receiver<Made>,
     complete: Arc<AtomicBool>,
@@ -676,16 +675,16 @@ struct Outgoing<'job> {
     input: &'job Input,
     encoding: Encoding,
     limits: Limits,
-    /// The page as it was, and its range.
+    /// The original page, and its range.
     page: Option<(Arc<Page>, Scale)>,
-    /// The file again, for samples that `f32` does not hold exactly, and how many pages of it have been
-    /// begun.
+    /// The file, opened again for samples that `f32` cannot represent exactly, and how many of its pages have been
+    /// started.
     original: Option<(Reader, usize)>,
     pages: usize,
-    /// Rows that are made and not yet taken.
+    /// Rows that are ready and not yet read.
     ready: Queue,
     clean: Option<Reader>,
-    /// Clean, noisy and denoised in 8 bits, for the scores.
+    /// Clean, noisy and denoised samples at 8 bits, for the scores.
     seen: Option<[Vec<u8>; 3]>,
 }
 
@@ -719,8 +718,8 @@ impl Outgoing<'_> {
             return Err(Error::Stopped);
         };
         let (samples, channels) = (page.samples(), page.color.channels());
-        // What has fewer bits afterwards keeps its range, not its values; what was asked to be floats
-        // keeps its values, not the range of its type.
+        // A result with fewer bits keeps its range, not its values; a result requested as floats keeps its values,
+        // not the range of its type.
         let narrow = self.encoding.depth_of(page.depth) < page.depth;
         let is_asked = self.encoding.depth == Some(Depth::F32);
         let unit = if is_asked { page.depth.unit() } else { 1.0 };
@@ -733,7 +732,7 @@ impl Outgoing<'_> {
         };
         match self.part {
             Part::Denoised if self.is_exact(&page) => {
-                // What is added to the exact samples: nothing to those that stay.
+                // The change to add to the exact samples: zero for those that stay.
                 let pairs = band.denoised.iter().zip(&band.noisy);
                 let change = pairs.map(|(denoised, noisy)| denoised - noisy);
                 let change = change.map(|change| if change.is_finite() { change } else { 0.0 });
@@ -751,7 +750,7 @@ impl Outgoing<'_> {
                 }
             }
             Part::Residual => {
-                // Integers have no values below 0.
+                // Integers cannot be negative.
                 let has_sign = page.depth.unit() == 1.0 || is_asked;
                 let half = if has_sign { 0.0 } else { 0.5 };
                 let ready = self.ready.behind();
@@ -790,14 +789,14 @@ impl Outgoing<'_> {
         Ok(())
     }
 
-    /// Whether samples are written that `f32` does not hold exactly.
+    /// Whether samples are written that `f32` cannot represent exactly.
     fn is_exact(&self, page: &Page) -> bool {
         matches!(self.part, Part::Denoised)
             && page.depth.is_wide()
             && self.encoding.depth_of(page.depth) == page.depth
     }
 
-    /// The file again, at the current page.
+    /// The file, opened again, at the current page.
     fn original(&mut self) -> Result<&mut Reader> {
         if self.original.is_none() {
             self.original = Some((open(self.input, self.limits)?, 0));
@@ -864,7 +863,7 @@ impl Pages for Outgoing<'_> {
                     self.pages += 1;
                     return Ok(Some(match self.part {
                         Part::Compared(_) => self.beside(&page)?,
-                        // What was removed may be below 0.
+                        // The residual may be negative.
                         Part::Residual if page.depth == Depth::U32 => Page {
                             depth: Depth::I32,
                             ..Page::clone(&page)
@@ -927,7 +926,7 @@ mod tests {
     use crate::image::{Format, Image};
     use crate::network::fake::Fake;
 
-    /// The values of the results, and what was told of tiles.
+    /// The values of the results, and what was reported about tiles.
     fn predicted(most: usize, options: Options) -> (Vec<Vec<f32>>, Vec<(usize, Shrunk)>) {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: String| folder.path().join(name);
@@ -979,7 +978,7 @@ mod tests {
         };
         let (expected, told) = predicted(usize::MAX, options);
         assert_eq!(told, []);
-        // The whole, 320 × 224, is too large; the next are of 160 pixels.
+        // The whole, 320 × 224, is too large; the next size is 160 pixels.
         let (results, told) = predicted(320 * 224 - 1, options);
         let [(0, Shrunk { side: 160, reason })] = told.as_slice() else {
             panic!("{told:?}");
@@ -1006,10 +1005,10 @@ mod tests {
         }
     }
 
-    /// A place, a type, and the value of each pixel.
+    /// A folder, a type, and a function for the value of each pixel.
     type Content<'a> = (&'a str, Depth, &'a dyn Fn(usize) -> f32);
 
-    /// What [`predict`] makes of images of 40 × 50, each in its folder, through a network of a function.
+    /// The result of [`predict`] for images of 40 × 50, each in its folder, with a network defined by a function.
     fn made(
         images: &[Content<'_>],
         pixel: fn(f32) -> f32,
@@ -1088,7 +1087,7 @@ mod tests {
         };
         let (done, image) = run(Range::Auto, None);
         assert_eq!((done.misfit, counts(&image).round()), (None, 150.0));
-        // Floats that are asked for are counts, too.
+        // Floats on request are counts, too.
         let (_, image) = run(Range::Auto, Some(Depth::F32));
         assert!((counts(&image) - 150.0).abs() < 1e-2);
         assert_eq!(image.depth, Depth::F32);
@@ -1139,7 +1138,7 @@ mod tests {
         for (i, &result) in data.iter().enumerate().filter(|&(i, _)| i != 777) {
             assert!((result - value(i) / 2.0).abs() < 0.01, "{i}");
         }
-        // The door is at twice the range.
+        // The limit is at twice the range.
         assert!((data[777] - (65535.0 - 4095.0)).abs() < 0.1);
     }
 }

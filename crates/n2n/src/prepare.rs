@@ -1,7 +1,7 @@
 //! The dataset tool: selects training images by size and converts them to RGB JPEG.
 //!
-//! Training cuts patches of one size, so it wants images that are neither smaller than a patch nor
-//! so large that decoding dwarfs the step; and it wants them all of one kind.
+//! Training cuts patches of one size, so it needs images that are no smaller than a patch, yet not so large that
+//! decoding takes longer than a step; and it needs them all in the same format.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, Encoding, Format, Image};
 
-/// JPEG at its best, for the training images' own noise is part of what the network learns from.
+/// JPEG at the highest quality, because the training images' own noise is part of what the network learns from.
 const ENCODING: Encoding = Encoding {
     format: Format::Jpeg,
     depth: None,
@@ -30,8 +30,7 @@ const ENCODING: Encoding = Encoding {
 pub struct Prepare {
     /// Folder of images, searched recursively.
     pub input_dir: PathBuf,
-    /// Folder for the converted images; made when it is missing. It may lie inside `input_dir`, and
-    /// then is not searched.
+    /// Folder for the converted images; created if missing. It may lie inside `input_dir`, and then is not searched.
     pub save_dir: PathBuf,
     /// Smallest width and height to keep, in pixels.
     pub min_size: usize,
@@ -39,21 +38,21 @@ pub struct Prepare {
     pub max_size: usize,
 }
 
-/// What became of the images, each list in the order of [`files::find`].
+/// The result for each image, each list in the order of [`files::find`].
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// Converted in this run: where to.
+    /// Outputs written in this run.
     pub written: Vec<PathBuf>,
-    /// Converted in an earlier run, and not changed since: where to.
+    /// Outputs of an earlier run that are still up to date.
     pub unchanged: Vec<PathBuf>,
     /// Inputs whose width or height is out of range.
     pub out_of_range: Vec<PathBuf>,
-    /// Why inputs could not be read; each error names its file.
+    /// Errors for inputs that could not be read; each names its file.
     pub unreadable: Vec<Error>,
 }
 
 impl Prepared {
-    /// The number of training images there are now.
+    /// The resulting number of training images.
     pub fn kept(&self) -> usize {
         self.written.len() + self.unchanged.len()
     }
@@ -64,17 +63,16 @@ impl Prepared {
     }
 }
 
-/// Converts every image of `input_dir` whose width and height both lie in `min_size..=max_size` to
-/// RGB, and saves it straight in `save_dir` as JPEG of quality 100 without chroma subsampling.
+/// Converts every image of `input_dir` whose width and height both lie in `min_size..=max_size` to RGB, and saves it
+/// directly in `save_dir` as JPEG of quality 100 without chroma subsampling.
 ///
-/// The name stays, with `.jpg` for an extension that is not JPEG's. Inputs that would meet under
-/// one name keep the folders they lie in and the extension they have: `a/1.png` and `b/1.png`
-/// become `a/1.png.jpg` and `b/1.png.jpg`.
+/// The name is kept, with `.jpg` for an extension that is not JPEG's. Inputs that would get the same name keep their
+/// folders and their extension: `a/1.png` and `b/1.png` become `a/1.png.jpg` and `b/1.png.jpg`.
 ///
-/// An output carries the modification time of its input, and is left alone while the two agree. An
-/// input that cannot be read is listed and skipped; an output that cannot be written ends the run.
+/// An output has the modification time of its input, and is skipped while the two agree. An input that cannot be read
+/// is listed and skipped; an output that cannot be written ends the run.
 ///
-/// `progress` is told how many inputs are done and how many there are, from any thread.
+/// `progress` receives the number of finished inputs and the total, from any thread.
 pub fn prepare(config: &Prepare, progress: impl Fn(usize, usize) + Sync) -> Result<Prepared> {
     if config.min_size > config.max_size {
         let expected = format!("at most max_size, {}", config.max_size);
@@ -105,7 +103,7 @@ pub fn prepare(config: &Prepare, progress: impl Fn(usize, usize) + Sync) -> Resu
     Ok(prepared)
 }
 
-/// One input and the place of its output.
+/// One input and the path of its output.
 struct Job {
     input: PathBuf,
     output: PathBuf,
@@ -127,7 +125,7 @@ impl Job {
         if !(range.contains(&width) && range.contains(&height)) {
             return Ok(Outcome::OutOfRange);
         }
-        // Asked before the pixels are read: should the input change meanwhile, the times differ.
+        // Read before the pixels: if the input changes in the meantime, the times differ.
         let modified = modified(&self.input);
         if modified.is_some() && modified == self::modified(&self.output) {
             return Ok(Outcome::Unchanged);
@@ -144,11 +142,10 @@ impl Job {
     fn save(&self, image: &Image, modified: Option<SystemTime>) -> Result<()> {
         files::write_atomically(&self.output, |out| {
             image.encode(ENCODING, &self.output, out)?;
-            // A later write would set the time anew.
+            // A later write would change the time again.
             out.flush().map_err(Error::io(&self.output))?;
             if let Some(modified) = modified {
-                // Where times cannot be set the image is right all the same; it will only be
-                // converted again.
+                // Where times cannot be set, the image is still correct; it will only be converted again.
                 let _ = out.get_ref().set_modified(modified);
             }
             Ok(())
@@ -160,10 +157,10 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|file| file.modified()).ok()
 }
 
-/// The inputs, and for each a place no other has.
+/// The inputs, each with a unique output path.
 fn jobs(config: &Prepare) -> Result<Vec<Job>> {
     let inputs = inputs(config)?;
-    // In small letters, for some file systems do not tell them from capitals.
+    // Lower-cased, because some file systems do not distinguish case.
     let name = |input: &Path| jpeg_name(input).to_ascii_lowercase();
     let mut of_this_name: HashMap<OsString, usize> = HashMap::new();
     for input in &inputs {
@@ -189,7 +186,7 @@ fn jobs(config: &Prepare) -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-/// The images below the input folder, less those that are outputs.
+/// The images below the input folder, except outputs.
 fn inputs(config: &Prepare) -> Result<Vec<PathBuf>> {
     let excluded: [&Path; 1] = [&config.save_dir];
     let inputs = files::find_outside(&config.input_dir, &image::EXTENSIONS, &excluded)?;
@@ -354,7 +351,7 @@ mod tests {
         folders.add("large.png", &flat(20, 20, 50));
         assert_eq!(folders.prepare().written.len(), 2);
 
-        // Would an output be written again, this would be gone.
+        // If an output were written again, this would be gone.
         fs::write(folders.config.save_dir.join("a.jpg"), "mark").unwrap();
         let time = modified(&folders.input("a.png")).unwrap();
         let marked = fs::File::options()
@@ -410,7 +407,7 @@ mod tests {
             "1.png.jpg",
             "a/1.PNG.jpg",
             "a/b/1.JPG",
-            // Its name meets no other: .jpeg is not .jpg.
+            // Its name is unique: .jpeg is not .jpg.
             "1.jpeg",
         ];
         folders.prepare();
@@ -439,7 +436,7 @@ mod tests {
         let folders = Folders::new();
         folders.add("good.png", &flat(10, 10, 50));
         fs::write(folders.input("text.jpg"), "words").unwrap();
-        // Readable enough to show its size.
+        // Readable only as far as its size.
         let png = fs::read(folders.add("cut.png", &flat(10, 10, 50))).unwrap();
         fs::write(folders.input("cut.png"), &png[..png.len() - 20]).unwrap();
         let prepared = folders.prepare();

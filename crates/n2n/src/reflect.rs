@@ -1,7 +1,7 @@
-//! Reflection at an edge, as NumPy's `'reflect'` mode: the edge itself is not repeated.
+//! Reflection at an edge, as in NumPy's `'reflect'` mode: the edge itself is not repeated.
 
-/// Where the pixel at `index`, 0 or more, comes from in a side of `length`: a walk to the end and
-/// back, turning at the edge pixels. A side of 1 is repeated.
+/// The source of the pixel at `index` (0 or more) on a side of `length` pixels: a walk to the end and back, turning
+/// at the edge pixels. A side of 1 is repeated.
 pub(crate) fn reflected(index: usize, length: usize) -> usize {
     if length == 1 {
         return 0;

@@ -1,9 +1,8 @@
-//! What a report says about the machine it was made on.
+//! What reports say about the machine they were made on.
 
 use std::fs;
 
-/// The operating system, as it names itself where it does, and the architecture:
-/// `Ubuntu 24.04.2 LTS (linux x86_64)`.
+/// The operating system, by its own name if it has one, and the architecture: `Ubuntu 24.04.2 LTS (linux x86_64)`.
 pub fn os_version() -> String {
     use std::env::consts::{ARCH, OS};
     match fs::read_to_string("/etc/os-release")
@@ -16,7 +15,7 @@ pub fn os_version() -> String {
     }
 }
 
-/// The processor's name for itself, where the system tells it; else its architecture.
+/// The processor's own name, if the system provides it; otherwise its architecture.
 pub fn processor() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = cpuinfo
@@ -28,8 +27,8 @@ pub fn processor() -> String {
     }
 }
 
-/// Resident memory of this process in MB (of 2²⁰ bytes): on Linux the most it has had, elsewhere
-/// what it has now. None where the system does not tell.
+/// Resident memory of this process in MB (of 2²⁰ bytes): the peak on Linux, the current value elsewhere. `None` if
+/// the system does not provide it.
 pub fn rss_mb() -> Option<f64> {
     #[cfg(target_os = "linux")]
     return peak_rss_mb();
@@ -37,7 +36,7 @@ pub fn rss_mb() -> Option<f64> {
     Some(memory_stats::memory_stats()?.physical_mem as f64 / MB)
 }
 
-/// The most resident memory this process has had, in MB (of 2²⁰ bytes). None but on Linux.
+/// Peak RSS of this process in MB (of 2²⁰ bytes). `None` except on Linux.
 pub fn peak_rss_mb() -> Option<f64> {
     #[cfg(target_os = "linux")]
     return Some(peak_rss_bytes(&fs::read_to_string("/proc/self/status").ok()?)? as f64 / MB);

@@ -1,4 +1,4 @@
-//! What a device draws, and what becomes of one that is lost.
+//! Tests of what a device draws, and of losing a device.
 
 use n2n::cpu::CpuNetwork;
 
@@ -7,7 +7,7 @@ use super::*;
 #[path = "../../tests/adapter/mod.rs"]
 mod adapter;
 
-/// A small network for images of so many channels, on the device that the tests run on, if any.
+/// A small network for images with `channels` channels, on the test device, if there is one.
 fn network(channels: usize) -> Option<GpuNetwork> {
     let adapter = adapter::choose(Adapter::all(), |adapter| &adapter.name)?;
     let unet = UNet::new(1, channels).unwrap();
@@ -82,13 +82,13 @@ fn gaussian_noise_has_its_moments_and_no_pattern() {
     assert!(spread.abs() < 5.0 * (2.0 / n).sqrt(), "{spread}");
     assert!(skewness.abs() < 5.0 * (6.0 / n).sqrt(), "{skewness}");
     assert!(kurtosis.abs() < 5.0 * (24.0 / n).sqrt(), "{kurtosis}");
-    // Neither with the next channels, the next pixel, the next row nor the next image.
+    // Uncorrelated with the next channel, pixel, row and image.
     for lag in [1, 2, 3, 128 * 3, 128 * 128 * 3] {
         let pairs = noise.iter().zip(&noise[lag..]);
         let correlation = pairs.map(|(a, b)| a * b).sum::<f64>() / n / variance;
         assert!(correlation.abs() < 5.0 / n.sqrt(), "{lag}: {correlation}");
     }
-    // The tails are there: 13.6 of 1e6 lie beyond 4.35 deviations.
+    // The tails are present: 13.6 of 1e6 lie beyond 4.35 standard deviations.
     let far = noise.iter().filter(|v| v.abs() > 4.0 * sigma).count() as f64;
     let expected = n * 6.334e-5;
     assert!(
@@ -181,7 +181,7 @@ fn patches_are_turned_in_all_eight_ways_and_come_from_bytes_or_floats() {
     let Some(mut network) = network(3) else {
         return;
     };
-    // Row, column and channel, each seen.
+    // Row, column and channel can all be recognized.
     let mut clean = patches(8, 3, "none", |i| {
         let (pixel, channel) = (i / 3 % (128 * 128), i % 3);
         [pixel / 128, pixel % 128, 7][channel] as u8
@@ -205,7 +205,7 @@ fn patches_are_turned_in_all_eight_ways_and_come_from_bytes_or_floats() {
                 let pixel = &turned.image(i)[(y * 128 + x) * 3..][..3];
                 [0, 1, 2].map(|c| (pixel[c] * 255.0).round() as usize)
             };
-            // Every turn takes a pixel to one of eight places, with all of its channels.
+            // Every turn moves a pixel to one of eight positions, with all of its channels.
             let [row, column, seven] = at(40, 9);
             assert_eq!(seven, 7);
             assert!([(40, 9), (9, 40)].iter().any(|&(a, b)| {

@@ -1,4 +1,4 @@
-// Adam (Kingma and Ba, 2015, algorithm 1); nothing once a step has failed.
+// Adam (Kingma and Ba, 2015, algorithm 1); does nothing once a step has failed.
 
 struct Params { len: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,4 +1,4 @@
-// The running average of the weights; nothing once a step has failed.
+// The running average of the weights; does nothing once a step has failed.
 
 struct Params { len: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -4,7 +4,7 @@ struct Params {
     n: u32, side: u32, c: u32, fours: u32,
     // Whether the clean values are bytes; whether patches are turned.
     bytes: u32, augment: u32,
-    // 0 none, 1 Gaussian of deviation min to max, 2 Poisson of intensity min to max.
+    // 0: none; 1: Gaussian, standard deviation from min to max; 2: Poisson, intensity from min to max.
     noise: u32, min: f32, max: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,7 +19,7 @@ fn clean_value(at: u32) -> f32 {
     return bitcast<f32>(clean[at]);
 }
 
-// Four normal draws, by pairs (Box and Muller, 1958).
+// Four normal draws, in pairs (Box and Muller, 1958).
 fn normals(words: vec4<u32>) -> vec4<f32> {
     let radius = vec2<f32>(
         // The logarithm of 1 may come out above 0.
@@ -33,8 +33,8 @@ fn normals(words: vec4<u32>) -> vec4<f32> {
     );
 }
 
-// A Poisson draw by inversion, in parts whose rates are small enough for f32. At a thousand counts a
-// normal draw is as good: its skewness is 0.03.
+// A Poisson draw by inversion, in parts whose rates are small enough for f32. From a thousand counts on,
+// a normal draw is just as good: the skewness is 0.03.
 fn poisson(rate: f32, pixel: u32, channel: u32) -> f32 {
     if (rate > 1000.0) {
         let draw = normals(philox(vec4<u32>(pixel, channel, 0u, NOISE), step.seed)).x;
@@ -52,7 +52,7 @@ fn poisson(rate: f32, pixel: u32, channel: u32) -> f32 {
         var probability = exp(-mean);
         var sum = probability;
         var k = 0.0;
-        // The sum may stay below 1, and u not: what is left to add then is nothing.
+        // Rounding may keep the sum below 1 while u is not; then there is nothing left to add.
         while (sum < u && (k < mean || probability > 1e-8)) {
             k += 1.0;
             probability *= mean / k;

@@ -1,4 +1,4 @@
-// A pair of neighbours for each 2×2 cell.
+// A pair of neighbors for each 2×2 cell.
 
 struct Params { cells: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

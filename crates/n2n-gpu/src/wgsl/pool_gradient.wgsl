@@ -1,5 +1,5 @@
-// The gradient before a LeakyReLU that max-pooling followed: each goes to the first of the greatest
-// of its block, row by row.
+// The gradient before a LeakyReLU that is followed by max-pooling: each value goes to the first maximum
+// of its block, in row order.
 
 struct Params { h: u32, w: u32, fours: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

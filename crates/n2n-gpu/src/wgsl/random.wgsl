@@ -1,5 +1,5 @@
 // Philox4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011): four random words for
-// each counter under a key, without any state.
+// each counter and key, without state.
 
 // The high and the low word of a product.
 fn multiply(a: u32, b: u32) -> vec2<u32> {
@@ -21,12 +21,12 @@ fn philox(counter: vec4<u32>, seed: vec2<u32>) -> vec4<u32> {
     return c;
 }
 
-// In (0, 1]: never 0, whose logarithm is asked for.
+// In (0, 1]: never 0, because the logarithm is taken.
 fn uniform_of(word: u32) -> f32 {
     return (f32(word >> 8u) + 1.0) / 16777216.0;
 }
 
-// What is drawn: the last word of a counter.
+// The purpose of a draw: the last word of its counter.
 const LEVEL: u32 = 0u;
 const TURN: u32 = 1u;
 const NOISE: u32 = 2u;

@@ -1,4 +1,4 @@
-// The first of the two half-size neighbours.
+// The first of the two half-size neighbors.
 
 struct Params { h: u32, w: u32, fours: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

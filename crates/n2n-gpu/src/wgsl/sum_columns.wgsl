@@ -1,4 +1,4 @@
-// The gradient of a bias: sums over pixels, a share of them in each workgroup.
+// The gradient of a bias: sums over pixels, divided among the workgroups.
 
 struct Params { pixels: u32, fours: u32, bias: u32, stride: u32, splits: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

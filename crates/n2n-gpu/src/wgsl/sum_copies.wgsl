@@ -1,4 +1,4 @@
-// A layer's gradient from the copies that its workgroups left.
+// Adds the copies of a layer's gradient that its workgroups stored.
 
 struct Params { first: u32, stride: u32, splits: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -17,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         sum += partial[copy * p.stride + i];
     }
     gradients[p.first + i] = sum;
-    // The optimiser sums the squares.
+    // The optimizer sums the squares.
     if (!is_finite(dot(sum, sum))) {
         atomicStore(&losses.failed, 1u);
     }

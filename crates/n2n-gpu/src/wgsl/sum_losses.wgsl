@@ -1,4 +1,4 @@
-// Adds a step's losses to those of the steps before. A step after one that failed adds nothing.
+// Adds a step's losses to those of the steps before. Steps after a failed one add nothing.
 
 struct Params { groups: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

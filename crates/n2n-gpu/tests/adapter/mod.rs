@@ -1,7 +1,7 @@
-//! The device that the tests run on: the first there is, or that whose number `N2N_TEST_GPU` gives. Where
-//! there is none they pass without a check, and say so; with `N2N_TEST_GPU` set they fail.
+//! The device that the tests run on: the first available, or the one whose number `N2N_TEST_GPU` gives. Where there
+//! is no device, the tests pass without checking anything, and say so; if `N2N_TEST_GPU` is set, they fail.
 
-/// The one to take of `adapters`, which is named by `name`.
+/// Chooses one of `adapters`; `name` returns the name of an adapter.
 pub fn choose<A>(adapters: Vec<A>, name: impl Fn(&A) -> &str) -> Option<A> {
     let asked = std::env::var("N2N_TEST_GPU").ok();
     let number = asked.as_ref().map_or(0, |number| number.parse().unwrap());

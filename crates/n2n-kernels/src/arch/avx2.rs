@@ -13,7 +13,7 @@ use super::{Kernel, LANES, Simd, Strip, generic_strip};
 pub struct Avx2(());
 
 impl Avx2 {
-    /// The proof, if the processor has both.
+    /// Returns the proof if the processor has both.
     pub fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
@@ -93,8 +93,7 @@ impl Simd for Avx2 {
         strip: Strip,
     ) {
         match sums.as_flattened_mut().first_chunk_mut::<12>() {
-            // SAFETY: an `Avx2` exists only where `detect` found both features; the rest is the
-            // caller's promise.
+            // SAFETY: an `Avx2` exists only if `detect` found both features; the rest is the caller's obligation.
             Some(sums) if (M, N) == (4, 3) => unsafe {
                 match (strip.step_a, strip.step_b) {
                     (1, PANEL) => panel_4x3::<1>(sums, strip),
@@ -102,7 +101,7 @@ impl Simd for Avx2 {
                     _ => strip_4x3(sums, strip),
                 }
             },
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller has the same obligation.
             _ => unsafe { generic_strip(self, sums, strip) },
         }
     }
@@ -111,8 +110,8 @@ impl Simd for Avx2 {
 /// Floats from one step to the next in a panel of three vectors.
 const PANEL: usize = 3 * LANES;
 
-/// One step of the tile of four rows and three vectors, for values of `a` and vectors of `b` that lie so many bytes
-/// after where the registers point.
+/// One step of the 4-row, 3-vector tile, for values of `a` and vectors of `b` at the given byte offsets from the
+/// registers.
 macro_rules! step {
     ($a:literal, $b0:literal, $b1:literal, $b2:literal) => {
         concat!(
@@ -153,7 +152,7 @@ macro_rules! step {
     };
 }
 
-/// The lines given, with the registers that a [`step`] names; the sums are those of the rows one after another.
+/// Assembles the given lines, with the registers that [`step`] names; the sums are listed row by row.
 macro_rules! tile {
     ([$($line:expr),+], $sums:ident, $rows:expr, $($operand:tt)+) => {
         std::arch::asm!(
@@ -182,23 +181,23 @@ macro_rules! tile {
     };
 }
 
-/// [`strip_4x3`] of a panel, two steps at a time, in a loop at the start of a cache line.
+/// [`strip_4x3`] of a panel, two steps at a time, in a loop aligned to a cache line.
 ///
-/// A loop of one step is 23 instructions for the six cycles of its multiply-adds. A core that runs two
-/// threads takes no more than three instructions a cycle from each, which makes it eight. Two steps at a
-/// time, with fixed distances between them, it is 42 for twelve; where other programs kept the core's other
-/// thread busy, that was up to a tenth faster, and elsewhere as fast.
+/// A loop of one step has 23 instructions for the six cycles of its multiply-adds. A core that runs two hardware
+/// threads issues at most three instructions per cycle for each of them, which takes eight cycles. Two steps at a
+/// time, with fixed offsets, have 42 instructions for twelve cycles. Where other programs kept the core's other
+/// thread busy, this was up to a tenth faster, and elsewhere equally fast.
 ///
 /// # Safety
-/// As of [`strip_4x3`]; the steps are `STEP_A` in `a` and [`PANEL`] in `b`.
+/// As for [`strip_4x3`]; the steps are `STEP_A` in `a` and [`PANEL`] in `b`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn panel_4x3<const STEP_A: usize>(sums: &mut [__m256; 12], strip: Strip) {
     let pairs = strip.count / 2;
     let (mut a, mut b) = (strip.a, strip.b);
     if pairs > 0 {
-        // SAFETY: reads `a` in four rows and three vectors at `b` in each of two times `pairs` steps, as the
-        // caller promised; writes registers only.
+        // SAFETY: reads `a` in four rows and three vectors at `b` in each of two times `pairs` steps, which the
+        // caller guarantees; writes registers only.
         unsafe {
             tile!(
                 [
@@ -232,21 +231,20 @@ unsafe fn panel_4x3<const STEP_A: usize>(sums: &mut [__m256; 12], strip: Strip) 
     }
 }
 
-/// The strip of four rows and three vectors: twelve accumulators, three vectors of `b` and one
-/// value of `a` need all sixteen registers. Compiled from Rust, the next value of `a` is fetched
-/// before the last use of the one before, which makes seventeen: two spills and ten moves for
-/// twelve multiply-adds. Written out, the order stands.
+/// The strip of four rows and three vectors: twelve accumulators, three vectors of `b` and one value of `a` need all
+/// sixteen registers. Compiled from Rust, the next value of `a` is loaded before the last use of the previous one,
+/// which needs seventeen: two spills and ten moves for twelve multiply-adds. Assembly fixes the order.
 ///
 /// # Safety
-/// The strip is readable for four rows and three vectors, and the processor has AVX2 and FMA.
+/// The strip must be readable for four rows and three vectors, and the processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn strip_4x3(sums: &mut [__m256; 12], strip: Strip) {
     let mut total = *sums;
     let (mut a, mut b) = (strip.a, strip.b);
     for _ in 0..strip.count {
-        // SAFETY: reads `a` in four rows and three vectors at `b`, as the caller promised; writes
-        // registers only.
+        // SAFETY: reads `a` in four rows and three vectors at `b`, which the caller guarantees; writes registers
+        // only.
         unsafe {
             tile!(
                 [step!("0", "0", "32", "64")],

@@ -1,8 +1,8 @@
-//! AVX-512: servers since 2017, AMD's processors since Zen 4.
+//! AVX-512: servers since 2017, AMD processors since Zen 4.
 //!
-//! Vectors stay those of AVX2, now with 32 registers of them; the register tile of the matrix products
-//! takes registers twice as wide, for eight rows by six vectors. That is twice the arithmetic per
-//! instruction, and where the processor has two units of that width, twice the speed.
+//! Vectors are the same as for AVX2, but there are 32 registers. The register tile of the matrix products uses
+//! registers twice as wide, for eight rows by six vectors. That is twice the arithmetic per instruction, and twice
+//! the speed on processors with two units of that width.
 
 use std::arch::asm;
 use std::arch::x86_64::{__m256, __m512, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps};
@@ -15,7 +15,7 @@ use super::{Kernel, LANES, Simd, Strip, generic_product, generic_strip};
 pub struct Avx512(Avx2);
 
 impl Avx512 {
-    /// The proof, if the processor has all of them.
+    /// Returns the proof if the processor has all of them.
     pub fn detect() -> Option<Self> {
         let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
         wide.then(Avx2::detect).flatten().map(Self)
@@ -88,8 +88,8 @@ impl Simd for Avx512 {
         match (M, N) {
             (8, 6) => {
                 let at: *mut f32 = sums.as_flattened_mut().as_mut_ptr().cast();
-                // SAFETY: an `Avx512` exists only where `detect` found the features; the sums are eight
-                // rows of six vectors; the rest is the caller's promise.
+                // SAFETY: an `Avx512` exists only if `detect` found the features; the sums are eight rows of six
+                // vectors; the rest is the caller's obligation.
                 unsafe {
                     let mut total = [_mm512_setzero_ps(); 24];
                     for (i, total) in total.iter_mut().enumerate() {
@@ -101,9 +101,9 @@ impl Simd for Avx512 {
                     }
                 }
             }
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller has the same obligation.
             (4, 3) => unsafe { self.0.multiply_add_strip(sums, strip) },
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller has the same obligation.
             _ => unsafe { generic_strip(self, sums, strip) },
         }
     }
@@ -118,8 +118,8 @@ impl Simd for Avx512 {
         if (M, N) == (8, 6) {
             assert!(7 * stride + 6 * LANES <= to.len());
             let at = to.as_mut_ptr();
-            // SAFETY: an `Avx512` exists only where `detect` found the features; `to` holds eight rows by
-            // the assertion; the rest is the caller's promise.
+            // SAFETY: an `Avx512` exists only if `detect` found the features; the assertion ensures that `to` holds
+            // eight rows; the rest is the caller's obligation.
             unsafe {
                 let mut total = [_mm512_setzero_ps(); 24];
                 strip_8x6(&mut total, strip);
@@ -128,17 +128,17 @@ impl Simd for Avx512 {
                 }
             }
         } else {
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller has the same obligation.
             unsafe { generic_product::<_, M, N>(self, strip, to, stride) };
         }
     }
 }
 
-/// The strip of eight rows and six vectors, which are three registers: 24 sums, three registers of `b`
-/// and one value of `a`.
+/// The strip of eight rows and six vectors, which occupy three registers: 24 sums, three registers of `b` and one
+/// value of `a`.
 ///
 /// # Safety
-/// The strip is readable for eight rows and six vectors, and the processor has AVX-512.
+/// The strip must be readable for eight rows and six vectors, and the processor must have AVX-512.
 #[allow(
     clippy::too_many_lines,
     reason = "one loop of instructions and its registers"
@@ -175,9 +175,9 @@ unsafe fn strip_8x6(sums: &mut [__m512; 24], strip: Strip) {
         mut s71,
         mut s72,
     ] = *sums;
-    // The registers are named because the compiler misprints those from 16 on when it chooses them.
-    // SAFETY: reads `a` in eight rows and three registers at `b` in each of `count` steps, as the
-    // caller promised; writes registers only.
+    // The registers are named because the compiler misprints registers 16 and up when it chooses them.
+    // SAFETY: reads `a` in eight rows and three registers at `b` in each of `count` steps, which the caller
+    // guarantees; writes registers only.
     unsafe {
         asm!(
             "2:",

@@ -10,22 +10,22 @@ pub mod scalar;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm32;
 
-/// Lanes of a vector at every level.
+/// Lanes per vector, at every level.
 pub const LANES: usize = 8;
 
-/// The vector at an index.
+/// The vector that starts at an index.
 ///
 /// # Panics
-/// If there is none.
+/// If it does not fit.
 #[inline(always)]
 pub fn vector(floats: &[f32], at: usize) -> &[f32; LANES] {
     floats[at..].first_chunk().expect("a vector")
 }
 
-/// [`vector`], to be written.
+/// Mutable [`vector`].
 ///
 /// # Panics
-/// If there is none.
+/// If it does not fit.
 #[inline(always)]
 pub fn vector_mut(floats: &mut [f32], at: usize) -> &mut [f32; LANES] {
     floats[at..].first_chunk_mut().expect("a vector")
@@ -33,69 +33,69 @@ pub fn vector_mut(floats: &mut [f32], at: usize) -> &mut [f32; LANES] {
 
 /// The operations of one level.
 ///
-/// A value of the type is the proof that the processor has the level, so it is made only after
-/// asking the processor. Every method is inlined into the caller, which runs inside
-/// [`Level::run`](crate::Level::run) and so is compiled with the level's instructions.
+/// A value of the type proves that the processor supports the level, so it is created only after detection. Every
+/// method is inlined into the caller, which runs inside [`Level::run`](crate::Level::run) and is therefore compiled
+/// with the level's instructions.
 pub trait Simd: Copy + Send + Sync {
-    /// Eight `f32`.
+    /// A vector of eight `f32`.
     type V: Copy;
 
     /// Rows of the register tile of a matrix product, 4 or 8.
     const ROWS: usize = 4;
-    /// Its vectors, 3 or 6.
+    /// Vectors of the register tile, 3 or 6.
     const WIDEST: usize = 3;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
-    /// Eight values from memory of any alignment.
+    /// Loads eight values; no alignment required.
     fn load(self, from: &[f32; LANES]) -> Self::V;
-    /// Eight values to memory of any alignment.
+    /// Stores eight values; no alignment required.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a · b`.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a · b + c`, in one rounding where the level has it.
+    /// `a · b + c`, with a single rounding where the level supports it.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The greater of `a` and `b`, neither or both being NaN.
+    /// The maximum of `a` and `b`; neither or both may be NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` in the lanes where `of > 0`, `b` in the others.
     fn where_positive(self, of: Self::V, a: Self::V, b: Self::V) -> Self::V;
-    /// Asks for the cache line at `at`, where the level can; nothing else changes.
+    /// Prefetches the cache line at `at` into the L1 cache, where the level supports it; has no other effect.
     #[inline(always)]
     fn prefetch(self, at: *const f32) {
         let _ = at;
     }
 
-    /// [`Simd::prefetch`] into the second-level cache, of a line that is needed later.
+    /// [`Simd::prefetch`] into the L2 cache, for a line that is needed later.
     #[inline(always)]
     fn prefetch_far(self, at: *const f32) {
         self.prefetch(at);
     }
 
-    /// The heart of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step] · b[k][j]` for
-    /// `M` rows of `a` and `N` vectors of `b`.
+    /// The core of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step] · b[k][j]` for `M` rows of `a` and
+    /// `N` vectors of `b`.
     ///
     /// # Safety
-    /// The strip is readable: see [`Strip`].
+    /// The strip must be readable: see [`Strip`].
     #[inline(always)]
     unsafe fn multiply_add_strip<const M: usize, const N: usize>(
         self,
         sums: &mut [[Self::V; N]; M],
         strip: Strip,
     ) {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller has the same obligation.
         unsafe { generic_strip(self, sums, strip) }
     }
 
-    /// A register tile of a matrix product: the strip's sums from zero, in `M` rows of `N` vectors, each
-    /// row `stride` floats after the one before.
+    /// A register tile of a matrix product: the sums of the strip, starting from zero, in `M` rows of `N` vectors,
+    /// `stride` floats apart.
     ///
     /// # Panics
-    /// If `to` does not hold them.
+    /// If `to` is too short for them.
     ///
     /// # Safety
-    /// The strip is readable: see [`Strip`].
+    /// The strip must be readable: see [`Strip`].
     #[inline(always)]
     unsafe fn product<const M: usize, const N: usize>(
         self,
@@ -103,35 +103,35 @@ pub trait Simd: Copy + Send + Sync {
         to: &mut [f32],
         stride: usize,
     ) {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller has the same obligation.
         unsafe { generic_product::<_, M, N>(self, strip, to, stride) }
     }
 }
 
 /// The operands of [`Simd::multiply_add_strip`].
 ///
-/// To be readable for `M` rows and `N` vectors: `a` at `i · rows + k · step_a`, and `b` for `N`
+/// To be readable for `M` rows and `N` vectors means: `a` is readable at `i · rows + k · step_a`, and `b` for `N`
 /// vectors at `k · step_b`, for every `i < M` and `k < count`.
 #[derive(Clone, Copy)]
 pub struct Strip {
-    /// The value of row 0 in step 0.
+    /// Points to the value of row 0 in step 0.
     pub a: *const f32,
     /// Floats from one row to the next.
     pub rows: usize,
     /// Floats from one step to the next in `a`.
     pub step_a: usize,
-    /// The vectors of step 0.
+    /// Points to the vectors of step 0.
     pub b: *const f32,
     /// Floats from one step to the next in `b`.
     pub step_b: usize,
-    /// Steps.
+    /// Number of steps.
     pub count: usize,
 }
 
 /// [`Simd::multiply_add_strip`] in terms of the other operations.
 ///
 /// # Safety
-/// As there.
+/// As for that method.
 #[inline(always)]
 unsafe fn generic_strip<S: Simd, const M: usize, const N: usize>(
     simd: S,
@@ -140,14 +140,14 @@ unsafe fn generic_strip<S: Simd, const M: usize, const N: usize>(
 ) {
     let mut total = *sums;
     for k in 0..strip.count {
-        // SAFETY: k < count, by the caller's promise; a vector is `LANES` floats.
+        // SAFETY: k < count, so the caller guarantees it; a vector is `LANES` floats.
         let b: &[[f32; LANES]; N] = unsafe { &*strip.b.add(k * strip.step_b).cast() };
         let mut row = [simd.splat(0.0); N];
         for (to, from) in row.iter_mut().zip(b) {
             *to = simd.load(from);
         }
         for (i, total) in total.iter_mut().enumerate() {
-            // SAFETY: i < M and k < count, by the caller's promise.
+            // SAFETY: i < M and k < count, so the caller guarantees it.
             let a = simd.splat(unsafe { *strip.a.add(i * strip.rows + k * strip.step_a) });
             for (total, b) in total.iter_mut().zip(row) {
                 *total = simd.mul_add(a, b, *total);
@@ -160,7 +160,7 @@ unsafe fn generic_strip<S: Simd, const M: usize, const N: usize>(
 /// [`Simd::product`] in terms of [`Simd::multiply_add_strip`].
 ///
 /// # Safety
-/// As there.
+/// As for that method.
 #[inline(always)]
 unsafe fn generic_product<S: Simd, const M: usize, const N: usize>(
     simd: S,
@@ -169,7 +169,7 @@ unsafe fn generic_product<S: Simd, const M: usize, const N: usize>(
     stride: usize,
 ) {
     let mut sums = [[simd.splat(0.0); N]; M];
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: the caller has the same obligation.
     unsafe { simd.multiply_add_strip(&mut sums, strip) };
     for (i, sums) in sums.into_iter().enumerate() {
         for (j, sum) in sums.into_iter().enumerate() {
@@ -180,9 +180,9 @@ unsafe fn generic_product<S: Simd, const M: usize, const N: usize>(
 
 /// Work that can run at any level.
 pub trait Kernel {
-    /// What it gives.
+    /// The result.
     type Output;
-    /// Does the work. Implementations are `#[inline(always)]`, so that the body is compiled with
-    /// the instructions of the level.
+    /// Does the work. Implementations are `#[inline(always)]`, so that the body is compiled with the instructions of
+    /// the level.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }

@@ -1,8 +1,8 @@
-//! NEON: the 64-bit ARM processors of computers and phones.
+//! NEON: 64-bit ARM processors.
 //!
-//! It has 32 registers of four lanes. The register tile of 4 × 3 vectors takes 24 of them for the
-//! sums, 6 for `b` and 1 for `a`, and the generic strip compiles to just its loads and 24
-//! multiply-adds, most of them by one lane of `a`: nothing is left to write by hand.
+//! There are 32 registers of four lanes. The 4 × 3-vector register tile takes 24 of them for the sums, 6 for `b` and
+//! 1 for `a`. The generic strip compiles to exactly its loads and 24 multiply-adds, most of them by one lane of `a`,
+//! so assembly would gain nothing.
 
 use std::arch::aarch64::{
     float32x4x2_t, vaddq_f32, vbslq_f32, vcgtzq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32,
@@ -17,7 +17,7 @@ use super::{Kernel, LANES, Simd};
 pub struct Neon(());
 
 impl Neon {
-    /// The proof, if the processor has it.
+    /// Returns the proof if the processor has it.
     pub fn detect() -> Option<Self> {
         is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
@@ -33,7 +33,7 @@ impl Neon {
     }
 }
 
-/// Asks for a cache line with this instruction.
+/// Prefetches a cache line with the given instruction.
 macro_rules! prefetch {
     ($kind:literal, $at:ident) => {
         // SAFETY: a prefetch of any address is harmless, and this one writes no register.
@@ -50,7 +50,7 @@ macro_rules! prefetch {
 // SAFETY of every block below: a `Neon` exists only if `Neon::detect` found the feature, and loads
 // and stores go through references to eight values.
 impl Simd for Neon {
-    /// A register holds four lanes.
+    /// Two registers of four lanes each.
     type V = float32x4x2_t;
 
     #[inline(always)]

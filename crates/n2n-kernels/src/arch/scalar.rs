@@ -2,7 +2,7 @@
 
 use super::{LANES, Simd};
 
-/// The portable level; every processor has it.
+/// The portable level, which every processor supports.
 #[derive(Clone, Copy)]
 pub struct Scalar;
 

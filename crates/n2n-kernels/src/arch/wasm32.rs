@@ -1,8 +1,8 @@
 //! WebAssembly: 128-bit vectors, and relaxed SIMD, which has a fused multiply-add.
 //!
-//! A module cannot ask what its engine has: an engine that lacks an instruction refuses the whole module. So
-//! whoever runs the code has its instructions, and they are safe to use. For the same reason relaxed SIMD is a
-//! feature of this crate: it makes another module, and the page that loads one of the two chooses.
+//! A module cannot query its engine: an engine that lacks an instruction rejects the whole module. Any engine that
+//! runs the code therefore supports its instructions, and they are safe to use. For the same reason relaxed SIMD is a
+//! feature of this crate: it produces a second module, and the page chooses which of the two to load.
 
 use std::arch::wasm32::{
     f32x4_add, f32x4_gt, f32x4_mul, f32x4_pmax, f32x4_splat, v128, v128_bitselect, v128_load,
@@ -77,7 +77,7 @@ macro_rules! level {
             }
             #[inline(always)]
             fn max(self, a: Pair, b: Pair) -> Pair {
-                // One instruction on x86-64 too, where `f32x4_max` is several for the sake of NaN.
+                // One instruction on x86-64 as well, where `f32x4_max` needs several to handle NaN.
                 both!(f32x4_pmax, a, b)
             }
             #[inline(always)]
@@ -87,7 +87,8 @@ macro_rules! level {
                 both!(v128_bitselect, a, b, mask)
             }
 
-            /// Engines on x86-64 have sixteen registers: eight sums at a time, over one vector of `b`.
+            /// Engines on x86-64 have sixteen registers, so this computes eight sums at a time, over one vector of
+            /// `b`.
             #[inline(always)]
             unsafe fn multiply_add_strip<const M: usize, const N: usize>(
                 self,
@@ -98,10 +99,10 @@ macro_rules! level {
                     let mut total: [Pair; M] = std::array::from_fn(|i| sums[i][j]);
                     let (mut a, mut b) = (strip.a, strip.b.wrapping_add(j * LANES));
                     for _ in 0..strip.count {
-                        // SAFETY: a step of the strip, which the caller promised is readable.
+                        // SAFETY: a step of the strip, which the caller guarantees is readable.
                         let column = unsafe { self.load(&*b.cast()) };
                         for (i, total) in total.iter_mut().enumerate() {
-                            // SAFETY: i < M, by the caller's promise.
+                            // SAFETY: i < M, so the caller guarantees it.
                             let half = unsafe { v128_load32_splat(a.add(i * strip.rows).cast()) };
                             *total = self.mul_add(Pair(half, half), column, *total);
                         }
@@ -118,7 +119,7 @@ macro_rules! level {
 }
 
 level!(
-    /// SIMD128: every browser since 2021 to 2023.
+    /// SIMD128: supported by all browsers, the first since 2021, the last since 2023.
     Simd128,
     "simd128",
     two_roundings
@@ -126,13 +127,13 @@ level!(
 
 #[cfg(feature = "relaxed-simd")]
 level!(
-    /// Relaxed SIMD: a multiply-add that the engine rounds once, where the processor does.
+    /// Relaxed SIMD: a multiply-add with a single rounding, where the processor has one.
     Relaxed,
     "simd128,relaxed-simd",
     std::arch::wasm32::f32x4_relaxed_madd
 );
 
-/// `a · b + c` with a rounding of the product.
+/// `a · b + c` with the product rounded separately.
 #[inline(always)]
 fn two_roundings(a: v128, b: v128, c: v128) -> v128 {
     f32x4_add(f32x4_mul(a, b), c)

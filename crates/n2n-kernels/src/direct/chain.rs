@@ -1,16 +1,14 @@
-//! One 1×1 convolution after another, some pixels at a time, so that what lies between them never
-//! leaves the cache.
+//! 1×1 convolutions one after another, some pixels at a time, so that intermediate results stay in cache.
 
 use super::TapConv;
 use crate::Level;
 use crate::epilogue::Epilogue;
 use crate::memory::Memory;
 
-/// Pixels that go through a chain together: two buffers of 96 channels and a panel of weights stay in
-/// the first-level cache.
+/// Pixels that go through a chain together: two buffers of 96 channels and a panel of weights fit in the L1 cache.
 const PIXELS: usize = 24;
 
-/// 1×1 convolutions, each with what follows its sums.
+/// 1×1 convolutions, each with its epilogue.
 pub(crate) struct Chain<'a> {
     convs: Vec<(&'a TapConv, Epilogue<'a>)>,
     inputs: usize,
@@ -19,8 +17,8 @@ pub(crate) struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     /// # Panics
-    /// If there is no convolution, one has more than one tap or input, an epilogue reads the output's
-    /// tensor, or one does not take what the one before gives.
+    /// If there is no convolution, one has more than one tap or input, an epilogue reads the output's tensor, or the
+    /// channels of consecutive convolutions do not match.
     pub fn new(convs: Vec<(&'a TapConv, Epilogue<'a>)>) -> Self {
         let mut channels: Option<(usize, usize)> = None;
         for (conv, epilogue) in &convs {
@@ -43,25 +41,25 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Channels it reads.
+    /// Number of input channels.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Channels it gives.
+    /// Number of output channels.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// [`Chain::outputs`], up to whole vectors.
+    /// [`Chain::outputs`], padded to whole vectors.
     pub fn padded_outputs(&self) -> usize {
         self.convs
             .last()
             .map_or(0, |(conv, _)| conv.padded_outputs())
     }
 
-    /// Takes `count` pixels, `stride` floats from one to the next, to pixels of whole vectors side by
-    /// side; `between` is memory for what lies between the layers.
+    /// Maps `count` pixels, `stride` floats apart, to adjacent pixels padded to whole vectors; `between` is memory
+    /// for the intermediate results.
     pub fn run(
         &self,
         level: Level,

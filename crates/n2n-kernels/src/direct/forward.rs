@@ -1,4 +1,4 @@
-//! The convolution: rows of register tiles.
+//! The direct convolution, as rows of register tiles.
 
 use std::ops::Range;
 
@@ -16,9 +16,9 @@ use super::{MAX_TAPS, Place, TALL, TILE, within_border};
 /// A convolution packed for the register tile.
 #[derive(Debug)]
 pub(crate) struct TapConv {
-    /// Offsets (dy, dx) of the pixels read, each in -1..=1.
+    /// Offsets (dy, dx) of the pixels that are read, each in -1..=1.
     taps: Vec<(isize, isize)>,
-    /// Pixels of the input from one output pixel to the next.
+    /// Input pixels per output pixel, along each side.
     in_stride: usize,
     /// Channels read from each input tensor.
     channels: Vec<usize>,
@@ -26,7 +26,7 @@ pub(crate) struct TapConv {
     panels: Vec<Panel>,
     /// Panel after panel: `[segment][tap][channel][vectors · LANES]`.
     weights: Memory,
-    /// A value for each output channel, padded with zeros to whole vectors.
+    /// One value per output channel, padded with zeros to whole vectors.
     bias: Vec<f32>,
 }
 
@@ -35,15 +35,15 @@ pub(crate) struct TapConv {
 struct Panel {
     /// The first channel.
     begin: usize,
-    /// Vectors: as many as the register tile has, fewer in the last panel.
+    /// Number of vectors: as many as the register tile has, fewer in the last panel.
     vectors: usize,
     /// Where its weights begin.
     weights: usize,
 }
 
 impl TapConv {
-    /// Packs a convolution in panels of `widest` vectors; `weight(tap, input channel, output channel)`
-    /// gives its weights, input channels being counted through all segments.
+    /// Packs a convolution in panels of `widest` vectors. `weight(tap, input channel, output channel)` returns its
+    /// weights, with input channels counted through all segments.
     ///
     /// # Panics
     /// If there is no tap or more than nine, or a tap lies outside -1..=1 (0..=1 for `in_stride` 2).
@@ -106,12 +106,11 @@ impl TapConv {
         }
     }
 
-    /// Computes the output from the inputs, whose channels follow one another.
+    /// Computes the output from the inputs, whose channels are concatenated.
     ///
     /// # Panics
-    /// If a shape does not fit: every input has the size of the convolution's grid times
-    /// `in_stride` and at least the packed channels; the output has the grid's size times
-    /// `place.stride` and the packed outputs.
+    /// If a shape does not fit: every input must have the size of the convolution's grid times `in_stride` and at
+    /// least the packed channels; the output must have the grid's size times `place.stride` and the packed outputs.
     pub fn run(
         &self,
         level: Level,
@@ -124,7 +123,7 @@ impl TapConv {
         self.run_rows(level, inputs, &mut output.into(), rows, place, epilogue);
     }
 
-    /// [`TapConv::run`] for some rows of the output, which may be held by a window.
+    /// [`TapConv::run`] for some rows of the output, which may be a window.
     pub fn run_rows(
         &self,
         level: Level,
@@ -221,7 +220,7 @@ impl TapConv {
         sources.collect()
     }
 
-    /// Whether this is a 3×3 convolution of so few channels that [`Narrow`] pays.
+    /// Whether this is a 3×3 convolution with few enough channels for [`Narrow`] to pay.
     fn is_narrow(&self) -> bool {
         let square = (-1..=1).flat_map(|y| (-1..=1).map(move |x| (y, x)));
         self.in_stride == 1
@@ -229,12 +228,12 @@ impl TapConv {
             && self.taps.iter().copied().eq(square)
     }
 
-    /// Channels of an output pixel, up to whole vectors.
+    /// Channels of an output pixel, padded to whole vectors.
     pub fn padded_outputs(&self) -> usize {
         self.bias.len()
     }
 
-    /// The channels read and given, if this is a 1×1 convolution of one tensor.
+    /// The numbers of input and output channels, if this is a 1×1 convolution of one tensor.
     pub fn as_pointwise(&self) -> Option<(usize, usize)> {
         match (
             self.taps.as_slice(),
@@ -246,8 +245,8 @@ impl TapConv {
         }
     }
 
-    /// A one-tap convolution of `count` pixels, `stride` floats from one to the next, to pixels of
-    /// whole vectors side by side.
+    /// Applies a one-tap convolution to `count` pixels, `stride` floats apart, and writes adjacent pixels padded to
+    /// whole vectors.
     pub fn run_pixels(
         &self,
         level: Level,
@@ -277,7 +276,7 @@ impl TapConv {
     }
 }
 
-/// Pixels of a convolution's output, side by side on its grid.
+/// Adjacent output pixels of a convolution on its grid.
 struct Row<'a> {
     conv: &'a TapConv,
     /// Taps of the sources.
@@ -285,7 +284,7 @@ struct Row<'a> {
     sources: &'a [Source<'a>],
     count: usize,
     epilogue: Epilogue<'a>,
-    /// The output from the first pixel on, and where in its tensor that is.
+    /// The output from the first pixel on, and its position in the tensor.
     to: &'a mut [f32],
     begin: usize,
     /// Floats from one output pixel to the next.
@@ -309,8 +308,8 @@ impl Kernel for Row<'_> {
     fn run<S: Simd>(mut self, simd: S) {
         let conv = self.conv;
         for source in self.sources {
-            // The last value any tile of this row reads: the last tap that counts, at the last
-            // pixel, at the last channel. `tile` relies on it.
+            // The last value any tile of this row reads: the last used tap, at the last pixel, at the last channel.
+            // `tile` relies on it.
             let taps = source.taps.iter().take(self.taps);
             let last = taps.max().expect("at least one tap")
                 + (self.count - 1) * source.stride
@@ -339,7 +338,7 @@ impl Row<'_> {
         let bias = &conv.bias[panel.begin..][..VECTORS * LANES];
         let mut x = 0;
         if VECTORS == 1 {
-            // Four sums would wait for one another.
+            // Four sums would have to wait for each other.
             while x + TALL <= self.count {
                 // SAFETY: `run` checked the sources up to the last pixel, and x + TALL <= count.
                 let sums =
@@ -380,7 +379,7 @@ impl Row<'_> {
     ) {
         let begin = x * self.step + channel;
         let to = &mut self.to[begin..][..(PIXELS - 1) * self.step + VECTORS * LANES];
-        // What most layers end with is asked once, not for every vector.
+        // The most common epilogue is dispatched once, not for every vector.
         if let Epilogue::LeakyRelu(slope) = self.epilogue {
             for (i, sums) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {
@@ -400,11 +399,10 @@ impl Row<'_> {
     }
 }
 
-/// The register tile: `PIXELS` neighbouring grid pixels from `x` on, by `VECTORS · LANES` output
-/// channels.
+/// The register tile: `PIXELS` adjacent grid pixels from `x` on, by `VECTORS · LANES` output channels.
 ///
 /// # Safety
-/// For every source and each of its first `taps` taps, `floats` holds `channels` values from
+/// For every source and each of its first `taps` taps, `floats` must hold `channels` values from
 /// `tap + (x + PIXELS - 1) · stride` on.
 #[inline(always)]
 unsafe fn tile<S: Simd, const PIXELS: usize, const VECTORS: usize>(
@@ -435,7 +433,7 @@ unsafe fn tile<S: Simd, const PIXELS: usize, const VECTORS: usize>(
                 step_b,
                 count: source.channels,
             };
-            // SAFETY: `a` by the caller's promise; `weights` holds `channels` times the vectors.
+            // SAFETY: `a` is covered by the caller's obligation; `weights` holds `channels` times the vectors.
             unsafe { simd.multiply_add_strip(&mut sums, strip) };
         }
     }

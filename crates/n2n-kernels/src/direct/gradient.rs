@@ -1,4 +1,4 @@
-//! The gradient of a convolution's weights: outer products of pixels, summed.
+//! The gradient of a convolution's weights: sums of outer products of pixels.
 
 use rayon::prelude::*;
 
@@ -8,15 +8,13 @@ use crate::arch::{Kernel, LANES, Simd, Strip};
 use crate::jobs::one_by_one;
 use crate::tensor::Tensor;
 
-/// The gradient of a convolution's weights:
-/// `dw[tap][c][o] = Σ_p in[p + tap][c] · dy[so·p + place][o]`, where the grid of `p` is that of
-/// `dy` divided by `place.stride`.
+/// The gradient of a convolution's weights: `dw[tap][c][o] = Σ_p in[p + tap][c] · dy[so·p + place][o]`, where the
+/// grid of `p` is that of `dy` divided by `place.stride`.
 ///
-/// `give(tap, c, o, value)` is called once for every weight, input channels counted through all
-/// inputs.
+/// `give(tap, c, o, value)` is called once for every weight, with input channels counted through all inputs.
 ///
-/// The sum is cut by image (into at most [`IMAGE_PARTS`] parts), taken row by row within a part and
-/// then over the parts in order, whatever the number of threads.
+/// The images are divided into at most [`IMAGE_PARTS`] parts. Sums run row by row within a part and then over the
+/// parts in order, whatever the number of threads.
 pub(crate) fn correlate(
     level: Level,
     inputs: &[(&Tensor, usize)],
@@ -90,11 +88,11 @@ pub(crate) fn correlate(
     }
 }
 
-/// The most parts a sum over images is cut into.
+/// Maximum number of parts that the images are divided into.
 const IMAGE_PARTS: usize = 8;
 
-/// Grid pixels, but at least a row of them, whose products are summed in registers before they are added
-/// to memory: keeps a block in cache while all its channels are gone through (decision 2).
+/// Number of grid pixels (at least a row of them) whose products are summed in registers before they are added to
+/// memory. It keeps a block in cache while all its channels are processed (decision 2).
 const BLOCK_PIXELS: usize = 128;
 
 struct Correlation<'a> {
@@ -104,7 +102,7 @@ struct Correlation<'a> {
     place: Place,
     images: std::ops::Range<usize>,
     grid: (usize, usize),
-    /// The panel's first output channel, and its vectors.
+    /// The panel's first output channel, and its number of vectors.
     first: usize,
     vectors: usize,
     /// `[channel][vectors · LANES]`.
@@ -165,8 +163,8 @@ impl Correlation<'_> {
                     x.check(block, w, *channels);
                     let (mine, rest) = sums.split_at_mut(channels * VECTORS * LANES);
                     sums = rest;
-                    // SAFETY: `check` covered `block` × `w` pixels of `dy` with VECTORS · LANES
-                    // values each and of `x` with `channels` values each.
+                    // SAFETY: `check` covered `block` × `w` pixels of `dy` with VECTORS · LANES values each and of
+                    // `x` with `channels` values each.
                     unsafe {
                         outer_products::<S, VECTORS>(simd, &x, *channels, &dy, (block, w), mine);
                     }
@@ -176,14 +174,14 @@ impl Correlation<'_> {
     }
 }
 
-/// Adds the products of some pixels' channels with those of the outputs' gradient to the sums of a 1×1
-/// convolution's weight gradient.
+/// Adds the products of the channels of some pixels and their output gradients to the sums of a 1×1 convolution's
+/// weight gradient.
 pub(super) struct OuterProducts<'a> {
-    /// Pixels `x_stride` floats apart, of `channels` that count.
+    /// Pixels, `x_stride` floats apart, of `channels` channels each, not counting padding.
     pub x: &'a [f32],
     pub x_stride: usize,
     pub channels: usize,
-    /// As many pixels of whole vectors, side by side.
+    /// The same number of adjacent pixels, padded to whole vectors.
     pub dy: &'a [f32],
     pub vectors: usize,
     pub count: usize,
@@ -235,10 +233,10 @@ impl OuterProducts<'_> {
     }
 }
 
-/// [`outer_product`] of all `channels`, to sums `[channel][vectors · LANES]`.
+/// [`outer_product`] for all `channels`, with sums laid out as `[channel][vectors · LANES]`.
 ///
 /// # Safety
-/// `h` × `w` pixels of `dy` hold `VECTORS · LANES` values each, and those of `x` hold `channels`.
+/// `h` × `w` pixels of `dy` must hold `VECTORS · LANES` values each, and those of `x` must hold `channels`.
 #[inline(always)]
 unsafe fn outer_products<S: Simd, const VECTORS: usize>(
     simd: S,
@@ -251,7 +249,7 @@ unsafe fn outer_products<S: Simd, const VECTORS: usize>(
     let (sums, _) = sums.as_chunks_mut::<LANES>();
     let (sums, _) = sums.as_chunks_mut::<VECTORS>();
     let mut c = 0;
-    // SAFETY: the caller's promise, for no more than `channels`.
+    // SAFETY: the caller's obligation covers all of `channels`.
     unsafe {
         while S::ROWS == 8 && c + 8 <= channels {
             outer_product::<_, 8, _>(simd, x, c, dy, size, &mut sums[c..]);
@@ -285,12 +283,11 @@ impl Pixels<'_> {
     }
 }
 
-/// Adds to `sums` the products of `CHANNELS` channels of `x`, from `channel` on, with the values
-/// of `dy`, over `h` × `w` pixels.
+/// Adds the products of `CHANNELS` channels of `x`, from `channel` on, and the values of `dy` to `sums`, over `h` ×
+/// `w` pixels.
 ///
 /// # Safety
-/// `h` × `w` pixels of `dy` hold `VECTORS · LANES` values each, and those of `x` hold
-/// `channel + CHANNELS`.
+/// `h` × `w` pixels of `dy` must hold `VECTORS · LANES` values each, and those of `x` must hold `channel + CHANNELS`.
 #[inline(always)]
 unsafe fn outer_product<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
     simd: S,
@@ -310,8 +307,8 @@ unsafe fn outer_product<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
             step_b: dy.pixel,
             count: w,
         };
-        // SAFETY: by the caller's promise, CHANNELS values of `x` and VECTORS vectors of `dy` at
-        // each of the row's `w` pixels.
+        // SAFETY: the caller guarantees CHANNELS values of `x` and VECTORS vectors of `dy` at each of the row's `w`
+        // pixels.
         unsafe { simd.multiply_add_strip(&mut total, strip) };
     }
     for (sums, total) in sums.iter_mut().zip(total) {

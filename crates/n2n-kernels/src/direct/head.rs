@@ -1,6 +1,6 @@
-//! 1×1 convolutions at the end of a network that learns: output, loss and gradients some pixels at a time,
-//! so that nothing of it but the sums of the gradients leaves the cache. One after the other, these layers
-//! would read and write tensors of the image's size twelve times.
+//! The training pass over the 1×1 convolutions at the end of a network: output, loss and gradients for a few pixels
+//! at a time, so that only the sums of the gradients leave the cache. Run one after another, these layers would read
+//! and write twelve tensors of the image's size.
 
 use rayon::prelude::*;
 
@@ -12,20 +12,19 @@ use crate::epilogue::Epilogue;
 use crate::jobs::one_by_one;
 use crate::tensor::Tensor;
 
-/// Pixels that go through the layers together: what they are between the layers stays in the second-level
-/// cache beside the sums.
+/// Pixels that go through the layers together: their intermediate results and the sums fit in the L2 cache.
 const PIXELS: usize = 64;
-/// The most parts that the rows of a batch are cut into, whatever the number of threads, each with sums of its
-/// own.
+/// Maximum number of parts that the rows of a batch are divided into, whatever the number of threads; each part has
+/// its own sums.
 const PARTS: usize = 16;
 
 /// A 1×1 layer, packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub forward: &'a TapConv,
-    /// From the gradient of its sums to that of its input.
+    /// Maps the gradient of the layer's sums to that of its input.
     pub backward: &'a TapConv,
-    /// The slope of the `LeakyReLU` after it, if there is one.
+    /// The slope of the `LeakyReLU` after it, if any.
     pub slope: Option<f32>,
 }
 
@@ -52,7 +51,7 @@ pub struct Gradients {
     pub bias: Vec<f32>,
 }
 
-/// Where the first of some pixels side by side is.
+/// The position of the first of some adjacent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Its image.
@@ -63,9 +62,9 @@ pub struct Position {
     pub x: usize,
 }
 
-/// The sums of a part of the rows.
+/// The sums over one part of the rows.
 struct Part {
-    /// For each layer as [`OuterProducts`] lays them out.
+    /// For each layer, laid out as in [`OuterProducts`].
     weights: Vec<Vec<f32>>,
     biases: Vec<Vec<f64>>,
     losses: [f64; 2],
@@ -111,7 +110,7 @@ pub(crate) fn learn(
                 losses: [0.0; 2],
             };
             let mut outputs = of_each(layers, |layer| vec![0.0; PIXELS * layer.width()]);
-            // Of each layer's output, after that of the first one's input.
+            // For each layer's output, preceded by the input of the first layer.
             let mut gradients = vec![vec![0.0; PIXELS * stride]];
             gradients.extend(outputs.iter().cloned());
             for (n, y, row) in rows {
@@ -156,13 +155,13 @@ pub(crate) fn learn(
     (gradients.collect(), [sum(0), sum(1)])
 }
 
-/// What `make` makes of each layer.
+/// The result of `make` for each layer.
 fn of_each<T>(layers: &[Layer], make: impl Fn(&Layer) -> T) -> Vec<T> {
     layers.iter().map(make).collect()
 }
 
 impl Part {
-    /// Takes some pixels through the layers and back.
+    /// Runs some pixels forward and backward through the layers.
     fn learn(
         &mut self,
         level: Level,
@@ -257,7 +256,7 @@ impl Kernel for LeakyReluGradient<'_> {
     }
 }
 
-/// Adds some pixels to sums: together in f32, then to the others in f64.
+/// Adds some pixels to the sums: first to each other in f32, then to the totals in f64.
 struct Sum<'a> {
     pixels: &'a [f32],
     to: &'a mut [f64],

@@ -1,21 +1,18 @@
-//! The one direct algorithm under every layer that Winograd's does not serve: a convolution as a sum
-//! over taps.
+//! The direct algorithm, for every layer that does not use Winograd's: a convolution as a sum over taps.
 //!
-//! A 3×3 convolution has nine taps, a 1×1 one has one; a transposed 2×2 convolution is four
-//! one-tap convolutions onto every second pixel, and its input gradient one convolution with four
-//! taps from every second pixel. [`TapConv`] computes
-//! `out[so·p + o] = bias + Σ_tap Σ_c in[si·p + tap][c] · w[tap][c]`
-//! over the channels of one or several input tensors (a concatenation is never copied), and
-//! [`correlate`] the gradient of those weights. An image of few channels is read from a copy without the
-//! padding between its pixels (`narrow`).
+//! A 3×3 convolution has nine taps, a 1×1 convolution one. A transposed 2×2 convolution is four one-tap convolutions,
+//! each writing every second pixel; its input gradient is one convolution with four taps that reads every second
+//! pixel. [`TapConv`] computes `out[so·p + o] = bias + Σ_tap Σ_c in[si·p + tap][c] · w[tap][c]` over the channels of
+//! one or more input tensors (a concatenation is never copied), and [`correlate`] computes the gradient of those
+//! weights. Images of few channels are read from a copy without padding between pixels (`narrow`).
 //!
-//! 1×1 convolutions one after another go some pixels at a time: a [`Chain`] forward, those that learn
-//! forward and backward ([`head`]).
+//! Consecutive 1×1 convolutions are computed for a few pixels at a time: by a [`Chain`] forward, and by [`head`]
+//! forward and backward in training.
 //!
-//! The register tile is 4 pixels × 3 vectors of output channels: twelve accumulators, three vectors
-//! of weights and one broadcast pixel fill the sixteen registers of AVX2 exactly, and twelve
-//! independent sums hide the latency of the multiply-add. AVX-512 has one of 8 × 6, where one
-//! strip goes through all input channels. The gradient has input channels in place of pixels.
+//! The register tile is 4 pixels × 3 vectors of output channels: twelve accumulators, three vectors of weights and
+//! one broadcast pixel fill the sixteen registers of AVX2 exactly, and twelve independent sums hide the latency of
+//! the multiply-add. AVX-512 uses an 8 × 6 tile where one strip covers all input channels. In the gradient, input
+//! channels take the place of pixels.
 
 mod chain;
 mod forward;
@@ -33,14 +30,14 @@ use crate::Level;
 const TILE: usize = 4;
 /// Pixels of a register tile of one vector.
 const TALL: usize = 12;
-/// Vectors of output channels of the register tile.
+/// Vectors of output channels in the register tile.
 pub(crate) const WIDEST: usize = 3;
-/// The most taps of a convolution here: 3×3.
+/// Maximum number of taps of a convolution here: 3×3.
 const MAX_TAPS: usize = 9;
 
-/// Vectors of output channels of a convolution's panels: those of the level's widest register tile where
-/// one strip goes through all input channels, [`WIDEST`] where there is one a tap, for the sums of a wider
-/// tile lie in memory between strips.
+/// Vectors of output channels in a convolution's panels: those of the level's widest register tile where one strip
+/// covers all input channels, but [`WIDEST`] where each tap has its own strip, because the sums of a wider tile are
+/// stored to memory between strips.
 pub(crate) fn widest(level: Level, taps: &[(isize, isize)]) -> usize {
     if taps.len() == 1 {
         level.widest()
@@ -49,8 +46,8 @@ pub(crate) fn widest(level: Level, taps: &[(isize, isize)]) -> usize {
     }
 }
 
-/// Where output pixels lie: pixel `p` of the convolution is pixel `stride · p + (dy, dx)` of the
-/// output tensor.
+/// Positions of the output pixels: pixel `p` of the convolution is pixel `stride · p + (dy, dx)` of the output
+/// tensor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub stride: usize,
@@ -67,7 +64,7 @@ impl Place {
     };
 }
 
-/// Whether every tap lies in the border of a tensor that is read at every `stride`-th pixel.
+/// Whether every tap lies within the border of a tensor that is read at every `stride`-th pixel.
 fn within_border(taps: &[(isize, isize)], stride: usize) -> bool {
     let near = if stride == 1 { -1..=1 } else { 0..=1 };
     taps.iter()

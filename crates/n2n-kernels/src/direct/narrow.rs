@@ -1,4 +1,4 @@
-//! Images of few channels, as a 3×3 convolution reads them best: without the padding between pixels.
+//! A copy of an image with few channels that a 3×3 convolution can read efficiently: without padding between pixels.
 
 use std::ops::Range;
 
@@ -8,26 +8,26 @@ use super::MAX_TAPS;
 use super::forward::Source;
 use crate::tensor::{Shape, Tensor};
 
-/// The most channels of an image that is copied before a 3×3 convolution.
+/// Maximum number of channels of an image that is copied before a 3×3 convolution.
 pub(super) const MAX_NARROW: usize = 4;
 
-/// Rows of an image of few channels, border included, without padding between pixels: there the three taps
-/// of a row are one, of three times the channels. A strip is too short to be worth its start otherwise.
+/// Rows of an image with few channels, including the border, without padding between pixels. The three taps of a row
+/// form one tap with three times the channels; otherwise each strip would be too short to pay for its setup.
 pub(super) struct Narrow {
     floats: Vec<f32>,
     channels: usize,
     /// Floats of a row.
     row: usize,
-    /// The first row of each image that is here, and their number.
+    /// The first row held of each image, and the number of rows.
     first: isize,
     rows: usize,
 }
 
 impl Narrow {
-    /// Taps of the source: a row of three is one.
+    /// Taps of the source: three taps of a row form one.
     pub const TAPS: usize = 3;
 
-    /// What is read for some rows of the output.
+    /// Copies everything that is read for some rows of the output.
     pub fn new(input: &Tensor, channels: usize, rows: Range<usize>) -> Self {
         let Shape { n, w, .. } = input.shape();
         let (row, pixel) = ((w + 2) * channels, input.shape().pixel_stride());
@@ -49,7 +49,7 @@ impl Narrow {
         }
     }
 
-    /// The image as row `y` of the output reads it: in three taps.
+    /// The image as row `y` of the output reads it, in three taps.
     pub fn source(&self, n: usize, y: usize) -> Source<'_> {
         let mut taps = [0; MAX_TAPS];
         for (i, to) in taps.iter_mut().enumerate().take(Self::TAPS) {

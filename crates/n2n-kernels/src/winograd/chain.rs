@@ -1,5 +1,5 @@
-//! What follows the outputs of a group of tiles where a chain of 1×1 layers does: they go to a strip of tiles side by
-//! side, through the chain, and from there into the output tensor.
+//! The output stage for a group of tiles that is followed by a chain of 1×1 layers: the outputs go to a strip of
+//! adjacent tiles, through the chain, and from there into the output tensor.
 
 use super::OUT;
 use super::output::Destination;
@@ -10,20 +10,20 @@ use crate::memory::Memory;
 use crate::picks::Picks;
 use crate::tensor::Tensor;
 
-/// Cells of 2×2 outputs along a tile's side.
+/// 2×2 cells of outputs along a tile's side.
 const CELLS: usize = OUT / 2;
 
-/// Memory for a group's outputs that go through a chain, and for the chain.
+/// Memory for the outputs of a group that go through a chain, and for the chain.
 #[derive(Default)]
 pub(super) struct Tail {
-    /// The outputs of the group's tiles side by side, of as many tiles as a group has at most.
+    /// The outputs of the group's tiles side by side, with room for the maximum number of tiles.
     pub strip: Option<Tensor>,
     pixels: Vec<f32>,
     between: Memory,
 }
 
 impl Destination<'_> {
-    /// What the chain makes of the strip of the group's tiles.
+    /// Runs the strip of the group's tiles through the chain.
     pub fn chain(
         &self,
         level: Level,
@@ -58,7 +58,7 @@ impl Destination<'_> {
         }
     }
 
-    /// What the chain makes of two pixels of each cell of the strip of the group's tiles.
+    /// Runs two pixels of each cell of the strip through the chain.
     pub fn picked_chain(
         &self,
         level: Level,
@@ -73,7 +73,7 @@ impl Destination<'_> {
         } = tail;
         let from = strip.shape().pixel_stride();
         let to = chain.padded_outputs();
-        // Of each cell of the tiles, in the strip and in the image.
+        // For each cell of the tiles: its position in the strip and in the image.
         let cells = || {
             (0..tiles).flat_map(|i| {
                 let (n, ty, tx) = self.tiles.place(self.first + i);

@@ -1,5 +1,5 @@
-//! A filter at the points of a form, packed for the level's register tile: what a convolution by Winograd's
-//! algorithm reads again for every group of tiles.
+//! A filter transformed for a form and packed for the level's register tile; a Winograd convolution reads it again
+//! for every group of tiles.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -12,23 +12,23 @@ use crate::arch::{Kernel, LANES, Simd};
 use crate::jobs::one_by_one;
 use crate::memory::Recycled;
 
-/// Rows of a panel's filters that are packed together: enough jobs for many threads.
+/// Rows of a panel's filters that are packed together; gives enough jobs for many threads.
 const PACKED_ROWS: usize = 8;
 
-/// A convolution's filter at the points of a form: [`SAME`](super::SAME) or [`TWO_TAPS`](super::TWO_TAPS).
+/// A convolution's filter, transformed for one of the forms [`SAME`](super::SAME) or [`TWO_TAPS`](super::TWO_TAPS).
 #[derive(Debug)]
 pub(crate) struct Filter<const FORM: usize> {
     pub(super) layout: Layout,
     /// Channels read from each input tensor.
     pub(super) channels: Vec<usize>,
     pub(super) outputs: usize,
-    /// Input channels, each tensor's padded to whole vectors.
+    /// Number of input channels, with each tensor padded to whole vectors.
     pub(super) depth: usize,
-    /// The panels of each phase, as many for each.
+    /// The panels of each phase; every phase has the same number.
     pub(super) panels: Vec<Panel>,
     /// For each panel, `[point][depth][vectors · LANES]`.
     pub(super) weights: Recycled,
-    /// A value for each output channel, padded with zeros to whole vectors.
+    /// One value per output channel, padded with zeros to whole vectors.
     pub(super) bias: Vec<f32>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Filter<const FORM: usize> {
 pub(super) struct Panel {
     /// The first output channel.
     pub(super) begin: usize,
-    /// Vectors: as many as the level's register tile has, fewer in the last panel.
+    /// Number of vectors: as many as the level's register tile has, fewer in the last panel.
     pub(super) vectors: usize,
     /// Where its weights begin.
     pub(super) weights: usize,
@@ -45,8 +45,8 @@ pub(super) struct Panel {
 impl<const FORM: usize> Filter<FORM> {
     const POINTS: usize = FORM * FORM;
 
-    /// Transforms a filter; `weight(input channel, phase, output channel)` gives its taps row by row,
-    /// input channels being counted through all input tensors.
+    /// Transforms a filter. `weight(input channel, phase, output channel)` returns its taps in row order, with input
+    /// channels counted through all input tensors.
     pub fn new(
         level: Level,
         layout: Layout,
@@ -70,7 +70,7 @@ impl<const FORM: usize> Filter<FORM> {
                 });
             }
         }
-        // The channel of each row of the depth; none for padding.
+        // The input channel of each row of the depth; `None` for padding.
         let mut rows = Vec::with_capacity(depth);
         let mut first = 0;
         for &count in channels {
@@ -84,7 +84,7 @@ impl<const FORM: usize> Filter<FORM> {
                 let width = panel.vectors * LANES;
                 let (mine, after) = rest.split_at_mut(width * per_output);
                 rest = after;
-                // A job has some rows at every point.
+                // Each job packs some rows at every point.
                 let mut jobs_of_panel: Vec<_> = rows
                     .chunks(PACKED_ROWS)
                     .map(|rows| Pack::<FORM, _> {
@@ -106,8 +106,8 @@ impl<const FORM: usize> Filter<FORM> {
             }
             one_by_one(jobs.into_par_iter()).for_each(|job| level.run(job));
         };
-        // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's
-        // part, and a job writes all of its own, padding included.
+        // SAFETY: the panels' parts make up the whole, their jobs' rows at all points make up a panel's part, and
+        // each job writes all of its rows, including padding.
         let weights = unsafe { Recycled::written_by(layout.phases() * padded * per_output, pack) };
         let mut padded_bias = vec![0.0; padded];
         padded_bias[..bias.len()].copy_from_slice(bias);
@@ -125,7 +125,7 @@ impl<const FORM: usize> Filter<FORM> {
 
 /// Some rows of a panel's filters, at every point.
 struct Pack<'a, const FORM: usize, W> {
-    /// The input channel of each row; none for padding.
+    /// The input channel of each row; `None` for padding.
     rows: &'a [Option<usize>],
     phase: usize,
     outputs: Range<usize>,

@@ -1,6 +1,5 @@
-//! The convolution itself, by groups of tiles small enough for the second-level cache: the inputs
-//! of a group to their points, a matrix product with the filter at each point, the outputs back from
-//! their points into the output tensor.
+//! The convolution itself, in groups of tiles small enough for the L2 cache: transform the inputs of a group,
+//! multiply them by the filter at each point, and transform the products back into the output tensor.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -21,34 +20,34 @@ use crate::memory::Memory;
 use crate::pool::pooled;
 use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 
-/// The most tiles of a group: 36 points of 24 tiles with 96 channels are 330 KB, for the second-level cache. With
-/// 16 or 32, or for the gradient of merged layers, which has 920 KB, with as few as fit, nothing was faster.
+/// Maximum number of tiles in a group: 36 points of 24 tiles with 96 channels are 330 KB, which fits in the L2 cache.
+/// 16 or 32 tiles were no faster, nor were fewer tiles for the gradient of merged layers, which has 920 KB.
 const GROUP: usize = 24;
-/// Groups are cut at multiples of this, the rows of the tallest register tile.
+/// Group sizes are multiples of this, the rows of the tallest register tile.
 const BLOCK: usize = 8;
-/// Vectors of outputs that go through the products and the output transform together, and of the widest
-/// panel of any level.
+/// Vectors of outputs that go through the products and the output transform together; also those of the widest panel
+/// at any level.
 const VECTORS: usize = 6;
 
 thread_local! {
-    /// The threads of a pool live long.
+    /// Thread-local, because the threads of a pool are long-lived.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
     static TAIL: RefCell<Tail> = RefCell::default();
 }
 
 #[derive(Default)]
 struct Scratch {
-    /// The points of a group's inputs and outputs.
+    /// The transformed inputs and outputs of a group.
     points: Memory,
     prefetches: Prefetches,
 }
 
-/// What the transforms around a group's products will read and write.
+/// The memory that the transforms before and after a group's products will read and write.
 #[derive(Default)]
 struct Prefetches {
     /// The inputs of the next group.
     reads: Prefetch,
-    /// What the outputs of the products under way go to.
+    /// The destination of the current group's outputs.
     writes: Prefetch,
 }
 
@@ -61,11 +60,11 @@ impl Prefetches {
 }
 
 impl<const FORM: usize> Filter<FORM> {
-    /// Computes rows of tiles of the output from the inputs, whose channels follow one another. With
-    /// pooling, the output is half as high and wide as the inputs; with a chain, it has the chain's channels.
+    /// Computes rows of tiles of the output from the inputs, whose channels are concatenated. With pooling, the
+    /// output is half as high and wide as the inputs; with a chain, it has the chain's channels.
     ///
     /// # Panics
-    /// If a shape does not fit, or rows are asked for that the inputs or the output do not hold.
+    /// If a shape does not fit, or the inputs or the output do not hold the requested rows.
     pub fn run(
         &self,
         level: Level,
@@ -117,8 +116,8 @@ impl<const FORM: usize> Filter<FORM> {
         }
         assert!(rows.end <= self.layout.tiles(shape.h), "rows of tiles");
         let tiles = Tiles::rows(self.layout, shape, rows);
-        // As many groups for each thread, and at least two. The size of a group changes no bit: a
-        // tile's sums run over the depth alone, in one order, in a block of rows or alone.
+        // The same number of groups for each thread, and at least two. The size of a group does not change a single
+        // bit: a tile's sums run over the depth alone, in one order, whether it is in a block of rows or by itself.
         let blocks = tiles.count.div_ceil(BLOCK);
         let threads = 2 * rayon::current_num_threads();
         let groups = tiles.count.div_ceil(GROUP).next_multiple_of(threads);
@@ -180,7 +179,7 @@ impl<const FORM: usize> Filter<FORM> {
     }
 }
 
-/// A group of tiles on its way through the convolution. No two groups share a tile.
+/// A group of tiles going through the convolution. No two groups share a tile.
 struct Group<'a, const FORM: usize> {
     filter: &'a Filter<FORM>,
     inputs: &'a [Rows<'a>],
@@ -233,7 +232,7 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
             row += channels.next_multiple_of(LANES);
         }
         let turns = row_blocks::<S>(count) * points_count;
-        // Most likely the same thread's next group.
+        // Most likely the next group of the same thread.
         let next = first + count..(first + 2 * count).min(tiles.count);
         let windows = inputs
             .iter()
@@ -284,7 +283,7 @@ impl<const FORM: usize> Kernel for Group<'_, FORM> {
     }
 }
 
-/// The tiles' inputs at one point, `[tile][depth]`, of which `used` channels count.
+/// The tiles' transformed inputs at one point, `[tile][depth]`, of which the first `used` channels are not padding.
 #[derive(Clone, Copy)]
 struct TilePoints<'a> {
     points: &'a [f32],
@@ -292,7 +291,7 @@ struct TilePoints<'a> {
     used: usize,
 }
 
-/// Register tiles of as many rows.
+/// Number of register tiles needed for this many rows.
 const fn row_blocks<S: Simd>(rows: usize) -> usize {
     let tall = if S::ROWS == 8 { rows / 8 } else { 0 };
     let rest = rows - 8 * tall;
@@ -349,6 +348,6 @@ fn rows<S: Simd, const M: usize, const VECTORS: usize>(
         step_b: VECTORS * LANES,
         count: a.used,
     };
-    // SAFETY: the lengths above are what the strip reads.
+    // SAFETY: the lengths above cover what the strip reads.
     unsafe { simd.product::<M, VECTORS>(strip, to, width) };
 }

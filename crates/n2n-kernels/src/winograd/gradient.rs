@@ -1,9 +1,9 @@
-//! The gradient of the filter: with the gradients of a tile's outputs in the filter's place,
+//! The gradient of the filter. With the gradients of a tile's outputs in place of the filter,
 //! `dW = Aᵀ [Σ_tiles (B x) (G dy)ᵀ] A` is again a product at each point, now summed over the tiles.
 //!
-//! Tiles are gone through in blocks. First the threads share the block's tiles and take inputs and
-//! gradients to their points; then they share the points, each a matrix product over the tiles,
-//! whose sums stay in cache. Every sum is taken by one thread in the order of the tiles.
+//! Tiles are processed in blocks. First the threads share the block's tiles and transform inputs and gradients; then
+//! they share the points, each a matrix product over the tiles whose sums stay in cache. Every sum is computed by one
+//! thread, in the order of the tiles.
 
 use std::ops::Range;
 
@@ -16,29 +16,29 @@ use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
 use crate::jobs::one_by_one;
 use crate::tensor::{Arena, Rows, Tensor};
 
-/// Tiles of a block. They are eight shares, hence no more threads than that take tiles to their points at once;
-/// a larger block would take more memory.
+/// Tiles in a block. They form eight shares, so at most eight threads transform tiles at once; a larger block would
+/// take more memory.
 const BLOCK: usize = 256;
 /// Tiles whose products are summed in registers before they are added to memory.
 const RUN: usize = 128;
-/// Tiles that one job takes to their points.
+/// Tiles that one job transforms.
 const SHARE: usize = 32;
 
-/// Floats from one point of a share's tiles to the next, for so many channels.
+/// Floats from one point of a share's tiles to the next, for `channels` channels.
 ///
-/// At a point, vectors of input channels come one after another, each of all tiles, and so do the register
-/// tile's vectors of output channels: what a register tile reads is without gaps.
+/// At each point, vectors of input channels are stored one after another, each for all tiles, and so are the register
+/// tile's vectors of output channels: a register tile reads without gaps.
 const fn point_stride(channels: usize) -> usize {
     SHARE * channels + GAP
 }
 
-/// Floats of all points of a share's tiles.
+/// Floats in all points of a share's tiles.
 const fn all_points(form: usize, channels: usize) -> usize {
     form * form * point_stride(channels)
 }
 
-/// The gradient of the weights, `[out, in, 3, 3]`, from the inputs (each with the number of channels
-/// that count) and the gradient of the output.
+/// The gradient of the weights, `[out, in, 3, 3]`, from the inputs (each with its number of channels, excluding
+/// padding) and the gradient of the output.
 ///
 /// # Panics
 /// If a shape does not fit.
@@ -66,8 +66,8 @@ pub(crate) fn weight_gradient(
         });
 }
 
-/// The gradient of the four taps of each phase's 2×2 filters, of a doubling layout: for each input channel
-/// `[tap][phase][out, up to whole vectors]`.
+/// The gradient of the four taps of each phase's 2×2 filters in the doubling layout: for each input channel
+/// `[tap][phase][out, padded to whole vectors]`.
 ///
 /// # Panics
 /// If a shape does not fit.
@@ -80,8 +80,8 @@ pub(crate) fn merged_gradient(
     filter_taps::<TWO_TAPS, 2>(level, arena, Layout::Doubling, inputs, output_gradient)
 }
 
-/// For each input channel that counts, `[tap][phase][out, up to whole vectors]`, where `M` is the taps along
-/// a side.
+/// For each input channel, excluding padding, `[tap][phase][out, padded to whole vectors]`, where `M` is the number
+/// of taps along a side.
 fn filter_taps<const IN: usize, const M: usize>(
     level: Level,
     arena: &mut Arena,
@@ -112,7 +112,7 @@ fn filter_taps<const IN: usize, const M: usize>(
     let mut sums = arena.take_floats(all_sums);
     let sums_of_points = &mut sums.as_mut_slice()[..all_sums];
     if tiles.count == 0 {
-        // No block begins them.
+        // There is no block to initialize them.
         sums_of_points.fill(0.0);
     }
     for first in (0..tiles.count).step_by(block) {
@@ -150,14 +150,14 @@ fn filter_taps<const IN: usize, const M: usize>(
             });
         });
     }
-    // Rows of the depth that are no padding.
+    // Rows of the depth that are not padding.
     let mut rows = vec![];
     let mut begin = 0;
     for (_, channels) in inputs {
         rows.extend(begin..begin + channels);
         begin += channels.next_multiple_of(LANES);
     }
-    // From the points to the taps, eight outputs at a time.
+    // Transform from points to taps, eight outputs at a time.
     let taps = one_by_one(rows.into_par_iter())
         .map(|row| {
             let mut taps = vec![0.0; M * M * width];
@@ -176,7 +176,7 @@ fn filter_taps<const IN: usize, const M: usize>(
     taps
 }
 
-/// Takes some tiles' inputs and gradients to their points.
+/// Transforms the inputs and gradients of some tiles.
 struct Points<'a, const IN: usize> {
     inputs: &'a [(&'a Tensor, usize)],
     layout: Layout,
@@ -218,14 +218,14 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
         let width = self.layout.phases() * pixel;
         let stride = point_stride(width);
         let floats = self.output_gradient.as_slice();
-        // All that is written: tiles below `SHARE`, and for each of them `width` floats of a point.
+        // Everything that is written: tiles below `SHARE`, and for each of them `width` floats per point.
         assert!(self.count <= SHARE);
         assert!((IN * IN - 1) * stride + SHARE * width <= gradients.len());
         for i in 0..self.count {
             let (n, ty, tx) = self.tiles.place(self.first + i);
             for phase in 0..self.layout.phases() {
                 let window = self.layout.output_window(phase);
-                // Beyond the image there is no output, hence no gradient: the border has the zero.
+                // Beyond the image there is no output and hence no gradient; read the zero of the border instead.
                 let mut rows = [0; OUT];
                 let mut columns = [0; OUT];
                 for k in 0..OUT {
@@ -258,8 +258,8 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
                             .enumerate()
                         {
                             let at = begin + (y * IN + x) * stride;
-                            // SAFETY: asserted above. `i < SHARE`, so that the vector ends before the
-                            // panel's `SHARE` tiles do, and all panels are `SHARE · width` floats.
+                            // SAFETY: asserted above. `i < SHARE`, so the vector ends before the panel's `SHARE`
+                            // tiles do, and all panels together are `SHARE · width` floats.
                             simd.store(value, unsafe { vector_unchecked_mut(gradients, at) });
                         }
                     }
@@ -269,7 +269,7 @@ impl<const IN: usize> Kernel for Points<'_, IN> {
     }
 }
 
-/// Adds a block's products at one point to `sums[depth][width]`, or begins them.
+/// Adds a block's products at one point to `sums[depth][width]`, or initializes the sums with them.
 struct Products<'a, const IN: usize> {
     points: &'a [f32],
     share: usize,
@@ -305,7 +305,7 @@ impl<const IN: usize> Kernel for Products<'_, IN> {
 impl<const IN: usize> Products<'_, IN> {
     #[inline(always)]
     fn panel<S: Simd, const VECTORS: usize>(&mut self, simd: S, run: Range<usize>, begin: usize) {
-        // The depth is whole vectors, hence whole register tiles.
+        // The depth is a whole number of vectors, hence of register tiles.
         if S::ROWS == 8 {
             self.tiles::<S, 8, VECTORS>(simd, run, begin);
         } else {
@@ -340,7 +340,7 @@ impl<const IN: usize> Products<'_, IN> {
                     step_b: VECTORS * LANES,
                     count,
                 };
-                // SAFETY: the two slices are what the strip reads.
+                // SAFETY: the two slices cover what the strip reads.
                 unsafe { simd.multiply_add_strip(&mut total, strip) };
             }
             for (i, total) in total.into_iter().enumerate() {
@@ -359,7 +359,7 @@ impl<const IN: usize> Products<'_, IN> {
     }
 }
 
-/// The taps of one input channel with every output channel of every phase.
+/// The taps of one input channel for every output channel of every phase.
 struct Taps<'a, const IN: usize, const M: usize> {
     sums: &'a [f32],
     row: usize,

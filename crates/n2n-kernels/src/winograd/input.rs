@@ -1,4 +1,4 @@
-//! The inputs of tiles to their points; the filter gradient takes them, too.
+//! The input transform of tiles, which the filter gradient also uses.
 
 use std::ops::Range;
 
@@ -6,15 +6,15 @@ use super::{OUT, Tiles, Window, transform};
 use crate::arch::{LANES, Simd};
 use crate::tensor::{Rows, Shape};
 
-/// Where the points of tiles lie: floats from one point and from one tile to the next.
+/// The layout of transformed tiles: floats from one point to the next and from one tile to the next.
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
     pub point: usize,
     pub tile: usize,
 }
 
-/// The points of the tiles' inputs. This input's channels begin at the first float of `to`, and their vectors
-/// are `VECTOR` floats apart.
+/// Transforms the inputs of the tiles. This input's channels begin at the first float of `to`, and their vectors are
+/// `VECTOR` floats apart.
 #[inline(always)]
 #[allow(
     clippy::too_many_arguments,
@@ -33,7 +33,7 @@ pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
     let Shape { h, w, .. } = input.shape();
     let pixel = input.shape().pixel_stride();
     let floats = input.as_slice();
-    // The last vectors a tile reads and writes.
+    // The last vectors that a tile reads and writes.
     let padded = channels.next_multiple_of(LANES);
     if channels == 0 {
         return;
@@ -46,14 +46,14 @@ pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
             rows[k] = input.offset(n, window.row(ty, k, h), -1);
             columns[k] = (window.column(tx, k, w) + 1) as usize * pixel;
         }
-        // The next tile's lines come while this one's are transformed: a third of the stage's time.
+        // Prefetch the next tile while this one is transformed; saves a third of the stage's time.
         let (next_n, next_y, next_x) = tiles.place((tile + 1).min(tiles.count - 1));
         let next = if next_y == ty && next_n == n {
             (next_x - tx) * window.step * OUT * pixel
         } else {
             0
         };
-        // In order, unless the rows are some that do not begin above the tile.
+        // In order, unless the requested rows do not begin above the tile.
         assert!(rows[0] <= rows[IN - 1]);
         assert!(rows[IN - 1] + columns[IN - 1] + padded <= floats.len());
         let begin = i * strides.tile;
@@ -94,24 +94,24 @@ pub(super) fn input_points<S: Simd, const IN: usize, const VECTOR: usize>(
     }
 }
 
-/// [`vector`] without its check.
+/// [`vector`] without the bounds check.
 ///
 /// # Safety
 /// `at + LANES <= floats.len()`.
 #[inline(always)]
 pub(super) unsafe fn vector_unchecked(floats: &[f32], at: usize) -> &[f32; LANES] {
     debug_assert!(at + LANES <= floats.len());
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's obligation.
     unsafe { &*floats.as_ptr().add(at).cast() }
 }
 
-/// [`vector_mut`](crate::arch::vector_mut) without its check.
+/// [`vector_mut`](crate::arch::vector_mut) without the bounds check.
 ///
 /// # Safety
 /// `at + LANES <= floats.len()`.
 #[inline(always)]
 pub(super) unsafe fn vector_unchecked_mut(floats: &mut [f32], at: usize) -> &mut [f32; LANES] {
     debug_assert!(at + LANES <= floats.len());
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's obligation.
     unsafe { &mut *floats.as_mut_ptr().add(at).cast() }
 }

@@ -1,16 +1,15 @@
-//! Winograd's minimal filtering (Lavin and Gray, 2016), in two forms that share everything but their
-//! points:
+//! Winograd's minimal filtering (Lavin and Gray, 2016), in two forms that share everything but their points:
 //!
-//! - [`SAME`], F(4×4, 3×3): a 3×3 convolution with padding 1. A tile of 4×4 outputs takes 6×6 inputs
-//!   and 36 multiplications a channel pair, instead of 144.
-//! - [`TWO_TAPS`], F(4×4, 2×2), four times: what a transposed 2×2 convolution and a 3×3 one make together.
-//!   Each phase of the doubled image is a 2×2 convolution of the small one, and a tile of 8×8 outputs,
-//!   all four phases from the same 5×5 inputs, takes 100 multiplications. The gradient of the small image
-//!   sums over the four phases, and takes as many.
+//! - [`SAME`], F(4×4, 3×3): a 3×3 convolution with padding 1. A tile of 4×4 outputs takes 6×6 inputs and 36
+//!   multiplications per channel pair, instead of 144.
+//! - [`TWO_TAPS`], F(4×4, 2×2), four times: a transposed 2×2 convolution merged with a 3×3 one. Each phase of the
+//!   upsampled image is a 2×2 convolution of the small one, and a tile of 8×8 outputs, all four phases from the same
+//!   5×5 inputs, takes 100 multiplications. The gradient of the small image sums over the four phases and takes the
+//!   same number.
 //!
-//! Both are named by the inputs along a tile's side. Where tiles lie in the inputs and in the output is
-//! the [`Layout`]. Tiles at the lower and right ends may reach beyond the image: there they read zeros and
-//! store nothing.
+//! Both are named by the number of inputs along a tile's side. The [`Layout`] says where tiles lie in the inputs and
+//! in the output. Tiles at the lower and right edges may extend beyond the image: there they read zeros and store
+//! nothing.
 
 mod chain;
 mod filter;
@@ -28,16 +27,16 @@ use crate::direct::Chain;
 use crate::picks::Picks;
 use crate::tensor::Shape;
 
-/// Inputs along a tile's side, and points, of F(4×4, 3×3).
+/// Inputs along a tile's side, which is also the number of points, for F(4×4, 3×3).
 pub(crate) const SAME: usize = 6;
-/// Inputs along a tile's side, and points, of the four F(4×4, 2×2).
+/// Inputs along a tile's side, which is also the number of points, for the four F(4×4, 2×2).
 pub(crate) const TWO_TAPS: usize = 5;
 
-/// Outputs of a tile along each side, for each phase.
+/// Outputs along a tile's side, for each phase.
 const OUT: usize = 4;
 
-/// Floats between the ends of one point's values and the next point's: keeps the streams of the
-/// transforms out of one another's cache sets.
+/// Floats between the end of one point's values and the start of the next: keeps the streams of the transforms out of
+/// each other's cache sets.
 const GAP: usize = 16;
 
 /// Taps of the filter along each side.
@@ -45,10 +44,10 @@ const fn taps(form: usize) -> usize {
     form + 1 - OUT
 }
 
-/// The phases of a doubled image, as (row, column) in a 2×2 block.
+/// The phases of an upsampled image, as (row, column) in a 2×2 block.
 pub(crate) const PHASES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
-/// How inputs and outputs lie to one another.
+/// The relation between inputs and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// The output has the inputs' size.
@@ -59,7 +58,7 @@ pub(crate) enum Layout {
     Halving,
 }
 
-/// Pixels of tiles along both sides of an image: pixel `k` of tile `t` is `step · (OUT · t + k) - before`.
+/// The pixels of tiles along each side of an image: pixel `k` of tile `t` is `step · (OUT · t + k) - before`.
 #[derive(Clone, Copy)]
 struct Window {
     step: usize,
@@ -67,8 +66,8 @@ struct Window {
 }
 
 impl Window {
-    /// A phase of a doubled image. That of 1 begins one pixel earlier, so that all phases of a tile of the
-    /// doubled image belong to one window of the small image.
+    /// A phase of an upsampled image. Phase 1 begins one pixel earlier, so that all phases of a tile correspond to
+    /// one window of the small image.
     const fn phase(phase: usize) -> Self {
         Self {
             step: 2,
@@ -76,19 +75,19 @@ impl Window {
         }
     }
 
-    /// A pixel along a side of `size` pixels. In place of all beyond it, the first of the border.
+    /// A pixel along a side of `size` pixels, with everything beyond it mapped to the first pixel of the border.
     #[inline(always)]
     fn pixel(self, before: usize, tile: usize, k: usize, size: usize) -> isize {
         ((self.step * (OUT * tile + k)) as isize - before as isize).min(size as isize)
     }
 
-    /// The row of a tile's pixel in an image of `size` rows; from -1, which is the border.
+    /// The row of a tile's pixel in an image of `size` rows; -1 is the border.
     #[inline(always)]
     fn row(self, tile: usize, k: usize, size: usize) -> isize {
         self.pixel(self.before.0, tile, k, size)
     }
 
-    /// The column of a tile's pixel in an image of `size` columns; from -1, which is the border.
+    /// The column of a tile's pixel in an image of `size` columns; -1 is the border.
     #[inline(always)]
     fn column(self, tile: usize, k: usize, size: usize) -> isize {
         self.pixel(self.before.1, tile, k, size)
@@ -104,7 +103,7 @@ impl Layout {
         }
     }
 
-    /// The pixels that tiles take of one of the inputs.
+    /// The pixels that tiles read from one of the inputs.
     const fn input_window(self, input: usize) -> Window {
         match self {
             // One row above and left of the tile's first pixel.
@@ -127,7 +126,7 @@ impl Layout {
         }
     }
 
-    /// The size of the output along a side where the inputs have `size` pixels.
+    /// The size of the output along a side whose inputs have `size` pixels.
     const fn output(self, size: usize) -> usize {
         match self {
             Self::Same => size,
@@ -136,8 +135,8 @@ impl Layout {
         }
     }
 
-    /// Tiles along a side of `size` input pixels. A doubling tile begins one output pixel above its
-    /// inputs' own, so that one more may be needed.
+    /// Tiles along a side of `size` input pixels. A doubling tile begins one output pixel above its own inputs, so
+    /// one more may be needed.
     pub(crate) const fn tiles(self, size: usize) -> usize {
         match self {
             Self::Doubling => size / OUT + 1,
@@ -146,31 +145,31 @@ impl Layout {
     }
 }
 
-/// What becomes of a convolution's output.
+/// What is done with a convolution's output.
 #[derive(Clone, Copy)]
 pub(crate) enum Then<'a> {
     /// Every pixel is stored.
     Store,
-    /// The greatest of each 2×2 block is, of which a tile has four.
+    /// The maximum of each 2×2 block is stored; a tile has four.
     Pool,
-    /// What 1×1 convolutions make of each pixel is.
+    /// Each pixel goes through 1×1 convolutions, whose output is stored.
     Chain(&'a Chain<'a>),
-    /// The same, of two pixels of each 2×2 cell: the output has half the height and width, and the second
-    /// pixel's channels after the first one's, both in whole vectors.
+    /// The same, for two pixels of each 2×2 cell: the output has half the height and width, and stores the second
+    /// pixel's channels after the first one's, each padded to whole vectors.
     PickedChain(&'a Chain<'a>, Picks<'a>),
 }
 
-/// Whether F(4×4, 3×3) takes fewer multiplications for images of this shape than the direct sum, which
-/// the tiles at the ends of small images may waste.
+/// Whether F(4×4, 3×3) takes fewer multiplications than the direct sum for images of this shape; the partial tiles of
+/// small images may use up the gain.
 pub(crate) fn pays(shape: Shape) -> bool {
     let tiles = shape.h.div_ceil(OUT) * shape.w.div_ceil(OUT);
     shape.n > 0 && tiles * SAME * SAME < shape.h * shape.w * 9
 }
 
-/// Rows of tiles of a batch of images, counted along rows, then down an image, then through the batch.
+/// The tiles in some rows of tiles of a batch, numbered along rows, then down an image, then through the batch.
 #[derive(Clone, Copy)]
 struct Tiles {
-    /// The first row of tiles of each image, and their number.
+    /// The first row of tiles in each image, and the number of rows.
     first: usize,
     down: usize,
     across: usize,
@@ -183,7 +182,7 @@ impl Tiles {
         Self::rows(layout, input, 0..layout.tiles(input.h))
     }
 
-    /// Tiles side by side.
+    /// A strip of adjacent tiles.
     fn strip(count: usize) -> Self {
         Self {
             first: 0,
@@ -211,7 +210,7 @@ impl Tiles {
         (row / self.down, self.first + row % self.down, column)
     }
 
-    /// Image, row and columns of tiles that lie side by side, of some tiles.
+    /// The image, row and columns of each run of adjacent tiles among some tiles.
     fn side_by_side(
         self,
         mut range: std::ops::Range<usize>,

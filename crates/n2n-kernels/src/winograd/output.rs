@@ -1,5 +1,5 @@
-//! Where the outputs of a group of tiles go: back from their points, through the epilogue or the pooling, into the
-//! output tensor.
+//! The output stage of a group of tiles: transforms the products back and writes them, through the epilogue or the
+//! pooling, to the output tensor.
 
 use super::input::vector_unchecked;
 use super::prefetch::{LINE, Prefetch, Run};
@@ -8,7 +8,7 @@ use crate::arch::{LANES, Simd, vector};
 use crate::epilogue::{Epilogue, leaky_relu};
 use crate::tensor::SharedMut;
 
-/// Where the outputs of a group go: the first to the tile `first` of `tiles`, the others after it.
+/// Where the outputs of a group go: the first to tile `first` of `tiles`, the others to the tiles after it.
 #[derive(Clone, Copy)]
 pub(super) struct Destination<'a> {
     pub output: &'a SharedMut<'a>,
@@ -20,7 +20,7 @@ pub(super) struct Destination<'a> {
     pub first: usize,
 }
 
-/// The pixels of a tile's side that lie in the output: the first is pixel `begin + step · from`.
+/// The pixels along a tile's side that lie in the output: the first is pixel `begin + step · from`.
 #[derive(Clone, Copy)]
 struct Side {
     begin: isize,
@@ -30,7 +30,7 @@ struct Side {
 }
 
 impl Side {
-    /// Of the tile at `tile` in an output of `size` pixels; the first may begin one pixel `before` it.
+    /// For the tile at `tile` in an output of `size` pixels; the first tile may begin `before` pixels above it.
     #[inline(always)]
     fn new(step: usize, before: usize, tile: usize, size: usize) -> Self {
         let begin = (step * OUT * tile) as isize - before as isize;
@@ -44,21 +44,20 @@ impl Side {
         }
     }
 
-    /// Whether all of them do.
+    /// Whether all of them lie in the output.
     #[inline(always)]
     fn is_whole(self) -> bool {
         self.from == 0 && self.to == OUT
     }
 
-    /// Whether pixel `k` does.
+    /// Whether pixel `k` lies in the output.
     #[inline(always)]
     fn holds(self, k: usize) -> bool {
         k >= self.from && k < self.to
     }
 }
 
-/// A group's products: `[point][tile][width]`, where a point's begin `stride` floats after the one's
-/// before.
+/// The products of a group, `[point][tile][width]`; each point begins `stride` floats after the previous one.
 #[derive(Clone, Copy)]
 pub(super) struct Products<'a> {
     pub floats: &'a [f32],
@@ -68,7 +67,7 @@ pub(super) struct Products<'a> {
 }
 
 impl Destination<'_> {
-    /// Plans to ask for what [`Destination::outputs`] will write and, for [`Epilogue::Slope`], read.
+    /// Plans to prefetch what [`Destination::outputs`] will write and, for [`Epilogue::Slope`], read.
     pub fn plan_writes(
         &self,
         writes: &mut Prefetch,
@@ -106,7 +105,7 @@ impl Destination<'_> {
         writes.plan(turns, (width.div_ceil(LINE), step), runs);
     }
 
-    /// Outputs from their points, through the epilogue, for the products' channels from `begin` on.
+    /// Transforms the products back and stores the outputs, through the epilogue, for the channels from `begin` on.
     #[inline(always)]
     pub fn outputs<S: Simd, const IN: usize>(
         &self,
@@ -136,7 +135,7 @@ impl Destination<'_> {
             ) + begin;
             let (row, pixel) = (down.step * row, across.step * pixel);
             let whole = down.is_whole() && across.is_whole();
-            // The last vector this tile reads.
+            // The last vector that this tile reads.
             assert!((IN * IN - 1) * stride + (i + 1) * width <= products.len());
             for c in (0..width).step_by(LANES) {
                 let mut lines = [[simd.splat(0.0); IN]; OUT];
@@ -187,8 +186,8 @@ impl Destination<'_> {
         }
     }
 
-    /// Stores the vectors of a tile's row, the first to float `at`, each `pixel` floats after the one before.
-    /// What most layers end with is asked once, not for every vector.
+    /// Stores the vectors of a tile's row, the first to float `at`, each `pixel` floats after the one before. The
+    /// most common epilogue is dispatched once, not for every vector.
     #[inline(always)]
     fn store_all<S: Simd>(&self, simd: S, values: [S::V; OUT], at: usize, pixel: usize) {
         if let Epilogue::LeakyRelu(slope) = self.epilogue {
@@ -206,8 +205,8 @@ impl Destination<'_> {
 
     #[inline(always)]
     fn store<S: Simd>(&self, simd: S, value: S::V, at: usize) {
-        // SAFETY: `outputs` gives vectors in pixels of this group's tiles, each once; no other
-        // group has these tiles.
+        // SAFETY: `outputs` passes vectors in pixels of this group's tiles, each once; no other group has these
+        // tiles.
         let to = unsafe { self.output.vector(at) };
         self.epilogue.store(simd, value, to, at);
     }

@@ -1,8 +1,8 @@
-//! Memory that is asked for ahead of the transforms, a few cache lines at a time while the multipliers work.
+//! Prefetching for the transforms, a few cache lines at a time during the products.
 //!
-//! Between the transforms of one group of tiles and those of the next lie products that read little but the
-//! second-level cache. The transforms read and write tensors that may be as far as memory, and what they ask for
-//! themselves comes while they wait. Asked for all through the products, it is there.
+//! Between the transforms of one group of tiles and those of the next lie products that read almost only the L2
+//! cache. The transforms read and write tensors that may be in main memory, and would wait for their own loads.
+//! Prefetched during the products, the lines are already in cache.
 
 use std::ops::Range;
 
@@ -13,33 +13,33 @@ use crate::tensor::Rows;
 /// Floats of a cache line of 64 bytes.
 pub(super) const LINE: usize = 16;
 
-/// Memory to be asked for, in order.
+/// Memory to prefetch, in order.
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
     runs: Vec<Run>,
-    /// The runs that have begun.
+    /// Number of runs started.
     begun: usize,
-    /// The address of the next piece of the last of these, and the pieces it has left.
+    /// The address of the next piece of the current run, and the number of pieces left.
     next: usize,
     left: usize,
-    /// Cache lines of a piece, and bytes from one piece to the next.
+    /// Cache lines in a piece, and bytes from one piece to the next.
     lines: usize,
     step: usize,
-    /// Pieces asked for at each turn.
+    /// Pieces to prefetch per turn.
     pieces: usize,
 }
 
-/// Pieces of memory at equal distances.
+/// Equally spaced pieces of memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// The address of the first.
+    /// The address of the first piece.
     pub first: usize,
     pub pieces: usize,
 }
 
 impl Prefetch {
-    /// Plans to ask for runs of pieces, each of `lines` cache lines and `step` floats after the one before, in
-    /// so many turns.
+    /// Plans to prefetch runs of pieces, each of `lines` cache lines and `step` floats after the one before, over
+    /// this many turns.
     pub fn plan(
         &mut self,
         turns: usize,
@@ -54,7 +54,7 @@ impl Prefetch {
         (self.begun, self.left) = (0, 0);
     }
 
-    /// Begins the next run; says whether there is one.
+    /// Starts the next run; returns whether there is one.
     #[cold]
     fn begin_run(&mut self) -> bool {
         let Some(run) = self.runs.get(self.begun) else {
@@ -65,7 +65,7 @@ impl Prefetch {
         true
     }
 
-    /// Asks for the next pieces.
+    /// Prefetches the next pieces.
     #[inline(always)]
     pub fn turn<S: Simd>(&mut self, simd: S) {
         for _ in 0..self.pieces {
@@ -85,8 +85,8 @@ impl Prefetch {
     }
 }
 
-/// What the transforms of some tiles read of tensors, line by line: rows, as far as the tiles reach. `side` is
-/// the pixels along a tile's side.
+/// The lines that the input transform of some tiles reads from tensors: whole rows, as wide as the tiles. `side` is
+/// the number of pixels along a tile's side.
 pub(super) fn reads<'a>(
     tensors: impl Iterator<Item = (Rows<'a>, Window)>,
     tiles: Tiles,
@@ -94,7 +94,7 @@ pub(super) fn reads<'a>(
     side: usize,
 ) -> impl Iterator<Item = Run> {
     tensors
-        // The phases of a tensor lie in the same rows two by two.
+        // The phases of a tensor share rows in pairs.
         .filter(|(_, window)| window.step == 1 || window.before.1 == 0)
         .flat_map(move |(tensor, window)| {
             let shape = tensor.shape();

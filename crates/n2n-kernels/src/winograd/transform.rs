@@ -1,17 +1,17 @@
-//! The one-dimensional transforms, in vectors of eight channels; a two-dimensional transform applies
-//! one to the columns, then to the rows.
+//! The one-dimensional transforms, in vectors of eight channels; a two-dimensional transform applies one to the
+//! columns, then to the rows.
 //!
-//! F(4, 3) takes the points 0, ±5/8, ±3/2 and ∞, F(4, 2) takes ±1/2, ±5/4 and ∞. The usual choices, 0,
-//! ±1, ±2, ∞ and 0, ±1, 1/2, ∞, lose twice as many bits: relative RMS errors of 1.9e-6 against 8.8e-7
-//! and of 1.2e-6 against 5.6e-7 for 96 channels, where the direct sum has 5.2e-7.
+//! F(4, 3) uses the points 0, ±5/8, ±3/2 and ∞; F(4, 2) uses ±1/2, ±5/4 and ∞. The usual choices, 0, ±1, ±2, ∞ and 0,
+//! ±1, 1/2, ∞, lose twice as many bits: relative RMS errors of 1.9e-6 against 8.8e-7 and of 1.2e-6 against 5.6e-7 for
+//! 96 channels, where the direct sum has 5.2e-7.
 //!
-//! Loops and arrays here are plain, without closures: a closure is compiled on its own, without the
-//! level's instructions, when the compiler chooses not to inline it.
+//! Loops and arrays here avoid closures: a closure that the compiler chooses not to inline is compiled separately,
+//! without the level's instructions.
 
 use super::{OUT, SAME, taps};
 use crate::arch::Simd;
 
-/// The positive finite points of a form. In every transformed index the order is (0,) A, -A, B, -B, ∞.
+/// The positive finite points A and B of a form. Every transformed index is in the order (0,) A, -A, B, -B, ∞.
 const fn points(form: usize) -> (f32, f32) {
     if form == SAME {
         (0.625, 1.5)
@@ -20,12 +20,12 @@ const fn points(form: usize) -> (f32, f32) {
     }
 }
 
-/// Where A stands among the points: after 0, if that is one.
+/// The index of A among the points: after 0, if 0 is a point.
 const fn first(form: usize) -> usize {
     form - 5
 }
 
-/// Inputs to points.
+/// The input transform.
 #[inline(always)]
 pub fn input<S: Simd, const IN: usize>(s: S, d: [S::V; IN]) -> [S::V; IN] {
     let (a, b) = const { points(IN) };
@@ -48,7 +48,7 @@ pub fn input<S: Simd, const IN: usize>(s: S, d: [S::V; IN]) -> [S::V; IN] {
     points
 }
 
-/// Points to `M` outputs: 4 of a convolution, or the taps of a filter's gradient.
+/// The output transform to `M` outputs: 4 for a convolution, or the taps of a filter's gradient.
 #[inline(always)]
 pub fn output<S: Simd, const IN: usize, const M: usize>(s: S, m: [S::V; IN]) -> [S::V; M] {
     let (a, b) = const { points(IN) };
@@ -75,7 +75,7 @@ pub fn output<S: Simd, const IN: usize, const M: usize>(s: S, m: [S::V; IN]) -> 
     outputs
 }
 
-/// Four outputs' gradients to points, as the filter of the filter's gradient.
+/// The transform of four output gradients, which act as the filter in the filter's gradient.
 #[inline(always)]
 pub fn gradient<S: Simd, const IN: usize>(s: S, d: [S::V; OUT]) -> [S::V; IN] {
     let (a, b) = const { points(IN) };
@@ -89,11 +89,11 @@ pub fn gradient<S: Simd, const IN: usize>(s: S, d: [S::V; OUT]) -> [S::V; IN] {
     points
 }
 
-/// The values at `point` and at its negative, where `other` is the other positive point; `zeros` is
-/// 1 if 0 is a point too.
+/// The values at `point` and at its negative, where `other` is the other positive point; `zeros` is 1 if 0 is also a
+/// point.
 #[inline(always)]
 fn gradient_pair<S: Simd>(s: S, d: [S::V; OUT], point: f32, other: f32, zeros: usize) -> [S::V; 2] {
-    // Over the product of the distances to the other points: even in the point with 0, odd without.
+    // Divided by the product of the distances to the other points: even in `point` if 0 is a point, odd otherwise.
     let scale = 1.0 / (2.0 * power(point, 1 + zeros) * (point * point - other * other));
     let even = s.mul_add(
         s.splat(scale * power(point, 2)),
@@ -121,10 +121,10 @@ const fn power(x: f32, n: usize) -> f32 {
     }
 }
 
-/// Filters side by side, as `[tap][filter]`: nine taps, or four.
+/// Filters side by side, as `[tap][filter]`, with nine or four taps.
 pub type Taps<const N: usize> = [[f64; N]; 9];
 
-/// Square filters at row `i` of the points, in f64, for filters are transformed once and used many times.
+/// Row `i` of the transform of square filters, in f64, because filters are transformed once and used many times.
 #[inline(always)]
 pub fn filter<const IN: usize, const N: usize>(filters: &Taps<N>, i: usize) -> [[f32; N]; IN] {
     let taps = const { taps(IN) };
@@ -147,8 +147,8 @@ pub fn filter<const IN: usize, const N: usize>(filters: &Taps<N>, i: usize) -> [
     points
 }
 
-/// A row for each point `p`: its powers over the product of its distances to the other finite
-/// points; the last tap alone for ∞.
+/// One row per point `p`: its powers divided by the product of its distances to the other finite points; for ∞, the
+/// last tap alone.
 const fn filter_rows<const IN: usize>() -> [[f64; 3]; IN] {
     let (a, b) = points(IN);
     let (a, b) = (a as f64, b as f64);

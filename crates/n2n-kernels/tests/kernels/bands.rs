@@ -1,4 +1,4 @@
-//! Two layers at the full size of the image, band by band.
+//! Two consecutive layers at the full size of the image, band by band.
 
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Size};
@@ -8,8 +8,8 @@ use n2n_kernels::{Epilogue, Level, Picks};
 
 use crate::{on_threads, read, tensor, values};
 
-/// Heights below, at and above those of a band, and of several; the results are those of the layers one
-/// after the other, to the last bit.
+/// Heights below, at and above that of a band, and of several bands; the results equal those of the layers run one
+/// after the other, bit for bit.
 #[test]
 fn layers_in_bands_are_the_layers_whole() {
     let (level, leaky) = (Level::detect(), Epilogue::LeakyRelu(0.2));
@@ -86,7 +86,7 @@ fn layers_in_bands_are_the_layers_whole() {
             let want = read(&want);
             assert_eq!(read(&got), want, "a chain, {n} of {h}x{w}");
 
-            // Two pixels of each cell, whose channels lie side by side, each up to a whole vector.
+            // Two pixels of each cell, whose channels are adjacent, each padded to a whole vector.
             let cells = (0..n * (h / 2) * (w / 2)).map(|i| i * 5 + i / 7);
             let pairs: Vec<_> = cells
                 .map(|i| [i % 4, (i / 3) % 4].map(|p| p as u8))

@@ -1,4 +1,4 @@
-//! 1×1 convolutions one after another, also of picked pixels and where they learn.
+//! 1×1 convolutions one after another, including picked pixels and training.
 
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Pointwise, Position, Size};
@@ -46,12 +46,12 @@ fn a_chain_of_1x1_convolutions_is_one_after_another() {
     }
 }
 
-/// 1×1 layers that learn, some with a `LeakyReLU`, from the output of another.
+/// 1×1 layers in training, some with a `LeakyReLU`, whose input is the output of a `LeakyReLU`.
 struct Learning {
     size: (usize, usize, usize),
-    /// Of the input, then of each layer's output.
+    /// Channels of the input, then of each layer's output.
     channels: Vec<usize>,
-    /// Of each layer.
+    /// The slope of each layer.
     slopes: Vec<Option<f32>>,
     input: Vec<f32>,
     weights: Vec<Vec<f32>>,
@@ -66,7 +66,7 @@ impl Learning {
         for value in &mut input {
             *value = if *value > 0.0 { *value } else { 0.2 * *value };
         }
-        // Of a size that keeps what lies between the layers of the order of 1, for the bound.
+        // Scaled so that intermediate values stay of order 1, for the error bound.
         let pairs = channels.windows(2).zip(2..);
         let weight = |(pair, seed): (&[usize], u64)| {
             let weight = values(pair[0] * pair[1], seed);
@@ -90,8 +90,8 @@ impl Learning {
         [self.channels[i], self.channels[i + 1]]
     }
 
-    /// The gradient of the input, the gradients of each layer's weight and bias, and Σ (y − t)² and Σ y, of
-    /// whose sum these are gradients; by loops in f64.
+    /// The gradient of the input, the gradients of each layer's weight and bias, and Σ (y − t)² and Σ y, whose sum
+    /// these are gradients of; computed by f64 loops.
     fn definition(&self) -> (Vec<f64>, Vec<[Vec<f64>; 2]>, [f64; 2]) {
         let (n, h, w) = self.size;
         let shape = |c| Shape { n, h, w, c };
@@ -113,7 +113,7 @@ impl Learning {
             last.iter().sum(),
         ];
         let mut dy: Vec<f64> = errors.iter().map(|error| 2.0 * error + 1.0).collect();
-        // To the gradient of what went into a `LeakyReLU`, by what came out.
+        // Maps the gradient of a `LeakyReLU`'s output to that of its input, given the output.
         let sloped = |dy: Vec<f64>, y: &[f64], slope: f32| -> Vec<f64> {
             let pairs = dy.into_iter().zip(y);
             pairs
@@ -135,7 +135,7 @@ impl Learning {
         (sloped(dy, &outputs[0], 0.2), gradients, losses)
     }
 
-    /// The same by the kernel.
+    /// The same, computed by the kernel.
     fn kernel(&self, level: Level, threads: usize) -> (Vec<f32>, Vec<conv::Gradients>, [f64; 2]) {
         let (n, h, w) = self.size;
         let convs = (0..self.slopes.len()).map(|i| {
@@ -178,8 +178,8 @@ impl Learning {
     }
 }
 
-/// Rows are shorter and longer than the pixels that are taken together, and batches have more and fewer rows
-/// than there are parts.
+/// Rows are shorter and longer than the run of pixels that is processed together, and batches have more and fewer
+/// rows than there are parts.
 #[test]
 fn a_chain_that_learns_matches_the_definition_on_any_number_of_threads() {
     let (channels, slopes) = ([25, 17, 51, 3], [Some(0.2), Some(0.2), None]);
@@ -197,8 +197,8 @@ fn a_chain_that_learns_matches_the_definition_on_any_number_of_threads() {
     }
 }
 
-/// One layer alone, a `LeakyReLU` after the last one, none between two, and outputs of several vectors and of
-/// several panels.
+/// A single layer, a `LeakyReLU` after the last one, none between two, and outputs of several vectors and of several
+/// panels.
 #[test]
 fn a_chain_that_learns_may_have_any_layers() {
     let leaky = Some(0.2);
@@ -218,7 +218,7 @@ fn a_chain_that_learns_may_have_any_layers() {
     }
 }
 
-/// Holds the kernel on one thread against the definition; returns what it gives.
+/// Compares the kernel on one thread with the definition; returns the kernel's result.
 fn assert_learns(level: Level, learning: &Learning) -> (Vec<f32>, Vec<conv::Gradients>, [f64; 2]) {
     let (size, channels) = (learning.size, &learning.channels);
     let widest = *channels.iter().max().unwrap();
@@ -287,7 +287,7 @@ fn learn_from_a_pixel(layers: &[Pointwise]) {
 #[test]
 fn a_picked_chain_matches_the_definition() {
     let leaky = Epilogue::LeakyRelu(0.2);
-    // Divided by the root of a sum's terms, so that what lies between the layers stays of the order of 1.
+    // Divided by the square root of the number of terms, so that intermediate values stay of order 1.
     let layer = |outputs: usize, inputs: usize, area: usize, seed| {
         let weight = values(outputs * inputs * area, seed);
         let root = ((inputs * area + 1) as f32).sqrt();
@@ -311,7 +311,7 @@ fn a_picked_chain_matches_the_definition() {
                 want = reference::conv(&want, shape(from), &wide(weight), &wide(bias), k);
                 want = reference::leaky_relu(&want, 0.2);
             }
-            // The pixels picked, each with the zeros that fill its last vector.
+            // The picked pixels, each with the zeros that fill its last vector.
             let padded = c.next_multiple_of(8);
             let mut picked = vec![];
             for (cell, pair) in pairs.iter().enumerate() {
@@ -348,7 +348,7 @@ fn a_picked_chain_matches_the_definition() {
                     &mut Arena::default(),
                 );
                 let what = format!("{level}, {n} of {h}x{w}, {c} channels");
-                // The most that any of the layers sums.
+                // The largest number of terms summed by any of the layers.
                 assert_close(&read(&got), &picked, 18 * 9 + 1, &what);
             }
         }

@@ -9,7 +9,7 @@ use n2n_kernels::{Epilogue, Level};
 
 use crate::{assert_close, for_every_case, on_threads, read, tensor, values, wide};
 
-/// The gradient of a convolution's weight, over what was no number before.
+/// The gradient of a convolution's weight, written over NaN.
 fn weight_gradient(level: Level, size: Size, inputs: &[(&Tensor, usize)], dy: &Tensor) -> Vec<f32> {
     let area = match size {
         Size::One => 1,
@@ -60,8 +60,8 @@ fn convolutions_match_the_definition() {
     }
 }
 
-/// Sizes up to 70, odd or even, of channel counts of real networks: a sample that is the same in every run,
-/// forward, with pooling on the way, and all gradients.
+/// A fixed sample of sizes up to 70, odd and even, and of channel counts of real networks: forward, with pooling, and
+/// all gradients.
 #[test]
 fn convolutions_of_any_shape_match_the_definition() {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
@@ -78,7 +78,7 @@ fn convolutions_of_any_shape_match_the_definition() {
         let (c, outputs) = (channels[below(9)], channels[below(9)]);
         let size = [Size::One, Size::Three][below(2)];
         let k = if size == Size::One { 1 } else { 3 };
-        // The definition takes its time.
+        // The definition is slow.
         if n * h * w * c * outputs * k * k > 4_000_000 {
             continue;
         }
@@ -144,7 +144,7 @@ fn pooling_on_the_way_is_pooling_afterwards() {
         pool::max_pool(&before, &mut want);
         let mut got = Tensor::zeros(pool::pooled(full));
         conv.run_pooled(level, &[&input], &mut got, epilogue, &mut Arena::default());
-        // The bias is added and the slope applied after the choice instead of before: the same.
+        // The bias is added and the slope applied after the maximum instead of before, with the same result.
         assert_close(&read(&got), &wide(&read(&want)), 1, "pooled");
     });
 }
@@ -152,8 +152,7 @@ fn pooling_on_the_way_is_pooling_afterwards() {
 #[test]
 fn a_concatenated_input_needs_no_copy() {
     for level in Level::available() {
-        // Directly, and with whole tiles and 18 outputs by Winograd's algorithm where the inputs
-        // are enough.
+        // Computed directly, and by Winograd's algorithm with whole tiles and 18 outputs if there are enough inputs.
         let channels = [(8, 8), (5, 3), (24, 1), (3, 47), (13, 8)];
         let sizes = [((5, 6), 7), ((8, 4), 18)];
         for ((h, w), outputs, (first, second)) in sizes
@@ -255,8 +254,8 @@ fn gradients_of_convolutions_match_the_definition() {
 
 #[test]
 fn sums_over_many_tiles_match_the_definition() {
-    // More tiles than a block of the filter gradient holds, the last block and its last share
-    // partly filled; channels of several panels.
+    // More tiles than a block of the filter gradient holds, with the last block and its last share only partly
+    // filled; channels of several panels.
     let shape = Shape {
         n: 3,
         h: 40,
@@ -297,7 +296,7 @@ fn sums_over_many_tiles_match_the_definition() {
 
 #[test]
 fn the_input_gradient_of_some_channels_is_that_part_of_the_whole() {
-    // By Winograd's algorithm in the second case.
+    // The second case uses Winograd's algorithm.
     for (level, (w, outputs)) in Level::available()
         .into_iter()
         .flat_map(|level| [(level, (6, 5)), (level, (8, 17))])
@@ -391,7 +390,7 @@ fn memory_that_held_other_values_leaves_no_trace() {
     }
 }
 
-/// A 3×3 convolution of 16 channels whose sums end so.
+/// A 3×3 convolution of 16 channels with the given epilogue.
 fn end_with(epilogue: Epilogue, side: usize) {
     let shape = Shape {
         n: 1,
@@ -416,8 +415,8 @@ fn winograds_algorithm_refuses_a_slope_that_turns_values_round() {
     end_with(Epilogue::AddLeakyRelu(1.5), 16);
 }
 
-/// Shapes that the direct algorithm and Winograd's serve; the latter in 45 tiles, so that the
-/// threads share them unevenly.
+/// Shapes for the direct and for Winograd's algorithm; the latter has 45 tiles, so that the threads share them
+/// unevenly.
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     for level in Level::available() {

@@ -1,5 +1,5 @@
-//! Every kernel at every level against the f64 loops of `reference`, over sizes around the register
-//! tile and odd channel counts, and the same bits for any number of threads.
+//! Every kernel at every level against the f64 loops of `reference`, for sizes around the register tile and odd
+//! channel counts, with identical bits for any number of threads.
 
 mod bands;
 mod chains;
@@ -26,7 +26,7 @@ const SIZES: [(usize, usize); 9] = [
     (12, 8),
 ];
 
-/// Input and output channels around the vectors of 8 and the panels of 24, of 48 at AVX-512.
+/// Input and output channels around the vectors of 8 and the panels of 24 (48 for AVX-512).
 const CHANNELS: [(usize, usize); 10] = [
     (1, 1),
     (3, 8),
@@ -40,7 +40,7 @@ const CHANNELS: [(usize, usize); 10] = [
     (21, 97),
 ];
 
-/// Pseudo-random values in -1..1, the same everywhere.
+/// Pseudo-random values in -1..1, the same on every platform.
 fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..count)
@@ -76,9 +76,9 @@ fn read(tensor: &Tensor) -> Vec<f32> {
     values
 }
 
-/// Compares with a bound that follows from the arithmetic: a sum of `terms` products of values
-/// below 1 has an error of at most `terms · ε` for each unit of its sum of magnitudes, itself at
-/// most `terms`; sums are far from their worst case, hence the root.
+/// Compares with a bound derived from the arithmetic: a sum of `terms` products of values below 1 has an error of at
+/// most `terms · ε` relative to its sum of magnitudes, which is at most `terms`. Actual sums are far from the worst
+/// case, hence the square root.
 fn assert_close(got: &[f32], want: &[f64], terms: usize, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     let bound = 4.0
@@ -94,7 +94,7 @@ fn assert_close(got: &[f32], want: &[f64], terms: usize, what: &str) {
     }
 }
 
-/// The RMS of the gaps over that of the values wanted.
+/// The RMS of the differences relative to that of the expected values.
 fn relative(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let gaps = got
@@ -104,7 +104,7 @@ fn relative(got: &[f32], want: &[f64]) -> f64 {
     (gaps.sum::<f64>() / want.iter().map(|w| w * w).sum::<f64>()).sqrt()
 }
 
-/// Runs `work` on so many threads; on WebAssembly, which has one, on that.
+/// Runs `work` on this many threads; on WebAssembly, which has only one thread, on that one.
 fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     if cfg!(target_family = "wasm") {
         return work();
@@ -155,7 +155,7 @@ fn pooling_takes_the_greatest_and_its_gradient_goes_there() {
             want[i] = if x[i] > 0.0 { dy } else { 0.2 * dy };
         }
         for level in Level::available() {
-            // Memory that held other values, which an odd row or column must not keep.
+            // Memory that held other values, which must not remain in an odd row or column.
             let mut dx = tensor(shape, &vec![7.0; x.len()]);
             pool::max_pool_gradient(level, &input, &tensor(y.shape(), &dy), 0.2, &mut dx);
             assert_eq!(read(&dx), want, "{level}");

@@ -1,4 +1,4 @@
-//! Muon against its definition in f64, and Adam beside it.
+//! Muon against its definition in f64, combined with Adam.
 
 use n2n_kernels::Level;
 use n2n_kernels::adam::Adam;
@@ -6,7 +6,7 @@ use n2n_kernels::muon::{self, MOMENTUM, Matrix, SCALE};
 
 use crate::{on_threads, relative, values, wide};
 
-/// Five iterations of the definition, X ← aX + (bA + cA²)X, plainly.
+/// Five iterations of the definition, X ← aX + (bA + cA²)X, without optimization.
 fn newton_schulz(rows: usize, matrix: &[f64]) -> Vec<f64> {
     let columns = matrix.len() / rows;
     let product = |a: &[f64], m: usize, b: &[f64], n: usize, transposed: bool| {
@@ -44,7 +44,7 @@ fn newton_schulz(rows: usize, matrix: &[f64]) -> Vec<f64> {
     x
 }
 
-/// A matrix whose singular values fall to about `last` of the first.
+/// A matrix whose singular values decrease to about `last` times the first.
 fn matrix(rows: usize, columns: usize, last: f32) -> Vec<f32> {
     let mut matrix = values(rows * columns, 7);
     for (i, row) in matrix.chunks_exact_mut(columns).enumerate() {
@@ -73,7 +73,7 @@ fn the_orthogonal_factor_is_that_of_the_definition() {
                 muon::orthogonalize(level, rows, &mut got);
                 let error = relative(&got, &want);
                 assert!(error < 1e-4, "{level} {rows}x{columns} {last}: {error:e}");
-                // The factor of the transpose is the transpose of the factor.
+                // The orthogonal factor of the transpose is the transpose of the factor.
                 let mut tall = turned.clone();
                 muon::orthogonalize(level, columns, &mut tall);
                 for i in 0..rows {

@@ -53,7 +53,7 @@ struct Both {
 }
 
 impl Both {
-    /// From `inputs` to `mid` channels, and from these and an image's to `outputs`.
+    /// From `inputs` to `mid` channels, and from these and the channels of an image to `outputs`.
     fn new(inputs: usize, mid: usize, image: usize, outputs: usize) -> Self {
         Self {
             up_weight: values(inputs * mid * 4, 3),
@@ -78,7 +78,7 @@ impl Both {
 #[test]
 fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
     for level in Level::available() {
-        // One tile and less, its ends, several tiles and a remainder.
+        // One tile or less, its edges, several tiles and a remainder.
         for (h, w) in [(1, 1), (3, 4), (4, 3), (5, 9), (2, 13)] {
             for (inputs, mid, image, outputs) in [(1, 1, 1, 1), (2, 3, 3, 9), (17, 8, 4, 33)] {
                 let what = format!("{level} {h}x{w} {inputs} {mid} {image} {outputs}");
@@ -122,7 +122,7 @@ fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
                 let (weight, bias) = (wide(layers.weight), wide(layers.bias));
                 let want = reference::conv(&joined, joined_shape, &weight, &bias, 3);
                 let want = reference::leaky_relu(&want, 0.2);
-                // Each doubled value is a sum of `inputs` products, and nine times `mid` of them are summed.
+                // Each upsampled value is a sum of `inputs` products, and nine times `mid` of them are added.
                 let terms = 9 * (mid * (inputs + 1) + image) + 1;
                 assert_close(&read(&got), &want, terms, &what);
             }
@@ -130,8 +130,8 @@ fn an_upsampling_merged_with_the_convolution_after_it_is_both() {
     }
 }
 
-/// By the definition, the gradients of an upsampling and the convolution after it: of the input, which a
-/// `LeakyReLU` gave, of the first one's weight and bias, and of the second one's weight.
+/// The gradients of an upsampling and the convolution after it, by the definition: of the input, which is the output
+/// of a `LeakyReLU`, of the first weight and bias, and of the second weight.
 fn gradients_of_both(
     layers: Layers,
     small: Shape,
@@ -173,9 +173,7 @@ fn gradients_of_both(
     [of_input, of_up, of_bias, of_weight]
 }
 
-/// The gradients of a merged pair are those of the two layers, one after the other; on any number of threads
-/// to the bit.
-/// The gradients of both layers' parameters but for the second bias, over what were no numbers before.
+/// The gradients of both layers' parameters except the second bias, computed by the merged pair and written over NaN.
 fn weight_gradients(
     level: Level,
     layers: Layers,
@@ -199,7 +197,7 @@ fn weight_gradients(
 fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
     let slope = 0.2;
     for level in Level::available() {
-        // One tile and less, its ends, and more tiles than a block of the filter gradient holds.
+        // One tile or less, its edges, and more tiles than a block of the filter gradient holds.
         for (h, w) in [(1, 1), (3, 4), (4, 3), (5, 9), (2, 13), (32, 60)] {
             for (inputs, mid, image, outputs) in [(1, 1, 0, 1), (2, 3, 3, 9), (17, 8, 4, 33)] {
                 if h * w > 200 && inputs != 2 {
@@ -252,7 +250,7 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
     }
 }
 
-/// The gradient of the first weight of a merged pair from 8 to `channels` channels, of `n` images.
+/// The gradient of the first weight of a merged pair from 8 to `channels` channels, for `n` images.
 fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
     let both = Both::new(8, 8, 0, 9);
     let shape = |h, w, c| Shape { n, h, w, c };

@@ -1,11 +1,11 @@
-//! The mean over the eight flips and turns of an image. A network that has not learned to treat them alike makes
-//! different errors in each; the mean has less of them, at eight times the cost.
+//! The mean over the eight flips and turns of an image. Unless trained to treat them alike, a network makes different
+//! errors in each; averaging reduces the errors at eight times the cost.
 
 use crate::batch::Batch;
 use crate::dihedral::Dihedral;
 use crate::error::Result;
 
-/// The flips and turns in the order in which their results are added: a sum depends on it in its last bit.
+/// The flips and turns, in the order in which their results are added; the last bit of a sum depends on it.
 const TURNS: [Dihedral; 8] = [
     Dihedral(0),
     Dihedral(1),
@@ -17,7 +17,7 @@ const TURNS: [Dihedral; 8] = [
     Dihedral(7),
 ];
 
-/// The mean of what `run` makes of a single image's eight flips and turns, laid back.
+/// The mean of `run` over the eight flips and turns of a single image, each turned back.
 pub(super) fn mean_over_turns(
     image: &Batch,
     mut run: impl FnMut(&Batch) -> Result<Batch>,
@@ -32,7 +32,7 @@ pub(super) fn mean_over_turns(
     Ok(mean)
 }
 
-/// A single image laid another way.
+/// A single image, flipped or turned.
 fn laid(image: &Batch, way: Dihedral) -> Batch {
     let (h, w) = way.size((image.h, image.w));
     Batch::new(1, h, w, image.c, way.apply(&image.data, (image.h, image.w)))

@@ -1,5 +1,5 @@
-//! Images of any size through a network: padding to the sizes it takes, and cropping. Pages of files,
-//! which may be larger than memory, go through it in tiles.
+//! Images of any size through a network: padding to the sizes that it takes, and cropping. Pages of files, which may
+//! be larger than memory, are denoised in tiles.
 
 mod ensemble;
 mod page;
@@ -30,15 +30,14 @@ pub enum Padding {
     Multiple,
 }
 
-/// The most pixels an image may have after padding. A strip a pixel high would otherwise ask for
-/// the square of its length.
+/// Maximum number of pixels after padding. Without it, a strip one pixel high would require the square of its length.
 pub const MAX_PADDED_PIXELS: usize = 1 << 23;
 
-/// Denoises a batch of any size: pads, runs the network, crops. Not clipped.
+/// Denoises a batch of any size: pads, runs the network, crops. The result is not clipped.
 ///
-/// The padding is NumPy's `'reflect'`: the edge is not repeated, and a side shorter than its
-/// padding is reflected as often as needed; a side of 1 is repeated. A batch without pixels, one
-/// whose channels are not the network's, and one that exceeds [`MAX_PADDED_PIXELS`] are errors.
+/// The padding is NumPy's `'reflect'`: the edge is not repeated, a side shorter than its padding is reflected as
+/// often as needed, and a side of 1 is repeated. A batch without pixels, with a different number of channels than the
+/// network's, or larger than [`MAX_PADDED_PIXELS`] after padding is an error.
 pub fn denoise(network: &mut dyn Denoise, noisy: &Batch, padding: Padding) -> Result<Batch> {
     let channels = network.channels();
     if noisy.c != channels {
@@ -59,8 +58,8 @@ pub fn denoise_ensemble(
     ensemble::mean_over_turns(noisy, |noisy| denoise(network, noisy, padding))
 }
 
-/// Pads as [`denoise`] does, hands the batch to `run`, which gives one of the same shape, and crops
-/// that.
+/// Pads as [`denoise`] does, passes the batch to `run`, which must return one of the same shape, and crops the
+/// result.
 pub fn padded(
     noisy: &Batch,
     padding: Padding,
@@ -114,7 +113,7 @@ pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64
     Ok(Batch::new(noisy.n, noisy.h, noisy.w, noisy.c, data))
 }
 
-/// The `h` × `w` pixels of every image from (`y`, `x`) on.
+/// The `h` × `w` pixels of every image that start at (`y`, `x`).
 fn window(batch: &Batch, (y, x): (usize, usize), (h, w): (usize, usize)) -> Batch {
     let c = batch.c;
     let mut data = Vec::with_capacity(batch.n * h * w * c);

@@ -1,5 +1,5 @@
-//! One page through the network, a row of tiles at a time: as rows come in, rows go out, and no more
-//! of the page is in memory than a row of tiles sees.
+//! One page through the network, a row of tiles at a time: as rows come in, rows go out, and memory holds only what
+//! one row of tiles sees.
 
 use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
@@ -20,17 +20,17 @@ use crate::unet::UNet;
 /// How pages are denoised.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How a page is made a size that the network takes.
+    /// How a page is padded to a size that the network takes.
     pub padding: Padding,
-    /// How it is cut.
+    /// How it is cut into tiles.
     pub tile: Tile,
-    /// What the page, its tiles and the network may need at once, in bytes.
+    /// Memory limit for the page, its tiles and the network together, in bytes.
     pub max_bytes: u64,
-    /// How much of what the network removes is removed: 0 nothing, 1 all.
+    /// The fraction of the network's change that is applied: 0 for nothing, 1 for all of it.
     pub strength: f32,
-    /// Whether the mean of the eight flips and quarter turns is taken.
+    /// Whether to average over the eight flips and quarter turns.
     pub ensemble: bool,
-    /// Whether rows are handed out as they were, too. [`predict`](crate::predict::predict) sees to it.
+    /// Whether the noisy rows are returned as well. [`predict`](crate::predict::predict) sets it.
     pub with_noisy: bool,
 }
 
@@ -47,25 +47,25 @@ impl Default for Options {
     }
 }
 
-/// How far the denoising of an image has come.
+/// The progress of denoising an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Pixels that the network is done with. A pixel counts as often as it goes through the network: once for
-    /// each channel that is denoised by itself, eight times in an ensemble.
+    /// Pixels that the network has processed. A pixel counts once per pass: once for each channel that is denoised
+    /// separately, eight times in an ensemble.
     pub done: u64,
-    /// What [`Self::done`] is at the end.
+    /// The final value of [`Self::done`].
     pub total: u64,
 }
 
 impl Progress {
-    /// The share that is done, 0 to 1.
+    /// The fraction that is done, 0 to 1.
     pub fn fraction(&self) -> f64 {
         self.done as f64 / self.total.max(1) as f64
     }
 }
 
-/// Called before each pass of the network and at the end of an image. [`ControlFlow::Break`] stops the work,
-/// which then ends with [`Error::Stopped`].
+/// Called before each pass of the network and at the end of an image. [`ControlFlow::Break`] stops the work, which
+/// then ends with [`Error::Stopped`].
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
 /// A network with the way pages go through it.
@@ -80,28 +80,28 @@ pub struct Denoiser<'a> {
     is_news: bool,
 }
 
-/// Rows of a page before and after, each with all samples.
+/// Rows of a page before and after denoising, each with all samples.
 #[derive(Debug, Clone)]
 pub struct Band {
-    /// As they were; empty without [`Options::with_noisy`], unless `f32` does not hold them exactly.
+    /// The original rows; empty without [`Options::with_noisy`], unless `f32` cannot represent them exactly.
     pub noisy: Vec<f32>,
-    /// As they are now; samples that are not colour, and values that are no finite number, as before.
+    /// The denoised rows; samples that are not color, and non-finite values, are unchanged.
     pub denoised: Vec<f32>,
-    /// Of the first that is made of smaller tiles than planned, what they are.
+    /// In the first band with smaller tiles than planned, what they are.
     pub shrunk: Option<Shrunk>,
 }
 
-/// Tiles are smaller than planned, because the device has not the memory.
+/// Tiles are smaller than planned because the device has too little memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shrunk {
-    /// Their height and width at most, without the halo.
+    /// Their maximum height and width, without the halo.
     pub side: usize,
-    /// What the device said.
+    /// The device's error message.
     pub reason: String,
 }
 
 impl<'a> Denoiser<'a> {
-    /// A denoiser of images that have the network's channels, or whose channels it can take one by one.
+    /// A denoiser for images with the network's number of channels, or whose channels it can process one by one.
     pub fn new(network: &'a mut dyn Denoise, options: Options) -> Self {
         Self {
             network,
@@ -113,7 +113,7 @@ impl<'a> Denoiser<'a> {
         }
     }
 
-    /// Has `on_progress` called from now on.
+    /// Sets the function that is called with progress.
     pub(crate) fn watched_by(self, on_progress: Option<OnProgress<'a>>) -> Self {
         Self {
             on_progress,
@@ -140,7 +140,7 @@ impl<'a> Denoiser<'a> {
         self.denoise_frame(page, &Frame::whole(page), pages, scale, give)
     }
 
-    /// [`Self::denoise`] of a part of a page, of which `pages` gives the rows of another part.
+    /// [`Self::denoise`] for a part of a page, where `pages` provides the rows of another part.
     pub(crate) fn denoise_frame(
         &mut self,
         page: &Page,
@@ -176,7 +176,7 @@ impl<'a> Denoiser<'a> {
             let tiles = self.tiles(page, &views, &window, &cut, band, scale);
             let mut denoised = match tiles {
                 Err(error @ Error::OutOfMemory { .. }) => {
-                    // What has been handed out stays; the rows that were to be next are still here.
+                    // Rows already passed on stay valid; the rows that come next are still in memory.
                     cut = self.shrink(&cut, error)?;
                     self.progress.done = before;
                     continue;
@@ -210,7 +210,8 @@ impl<'a> Denoiser<'a> {
         }
     }
 
-    /// The cut of what is wanted of a page, into tiles that the device has the memory for, as far as it says so now.
+    /// The layout for the requested part of a page, with tiles that fit on the device, as far as it can tell in
+    /// advance.
     fn cut(&mut self, page: &Page, frame: &Frame) -> Result<Cut> {
         let mut cut = Cut::new(page, frame, self.network, &self.options)?;
         if let Some(shrunk) = &self.shrunk
@@ -231,9 +232,9 @@ impl<'a> Denoiser<'a> {
         }
     }
 
-    /// The cut into tiles of half the size; without any, the error that asked for them.
+    /// The layout with tiles of half the size; if there is none, returns the error that required it.
     fn shrink(&mut self, cut: &Cut, error: Error) -> Result<Cut> {
-        // A square is not cut: its padding reflects rows that are gone.
+        // A square cannot be cut: its padding reflects rows that are gone.
         let half = cut
             .half()
             .filter(|_| self.options.padding == Padding::Multiple);
@@ -248,7 +249,7 @@ impl<'a> Denoiser<'a> {
         Ok(cut.within(side))
     }
 
-    /// The rows and columns `kept` of a page with what the network makes of them, a tile after the other.
+    /// Runs the rows and columns `kept` of a page through the network, one tile after another.
     fn tiles(
         &mut self,
         page: &Page,
@@ -301,8 +302,8 @@ impl<'a> Denoiser<'a> {
         Ok(denoised)
     }
 
-    /// From the network's values to those of the file, and back towards the noisy ones as the strength
-    /// says.
+    /// Converts the network's values to those of the file, and blends them with the noisy ones according to the
+    /// strength.
     fn finish(&self, page: &Page, row: usize, noisy: &[f32], denoised: &mut [f32], scale: Scale) {
         let (samples, channels) = (page.samples(), page.color.channels());
         let strength = self.options.strength;
@@ -314,7 +315,7 @@ impl<'a> Denoiser<'a> {
                     for (to, &from) in to[..channels].iter_mut().zip(from) {
                         let mut value = scale.from_network(*to, from);
                         if scale.is_limit && !page.depth.is_float() {
-                            // Within the range; what the image has beyond it stays possible.
+                            // Clamped to the range, extended to the image's own value if that lies outside.
                             value = value.clamp(scale.low.min(from), scale.high.max(from));
                         }
                         *to = if strength == 0.0 || !from.is_finite() || !value.is_finite() {
@@ -330,7 +331,7 @@ impl<'a> Denoiser<'a> {
     }
 }
 
-/// Hands out the rows of a page as they are.
+/// Passes on the rows of a page unchanged.
 fn copy(
     page: &Page,
     pages: &mut dyn Pages,
@@ -352,8 +353,7 @@ fn copy(
     Ok(())
 }
 
-/// A value as the network takes it. One that is no number would spread over all that the network sees
-/// of it.
+/// A value on the network's scale. NaN is replaced, because it would spread over the receptive field of the network.
 fn normalised(value: f32, scale: Scale) -> f32 {
     if value.is_nan() {
         return 0.0;
@@ -367,15 +367,15 @@ fn normalised(value: f32, scale: Scale) -> f32 {
 /// Which channels of a pixel go into the network together, and which come out.
 #[derive(Debug, Clone, Copy)]
 enum View {
-    /// The first so many, all that are colour.
+    /// The first channels, this many: all color channels.
     Together(usize),
-    /// One, three times, into three; their luma comes out.
+    /// One channel, used for all three inputs; the luma of the output is kept.
     Tripled(usize),
-    /// One into one.
+    /// One channel in, one channel out.
     Single(usize),
 }
 
-/// The views of a page that a network of `taken` channels needs.
+/// The views of a page that a network with `taken` channels needs.
 fn views(color: Color, taken: usize) -> Result<Vec<View>> {
     let channels = color.channels();
     match (color, taken) {
@@ -391,7 +391,7 @@ fn views(color: Color, taken: usize) -> Result<Vec<View>> {
 }
 
 impl View {
-    /// The channels that go in, in order.
+    /// The input channels, in order.
     fn inputs(self) -> impl Iterator<Item = usize> {
         let (first, step, count) = match self {
             Self::Together(count) => (0, 1, count),
@@ -412,11 +412,11 @@ impl View {
 
 /// The rows of a page that are in memory.
 struct Window {
-    /// Samples of a pixel.
+    /// Samples per pixel.
     samples: usize,
-    /// The first column of each.
+    /// The first column of each row.
     left: usize,
-    /// Samples of a row.
+    /// Samples per row.
     row: usize,
     top: usize,
     bottom: usize,
@@ -446,7 +446,7 @@ impl Window {
         &self.rows[(range.start - self.top) * self.row..(range.end - self.top) * self.row]
     }
 
-    /// The pixels of some rows and columns.
+    /// The pixels in some rows and columns.
     fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Cow<'_, [f32]> {
         let row = columns.len() * self.samples;
         if row == self.row {
@@ -462,7 +462,7 @@ impl Window {
         )
     }
 
-    /// What `view` takes of the `h` × `w` pixels of the padded page from (`top`, `left`) on.
+    /// The part of the padded page that `view` takes: `h` × `w` pixels that start at (`top`, `left`).
     fn tile(
         &self,
         page: &Page,
@@ -530,7 +530,7 @@ mod tests {
         data
     }
 
-    /// A network whose every weight counts: with the initial ones, outputs are too small to differ.
+    /// A network in which every weight matters: with the initial weights, outputs are too small to differ.
     fn strong_network(channels: usize) -> CpuNetwork {
         let unet = UNet::new(2, channels).unwrap();
         let mut weights = CpuNetwork::initial(unet, 5).weights();
@@ -586,7 +586,7 @@ mod tests {
         }
     }
 
-    /// The real network on a device of little memory.
+    /// The real network on a device with little memory.
     struct Small {
         network: CpuNetwork,
         fake: Fake,
@@ -615,7 +615,7 @@ mod tests {
         }
     }
 
-    /// The result, and the sides that were told of.
+    /// The result, and the tile sizes that were reported.
     fn told(
         network: &mut dyn Denoise,
         images: &[&Image],
@@ -646,9 +646,9 @@ mod tests {
             (usize::MAX, 608, true),
             // The whole, 608 × 64, is too large; so are 576 rows, which tiles of 320 may see.
             (448 * 64, 160, true),
-            // A tile of 160 at the top, which sees 288 rows, would do; one in the middle would not.
+            // A tile of 160 at the top, which sees 288 rows, would fit; one in the middle would not.
             (360 * 64, 96, true),
-            // Who does not say so beforehand finds out that of this page they see 448 at most.
+            // A device that cannot tell in advance learns that its tiles see at most 448 pixels of this page.
             (448 * 64, 320, false),
         ] {
             let mut small = Small {
@@ -679,7 +679,7 @@ mod tests {
             network: strong_network(1),
             fake: Fake::identity(1),
         };
-        // Tiles of 256 see 384 rows at the top, which there is room for, and 512 in the middle.
+        // Tiles of 256 see 384 rows at the top, which fit, and 512 in the middle, which do not.
         small.fake.most = (400 * 128, false);
         let options = Options {
             tile: Tile::Side(256),
@@ -717,8 +717,8 @@ mod tests {
 
     #[test]
     fn a_smaller_halo_would_not_do() {
-        // What lies just within the halo changes the first pixel that is kept, what lies beyond does
-        // not, in a network in which nothing cancels.
+        // In a network without cancellation, a pixel just inside the halo changes the first kept pixel, and one just
+        // outside does not.
         let unet = UNet::new(2, 1).unwrap();
         let parameters = vec![0.05; unet.parameters()];
         let weights = Weights::from_parameters(&unet, &parameters);
@@ -853,7 +853,7 @@ mod tests {
 
     #[test]
     fn the_ensemble_is_the_mean_over_flips_and_turns() {
-        // A network of one direction: its value is that of the row above.
+        // A one-directional network: its value is that of the row above.
         let noisy = image(32, 64, 1, Depth::F32);
         let mut network = Fake::new(1, |x| 2.0 * x);
         let result = denoised(

@@ -1,6 +1,5 @@
-//! Which values of an image are the network's 0 and 1. The network works on about 0..1; a file of
-//! floats may hold anything, one of 16 bits is often filled by a camera of 12, and a microscope counts
-//! photons above an offset.
+//! Which values of an image map to the network's 0 and 1. The network works on about 0..1, but a float file may hold
+//! anything, a 16-bit file is often filled by a 12-bit camera, and a microscope counts photons above an offset.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -11,70 +10,70 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
 
-/// How the range of images is found. It is undone on output.
+/// How the range of images is determined. It is undone on output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {
-    /// The range that their type suggests: of unsigned integers of 8 and 16 bits as many bits as the
-    /// largest value takes, of bytes all from 16 on; of floats 0..1. Where they do not keep to it or fill
-    /// less than an eighth of it, and of other integers, what [`Survey::measured`] says; of bytes never.
+    /// The range that the type suggests. For unsigned integers of 8 and 16 bits, that is as many bits as the largest
+    /// value needs, or all 8 bits if bytes reach 16; for floats, 0..1. Values that exceed this range or fill less than
+    /// an eighth of it, and all other integer types, use [`Survey::measured`] instead; bytes never do.
     Auto,
-    /// Between two values, in the units of the file.
+    /// Between two values in the units of the file.
     Between(f32, f32),
-    /// Between the 0.1st and the 99.9th percentile, lone pixels left out.
+    /// Between the 0.1st and the 99.9th percentile, ignoring isolated pixels.
     Percentile,
 }
 
-/// Values that become the network's 0 and 1, and how they come back.
+/// The values that map to the network's 0 and 1, in both directions.
 ///
-/// Values are those of [`crate::image`]: 0..1 from integers of which [`Depth::unit`] is not 1.
+/// Values are those of [`crate::image`]: 0..1 for integer types whose [`Depth::unit`] is not 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
-    /// The value that becomes 0.
+    /// The value that maps to 0.
     pub low: f32,
-    /// The value that becomes 1.
+    /// The value that maps to 1.
     pub high: f32,
-    /// Whether integers cannot lie outside, so that no result does.
+    /// Whether integers cannot lie outside the range, so that results are clamped to it.
     pub is_limit: bool,
 }
 
-/// The range that a model was trained on, in the units of the images, as its metadata have it.
+/// The range that a model was trained on, in the units of the images, as stored in its metadata.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ModelRange {
-    /// The value that became 0.
+    /// The value that was mapped to 0.
     pub low: f32,
-    /// The value that became 1.
+    /// The value that was mapped to 1.
     pub high: f32,
     /// The type of the images.
     pub depth: Depth,
 }
 
-/// What is known of the values of images: of each 2×2 block of pixels the second smallest and the
-/// second largest, so that a pixel that stands alone, hot or dead, does not count.
+/// A summary of the values of images: the second smallest and second largest value of each 2×2 block of pixels, so
+/// that isolated hot or dead pixels do not count.
 #[derive(Debug, Clone)]
 pub struct Survey {
-    /// Of every `step`-th block.
+    /// The values of every `step`-th block.
     blocks: Vec<[f32; 2]>,
     step: usize,
     skip: usize,
-    /// Blocks kept at most.
+    /// Maximum number of blocks kept.
     most: usize,
-    /// Of all pixels.
+    /// The extremes over all pixels.
     min: f32,
     max: f32,
 }
 
-/// How an image and the range of a model do not go together.
+/// Why an image does not fit a model's range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Misfit {
-    /// Between which values nearly all of the image lies, in its own units.
+    /// The values between which nearly all of the image lies, in its own units.
     pub found: (f32, f32),
-    /// Its type.
+    /// The type of the image.
     pub depth: Depth,
-    /// What the model was trained on.
+    /// The range that the model was trained on.
     pub model: ModelRange,
 }
 
-/// The name of a type, as NumPy's.
+/// The name of a type, as in NumPy.
 pub fn type_name(depth: Depth) -> &'static str {
     match depth {
         Depth::U8 => "uint8",
@@ -105,14 +104,14 @@ impl FromStr for Range {
     }
 }
 
-/// `MIN,MAX`, finite and in this order.
+/// Parses `MIN,MAX`, which must be finite and in this order.
 fn bounds(text: &str) -> Option<(f32, f32)> {
     let (low, high) = text.split_once(',')?;
     let (low, high): (f32, f32) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
     (low < high && (high - low).is_finite()).then_some((low, high))
 }
 
-/// A value with an exponent where it would be long without.
+/// Formats a value, with an exponent if it would otherwise be long.
 pub fn shown(value: f32) -> String {
     if value == 0.0 || (1e-4..1e9).contains(&value.abs()) {
         value.to_string()
@@ -145,8 +144,8 @@ impl<'de> Deserialize<'de> for Range {
 }
 
 impl Range {
-    /// Whether a page of this depth has to be looked through first. Of bytes [`Self::Auto`] is all of
-    /// them without a survey.
+    /// Whether a page of this depth has to be surveyed first. For bytes, [`Self::Auto`] uses the full range without a
+    /// survey.
     pub fn needs_survey(self, depth: Depth) -> bool {
         match self {
             Self::Auto => depth != Depth::U8,
@@ -155,7 +154,7 @@ impl Range {
         }
     }
 
-    /// The range of a page of this depth.
+    /// The range for a page of this depth.
     pub fn scale(self, depth: Depth, survey: Option<&Survey>) -> Scale {
         let found = match (self, survey) {
             (Self::Between(low, high), _) => {
@@ -169,24 +168,24 @@ impl Range {
             }
             (Self::Auto, Some(survey)) => survey.natural(depth),
         };
-        // One value alone, or none that is a number.
+        // A single value, or none that is a number.
         found.unwrap_or(Scale::UNIT)
     }
 }
 
 impl Scale {
-    /// 0..1.
+    /// The range 0..1.
     pub const UNIT: Self = Self {
         low: 0.0,
         high: 1.0,
         is_limit: true,
     };
 
-    /// How far beyond 0..1 the network is given values, on either side. Noise is; what lies further is
-    /// no part of the picture that the network could know, and would spread over all that it sees.
+    /// How far beyond 0..1 values are passed to the network, on either side. Noise may lie that far out. Values
+    /// further out are not part of a picture that the network could know, and would affect its whole receptive field.
     const DOOR: f32 = 1.0;
 
-    /// Between two values; from the lower one up if they are no range.
+    /// Between two values; if they are not a range, the range starts at the lower one.
     fn between(low: f32, high: f32, is_limit: bool) -> Self {
         let is_range = low < high && (high - low).is_finite();
         Self {
@@ -196,15 +195,15 @@ impl Scale {
         }
     }
 
-    /// A value as the network takes it: beyond the door, that of the door.
+    /// A value on the network's scale, limited to −1 and 2.
     pub fn to_network(self, value: f32) -> f32 {
         let inside = ((value - self.low) / (self.high - self.low)).max(-Self::DOOR);
-        // Not a number has become the door's by now.
+        // NaN was replaced by the lower limit in the line above.
         inside.min(1.0 + Self::DOOR)
     }
 
-    /// What the network gives for a pixel that was `from`. What [`Self::to_network`] kept from it is
-    /// added again.
+    /// Maps the network's result for a pixel whose value was `from` back to the image's scale, and adds the part that
+    /// [`Self::to_network`] cut off.
     pub fn from_network(self, value: f32, from: f32) -> f32 {
         let span = self.high - self.low;
         let door = (self.low - Self::DOOR * span, self.high + Self::DOOR * span);
@@ -217,7 +216,7 @@ impl ModelRange {
     const RANGE: &str = "range";
     const TYPE: &str = "range_type";
 
-    /// The range in the metadata of weights; none if they do not state one.
+    /// The range in the metadata of weights; `None` if there is none.
     pub fn of(metadata: &BTreeMap<String, String>) -> Result<Option<Self>> {
         let Some(text) = metadata.get(Self::RANGE) else {
             return Ok(None);
@@ -237,7 +236,7 @@ impl ModelRange {
         Ok(Some(Self { low, high, depth }))
     }
 
-    /// What images of a type need, by [`Survey::measured`]; whole numbers of integers.
+    /// The range that images of a type need, by [`Survey::measured`], rounded to whole numbers for integers.
     pub fn measured(depth: Depth, survey: &Survey) -> Option<Self> {
         let (low, high) = survey.measured()?;
         let unit = depth.unit();
@@ -248,7 +247,7 @@ impl ModelRange {
         Some(Self { low, high, depth })
     }
 
-    /// As entries of metadata.
+    /// The range as metadata entries.
     pub fn entries(self) -> [(&'static str, String); 2] {
         [
             (Self::RANGE, Range::Between(self.low, self.high).to_string()),
@@ -256,16 +255,16 @@ impl ModelRange {
         ]
     }
 
-    /// The range for images of a type, in the units of their files.
+    /// The scale for images of a type, in the units of their files.
     pub fn scale(self, depth: Depth) -> Scale {
         let unit = depth.unit();
         Scale::between(self.low / unit, self.high / unit, false)
     }
 
-    /// Whether images of a type and these values are others than the model's: of another type, mostly
-    /// outside what the network is given, or squeezed together.
+    /// Reports whether images of a type with these values differ from the model's: another type, values mostly
+    /// outside what the network accepts, or compressed into a small part of the range.
     pub fn misfit(self, depth: Depth, survey: &Survey) -> Option<Misfit> {
-        /// The part of the range that images fill at least.
+        /// Minimum fraction of the range that images fill.
         const FILLED: f32 = 1.0 / 32.0;
         let unit = depth.unit();
         let (low, high) = survey.at(0.001, 0.999)?;
@@ -274,7 +273,7 @@ impl ModelRange {
         let fits = depth == self.depth
             && found.0 >= self.low - Scale::DOOR * span
             && found.1 <= self.high + Scale::DOOR * span
-            // One value alone may be any.
+            // A single value is always acceptable.
             && (found.0 >= found.1 || found.1 - found.0 >= FILLED * span);
         (!fits).then_some(Misfit {
             found,
@@ -297,12 +296,12 @@ impl Display for ModelRange {
 }
 
 impl Survey {
-    /// Blocks kept of all images together.
+    /// Blocks kept for all images together.
     pub const OF_ALL: usize = 1 << 20;
-    /// Blocks kept of one image of many.
+    /// Blocks kept for one image of many.
     pub const OF_ONE: usize = 1 << 16;
 
-    /// Of nothing yet; of the blocks `most` are kept, evenly.
+    /// An empty survey that keeps at most `most` blocks, evenly spaced.
     pub fn new(most: usize) -> Self {
         Self {
             blocks: Vec::new(),
@@ -314,8 +313,8 @@ impl Survey {
         }
     }
 
-    /// Looks through all pages of one depth, or through all; of bytes only until it is clear that they
-    /// are not counts of a few. Transparency does not count.
+    /// Surveys all pages of one depth, or all pages; bytes only until it is clear that they are not low counts.
+    /// Transparency is ignored.
     pub fn add_pages(&mut self, pages: &mut dyn Pages, depth: Option<Depth>) -> Result<()> {
         let mut rows = Vec::new();
         while let Some(page) = pages.next_page()? {
@@ -325,7 +324,7 @@ impl Survey {
             if depth.is_some_and(|depth| depth != page.depth) {
                 continue;
             }
-            // Two rows at least, for blocks.
+            // At least two rows, to form blocks.
             let at_once = ((1 << 20) / page.row() / 2 * 2).clamp(2, page.height.max(2));
             let mut left = page.height;
             while left > 0 {
@@ -342,23 +341,23 @@ impl Survey {
         Ok(())
     }
 
-    /// Looks through an image, and says whether others of its type can tell more.
+    /// Surveys an image, and returns whether further images of its type could add information.
     ///
     /// # Errors
-    /// The image has other samples than its size says.
+    /// If the number of samples does not match the image's size.
     pub fn add_image(&mut self, image: &Image) -> Result<bool> {
         image.check()?;
         self.add_pages(&mut OfImage::new(image), Some(image.depth))?;
         Ok(image.depth != Depth::U8 || !self.are_full_bytes())
     }
 
-    /// Looks at rows of a page, an even number but at its end.
+    /// Surveys rows of a page; their number is even, except at the end of the page.
     pub fn add_rows(&mut self, page: &Page, rows: &[f32]) {
         let shape = (page.height, page.width, page.samples());
         self.add_blocks(rows, shape, page.color.channels());
     }
 
-    /// Looks at the first `channels` of `samples` values of each pixel in rows of an image.
+    /// Surveys the first `channels` of the `samples` values of each pixel in rows of an image.
     pub fn add_blocks(
         &mut self,
         rows: &[f32],
@@ -385,7 +384,7 @@ impl Survey {
         }
     }
 
-    /// Adds what another survey has kept.
+    /// Merges the blocks of another survey.
     pub fn add(&mut self, other: &Self) {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -397,7 +396,7 @@ impl Survey {
     fn count(&mut self, [a, b, c, d]: [f32; 4]) {
         let (first, second) = ((a.min(b), a.max(b)), (c.min(d), c.max(d)));
         let (min, max) = (first.0.min(second.0), first.1.max(second.1));
-        // Of a value that is none, nothing can be said of its block.
+        // A non-finite value makes its block unusable.
         if !(a + b + c + d).is_finite() {
             return;
         }
@@ -415,14 +414,14 @@ impl Survey {
         self.blocks.push(block);
         self.skip = self.step - 1;
         if self.blocks.len() == self.most {
-            // Half of them will do.
+            // Keep half of them.
             self.blocks = self.blocks.iter().copied().step_by(2).collect();
             self.step *= 2;
             self.skip = self.step - 1;
         }
     }
 
-    /// The lower values at one share of their order, the upper ones at another.
+    /// The lower values at one quantile, the upper values at another.
     fn at(&self, lower: f64, upper: f64) -> Option<(f32, f32)> {
         let last = self.blocks.len().checked_sub(1)?;
         let side = |which: usize, share: f64| {
@@ -433,8 +432,7 @@ impl Survey {
         Some((side(0, lower), side(1, upper)))
     }
 
-    /// Between which values nearly all lie: the 0.1st and the 99.9th percentile; none if that is one
-    /// value.
+    /// The values between which nearly all lie: the 0.1st and the 99.9th percentile; `None` if they are equal.
     fn bulk(&self) -> Option<(f32, f32)> {
         self.at(0.001, 0.999).filter(|(low, high)| low < high)
     }
@@ -444,14 +442,14 @@ impl Survey {
         (self.min < self.max).then_some((self.min, self.max))
     }
 
-    /// The range for images of which nothing else is known: nearly all values, and of what is bright or
-    /// dark and small a good deal. Offsets and the noise at both ends are part of it. None if there is
-    /// no more than one value.
+    /// The range for images about which nothing else is known. It covers nearly all values, including most of any
+    /// small bright or dark structures, the offset, and the noise at both ends. `None` if there is no more than one
+    /// value.
     ///
-    /// From the 0.01st to the 99.99th percentile, but no further from the 0.1st and the 99.9th than
-    /// eight times their distance.
+    /// It extends from the 0.01st to the 99.99th percentile, but no further from the 0.1st and the 99.9th than eight
+    /// times the distance between them.
     pub fn measured(&self) -> Option<(f32, f32)> {
-        /// How far that may be.
+        /// That limit, as a factor.
         const TAIL: f32 = 8.0;
         let tails = self.at(0.0001, 0.9999)?;
         let found = match self.bulk() {
@@ -459,7 +457,7 @@ impl Survey {
                 let reach = TAIL * (high - low);
                 (tails.0.max(low - reach), tails.1.min(high + reach))
             }
-            // As of counts that are nearly all 0.
+            // For counts that are nearly all 0, for example.
             None if tails.0 < tails.1 => tails,
             None => self.extremes()?,
         };
@@ -468,7 +466,7 @@ impl Survey {
 
     /// [`Range::Auto`].
     fn natural(&self, depth: Depth) -> Option<Scale> {
-        /// How much of its type's range an image fills at least, and how far noise takes it beyond.
+        /// Minimum fraction of its type's range that an image fills, and how far noise takes it beyond.
         const FILLED: f32 = 1.0 / 8.0;
         const BEYOND: f32 = 0.5;
         let (low, high) = self.measured()?;
@@ -495,7 +493,7 @@ impl Survey {
         })
     }
 
-    /// Whether bytes are more than counts of a few.
+    /// Whether bytes use more than low counts.
     fn are_full_bytes(&self) -> bool {
         let full = self.blocks.iter().filter(|block| block[1] > 15.5 / 255.0);
         full.count() > self.blocks.len() / 10_000
@@ -506,7 +504,7 @@ impl Survey {
 mod tests {
     use super::*;
 
-    /// Of a row of values.
+    /// A survey of a row of values.
     fn survey(values: impl IntoIterator<Item = f32>) -> Survey {
         let values: Vec<_> = values.into_iter().collect();
         let mut survey = Survey::new(Survey::OF_ALL);
@@ -514,7 +512,7 @@ mod tests {
         survey
     }
 
-    /// Of an image of 100 columns.
+    /// A survey of an image with 100 columns.
     fn survey_of(values: &[f32]) -> Survey {
         let mut survey = Survey::new(Survey::OF_ALL);
         survey.add_blocks(values, (values.len() / 100, 100, 1), 1);
@@ -545,7 +543,7 @@ mod tests {
             let (low, high) = auto(Depth::U8, &survey);
             assert_eq!((low, high.round() as u32), (0.0, top), "{largest}");
         }
-        // What fills little of its bits is measured: an offset of 30000.
+        // Values that fill little of their bits are measured: an offset of 30000.
         let survey = survey((30_000..31_000).map(|i| i as f32 / 65535.0));
         let (low, high) = auto(Depth::U16, &survey);
         assert!((low - 30_000.0).abs() < 2.0 && (high - 30_999.0).abs() < 2.0);
@@ -555,7 +553,7 @@ mod tests {
     fn floats_keep_their_range_if_it_is_the_networks() {
         let bounds = |values: &[f32]| auto(Depth::F32, &survey(values.iter().copied()));
         assert_eq!(bounds(&[0.25, 0.5]), (0.0, 1.0));
-        // Noise takes them beyond.
+        // Noise exceeds the range.
         assert_eq!(bounds(&[-0.3, 0.5, 1.4]), (0.0, 1.0));
         assert_eq!(
             bounds(&[-2.0, 3000.0, f32::NAN, f32::INFINITY]),
@@ -579,7 +577,7 @@ mod tests {
         let (low, high) = auto(Depth::U16, &survey_of(&values));
         assert_eq!((low, high.round()), (0.0, 4095.0));
         assert!(survey_of(&values).measured().unwrap().1 < 4096.0 / 65535.0);
-        // A spot of 4 by 4 does.
+        // A spot of 4 by 4 does count.
         for y in 100..104 {
             values[y * 100 + 50..][..4].fill(5000.0 / 65535.0);
         }
@@ -642,7 +640,7 @@ mod tests {
             (65535.0, 2.0),
         ] {
             assert_eq!(scale.to_network(value), seen, "{value}");
-            // A network that changes nothing gives back every value.
+            // A network that changes nothing returns every value.
             assert_eq!(scale.from_network(seen, value), value);
         }
         assert_eq!(scale.from_network(1.5, 600.0), 500.0);

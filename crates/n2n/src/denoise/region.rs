@@ -1,4 +1,4 @@
-//! Parts of an image: which pixels are wanted, and which the network has to see for them.
+//! Parts of an image: the pixels that are wanted, and those that the network has to see for them.
 
 use std::ops::Range;
 
@@ -13,9 +13,9 @@ pub struct Region {
     pub top: usize,
     /// The first column.
     pub left: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
 }
 
@@ -40,7 +40,7 @@ impl Region {
         self.left..self.left.saturating_add(self.width)
     }
 
-    /// Whether every pixel of `other` is one of this region.
+    /// Whether this region contains every pixel of `other`.
     pub fn contains(&self, other: &Self) -> bool {
         let within = |outer: Range<usize>, inner: Range<usize>| {
             outer.start <= inner.start && inner.end <= outer.end
@@ -86,12 +86,12 @@ fn on_grid(Range { start, end }: Range<usize>) -> Range<usize> {
     first..end.next_multiple_of(UNet::SIZE_MULTIPLE)
 }
 
-/// Which part of a page is at hand, and which is wanted.
+/// The part of a page that is available, and the part that is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
-    /// The pixels whose rows are read, from its first row on.
+    /// The pixels whose rows are provided, starting with its first row.
     pub stored: Region,
-    /// The pixels that are denoised. What the network sees for them is [stored](Self::stored).
+    /// The pixels to denoise. Everything the network sees for them is [stored](Self::stored).
     pub keep: Region,
 }
 

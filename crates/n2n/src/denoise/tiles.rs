@@ -1,4 +1,4 @@
-//! How a page is cut into tiles, so that the network never sees more than there is memory for.
+//! How a page is cut into tiles, so that the network never needs more memory than the limit.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ const PROGRAM: u64 = 80 << 20;
 /// How large tiles are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tile {
-    /// As large as the memory allows; one if it allows that.
+    /// As large as memory allows; the whole image as one tile, if that fits.
     Auto,
     /// One, whatever memory it takes.
     None,
@@ -48,7 +48,7 @@ impl FromStr for Tile {
     }
 }
 
-/// The cut of one page, or of a part of it.
+/// The layout of tiles for a page, or for a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
     /// Height and width of the page with its padding.
@@ -60,8 +60,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// The cut of what `frame` asks for of a page; of `max_bytes` all that the page, its tiles and the network
-    /// need at once.
+    /// The layout for the part of a page that `frame` asks for. `max_bytes` limits what the page, its tiles and the
+    /// network need together.
     pub(super) fn new(
         page: &Page,
         frame: &Frame,
@@ -82,7 +82,7 @@ impl Cut {
             ),
             Padding::Multiple => (up(page.height), up(page.width)),
         };
-        // A square is denoised as one, to its end.
+        // A square is denoised as a whole.
         let covered = match padding {
             Padding::Square => (0..padded.0, 0..padded.1),
             Padding::Multiple => frame.keep.on_grid(),
@@ -120,7 +120,7 @@ impl Cut {
                 ..self.clone()
             };
             smallest = smallest.min(need(&cut(1)));
-            // More rows need more memory: halve until the largest that fits is found.
+            // More rows need more memory: bisect to find the largest number that fits.
             let (mut fits, mut fails) = (0, rows + 1);
             while fails - fits > 1 {
                 let middle = usize::midpoint(fits, fails);
@@ -143,7 +143,7 @@ impl Cut {
             .ok_or_else(|| too_little("the smallest tiles of this page", smallest, max_bytes))
     }
 
-    /// The cut into tiles of no more than `side` pixels high and wide, without the halo.
+    /// The layout with tiles at most `side` pixels high and wide, without the halo.
     pub(super) fn within(&self, side: usize) -> Self {
         Self {
             kept: (self.kept.0.min(side), self.kept.1.min(side)),
@@ -151,13 +151,13 @@ impl Cut {
         }
     }
 
-    /// The side of tiles of half the size, if there are any.
+    /// The side of tiles of half the size, if possible.
     pub(super) fn half(&self) -> Option<usize> {
         let side = self.kept.0.max(self.kept.1);
         (side > UNet::SIZE_MULTIPLE).then(|| (side / 2).next_multiple_of(UNet::SIZE_MULTIPLE))
     }
 
-    /// Pixels that the network sees in all.
+    /// Total number of pixels that the network sees.
     fn pixels(&self) -> u64 {
         let sum = |kept: usize, covered: &Range<usize>, padded: usize| -> u64 {
             let spans = spans(kept, covered, padded);
@@ -167,7 +167,7 @@ impl Cut {
             * sum(self.kept.1, &self.covered.1, self.padded.1)
     }
 
-    /// Height and width of the largest tile, its halo included.
+    /// Height and width of the largest tile, including its halo.
     pub(super) fn seen(&self) -> (usize, usize) {
         (
             (self.kept.0 + 2 * HALO).min(self.padded.0),
@@ -175,16 +175,16 @@ impl Cut {
         )
     }
 
-    /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles
-    /// sees, and what it gives.
+    /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles sees, and its
+    /// output rows.
     fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Denoise, with_noisy: bool) -> u64 {
         let (h, w) = self.seen();
         let channels = network.channels();
-        // In, out, and each once more when it is turned.
+        // Input and output, and a turned copy of each.
         let tile = 4 * 4 * (h * w * channels) as u64;
         let row = 4 * (frame.stored.width * page.samples()) as u64;
-        // What is seen; what is made of what is kept; and the band before, which is written meanwhile.
-        // With the noisy rows, those of both bands, and each of up to four images across beside them.
+        // The rows that are seen, the results for those that are kept, and the previous band, which is being written.
+        // With the noisy rows, also those of both bands, and each of up to four images across.
         let bands = if with_noisy { 8 } else { 2 };
         let rows = h.min(page.height) + bands * self.kept.0.min(page.height);
         (PROGRAM + tile + row * rows as u64).saturating_add(network.working_bytes(h, w))

@@ -1,9 +1,8 @@
 //! Spatial autocorrelation of the noise.
 //!
-//! The residuals of flat windows, each divided by the standard deviation that the photon transfer gives
-//! it, are correlated with themselves. Taking the best polynomial out of a window also takes some of the
-//! correlation out, by an amount that follows from the correlation; it is put back by fixed-point
-//! iteration.
+//! The residuals of flat windows, each divided by the standard deviation predicted by the photon transfer, are
+//! correlated with themselves. Subtracting the best-fitting polynomial from a window also removes some of the
+//! correlation, by an amount that depends on the correlation itself; fixed-point iteration restores it.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -12,29 +11,29 @@ use super::Plane;
 use super::transfer::Fit;
 use super::windows::{Basis, Window, pixels};
 
-/// The largest lag that is reported, in pixels.
+/// The largest reported lag, in pixels.
 pub const LAGS: usize = 8;
-/// The largest that is computed with: noise of whole rows has not ended at 8.
+/// The largest lag used internally: noise of whole rows does not end at 8.
 const REACH: usize = 12;
-/// Correlations below this do not count in the correction, which would carry their errors on.
+/// Correlations below this are ignored in the correction, which would propagate their errors.
 const COUNTED: f64 = 0.05;
 
 /// Autocorrelation of the noise: 1 at lag 0, between −1 and 1 elsewhere.
 ///
-/// Offsets that whole rows or columns have are not part of it.
+/// Offsets of whole rows or columns are excluded.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Autocorrelation {
     /// At lags of 0 to 8 pixels along a row.
     pub x: [f64; LAGS + 1],
     /// At lags of 0 to 8 pixels along a column.
     pub y: [f64; LAGS + 1],
-    /// At all lags of up to 8 pixels: 17 rows of 17, lag (−8, −8) first, lag 0 in the middle.
+    /// At all lags up to 8 pixels: 17 rows of 17, starting with lag (−8, −8), with lag 0 in the middle.
     pub plane: Vec<[f64; 2 * LAGS + 1]>,
-    /// The sum over all lags: how many pixels share one independent value.
+    /// The sum over all lags: the number of pixels that share one independent value.
     pub area: f64,
 }
 
-/// Covariances at lags (dy, dx) with dy in 0..=REACH and dx in −REACH..=REACH; of dy = 0 both signs.
+/// Covariances at lags (dy, dx) with dy in 0..=REACH and dx in −REACH..=REACH, with both signs for dy = 0.
 #[derive(Clone)]
 pub(super) struct Covariances(Vec<f64>);
 
@@ -45,7 +44,7 @@ impl Covariances {
         Self(vec![0.0; (REACH + 1) * ROW])
     }
 
-    /// At any lag; 0 beyond the reach.
+    /// The covariance at any lag; 0 beyond the reach.
     fn at(&self, dy: isize, dx: isize) -> f64 {
         let (dy, dx) = if dy < 0 { (-dy, -dx) } else { (dy, dx) };
         let reach = REACH as isize;
@@ -55,7 +54,7 @@ impl Covariances {
         self.0[dy as usize * ROW + (dx + reach) as usize]
     }
 
-    /// The mean of several, each as a part of its variance.
+    /// The mean of several covariances, each divided by its variance.
     pub fn mean(several: &[Self]) -> Self {
         let mut mean = Self::zeros();
         for covariances in several {
@@ -67,8 +66,8 @@ impl Covariances {
         mean
     }
 
-    /// Without what offsets of rows, of columns or of both add: it is the same at every lag along the
-    /// line, and so what is left at the farthest.
+    /// Removes the contribution of row offsets, column offsets or both: it is the same at every lag along the line,
+    /// and so equals what remains at the largest lag.
     #[must_use]
     pub fn without_lines(mut self, [rows, columns]: [bool; 2]) -> Self {
         let reach = REACH as isize;
@@ -93,7 +92,7 @@ impl Covariances {
         self
     }
 
-    /// Without those that are too small to count.
+    /// Without covariances too small to count.
     fn counted(&self) -> Self {
         let least = COUNTED * self.at(0, 0);
         let counted = |&value: &f64| if value.abs() < least { 0.0 } else { value };
@@ -106,8 +105,8 @@ impl Covariances {
         })
     }
 
-    /// What [`Basis::subtract_fit`] leaves of noise with these covariances: the expected variance of a
-    /// pixel, as a part of what it was, by the window's degrees of freedom.
+    /// The variance of a pixel that [`Basis::subtract_fit`] leaves in noise with these covariances, relative to the
+    /// original variance and corrected for the window's degrees of freedom.
     pub fn left_by(&self, basis: &Basis) -> f64 {
         let counted = self.counted();
         let after = counted.after_fit(basis);
@@ -118,8 +117,8 @@ impl Covariances {
     fn after_fit(&self, basis: &Basis) -> Self {
         let side = basis.side;
         let pixels = side * side;
-        // With C the covariance of pixels and Q the polynomials, the residuals have
-        // C − QQᵀC − CQQᵀ + Q(QᵀCQ)Qᵀ; G is CQ, and B is QᵀCQ.
+        // With C the covariance of pixels and Q the polynomials, the residuals have covariance C − QQᵀC − CQQᵀ +
+        // Q(QᵀCQ)Qᵀ; G is CQ, and B is QᵀCQ.
         let filtered: Vec<Vec<f64>> = basis
             .vectors
             .par_iter()
@@ -158,7 +157,7 @@ impl Covariances {
         after
     }
 
-    /// The covariance matrix of the pixels of a window times a vector.
+    /// Multiplies a vector by the covariance matrix of the pixels of a window.
     fn filter(&self, vector: &[f64], side: usize) -> Vec<f64> {
         let mut out = vec![0.0; vector.len()];
         for (place, dy, dx) in Self::lags() {
@@ -175,7 +174,7 @@ impl Covariances {
     }
 }
 
-/// The pairs of pixels of a window that are a lag apart.
+/// The pairs of pixels in a window that are a given lag apart.
 struct Pairs {
     side: usize,
     rows: usize,
@@ -223,7 +222,7 @@ impl Pairs {
     }
 }
 
-/// The covariances of the noise in the windows that were kept, each divided by its variance.
+/// The covariances of the noise in the kept windows, each divided by its variance.
 pub(super) fn covariances(
     planes: &[Plane],
     windows: &[Window],
@@ -233,7 +232,7 @@ pub(super) fn covariances(
 ) -> Covariances {
     let step = fit.kept.len().div_ceil(most).max(1);
     let kept: Vec<usize> = fit.kept.iter().copied().step_by(step).collect();
-    // Sums of a fixed number of windows each, added up in their order.
+    // Partial sums over a fixed number of windows each, added in order.
     let sums: Vec<Covariances> = kept
         .par_chunks(64)
         .map(|chunk| {
@@ -252,7 +251,7 @@ pub(super) fn covariances(
                     *value *= scale;
                 }
                 for (place, dy, dx) in Covariances::lags() {
-                    // Of lag 0 along y, one sign is the mirror of the other.
+                    // For lag 0 along y, one sign mirrors the other.
                     if (dy > 0 || dx >= 0)
                         && let Some(pairs) = pairs(basis.side, dy, dx)
                     {
@@ -275,7 +274,7 @@ pub(super) fn covariances(
     undo_fit(&measured, basis)
 }
 
-/// The covariances that [`Basis::subtract_fit`] turns into the sums that were measured.
+/// The covariances that [`Basis::subtract_fit`] turns into the measured sums.
 fn undo_fit(measured: &Covariances, basis: &Basis) -> Covariances {
     let count = |dy, dx| pairs(basis.side, dy, dx).map_or(1.0, |pairs| pairs.count as f64);
     let mut found = measured.clone();
@@ -321,8 +320,8 @@ impl From<&Covariances> for Autocorrelation {
 }
 
 impl Autocorrelation {
-    /// The smallest distance in pixels, 1 to 8, from which on the noise is correlated by less than
-    /// `most` in size, along a row and along a column; `None` if there is none.
+    /// The smallest distance in pixels, 1 to 8, from which on the absolute correlation of the noise stays below
+    /// `most`, along a row and along a column; `None` if there is none.
     pub fn independent_at(&self, most: f64) -> [Option<usize>; 2] {
         [&self.x, &self.y].map(|along| {
             let last = (1..=LAGS).rev().find(|&lag| along[lag].abs() >= most);

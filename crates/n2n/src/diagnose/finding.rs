@@ -7,107 +7,106 @@ use serde::Serialize;
 use super::{Diagnosis, LAGS};
 use crate::html::number;
 
-/// Correlations below this are as good as none.
+/// Correlations below this count as none.
 const CORRELATED: f64 = 0.1;
-/// Pixels with correlations below this may be taken for independent, where others are correlated by far
-/// more.
+/// Pixels with correlations below this count as independent, if others are far more strongly correlated.
 const INDEPENDENT: f64 = 0.15;
 
-/// With fewer windows without structure than this part, texture may be taken for noise.
+/// Below this fraction of structure-free windows, texture may be mistaken for noise.
 const FLAT: f64 = 0.15;
 
-/// Something about the images that matters for training on them.
+/// A property of the images that matters for training on them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Finding {
-    /// No window is free of structure, or there is no noise: nothing could be measured.
+    /// Nothing could be measured: no window is free of structure, or there is no noise.
     NothingMeasured,
     /// Few windows are free of structure: the noise may be overestimated.
     FewFlatWindows {
-        /// Their part of all, 0 to 1.
+        /// Fraction of all windows, 0 to 1.
         part: f64,
     },
-    /// The noise is small against the range of the signal.
+    /// The noise is small relative to the range of the signal.
     LittleNoise {
-        /// Standard deviation of the noise, as a part of the range of the signal.
+        /// Standard deviation of the noise, as a fraction of the range of the signal.
         part: f64,
     },
-    /// Neighbouring pixels share noise: a network takes it for signal.
+    /// Neighboring pixels share noise, which a network mistakes for signal.
     Correlated {
-        /// The lines along which they do.
+        /// The direction in which they do.
         axis: Axis,
         /// The correlation at a distance of 1 along a row and along a column.
         at_one: [f64; 2],
-        /// The distance in pixels from which on pixels are independent, along a row and along a column;
-        /// `None` where that is farther than 8.
+        /// The distance in pixels from which on pixels are independent, along a row and along a column; `None` if
+        /// that is more than 8.
         independent_at: [Option<usize>; 2],
     },
-    /// The picture was interpolated from a colour filter.
+    /// The picture was interpolated from a color filter array.
     Demosaicked {
-        /// The largest variance at the places of a 2×2 cell, divided by the smallest.
+        /// The ratio of the largest to the smallest noise variance among the positions of a 2×2 cell.
         variances: f64,
     },
-    /// The pixels of a colour filter lie side by side: these are raw data.
+    /// The picture is raw data: neighboring pixels lie behind different color filters.
     Mosaic {
-        /// How far the means of the places are apart, in standard deviations of the noise.
+        /// How far apart the means at these positions are, in standard deviations of the noise.
         means: f64,
     },
-    /// Blocks of 8×8 pixels show.
+    /// Blocks of 8×8 pixels are visible.
     JpegBlocks {
-        /// How much more the values jump between blocks than inside, as a part.
+        /// How much larger jumps between blocks are than jumps inside them, as a fraction.
         strength: f64,
     },
-    /// Rows or columns have offsets of their own.
+    /// Rows or columns have their own offsets.
     Lines {
-        /// Which.
+        /// Rows, columns or both.
         axis: Axis,
-        /// Standard deviation of the offsets of rows and of columns, as parts of a pixel's noise.
+        /// Standard deviation of the offsets of rows and of columns, as fractions of a pixel's noise.
         relative: [f64; 2],
     },
-    /// Single pixels stand far out.
+    /// Isolated pixels are extreme outliers.
     HotPixels {
-        /// How many in a million.
+        /// Number per million pixels.
         per_million: f64,
-        /// How many of them at the same place in most images.
+        /// Number of them at the same position in most images.
         fixed: usize,
     },
     /// Pixels are at the upper end of the scale.
     Saturated {
         /// The end of the scale.
         value: f64,
-        /// Their part, 0 to 1.
+        /// Fraction of the pixels, 0 to 1.
         part: f64,
     },
-    /// Noise is cut off at the lower end of the scale.
+    /// The noise is clipped at the lower end of the scale.
     CutOff {
         /// The end of the scale.
         value: f64,
-        /// The part of the pixels there, 0 to 1.
+        /// Fraction of the pixels there, 0 to 1.
         part: f64,
     },
-    /// Values that are no numbers.
+    /// Some values are not finite.
     NotFinite {
-        /// Their part, 0 to 1.
+        /// Fraction of the values, 0 to 1.
         part: f64,
     },
     /// Values were rounded to steps as large as the noise.
     Coarse {
         /// The step.
         step: f64,
-        /// The noise in the dark, which is smaller.
+        /// The noise in dark regions, which is smaller.
         noise: f64,
     },
-    /// Values are missing between others: the contrast was stretched after rounding.
+    /// There are gaps between values: the contrast was stretched after rounding.
     Gaps {
-        /// The part of the values that is missing, 0 to 1.
+        /// Fraction of the values that are missing, 0 to 1.
         part: f64,
     },
     /// The noise does not follow photon transfer: the picture was processed.
     Processed,
     /// Channels share noise.
     ChannelsCorrelated {
-        /// The largest correlation of two channels.
+        /// The largest correlation between two channels.
         most: f64,
     },
 }
@@ -116,9 +115,9 @@ pub enum Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Good to know.
+    /// For information.
     Note,
-    /// Training on the images as they are will disappoint.
+    /// Training on the images as they are will give poor results.
     Warning,
 }
 
@@ -146,7 +145,7 @@ impl Axis {
 }
 
 impl Diagnosis {
-    /// What matters for training, the gravest first.
+    /// What matters for training, most severe first.
     pub fn findings(&self) -> Vec<Finding> {
         let mut found = vec![];
         let values = &self.values;
@@ -189,7 +188,7 @@ impl Diagnosis {
             found.push(Finding::Lines { axis, relative });
         }
         let hot = &self.hot_pixels;
-        // Where there is structure everywhere, single pixels stand out by themselves.
+        // Where there is structure everywhere, single pixels stand out anyway.
         if hot.fixed > 0 || (hot.count >= 3 && hot.per_million >= 5.0 && self.flat() >= FLAT) {
             found.push(Finding::HotPixels {
                 per_million: hot.per_million,
@@ -209,7 +208,7 @@ impl Diagnosis {
         found
     }
 
-    /// The part of the windows that hold no structure, 0 to 1, of the channel with the fewest.
+    /// The fraction of structure-free windows, 0 to 1, in the channel with the fewest.
     fn flat(&self) -> f64 {
         if self.same_scene {
             return 1.0;
@@ -264,7 +263,7 @@ impl Diagnosis {
         self.between_channels.iter().any(|c| c.abs() > 0.3)
     }
 
-    /// The noise in sentences: how strong it is, and what follows about the camera.
+    /// The noise in sentences: how strong it is, and what that says about the camera.
     pub fn summary(&self) -> Vec<String> {
         let mut lines = vec![];
         if self.same_scene {
@@ -299,7 +298,7 @@ impl Diagnosis {
                     number(bright.signal)
                 )
             };
-            // Processing and coding leave nothing of photon statistics.
+            // Processing and compression destroy photon statistics.
             let from_camera = !self.jpeg.found && noise.misfit < 0.25 && !self.shares_channels();
             if let Some(gain) = noise.gain.filter(|_| from_camera) {
                 let _ = write!(
@@ -342,7 +341,7 @@ impl Diagnosis {
 
 fn with_error(estimate: super::Estimate) -> String {
     if estimate.error > 0.0 {
-        // The error in two digits, the value to the same place.
+        // The error with two digits, the value to the same decimal place.
         let decimals = (1.0 - estimate.error.log10().floor()).clamp(0.0, 6.0) as usize;
         format!(
             "{:.decimals$} ± {:.decimals$}",
@@ -353,7 +352,7 @@ fn with_error(estimate: super::Estimate) -> String {
     }
 }
 
-/// A part as a percentage in two digits.
+/// A fraction as a percentage with two digits.
 fn percent(part: f64) -> String {
     let percent = 100.0 * part;
     if percent >= 10.0 {
@@ -367,7 +366,7 @@ fn percent(part: f64) -> String {
 }
 
 impl Finding {
-    /// How much it matters.
+    /// How severe it is.
     pub fn severity(&self) -> Severity {
         match self {
             Self::LittleNoise { .. }

@@ -1,4 +1,4 @@
-//! Traces of a grid: the blocks of JPEG, and the 2×2 cells of a colour filter.
+//! Traces of a grid: JPEG blocks, and the 2×2 cells of a color filter array.
 
 use serde::Serialize;
 
@@ -6,17 +6,17 @@ use super::Plane;
 use super::transfer::{Fit, median};
 use super::windows::{Basis, Window, pixels};
 
-/// Side of JPEG's blocks.
+/// Side length of JPEG blocks.
 const BLOCK: usize = 8;
 
-/// Blocks of 8×8 pixels whose edges show.
+/// Visible edges of 8×8 blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct JpegBlocks {
-    /// Whether they are there.
+    /// Whether block edges were found.
     pub found: bool,
-    /// How much more the values jump between blocks than inside, as a part, the smaller of both axes.
+    /// How much larger jumps between blocks are than jumps inside them, as a fraction; the smaller of the two axes.
     pub strength: f64,
-    /// Column and row of the first edge, 0 to 7; 0 where the image begins with a block.
+    /// Column and row of the first edge, 0 to 7; 0 if the image begins with a block.
     pub origin: [usize; 2],
 }
 
@@ -29,7 +29,7 @@ impl JpegBlocks {
                 jumps(plane, &mut sums, &mut counts);
             }
             let jumps = std::array::from_fn(|phase| sums[phase] / counts[phase].max(1.0));
-            // A mean of so many steps is off by chance by three quarters of this, as a part.
+            // The random error of a mean over this many jumps is three quarters of this, as a fraction.
             let by_chance = counts
                 .into_iter()
                 .fold(f64::INFINITY, f64::min)
@@ -46,7 +46,7 @@ impl JpegBlocks {
     }
 }
 
-/// Sums, by the column's place in a grid of eight, the size of the step into a column.
+/// Adds up the absolute step into each column, by the column's position in a grid of eight.
 fn jumps(plane: &Plane, sums: &mut [f64; BLOCK], counts: &mut [f64; BLOCK]) {
     let Plane { height, width, .. } = *plane;
     if width < 2 * BLOCK {
@@ -59,7 +59,7 @@ fn jumps(plane: &Plane, sums: &mut [f64; BLOCK], counts: &mut [f64; BLOCK]) {
     let sample = (0..height)
         .flat_map(|y| (1 + y % 5..width).step_by(5).map(move |x| (y, x)))
         .map(|(y, x)| jump(y, x));
-    // An edge of an object is no more than any of the largest jumps that noise makes.
+    // The edge of an object counts no more than the largest jumps that noise produces.
     let most = 3.0 * median(sample.filter(|jump| jump.is_finite()).collect());
     for y in 0..height {
         for x in 1..width {
@@ -72,7 +72,7 @@ fn jumps(plane: &Plane, sums: &mut [f64; BLOCK], counts: &mut [f64; BLOCK]) {
     }
 }
 
-/// The place with the largest jumps, by how much, and whether it stands out.
+/// The position with the largest jumps, by how much, and whether it stands out.
 fn edge(jumps: [f64; BLOCK], by_chance: f64) -> (usize, f64, bool) {
     let largest = |a: &usize, b: &usize| jumps[*a].total_cmp(&jumps[*b]);
     let phase = (0..BLOCK).max_by(largest).unwrap_or(0);
@@ -88,7 +88,7 @@ fn edge(jumps: [f64; BLOCK], by_chance: f64) -> (usize, f64, bool) {
     } else {
         0.0
     };
-    // The pattern of a colour filter, of two pixels, has four such places.
+    // The two-pixel pattern of a color filter array has four such positions.
     let stands_out = jumps[phase] - most > 0.5 * (most - least);
     (
         phase,
@@ -97,14 +97,14 @@ fn edge(jumps: [f64; BLOCK], by_chance: f64) -> (usize, f64, bool) {
     )
 }
 
-/// Traces of a colour filter of 2×2 cells.
+/// Traces of a color filter array with 2×2 cells.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ColourFilter {
-    /// The largest variance of the noise at the four places of a cell, divided by the smallest: above 1
-    /// after demosaicking, which averages some of the places.
+    /// The ratio of the largest to the smallest noise variance at the four positions of a cell: above 1 after
+    /// demosaicing, which averages some of the positions.
     pub variances: f64,
-    /// How far the means of the four places are apart, in standard deviations of the noise: above 0 in
-    /// a mosaic that has not been made a picture.
+    /// How far apart the means of the four positions are, in standard deviations of the noise: above 0 in raw mosaic
+    /// data.
     pub means: f64,
 }
 
@@ -138,7 +138,7 @@ impl ColourFilter {
                 squares[plane.channel][place] += value * value / variance;
                 counts[plane.channel][place] += 1.0;
             }
-            // What the noise alone gives a mean of a quarter of the pixels is subtracted.
+            // Subtracts what noise alone contributes to the mean of a quarter of the pixels.
             let quarter = window.len() as f64 / 4.0;
             let square = sums.iter().map(|sum| (sum / quarter).powi(2)).sum::<f64>() / 4.0;
             means += square / variance - 1.0 / quarter;

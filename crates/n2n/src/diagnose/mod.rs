@@ -1,9 +1,9 @@
-//! What the noise of images is like, before hours are spent on them: how strong it is at which signal,
-//! whether neighbours share it, and what else is wrong with the pixels.
+//! Measures the noise of images before hours are spent training on them: how strong it is at each signal level,
+//! whether neighboring pixels share it, and what else is wrong with the pixels.
 //!
-//! [`diagnose`] looks at images in their own units and says what it measured as a [`Diagnosis`]; what
-//! follows for training are its [`Finding`]s. No clean image is needed. Noise is told from the picture by
-//! windows that hold a smooth signal alone, or, where several images show the same scene, by their
+//! [`diagnose`] analyzes images in their own units and returns its measurements as a [`Diagnosis`]; its
+//! [`Finding`]s say what they mean for training. No clean image is needed. Noise is separated from the picture in
+//! windows that contain only a smooth signal or, if several images show the same scene, by taking their
 //! differences.
 //!
 //! ```
@@ -12,7 +12,7 @@
 //! // A ramp from 100 to 400 with the same noise everywhere.
 //! let mut state = 1_u32;
 //! let mut noise = || {
-//!     // Twelve uniform numbers make a nearly normal one of variance 1.
+//!     // The sum of twelve uniform numbers is nearly normal with variance 1.
 //!     (0..12).map(|_| {
 //!         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
 //!         (state >> 8) as f32 / (1 << 24) as f32
@@ -54,7 +54,7 @@ use correlation::Covariances;
 use transfer::{Fit, Setting};
 use windows::{Basis, Grid, Window};
 
-/// An image in its own units, which are those of the file: counts of a camera, 0 to 255, or any other.
+/// An image in the units of its file: camera counts, 0 to 255, or any other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
     /// Height in pixels.
@@ -88,10 +88,10 @@ impl From<&Image> for Frame {
 }
 
 impl Frame {
-    /// The middle, at most so high and wide.
+    /// The central part, at most this high and wide.
     ///
-    /// Its corner is a multiple of 8 pixels from that of the image: the grids of a colour filter and of
-    /// JPEG stay where they are.
+    /// Its corner is a multiple of 8 pixels from that of the image, so the grids of a color filter array and of JPEG
+    /// stay aligned.
     #[must_use]
     pub fn middle(&self, height: usize, width: usize) -> Self {
         let (height, width) = (self.height.min(height), self.width.min(width));
@@ -110,13 +110,13 @@ impl Frame {
     }
 }
 
-/// How to look.
+/// Options for the analysis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// The value of a pixel without light, where it is known. Without it, it is estimated if the noise
-    /// is independent from pixel to pixel and photons are few.
+    /// The value of a pixel without light, if known. Otherwise it is estimated, if the noise is independent from
+    /// pixel to pixel and there are few photons.
     pub offset: Option<f64>,
-    /// About how many windows are looked at, at most. Estimates get better with their square root.
+    /// Approximate maximum number of windows to analyze. Errors shrink with its square root.
     pub windows: usize,
 }
 
@@ -130,7 +130,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// A look that takes less than a second.
+    /// Options for an analysis that takes less than a second.
     pub fn quick() -> Self {
         Self {
             windows: 5_000,
@@ -139,33 +139,32 @@ impl Options {
     }
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Diagnosis {
-    /// Images looked at.
+    /// Number of images analyzed.
     pub images: usize,
-    /// Channels of each.
+    /// Channels per image.
     pub channels: usize,
-    /// Whether the images show the same scene, so that the noise was taken from their differences.
+    /// Whether the images show the same scene, so that the noise was measured from their differences.
     pub same_scene: bool,
     /// The values that occur.
     pub values: Values,
-    /// Noise against signal, of each channel; empty where no window is free of structure.
+    /// Noise against signal for each channel; empty if no window is free of structure.
     pub noise: Vec<Transfer>,
-    /// Autocorrelation of the noise, the mean over channels; `None` without noise to correlate.
+    /// Autocorrelation of the noise, averaged over the channels; `None` if there is no noise.
     pub correlation: Option<Autocorrelation>,
-    /// Correlation of the noise between each two channels at the same pixel: of 1 and 2, 1 and 3, 2 and 3
-    /// for RGB.
+    /// Correlation of the noise between each pair of channels at the same pixel: 1 and 2, 1 and 3, 2 and 3 for RGB.
     pub between_channels: Vec<f64>,
-    /// Offsets of rows.
+    /// Row offsets.
     pub rows: LinePattern,
-    /// Offsets of columns.
+    /// Column offsets.
     pub columns: LinePattern,
-    /// Pixels that stand far out.
+    /// Isolated extreme pixels.
     pub hot_pixels: HotPixels,
-    /// Blocks of a lossy coding.
+    /// Block edges from lossy compression.
     pub jpeg: JpegBlocks,
-    /// Traces of a colour filter.
+    /// Traces of a color filter array.
     pub colour_filter: ColourFilter,
 }
 
@@ -174,9 +173,9 @@ pub(crate) struct Plane {
     pub height: usize,
     pub width: usize,
     pub data: Vec<f32>,
-    /// Values at and below count as cut off.
+    /// Values at or below this count as clipped.
     pub floor: f32,
-    /// Values at and above count as saturated.
+    /// Values at or above this count as saturated.
     pub ceiling: f32,
     pub frame: usize,
     pub channel: usize,
@@ -194,7 +193,7 @@ impl Plane {
         }
     }
 
-    /// What a pixel-wise function makes of two planes, with no ends of the scale.
+    /// Combines two planes pixel by pixel; the result has no clipping limits.
     fn with(&self, other: &Self, mut combine: impl FnMut(f32, f32) -> f32) -> Self {
         let usable = |plane: &Self, value: f32| value > plane.floor && value < plane.ceiling;
         let pixel = |(&a, &b): (&f32, &f32)| {
@@ -213,19 +212,18 @@ impl Plane {
     }
 }
 
-/// Side and degree of the windows of the photon transfer: small, so that many hold no edge.
+/// Side and degree of the windows for photon transfer: small, so that many contain no edge.
 const TRANSFER: (usize, usize) = (10, 3);
-/// Side and degree of the windows of the autocorrelation: twice the largest lag.
+/// Side and degree of the windows for the autocorrelation: twice the largest lag.
 const CORRELATION: (usize, usize) = (2 * LAGS, 2);
 
-/// Looks at images.
+/// Analyzes images.
 ///
-/// Images may differ in size, but not in channels. Images that are too small for a window of 16 pixels,
-/// or without noise, give a diagnosis that says less.
+/// Images may differ in size, but not in their number of channels. Images that are too small for a window of 16
+/// pixels, or without noise, give a less complete diagnosis.
 ///
 /// # Errors
-/// [`Error::Value`] without images, for images of different channels, or for data of another length than
-/// the sizes say.
+/// [`Error::Value`] if there are no images, if they differ in channels, or if the data do not match the stated size.
 pub fn diagnose(frames: &[Frame], options: &Options) -> Result<Diagnosis> {
     let channels = check(frames)?;
     let mut planes = planes(frames, channels);
@@ -246,7 +244,7 @@ pub fn diagnose(frames: &[Frame], options: &Options) -> Result<Diagnosis> {
     drop(transposed);
     let mut found = noise(&mut planes, channels, same_scene, step, lines, options);
     if found.is_none() && same_scene {
-        // Copies of one image differ by nothing.
+        // Copies of one image have no differences.
         same_scene = false;
         found = noise(&mut planes, channels, same_scene, step, lines, options);
     }
@@ -317,7 +315,7 @@ fn check(frames: &[Frame]) -> Result<usize> {
     Ok(first.channels)
 }
 
-/// Every channel of every image, those of an image together.
+/// Every channel of every image, grouped by image.
 fn planes(frames: &[Frame], channels: usize) -> Vec<Plane> {
     let of_frame = frames.iter().enumerate().flat_map(|(frame, image)| {
         (0..channels).map(move |channel| Plane {
@@ -339,7 +337,7 @@ fn planes(frames: &[Frame], channels: usize) -> Vec<Plane> {
     of_frame.collect()
 }
 
-/// Whether consecutive images differ by far less than the places of one image do.
+/// Whether consecutive images differ far less than positions within an image.
 fn show_the_same(planes: &[Plane], channels: usize) -> bool {
     let (mut within, mut between, mut pairs) = (0.0, 0.0, 0);
     for (a, b) in planes.iter().zip(planes.iter().skip(channels)) {
@@ -374,14 +372,14 @@ fn show_the_same(planes: &[Plane], channels: usize) -> bool {
     pairs >= 16 && between < 0.05 * within
 }
 
-/// All that takes flat windows.
+/// Everything measured in flat windows.
 struct Noise {
     transfer: Vec<Transfer>,
     correlation: Autocorrelation,
     between_channels: Vec<f64>,
     hot_pixels: HotPixels,
     colour_filter: ColourFilter,
-    /// Standard deviation at the median of the signal, mean over channels.
+    /// Standard deviation at the median of the signal, averaged over the channels.
     typical: f64,
 }
 
@@ -397,7 +395,7 @@ fn noise(
     if found.is_some() {
         return found;
     }
-    // Where every window has a pixel at an end of the scale, all count rather than none.
+    // If every window contains a pixel at an end of the scale, use all windows rather than none.
     let cut = |plane: &Plane| plane.floor.is_finite() || plane.ceiling.is_finite();
     if !planes.iter().any(cut) {
         return None;
@@ -416,7 +414,7 @@ fn flat_noise(
     lines: [LinePattern; 2],
     options: &Options,
 ) -> Option<Noise> {
-    // Of one scene, half of the difference of two images has their noise and no signal.
+    // For a single scene, the difference of two images divided by √2 has the noise of one image and no signal.
     let pairs = || planes.iter().zip(planes.iter().skip(channels));
     let differences: Vec<Plane> = if same_scene {
         pairs()
@@ -436,7 +434,7 @@ fn flat_noise(
         (planes, None)
     };
 
-    // The correlation first, for what a fit takes out of a window depends on it.
+    // The correlation comes first, because what a fit removes from a window depends on it.
     let basis = Basis::new(CORRELATION.0, CORRELATION.1);
     let grid = Grid::of(noisy, basis.side, options.windows);
     let windows = windows::measure(noisy, mean_of, &basis, grid);
@@ -458,7 +456,7 @@ fn flat_noise(
         })
         .collect();
     let covariances = Covariances::mean(&covariances);
-    // The offsets of lines are found by themselves, for they are the same at every lag.
+    // Line offsets are measured separately, because they are the same at every lag.
     let typical = median_noise(&rough);
     let has_lines = lines.map(|lines| lines.relative_to(typical).matters());
     let correlation = Autocorrelation::from(&covariances.clone().without_lines(has_lines));
@@ -476,7 +474,8 @@ fn flat_noise(
     let left = covariances.left_by(&basis);
     let area = correlation.area;
     let measured = windows::measure(noisy, mean_of, &basis, grid);
-    // Differences are symmetric: their third moment says nothing, that of the images does.
+    // Differences have a symmetric distribution, so their third moment carries no information; that of the images
+    // does.
     let single = same_scene.then(|| windows::measure(planes, None, &basis, grid));
     let mut transfer = vec![];
     let mut fits = vec![];
@@ -517,7 +516,7 @@ fn flat_noise(
     })
 }
 
-/// Standard deviation of a pixel at the median of the signal, the mean over channels.
+/// Standard deviation of a pixel at the median of the signal, averaged over the channels.
 fn median_noise(channels: &[(Vec<Window>, Fit)]) -> f64 {
     let noise = channels.iter().map(|(windows, fit)| {
         let means = fit.kept.iter().map(|&i| windows[i].mean);
@@ -526,7 +525,7 @@ fn median_noise(channels: &[(Vec<Window>, Fit)]) -> f64 {
     noise.sum::<f64>() / channels.len().max(1) as f64
 }
 
-/// Correlation of the residuals of each two channels in the windows that are flat in the first.
+/// Correlation of the residuals of each pair of channels in the windows that are flat in the first.
 fn between_channels(
     planes: &[Plane],
     rough: &[(Vec<Window>, Fit)],

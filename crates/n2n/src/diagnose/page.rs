@@ -1,4 +1,4 @@
-//! A diagnosis as a page: sentences, curves and pictures in one file that needs nothing beside it.
+//! A diagnosis as a self-contained HTML page: sentences, curves and pictures in one file.
 
 use std::fmt::Write;
 
@@ -7,16 +7,16 @@ use crate::error::Result;
 use crate::html::{self, Chart, escaped, number};
 use crate::image::{Depth, Image};
 
-/// Side of the shown part of an image, in pixels.
+/// Side length of the part of an image that is shown, in pixels.
 const SHOWN: usize = 256;
-/// Side of a lag in the picture of the autocorrelation, in pixels.
+/// Side length of one lag in the picture of the autocorrelation, in pixels.
 const CELL: usize = 16;
 
-/// What can be done about a finding, in the words of whoever asks.
+/// Advice on a finding, in the caller's words.
 pub type Remedy<'a> = &'a dyn Fn(&Finding) -> Option<String>;
 
-/// The page, as HTML. `title` says which images these are; `frames` are those the diagnosis is of;
-/// `remedy` says what can be done about a finding.
+/// The diagnosis as an HTML page. `title` describes the images; `frames` are the images that were diagnosed; `remedy`
+/// gives advice on a finding.
 pub fn page(
     title: &str,
     diagnosis: &Diagnosis,
@@ -148,7 +148,7 @@ fn pictures(diagnosis: &Diagnosis, frame: &Frame) -> Result<String> {
     if let Some(correlation) = &diagnosis.correlation {
         let side = (2 * LAGS + 1) * CELL;
         let pixel = |i: usize| correlation.plane[i / side / CELL][i % side / CELL];
-        // Blue is −1, white 0, red 1, the small values drawn apart.
+        // Blue is −1, white 0, red 1; small values are spread out.
         let colour = |value: f64| {
             let shown = value.signum() * value.abs().sqrt();
             let (warm, cold) = (shown.max(0.0) as f32, (-shown).max(0.0) as f32);
@@ -170,7 +170,8 @@ fn pictures(diagnosis: &Diagnosis, frame: &Frame) -> Result<String> {
     Ok(html + "</div>")
 }
 
-/// The middle of an image, at most [`SHOWN`] pixels wide and high; of other than three channels the first.
+/// The central part of an image, at most [`SHOWN`] pixels wide and high; only the first channel unless there are
+/// three.
 fn middle(frame: &Frame) -> Frame {
     let mut middle = frame.middle(SHOWN, SHOWN);
     if middle.channels != 3 {
@@ -185,7 +186,7 @@ fn middle(frame: &Frame) -> Frame {
     middle
 }
 
-/// Every pixel without the mean of the window around it.
+/// Every pixel minus the mean of the window around it.
 fn rough_part(frame: &Frame) -> Frame {
     let reach = CORRELATION.0 / 4;
     let Frame {
@@ -212,7 +213,7 @@ fn rough_part(frame: &Frame) -> Frame {
     Frame { data, ..*frame }
 }
 
-/// The image with the given part of its values black, and as many white.
+/// The image with the given fraction of its values shown as black, and the same fraction as white.
 fn stretched(frame: &Frame, part: f64) -> Image {
     let mut sorted: Vec<f32> = frame
         .data
@@ -231,7 +232,7 @@ fn stretched(frame: &Frame, part: f64) -> Image {
     between(frame, [at(part), at(1.0 - part)])
 }
 
-/// The image with these values black and white.
+/// The image with these values shown as black and white.
 fn between(frame: &Frame, [low, high]: [f32; 2]) -> Image {
     let range = if high > low { high - low } else { 1.0 };
     Image {

@@ -1,5 +1,5 @@
-//! What repeats or stands out beside the noise of single pixels: rows and columns with offsets of their
-//! own, and pixels that are far from all around them.
+//! Patterns beyond the noise of single pixels: rows and columns with their own offsets, and pixels far from all their
+//! neighbors.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -7,40 +7,40 @@ use serde::Serialize;
 use super::Plane;
 use super::transfer::{Fit, median};
 
-/// Length of a part of a line that is averaged, and the gap to the next, in pixels: noise that
-/// neighbours share must not reach across.
+/// Length of a segment of a line that is averaged, and the gap to the next, in pixels; noise shared by neighbors must
+/// not reach across the gap.
 const SEGMENT: usize = 32;
 const GAP: usize = 16;
 
-/// Offsets that all pixels of a line have in common.
+/// Offsets shared by all pixels of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LinePattern {
-    /// Standard deviation of the offsets, in the units of the image; 0 where there are none.
+    /// Standard deviation of the offsets, in the units of the image; 0 if there are none.
     pub sigma: f64,
-    /// The same as a part of the noise of a pixel.
+    /// The same, as a fraction of the noise of a pixel.
     pub relative: f64,
-    /// How many standard errors it is from 0.
+    /// How many standard errors it is above 0.
     pub significance: f64,
 }
 
 impl LinePattern {
-    /// Whether the offsets are certain, and enough to correlate the pixels of a line.
+    /// Whether the offsets are statistically certain and large enough to correlate the pixels of a line.
     pub fn matters(&self) -> bool {
         self.relative >= 0.15 && self.significance >= 5.0
     }
 
-    /// Of the rows of all planes; of the columns, when the planes are transposed. `relative` is not known
-    /// yet.
+    /// The offsets of the rows of all planes, or of the columns if the planes are transposed. `relative` is not yet
+    /// known.
     ///
-    /// What a row has of its own is its difference from the mean of its neighbours. It is averaged over
-    /// two sets of segments, interleaved, whose pixels have independent noise: their covariance over the
-    /// rows is that of the offsets. It is taken from median deviations, which a few edges do not move.
+    /// The offset of a row is its difference from the mean of the rows next to it. It is averaged over two
+    /// interleaved sets of segments whose pixels have independent noise; their covariance over the rows is that of
+    /// the offsets. It is estimated from median deviations, which are robust against a few edges.
     pub(super) fn of_rows(planes: &[Plane]) -> Self {
         let found: Vec<(f64, f64)> = planes.par_iter().filter_map(row_covariance).collect();
         let count = found.len().max(1) as f64;
         let covariance = found.iter().map(|(value, _)| value).sum::<f64>() / count;
         let error = found.iter().map(|(_, e)| e * e).sum::<f64>().sqrt() / count;
-        // The difference from two neighbours has the variance of one and two quarters.
+        // The difference from two neighbors has the variance of one and two quarters.
         let sigma = (covariance / 1.5).max(0.0).sqrt();
         Self {
             sigma,
@@ -51,7 +51,7 @@ impl LinePattern {
 }
 
 impl LinePattern {
-    /// With `noise` as the typical standard deviation of a pixel.
+    /// Fills in `relative`, with `noise` as the typical standard deviation of a pixel.
     #[must_use]
     pub(super) fn relative_to(self, noise: f64) -> Self {
         let relative = if noise > 0.0 { self.sigma / noise } else { 0.0 };
@@ -102,36 +102,36 @@ fn row_covariance(plane: &Plane) -> Option<(f64, f64)> {
     };
     let (together, apart) = (spread(1.0), spread(-1.0));
     let covariance = (together - apart) / 4.0;
-    // Of a variance from median deviations: 2 / (0.37 n), and neighbouring differences share rows.
+    // The error of a variance estimated from median deviations is 2 / (0.37 n), and adjacent differences share rows.
     let error = (together.powi(2) + apart.powi(2)).sqrt() / 4.0
         * (2.0 / (0.37 * halves[0].len().max(1) as f64) * 1.5).sqrt();
     (error > 0.0).then_some((covariance, error))
 }
 
-/// Pixels that stand far out of all around them.
+/// Pixels far from all their neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HotPixels {
-    /// How many in all images and channels.
+    /// Number in all images and channels.
     pub count: usize,
-    /// How many in a million pixels.
+    /// Number per million pixels.
     pub per_million: f64,
-    /// How many places stand out in most of at least three images of one size: faults of the sensor, in
-    /// distinction from particles and transmission errors.
+    /// Number of positions that stand out in most of at least three images of the same size: sensor defects, as
+    /// opposed to particle hits and transmission errors.
     pub fixed: usize,
     /// Row, column and image of the first [`HotPixels::LISTED`].
     pub places: Vec<[usize; 3]>,
 }
 
-/// How far a pixel stands out, in standard deviations of its noise.
+/// How far a hot pixel must stand out, in standard deviations of its noise.
 const FAR: f64 = 8.0;
-/// How far its neighbours may: more is a small object.
+/// How far its neighbors may stand out: more than this is a small object.
 const NEAR: f64 = 3.5;
 
 impl HotPixels {
-    /// Most places that are listed.
+    /// Maximum number of positions that are listed.
     pub const LISTED: usize = 100;
 
-    /// `fits` are those of the channels.
+    /// Finds hot pixels; `fits` are those of the channels.
     pub(super) fn find(planes: &[Plane], fits: &[Fit]) -> Self {
         let of_plane = |plane: &Plane| in_plane(plane, &fits[plane.channel]);
         let found: Vec<Vec<(usize, usize)>> = planes.par_iter().map(of_plane).collect();
@@ -169,7 +169,7 @@ fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
     if height < 3 || width < 3 {
         return found;
     }
-    // Photons are skewed: after a square root their noise is normal and the same everywhere.
+    // Photon noise is skewed: after a square root it is nearly normal with constant variance.
     let deviations = |value: f64, centre: f64| {
         if fit.slope > 0.0 {
             let root = |v: f64| {
@@ -197,7 +197,7 @@ fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
             for &neighbour in &around {
                 (least, most) = (least.min(neighbour), most.max(neighbour));
             }
-            // Nearly every pixel lies between its neighbours.
+            // Nearly every pixel lies between its neighbors.
             if !value.is_finite() || (least..=most).contains(&value) {
                 continue;
             }
@@ -206,7 +206,7 @@ fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
             let far = deviations(f64::from(value), centre);
             let nearest = if far > 0.0 { most } else { least };
             let near = deviations(f64::from(nearest), centre);
-            // The median of eight is itself off by half a deviation or so.
+            // The median of eight neighbors is itself off by about half a standard deviation.
             if far.abs() > FAR && near.abs() < NEAR && near.abs() < 0.5 * far.abs() {
                 found.push((y, x));
             }

@@ -26,7 +26,7 @@ fn uniform(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * rng.random::<f64>()
 }
 
-/// A Gaussian kernel, or any, along one axis; the ends are repeated.
+/// Filters along one axis with any kernel, repeating the edges.
 fn filtered(scene: &Scene, kernel: &[f64], along_x: bool) -> Scene {
     let (h, w) = (scene.height as isize, scene.width as isize);
     let reach = (kernel.len() / 2) as isize;
@@ -109,7 +109,7 @@ fn cells(size: usize, seed: u64) -> Scene {
     }
 }
 
-/// Rectangles of any brightness between two, whose edges are sharp, under a smooth light.
+/// Rectangles of random brightness between two limits, with sharp edges, under smooth illumination.
 fn edges(size: usize, low: f64, high: f64, seed: u64) -> Scene {
     let rng = &mut rng(seed);
     let mut electrons = vec![low; size * size];
@@ -139,12 +139,12 @@ fn edges(size: usize, low: f64, high: f64, seed: u64) -> Scene {
 #[derive(Clone, Copy)]
 struct Camera {
     gain: f64,
-    /// In electrons.
+    /// Read noise in electrons.
     read: f64,
     offset: f64,
 }
 
-/// The camera: 2.17 counts an electron.
+/// A typical camera: 2.17 counts per electron.
 const CAMERA: Camera = Camera {
     gain: 1.0 / 0.46,
     read: 1.4,
@@ -168,7 +168,7 @@ fn noise(scene: &Scene, camera: Camera, rng: &mut impl Rng) -> Scene {
     }
 }
 
-/// What the camera gives: whole counts.
+/// The camera's output in whole counts.
 fn counts(scene: &Scene, noise: &Scene, camera: Camera) -> Frame {
     let pixel =
         |(mean, noise): (&f64, &f64)| (camera.gain * mean + camera.offset + noise).round() as f32;
@@ -199,7 +199,7 @@ fn assert_within(found: f64, truth: f64, part: f64) {
     assert!(off <= part * truth.abs(), "found {found}, true {truth}");
 }
 
-/// Gain and read noise, in counts, within 10 %.
+/// Asserts gain and read noise, in counts, to within 10 %.
 #[track_caller]
 fn assert_camera(noise: &Transfer, camera: Camera) {
     assert_within(noise.gain.unwrap(), camera.gain, 0.1);
@@ -240,7 +240,7 @@ fn a_stack_of_different_scenes_is_as_good_as_its_pages_together() {
 
 #[test]
 fn images_of_one_scene_are_compared_with_each_other() {
-    // Structure at every place, so that no window is flat.
+    // Structure everywhere, so that no window is flat.
     let mut scene = edges(256, 20.0, 300.0, 1);
     for (i, value) in scene.electrons.iter_mut().enumerate() {
         let (y, x) = (i / 256, i % 256);
@@ -339,7 +339,7 @@ fn noise_of_one_strength_has_no_gain() {
     assert_eq!(found.findings(), []);
 }
 
-/// Autocorrelation of filtered white noise along a row and along a column: that of the filter.
+/// Autocorrelation of white noise filtered along one axis, which is that of the filter.
 fn of_kernel(kernel: &[f64]) -> [f64; LAGS + 1] {
     let at = |lag: usize| -> f64 {
         kernel
@@ -364,7 +364,7 @@ fn correlation_along_rows_along_columns_and_along_both() {
     let none = [1.0];
     let tent = [0.25, 0.5, 0.25];
     let box3 = [1.0 / 3.0; 3];
-    // As an amplifier's delay leaves it.
+    // As left by the lag of an amplifier.
     let decay: Vec<f64> = (0..40).map(|i| 0.3 * 0.7_f64.powi(i)).collect();
     for (across, down) in [
         (&none[..], &none[..]),
@@ -383,7 +383,7 @@ fn correlation_along_rows_along_columns_and_along_both() {
             assert_correlation(&correlation.x, &of_kernel(across));
             assert_correlation(&correlation.y, &of_kernel(down));
             if across.len().max(down.len()) <= 3 {
-                // A filter that keeps the mean keeps the gain, though each pixel has less variance.
+                // A filter that preserves the mean preserves the gain, although each pixel has less variance.
                 assert_within(found.noise[0].gain.unwrap(), CAMERA.gain, 0.1);
             }
 
@@ -415,12 +415,12 @@ fn the_distance_from_which_pixels_are_independent_follows() {
     assert_eq!((axis, independent_at), (Axis::X, [Some(3), Some(1)]));
 }
 
-/// The colour of a pixel behind a filter of red, green / green, blue.
+/// The color of the pixel behind a filter array of red, green / green, blue.
 fn colour(y: usize, x: usize) -> usize {
     y % 2 + x % 2
 }
 
-/// Every channel from the nearest pixels behind its filter, by their mean.
+/// Every channel as the mean of the nearest pixels behind its filter.
 fn demosaicked(mosaic: &[f64], size: usize) -> Vec<f64> {
     let mut rgb = Vec::with_capacity(3 * size * size);
     for y in 0..size {
@@ -467,7 +467,7 @@ fn demosaicked_noise() {
     };
     let found = diagnosis(&[frame]);
 
-    // The truth, from white noise alone, averaged over the places of a cell and the channels.
+    // The true ratio, from white noise alone, averaged over the positions of a cell and the channels.
     let mut random = rng(8);
     let normal = Normal::new(0.0, 1.0).unwrap();
     let pure: Vec<f64> = (0..1024 * 1024).map(|_| random.sample(normal)).collect();
@@ -563,7 +563,7 @@ fn the_blocks_of_jpeg_are_found_and_only_where_they_are() {
                     found.found && found.origin == [0, 0],
                     "{quality}: {found:?}"
                 );
-                // Cut out of a larger picture.
+                // Cropped from a larger picture.
                 coded.data.drain(..3 * 256 * coded.channels);
                 coded.height -= 3;
                 let found = diagnosis(&[coded]).jpeg;
@@ -595,7 +595,7 @@ fn offsets_of_rows_and_of_columns() {
             (found.columns, found.rows)
         };
         assert_within(with.sigma, 2.5, 0.2);
-        // Beside the offsets, pixels are independent.
+        // Apart from the offsets, pixels are independent.
         let correlation = found.correlation.as_ref().unwrap();
         assert_correlation(&correlation.x, &of_kernel(&[1.0]));
         assert_correlation(&correlation.y, &of_kernel(&[1.0]));
@@ -635,7 +635,7 @@ fn offsets_of_rows_and_correlated_pixels_are_told_apart() {
 fn hot_pixels_are_found_and_small_objects_are_not() {
     let scene = cells(256, 13);
     let mut frames: Vec<Frame> = (0..4).map(|i| taken(&scene, CAMERA, 20 + i)).collect();
-    // Spots of two pixels or so, as a lens makes them, are signal.
+    // Spots of about two pixels, as a lens produces them, are signal.
     assert!(diagnosis(&frames).hot_pixels.count <= 1);
     let mut random = rng(14);
     let mut places: Vec<usize> = (0..30).map(|_| random.random_range(0..256 * 256)).collect();
@@ -647,7 +647,7 @@ fn hot_pixels_are_found_and_small_objects_are_not() {
     }
     frames[0].data[100 * 256 + 100] = 900.0;
     let found = diagnosis(&frames).hot_pixels;
-    // Those on a bright spot are not told from it.
+    // Hot pixels on a bright spot cannot be distinguished from it.
     assert!(
         found.fixed >= places.len() - 2 && found.fixed <= places.len(),
         "{}",
@@ -677,7 +677,7 @@ fn saturation_and_cut_off_noise() {
     let found = diagnosis(std::slice::from_ref(&frame));
     assert_eq!(found.values.clipped_low, Some(part_of(&frame, 0.0)));
     assert_eq!(found.values.clipped_high, Some(part_of(&frame, 200.0)));
-    // What is cut off does not count in the noise.
+    // Clipped values do not count in the noise.
     assert_within(found.noise[0].gain.unwrap(), 1.0, 0.15);
     let findings = found.findings();
     assert!(

@@ -1,49 +1,49 @@
 //! Photon transfer: how the variance of the noise grows with the signal.
 //!
-//! Of a camera, `variance = gain · (signal − offset) + read²`, all in the units of the image. Windows
-//! that hold nothing but a smooth signal lie about that line; those with edges or texture lie above it.
-//! So the line is the ridge of the lowest dense band of windows: their most frequent ratio to the line
-//! is found, windows within an interval symmetric about it are kept, and the line is fitted to them, in
-//! turn. Symmetry is what keeps the choice of windows from biasing their variance.
+//! For a camera, `variance = gain · (signal − offset) + read²`, all in the units of the image. Windows that contain
+//! only a smooth signal lie close to that line; those with edges or texture lie above it. The line is therefore the
+//! ridge of the lowest dense band of windows. Two steps alternate: find the most frequent ratio of the windows'
+//! variances to the line and keep the windows within a symmetric interval around it; fit the line to those. The
+//! symmetry keeps the selection of windows from biasing their variance.
 //!
-//! The line alone cannot tell a read noise from an offset. The third moment can: that of photons is
+//! The line alone cannot distinguish read noise from an offset. The third moment can: that of photons is
 //! `gain² · (signal − offset)`, and that of read noise is 0.
 
 use serde::Serialize;
 
 use super::windows::{Grid, Window};
 
-/// Half of the width of the kept interval, in standard deviations of the logarithm of the ratio.
+/// Half-width of the interval that is kept, in standard deviations of the logarithm of the ratio.
 const KEPT: f64 = 1.5;
-/// Largest mean square of a window's curved parts, in variances of the noise: 95 of 100 windows of noise
+/// Maximum mean square of a window's curved components, in variances of the noise: 95 of 100 windows of pure noise
 /// have less.
 const CURVED: f64 = 2.0;
-/// Part of the windows that the densest interval holds.
+/// Fraction of the windows in the densest interval.
 const DENSEST: f64 = 0.25;
-/// Fewest windows that a line is fitted to.
+/// Minimum number of windows for fitting a line.
 const FEWEST: usize = 24;
 
 /// Noise against signal, in the units of the image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Transfer {
-    /// Growth of a pixel's variance with the signal: the slope of the line.
+    /// Increase of a pixel's variance with the signal: the slope of the line.
     pub slope: f64,
     /// Variance of a pixel at signal 0: the intercept of the line, which an offset makes negative.
     pub intercept: f64,
-    /// Values of the image for each photoelectron, where the noise grows with the signal.
+    /// Image values per photoelectron, if the noise grows with the signal.
     pub gain: Option<f64>,
     /// The value of a pixel without light.
     pub offset: Option<Estimate>,
     /// Standard deviation of a pixel without light.
     pub read_noise: Option<Estimate>,
-    /// The 5th percentile, the median and the 95th percentile of the signal, with the standard
-    /// deviation of the noise there.
+    /// The 5th percentile, the median and the 95th percentile of the signal, with the standard deviation of the noise
+    /// there.
     pub levels: [Level; 3],
-    /// The measured line: signal and variance in bins, from dark to bright.
+    /// The measured curve: signal and variance in bins, from dark to bright.
     pub curve: Vec<[f64; 2]>,
-    /// How far the bins are from the line: root mean square, as a part of the line.
+    /// Root mean square deviation of the bins from the line, as a fraction of the line.
     pub misfit: f64,
-    /// The part of all windows that hold nothing but noise and a smooth signal, 0 to 1.
+    /// Fraction of all windows that contain only noise and a smooth signal, 0 to 1.
     pub flat: f64,
 }
 
@@ -52,11 +52,11 @@ pub struct Transfer {
 pub struct Estimate {
     /// The value.
     pub value: f64,
-    /// Its standard error; 0 for a value that was given.
+    /// Its standard error; 0 for a value given by the user.
     pub error: f64,
 }
 
-/// The noise at a signal.
+/// The noise at one signal level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Level {
     /// The signal.
@@ -65,14 +65,14 @@ pub struct Level {
     pub noise: f64,
 }
 
-/// The line, and the windows it was fitted to.
+/// The fitted line, and the windows it was fitted to.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {
     pub slope: f64,
     pub intercept: f64,
-    /// Smallest variance of the model.
+    /// Minimum variance in the model.
     pub least: f64,
-    /// Indices of the windows that were kept.
+    /// Indices of the windows kept.
     pub kept: Vec<usize>,
     /// Standard error of the slope.
     slope_error: f64,
@@ -80,12 +80,12 @@ pub(super) struct Fit {
 }
 
 impl Fit {
-    /// Variance of a pixel at a signal.
+    /// Variance of a pixel at a signal level.
     pub fn variance(&self, signal: f64) -> f64 {
         (self.slope * signal + self.intercept).max(self.least)
     }
 
-    /// The same, with variances `factor` times as large.
+    /// The same fit with variances multiplied by `factor`.
     #[must_use]
     pub fn scaled(mut self, factor: f64) -> Self {
         self.slope *= factor;
@@ -96,8 +96,8 @@ impl Fit {
     }
 }
 
-/// Fits the line; `None` for too few windows. `area` is the sum of the noise's correlation over all
-/// lags: how many pixels share one independent value.
+/// Fits the line; `None` if there are too few windows. `area` is the sum of the noise's correlation over all lags:
+/// the number of pixels that share one independent value.
 pub(super) fn fit(windows: &[Window], grid: Grid, area: f64) -> Option<Fit> {
     if windows.len() < FEWEST {
         return None;
@@ -110,7 +110,7 @@ pub(super) fn fit(windows: &[Window], grid: Grid, area: f64) -> Option<Fit> {
     for _ in 0..20 {
         let ratio = |w: &Window| (w.variance / (slope * w.mean + intercept).max(least)).ln();
         let model = |w: &Window| (slope * w.mean + intercept).max(least);
-        // Whether a window is curved says nothing about the noise that is left in it.
+        // Whether a window is curved says nothing about the noise that remains in it.
         let smooth = |w: &&Window| w.curved <= CURVED * area.max(1.0) * model(w);
         let enough = windows.iter().filter(smooth).count() * 5 >= windows.len();
         let calm = |w: &Window| !enough || smooth(&w);
@@ -122,7 +122,7 @@ pub(super) fn fit(windows: &[Window], grid: Grid, area: f64) -> Option<Fit> {
             .map(|(_, &r)| r);
         let calm_ratios: Vec<f64> = calm_ratios.collect();
         let mode = mode(&calm_ratios);
-        // Structure is on the right alone; the left half has the width of the noise.
+        // Structure affects only the right side; the left half has the width of the noise.
         let left = calm_ratios.iter().filter(|&&r| r < mode).map(|r| mode - r);
         width = 1.4826 * median(left.collect());
         let near = |&i: &usize| calm(&windows[i]) && (ratios[i] - mode).abs() <= KEPT * width;
@@ -152,8 +152,8 @@ pub(super) fn fit(windows: &[Window], grid: Grid, area: f64) -> Option<Fit> {
     let typical = (slope * centre + intercept).max(least);
     let independent = kept.len() as f64 / grid.overlap();
     let slope_error = typical * width / (spread * independent).sqrt().max(f64::MIN_POSITIVE);
-    // The means of windows scatter by the noise alone, and by chance together with the variances: a
-    // signal must vary by more before a slope can be told.
+    // The means of windows scatter because of the noise, and by chance together with the variances. A slope can be
+    // determined only if the signal varies by more than that.
     let by_chance = typical * area / (grid.side * grid.side) as f64;
     if spread < 4.0 * by_chance || slope.abs() < 3.0 * slope_error {
         (slope, intercept) = flat_line(windows, &kept);
@@ -168,20 +168,20 @@ pub(super) fn fit(windows: &[Window], grid: Grid, area: f64) -> Option<Fit> {
     })
 }
 
-/// What a line is interpreted by.
+/// What is needed to interpret a line.
 pub(super) struct Setting {
     /// Where the windows were taken.
     pub grid: Grid,
     /// As in [`fit`].
     pub area: f64,
-    /// The step of the image's values, 0 for none.
+    /// The step between the image's values, or 0.
     pub step: f64,
-    /// An offset that is known.
+    /// The offset, if known.
     pub offset: Option<f64>,
 }
 
-/// What the line says. Third moments come from `single`, where the windows are of differences of images,
-/// whose third moments are 0.
+/// Interprets the line. Third moments come from `single` if the windows are of differences of images, whose third
+/// moments are 0.
 pub(super) fn interpret(
     windows: &[Window],
     fit: &Fit,
@@ -189,7 +189,7 @@ pub(super) fn interpret(
     setting: &Setting,
 ) -> Transfer {
     let grows = fit.slope > 0.0;
-    // The third moment says nothing of noise that neighbours share.
+    // The third moment says nothing about noise that neighbors share.
     let independent = setting.area < 1.2;
     let offset = match (setting.offset, single) {
         (Some(value), _) => Some(Estimate { value, error: 0.0 }),
@@ -207,7 +207,7 @@ pub(super) fn interpret(
         _ => None,
     };
     let read_noise = read_noise(fit, offset, setting.step);
-    // An offset that could be anywhere is not known.
+    // An offset with too large an error counts as unknown.
     let range = percentile(windows, 0.95) - percentile(windows, 0.05);
     let offset = offset.filter(|offset| offset.error < 0.25 * range.max(f64::MIN_POSITIVE));
     let level = |part| {
@@ -233,7 +233,7 @@ pub(super) fn interpret(
     }
 }
 
-/// `signal − third / slope²`, averaged with the weights that noise gives: dark windows count most.
+/// `signal − third / slope²`, averaged with weights from the noise: dark windows count most.
 fn third_moment_offset(windows: &[Window], fit: &Fit, grid: Grid) -> Option<Estimate> {
     let (mut weights, mut sum) = (0.0, 0.0);
     for &i in &fit.kept {
@@ -246,7 +246,7 @@ fn third_moment_offset(windows: &[Window], fit: &Fit, grid: Grid) -> Option<Esti
     // The variance of a third moment of n normal values is 6 σ⁶ / n.
     let pixels = (grid.side * grid.side) as f64;
     let of_moment = (6.0 / (pixels * weights / grid.overlap())).sqrt() / fit.slope.powi(2);
-    // And what an error of the slope does to it.
+    // Plus the effect of an error in the slope.
     let dark = fit.kept.iter().map(|&i| windows[i].mean);
     let dark = dark.fold(f64::INFINITY, f64::min);
     let of_slope = 2.0 * (dark - value).abs() * fit.slope_error / fit.slope;
@@ -254,7 +254,7 @@ fn third_moment_offset(windows: &[Window], fit: &Fit, grid: Grid) -> Option<Esti
     (value.is_finite() && error.is_finite()).then_some(Estimate { value, error })
 }
 
-/// The noise at the offset, less what rounding adds; `None` where photons hide it.
+/// The noise at the offset, minus the contribution of rounding; `None` if photon noise hides it.
 fn read_noise(fit: &Fit, offset: Option<Estimate>, step: f64) -> Option<Estimate> {
     if fit.slope <= 0.0 {
         let value = (fit.intercept - step * step / 12.0).max(0.0).sqrt();
@@ -267,12 +267,12 @@ fn read_noise(fit: &Fit, offset: Option<Estimate>, step: f64) -> Option<Estimate
         return None;
     }
     let value = variance.sqrt();
-    // d√v = dv / 2√v, and from nothing √dv.
+    // d√v = dv / 2√v, or √dv at 0.
     let error = of_variance / (2.0 * value).max(of_variance.sqrt()).max(f64::MIN_POSITIVE);
     Some(Estimate { value, error })
 }
 
-/// Means of signal and variance in bins of equally many kept windows.
+/// Means of signal and variance in bins with equal numbers of kept windows.
 fn curve(windows: &[Window], fit: &Fit) -> Vec<[f64; 2]> {
     let mut kept: Vec<[f64; 2]> = fit
         .kept
@@ -290,7 +290,7 @@ fn curve(windows: &[Window], fit: &Fit) -> Vec<[f64; 2]> {
     kept.chunks(size).map(bin).collect()
 }
 
-/// A line through the lower tenth or so of the variances in bins of the mean.
+/// A line through roughly the lowest tenth of the variances in bins of the mean.
 fn first_guess(windows: &[Window]) -> (f64, f64) {
     let mut sorted: Vec<&Window> = windows.iter().collect();
     sorted.sort_by(|a, b| a.mean.total_cmp(&b.mean));
@@ -325,14 +325,14 @@ fn first_guess(windows: &[Window]) -> (f64, f64) {
     (slope, intercept)
 }
 
-/// The line of least squares, relative to `model`; `None` where the means do not differ.
+/// The least-squares line, weighted relative to `model`; `None` if the means do not differ.
 fn weighted_line(
     windows: &[Window],
     kept: &[usize],
     model: impl Fn(f64) -> f64,
 ) -> Option<(f64, f64)> {
     let [mut w, mut wm, mut wmm, mut wv, mut wmv] = [0.0; 5];
-    // About a centre, for an offset of thousands would cost all digits.
+    // Relative to a center, because an offset of thousands would cost all digits.
     let centre = kept.iter().map(|&i| windows[i].mean).sum::<f64>() / kept.len() as f64;
     for &i in kept {
         let Window { mean, variance, .. } = windows[i];
@@ -358,7 +358,7 @@ fn flat_line(windows: &[Window], kept: &[usize]) -> (f64, f64) {
     (0.0, mean(&variances))
 }
 
-/// The middle of the shortest interval that holds [`DENSEST`] of the values.
+/// The middle of the shortest interval that contains [`DENSEST`] of the values.
 fn mode(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -2,40 +2,40 @@
 
 use serde::Serialize;
 
-/// Most values that are looked at.
+/// Maximum number of values analyzed.
 const SAMPLE: usize = 1 << 21;
-/// Fewest pixels that make a pile.
+/// Minimum number of pixels in a pile.
 const PILE: usize = 16;
 
 /// The values of the images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Values {
-    /// The smallest.
+    /// The smallest value.
     pub min: f32,
-    /// The largest.
+    /// The largest value.
     pub max: f32,
-    /// The part of the pixels that are not finite, 0 to 1.
+    /// Fraction of pixels that are not finite, 0 to 1.
     pub not_finite: f64,
-    /// The part of the pixels at the smallest value, where they pile up: the noise is cut off there.
+    /// Fraction of pixels at the smallest value, if values pile up there: the noise is clipped.
     pub clipped_low: Option<f64>,
-    /// The part of the pixels at the largest value, where they pile up: these are saturated.
+    /// Fraction of pixels at the largest value, if values pile up there: they are saturated.
     pub clipped_high: Option<f64>,
-    /// The distance between neighbouring values; `None` for values that are not multiples of a step.
+    /// The distance between adjacent values; `None` if they are not multiples of a step.
     pub step: Option<f64>,
-    /// Of the multiples of the step between the 1st and the 99th percentile, the part that never
-    /// occurs, 0 to 1: the gaps that stretching the contrast leaves.
+    /// Fraction of the multiples of the step between the 1st and the 99th percentile that never occur, 0 to 1: the
+    /// gaps left by stretching the contrast.
     pub gaps: f64,
 }
 
 impl Values {
-    /// Looks at every value, or at as many as are enough.
+    /// Analyzes every value, or as many as are needed.
     pub(super) fn of<'a>(planes: &(impl Iterator<Item = &'a [f32]> + Clone)) -> Self {
         let total: usize = planes.clone().map(<[f32]>::len).sum();
         let finite = || planes.clone().flatten().copied().filter(|v| v.is_finite());
         let count = finite().count();
         let min = finite().fold(f32::INFINITY, f32::min);
         let max = finite().fold(f32::NEG_INFINITY, f32::max);
-        // A prime stride meets every column, whatever the width.
+        // A prime stride reaches every column, whatever the width.
         let stride = [1, 2, 3, 5, 7, 11, 17, 31, 61, 127, 251, 509, 1021];
         let wanted = count.div_ceil(SAMPLE);
         let stride = stride.into_iter().find(|&s| s >= wanted).unwrap_or(wanted);
@@ -73,10 +73,10 @@ fn levels(sorted: &[f32]) -> Vec<(f32, usize)> {
     levels
 }
 
-/// The distance that all distances between values are multiples of.
+/// The greatest common divisor of all distances between values.
 fn step(levels: &[(f32, usize)]) -> Option<f64> {
     let (first, last) = (levels.first()?.0, levels.last()?.0);
-    // Floats that stand for integers, as parts of 255, are off by their own rounding.
+    // Floats that represent integers, such as multiples of 1/255, have rounding errors of their own.
     let largest = f64::from(first.abs().max(last.abs()));
     let tolerance = 4.0 * f64::from(f32::EPSILON) * largest;
     let mut step = 0.0;
@@ -84,15 +84,15 @@ fn step(levels: &[(f32, usize)]) -> Option<f64> {
         step = common_divisor(step, f64::from(pair[1].0) - f64::from(pair[0].0), tolerance);
     }
     let steps = (f64::from(last) - f64::from(first)) / step;
-    // A few values in many steps are multiples of a small one by chance.
+    // A few values over many steps are multiples of a small step by chance.
     let countable = step > 20.0 * tolerance && levels.len() as f64 > 1e-3 * steps;
     countable.then(|| {
-        // The whole range divides the rounding by the number of steps.
+        // Dividing the whole range by the number of steps also divides the rounding error.
         (f64::from(last) - f64::from(first)) / steps.round()
     })
 }
 
-/// Euclid's algorithm; remainders within the tolerance of 0 are 0.
+/// Euclid's algorithm; remainders within the tolerance of 0 count as 0.
 fn common_divisor(mut a: f64, mut b: f64, tolerance: f64) -> f64 {
     while b > 4.0 * tolerance {
         let rest = a - b * (a / b).round();
@@ -101,7 +101,7 @@ fn common_divisor(mut a: f64, mut b: f64, tolerance: f64) -> f64 {
     a
 }
 
-/// Whether the pixels at an end of the scale are many more than the values beside it let expect.
+/// Whether many more pixels are at an end of the scale than the adjacent values suggest.
 fn is_pile(
     at_end: f64,
     step: f64,
@@ -112,7 +112,7 @@ fn is_pile(
         return false;
     }
     if step == 0.0 {
-        // Of true floats no value occurs twice, but by chance.
+        // In continuous floats no value occurs twice, except by chance.
         return inner
             .next()
             .is_none_or(|&(_, count)| at_end > 100.0 * count as f64);
@@ -121,7 +121,7 @@ fn is_pile(
         |&&(value, _): &&(f32, usize)| (f64::from(value) - f64::from(end)).abs() < 8.5 * step;
     let mut beside = inner.take_while(near).map(|&(_, count)| count as f64);
     let (next, second) = (beside.next(), beside.next());
-    // Counts of few photons fall steeply from 0 on; a distribution that is cut off does not.
+    // Counts of few photons fall steeply from 0; a clipped distribution does not.
     let falls = next.unwrap_or(0.0) > 1.5 * second.unwrap_or(1.0);
     at_end > 2.0 * next.unwrap_or(0.0) && !falls
 }

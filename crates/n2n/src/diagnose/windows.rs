@@ -1,25 +1,25 @@
-//! Small square windows without the low-order polynomial that fits them best: what is left of a window
-//! without edges or texture is noise.
+//! Small square windows minus their best-fitting low-order polynomial: in a window without edges or texture, the
+//! residual is noise.
 
 use rayon::prelude::*;
 
 use super::Plane;
 
-/// Polynomials of degree 0 and 1.
+/// Number of polynomials of degree 0 and 1.
 const STRAIGHT: usize = 3;
 
 /// The orthonormal polynomials up to a total degree on a square window.
 pub(super) struct Basis {
     /// Side of the window in pixels.
     pub side: usize,
-    /// Each polynomial's values on the window, row by row.
+    /// The values of each polynomial on the window, in row-major order.
     pub vectors: Vec<Vec<f64>>,
-    /// Third moment of the residual of white noise of third moment 1, summed over the window.
+    /// Third moment of the residual of white noise with third moment 1, summed over the window.
     cube: f64,
 }
 
 impl Basis {
-    /// All products of powers of x and y whose sum is at most `degree`, orthonormalised.
+    /// All products of powers of x and y whose exponents sum to at most `degree`, orthonormalized.
     pub fn new(side: usize, degree: usize) -> Self {
         let at = |i: usize| (i as f64 - (side as f64 - 1.0) / 2.0) / (side as f64 / 2.0);
         let mut vectors: Vec<Vec<f64>> = vec![];
@@ -29,7 +29,7 @@ impl Basis {
                 let pixels =
                     (0..side * side).map(|i| at(i % side).powi(px) * at(i / side).powi(py));
                 let mut vector: Vec<f64> = pixels.collect();
-                // Twice is enough for orthogonality to the last bits.
+                // Two passes make them orthogonal to the last bits.
                 for _ in 0..2 {
                     for other in &vectors {
                         remove(&mut vector, other);
@@ -51,13 +51,13 @@ impl Basis {
         basis
     }
 
-    /// Pixels of a window less the polynomials that were fitted.
+    /// Degrees of freedom: pixels of a window minus the number of fitted polynomials.
     pub fn freedom(&self) -> f64 {
         (self.side * self.side - self.vectors.len()) as f64
     }
 
-    /// Takes the polynomial that fits best out of the window; returns the mean square of its curved
-    /// parts, those of degree 2 and more, which is the variance of a pixel in noise alone.
+    /// Subtracts the best-fitting polynomial from the window. Returns the mean square of its curved components, those
+    /// of degree 2 and more; in pure noise, that is the variance of a pixel.
     pub fn subtract_fit(&self, window: &mut [f64]) -> f64 {
         let mut curved = 0.0;
         for (index, vector) in self.vectors.iter().enumerate() {
@@ -69,7 +69,7 @@ impl Basis {
         curved / (self.vectors.len() - STRAIGHT).max(1) as f64
     }
 
-    /// The sum of the cubes of the elements of the matrix that [`Self::subtract_fit`] multiplies by.
+    /// The sum of the cubed elements of the matrix that [`Self::subtract_fit`] applies.
     fn projector_cubed(&self) -> f64 {
         let pixels = self.side * self.side;
         let mut sum = 0.0;
@@ -96,7 +96,7 @@ fn remove(vector: &mut [f64], unit: &[f64]) -> f64 {
     part
 }
 
-/// What is measured in a window.
+/// The measurements for one window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// Index of its plane.
@@ -107,25 +107,25 @@ pub(super) struct Window {
     pub x: usize,
     /// Mean of the pixels.
     pub mean: f64,
-    /// Variance of a pixel about the fit, as if neighbours were independent.
+    /// Variance of a pixel about the fit, as if neighboring pixels were independent.
     pub variance: f64,
-    /// Mean square of the curved parts of the fit.
+    /// Mean square of the curved components of the fit.
     pub curved: f64,
     /// Third central moment of a pixel about the fit, likewise.
     pub third: f64,
 }
 
-/// Where windows are taken.
+/// The grid of window positions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
-    /// Side of a window.
+    /// Side length of a window.
     pub side: usize,
     /// Pixels from one window to the next.
     pub stride: usize,
 }
 
 impl Grid {
-    /// Windows of `side`, four pixels apart or so much farther that there are about `most` of them.
+    /// Windows of size `side`, four pixels apart, or farther so that there are at most about `most` of them.
     pub fn of(planes: &[Plane], side: usize, most: usize) -> Self {
         let pixels: usize = planes.iter().map(|plane| plane.height * plane.width).sum();
         let stride = (pixels as f64 / most.max(1) as f64).sqrt().ceil() as usize;
@@ -135,12 +135,13 @@ impl Grid {
         }
     }
 
-    /// How many windows a pixel lies in, at least 1: windows that overlap say less than their number.
+    /// The number of windows that a pixel lies in, at least 1; overlapping windows carry less information than their
+    /// number suggests.
     pub fn overlap(self) -> f64 {
         (self.side as f64 / self.stride as f64).powi(2).max(1.0)
     }
 
-    /// The top left corners in a plane.
+    /// The top left corners of the windows in a plane.
     pub fn corners(self, plane: &Plane) -> impl Iterator<Item = (usize, usize)> + use<> {
         let starts =
             move |size: usize| (0..(size + 1).saturating_sub(self.side)).step_by(self.stride);
@@ -149,7 +150,7 @@ impl Grid {
     }
 }
 
-/// The pixels of a window; `None` if one of them is not finite or is cut off at an end of the scale.
+/// The pixels of a window; `None` if one is not finite or is clipped at an end of the scale.
 pub(super) fn pixels(
     plane: &Plane,
     (y, x): (usize, usize),
@@ -168,9 +169,9 @@ pub(super) fn pixels(
     Some(())
 }
 
-/// Measures the windows of a grid; those without any variation are left out.
+/// Measures the windows of a grid, skipping those without any variation.
 ///
-/// `mean_of` are the planes that means are taken from, where they are others.
+/// `mean_of` are the planes to take the means from, if different.
 pub(super) fn measure(
     planes: &[Plane],
     mean_of: Option<&[Plane]>,
@@ -201,7 +202,7 @@ pub(super) fn measure(
                 cube += value.powi(3);
             }
             let variance = square / basis.freedom();
-            // What rounding leaves of a constant is none.
+            // The residue of rounding a constant does not count as variation.
             if variance > (mean.abs() * 1e-6).powi(2) {
                 found.push(Window {
                     plane: index,

@@ -1,15 +1,14 @@
-//! NumPy's mean. A published score is the mean of many numbers, and its last digits depend on the
-//! order of the additions; here they are added in NumPy's order.
+//! NumPy's mean. A published score is the mean of many numbers, and its last digits depend on the order of the
+//! additions; here they are added in NumPy's order.
 
 use std::ops::Add;
 
-/// `np.mean` of contiguous float32 values: added up in `f32`, divided in `f64`, rounded to `f32`.
-/// Not a number when there are none.
+/// `np.mean` of contiguous float32 values: summed in `f32`, divided in `f64`, rounded to `f32`. NaN for no values.
 pub fn mean_f32(values: &[f32]) -> f32 {
     (f64::from(pairwise_sum(values)) / values.len() as f64) as f32
 }
 
-/// `np.mean` of contiguous float64 values. Not a number when there are none.
+/// `np.mean` of contiguous float64 values. NaN for no values.
 pub fn mean_f64(values: &[f64]) -> f64 {
     pairwise_sum(values) / values.len() as f64
 }

@@ -1,5 +1,5 @@
-//! The paper's evaluation: synthetic noise on the images of the test sets, each set gone through
-//! several times, all from one random stream of fixed seed.
+//! The paper's evaluation: synthetic noise on the images of the test sets, with several passes over each set, all
+//! from one random stream with a fixed seed.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,25 +23,25 @@ pub const SEED: u32 = 101;
 /// What to score on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The folder with the sets; see [`Set::folder`].
+    /// The folder that contains the sets; see [`Set::folder`].
     pub val_dirs: PathBuf,
-    /// The sets, in this order in one random stream.
+    /// The sets, evaluated in this order with one random stream.
     pub sets: Vec<Set>,
-    /// Times each set is gone through; by default [`Set::repeats`].
+    /// Passes over each set; by default [`Set::repeats`].
     pub repeats: Option<usize>,
     /// The noise to add.
     pub noise: Noise,
-    /// Whether to score the mean over the eight flips and turns of each noisy image. The protocol, and so every
-    /// published score, is without.
+    /// Whether to score the mean over the eight flips and turns of each noisy image. The protocol, and therefore
+    /// every published score, does not.
     pub ensemble: bool,
     /// The range that the model was trained on, in the units of bytes, if it was not 0..255.
     pub range: Option<ModelRange>,
 }
 
-/// One image, scored; what [`evaluate`] tells its caller as it goes.
+/// One scored image, which [`evaluate`] passes to its callback.
 #[derive(Debug)]
 pub struct Scored<'a> {
-    /// Images scored so far, this one included, over all sets and repeats.
+    /// Images scored so far, including this one, over all sets and repeats.
     pub done: usize,
     /// Images to score, over all sets and repeats.
     pub total: usize,
@@ -53,23 +53,23 @@ pub struct Scored<'a> {
     pub clean: &'a Image,
     /// The image with noise, not clipped.
     pub noisy: &'a Image,
-    /// The network's result, not clipped.
+    /// The network's output, not clipped.
     pub denoised: &'a Image,
 }
 
-/// Scores a network by the paper's protocol. `on_image` is told of each image, in order; its error
-/// ends the evaluation.
+/// Scores a network by the paper's protocol. Calls `on_image` for each image, in order; an error from it ends the
+/// evaluation.
 ///
-/// For each set, repeat and image, in this order: the image's bytes / 255 get noise from NumPy's
-/// stream, seeded once with [`SEED`]; the noisy image is denoised whole, padded to a square; its
-/// pixels, clipped and rounded to bytes, are compared with the image's. A set's scores are the
-/// means over all its images and repeats. A set's images are all the files of its folder (hidden
-/// ones aside), in the order of their names' bytes; a file that is no image is an error.
+/// For each set, repeat and image, in this order: noise from NumPy's stream, seeded once with [`SEED`], is added to
+/// the image's bytes / 255; the noisy image is denoised whole, padded to a square; its pixels, clipped and rounded to
+/// bytes, are compared with the image's. The scores of a set are the means over all its images and repeats. The
+/// images of a set are all files in its folder, except hidden ones, in byte order of their names; a file that is not
+/// an image is an error.
 ///
-/// A network of one channel is scored on the images' luma, rounded to bytes before the noise is
-/// added; the paper has no such score.
+/// A network with one channel is scored on the luma of the images, rounded to bytes before the noise is added; the
+/// paper has no such score.
 ///
-/// While the network denoises an image, the one before is scored and the next one prepared.
+/// While the network denoises an image, the previous one is scored and the next one prepared.
 pub fn evaluate(
     network: &mut dyn Denoise,
     config: &Config,
@@ -142,21 +142,21 @@ pub fn evaluate(
     })
 }
 
-/// Looks into every folder and at the head of every file, as [`evaluate`] does before it scores
-/// anything: for those who will only evaluate much later.
+/// Checks every folder and the header of every file, as [`evaluate`] does before it starts; for callers that evaluate
+/// much later.
 pub fn check(config: &Config) -> Result<()> {
     passes(config).map(drop)
 }
 
-/// A set, and how often it is gone through.
+/// A set, and the number of passes over it.
 struct Pass {
     set: Set,
     paths: Vec<PathBuf>,
     repeats: usize,
 }
 
-/// The passes over the sets. Every folder is looked into before anything is scored, and so is the
-/// head of every file: a long evaluation should not end at the last one.
+/// The passes over the sets. All folders and file headers are checked before anything is scored, so that a long
+/// evaluation does not fail at the last file.
 fn passes(config: &Config) -> Result<Vec<Pass>> {
     if config.sets.is_empty() {
         return Err(Error::value("sets to score on", "at least one", "none"));
@@ -177,7 +177,7 @@ fn passes(config: &Config) -> Result<Vec<Pass>> {
     config.sets.iter().map(pass).collect()
 }
 
-/// The files of a set's folder, hidden ones aside, in the order of their names' bytes.
+/// The files in a set's folder, except hidden ones, in byte order of their names.
 fn list(set: Set, folder: &Path) -> Result<Vec<PathBuf>> {
     let nothing = |found: &str| Error::Nothing {
         path: folder.to_path_buf(),
@@ -231,7 +231,7 @@ impl Pass {
     }
 }
 
-/// One look at one image.
+/// One pass over one image.
 struct Visit<'a> {
     set: Set,
     repeat: usize,
@@ -254,7 +254,7 @@ impl<'a> Prepared<'a> {
         random: &mut RandomState,
     ) -> Result<Self> {
         let read = Image::read(visit.path)?.with_channels(channels);
-        // By way of bytes, for a deeper file or a luma holds values between them.
+        // Converted through bytes, because a deeper file or a luma has values between them.
         let clean = Image::from_bytes(read.height, read.width, channels, &read.to_bytes());
         let noisy = noise.corrupt_as_numpy(&clean.data, random);
         let noisy = Batch::new(1, clean.height, clean.width, channels, noisy);
@@ -296,7 +296,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// An image with its noise, and without it again.
+/// An image with noise, and after denoising.
 struct Restored<'a> {
     visit: Visit<'a>,
     clean: Image,
@@ -326,7 +326,7 @@ impl Restored<'_> {
     }
 }
 
-/// Says which file an error is about.
+/// Adds the file to an error.
 fn in_file(path: &Path) -> impl FnOnce(Error) -> Error {
     move |error| Error::Image {
         path: path.to_path_buf(),
@@ -340,8 +340,8 @@ mod tests {
     use crate::network::fake::Fake;
     use crate::numpy::golden::{self, f64_of};
 
-    /// A folder with the pictures of the golden protocol, under names whose byte order is not the
-    /// order they are written in.
+    /// A folder with the pictures of the golden protocol, under names whose byte order differs from the order in
+    /// which they are written.
     fn validation() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (set, name, (h, w, c)) in [
@@ -369,8 +369,8 @@ mod tests {
         }
     }
 
-    /// The identity is its own ensemble, whatever the image's shape; a shift is not, for each view is shifted
-    /// another way.
+    /// The identity is its own ensemble, whatever the image's shape. A shift is not, because each view is shifted in
+    /// a different direction.
     #[test]
     fn an_ensemble_is_scored_on_all_flips_and_turns_of_the_same_noise() {
         let root = validation();
@@ -405,7 +405,7 @@ mod tests {
             for (set, golden) in report.sets.iter().zip(golden::list(&goldens[noise])) {
                 assert_eq!(set.set.name(), golden["name"]);
                 let same_psnr = |got: f64, want: f64| {
-                    // The logarithm may be another library's.
+                    // The logarithm may come from a different library.
                     assert!(
                         (got - want).abs() <= 4.0 * f64::EPSILON * want,
                         "{got} is not {want}"
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(told, want);
         assert_eq!(report.images.len(), 8);
         assert_eq!((report.sets[0].images, report.sets[0].repeats), (3, 2));
-        // Every image padded to a square.
+        // Every image is padded to a square.
         assert!(network.seen.iter().all(|&size| size == (1, 32, 32, 3)));
     }
 
@@ -492,7 +492,7 @@ mod tests {
         };
         let report = run(&mut Fake::identity(3), &config).unwrap();
         assert!(report.sets.iter().all(|set| set.psnr_db == f64::INFINITY));
-        // The network's 0.5 is halfway; what it is not given stays.
+        // The network's 0.5 is the middle of the range; outliers that it does not see are kept.
         evaluate(&mut Fake::new(3, |_| 0.5), &config, |scored| {
             for (noisy, denoised) in scored.noisy.data.iter().zip(&scored.denoised.data) {
                 let beyond = noisy - noisy.clamp(0.0, 0.6);

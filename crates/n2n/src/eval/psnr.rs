@@ -2,9 +2,9 @@
 
 use super::mean::mean_f32;
 
-/// `10 · log10(255² / mean((a − b)²))` in dB over all bytes of two images; infinite for equal ones.
+/// `10 · log10(255² / mean((a − b)²))` in dB over all bytes of two images; infinite for equal images.
 ///
-/// The mean is NumPy's of float32 values, to the bit; the rest is computed in `f64`.
+/// The mean matches NumPy's for float32 values bit for bit; the rest is computed in `f64`.
 ///
 /// # Panics
 /// If the images differ in size.
@@ -36,7 +36,7 @@ mod tests {
                 f32_of(&golden["mean_square"]),
                 "{size:?}"
             );
-            // The logarithm may be another library's.
+            // The logarithm may come from a different library.
             let want = f64_of(&golden["psnr"]);
             assert!((psnr_db(&clean, &other) - want).abs() <= 4.0 * f64::EPSILON * want);
         }

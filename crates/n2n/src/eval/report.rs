@@ -1,5 +1,4 @@
-//! What an evaluation found, and its forms for other programs: a table of the images in CSV, all of
-//! it in JSON.
+//! The results of an evaluation, and their export: the images as a CSV table, everything as JSON.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,21 +12,21 @@ use crate::files::write_atomically;
 /// The scores of a network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The noise that was added, in the reference's spelling.
+    /// The noise that was added, as the reference spells it.
     pub noise: String,
     /// Whether the mean over the flips and turns of each image was scored.
     pub ensemble: bool,
     /// The seed of the random stream.
     pub seed: u32,
-    /// What the network computed on.
+    /// The device that the network ran on.
     pub device: String,
-    /// The processor level of the network's kernels, if it has one, for who made the network to say.
+    /// The processor level of the network's kernels, if it has one; set by the creator of the network.
     pub cpu_level: Option<String>,
     /// Wall time of the whole evaluation: reading, noise, network and metrics.
     pub elapsed_s: f64,
-    /// The mean scores of each set, in the order they were gone through.
+    /// The mean scores of each set, in the order of evaluation.
     pub sets: Vec<SetScore>,
-    /// The scores of each image in each repeat, in the order they were made.
+    /// The scores of each image in each repeat, in the order of evaluation.
     pub images: Vec<ImageScore>,
 }
 
@@ -36,9 +35,9 @@ pub struct Report {
 pub struct SetScore {
     /// The set.
     pub set: Set,
-    /// Images in it.
+    /// Number of images in it.
     pub images: usize,
-    /// Times it was gone through.
+    /// Number of passes over it.
     pub repeats: usize,
     /// Mean of the images' PSNR in dB; infinite if an image was restored perfectly.
     pub psnr_db: f64,
@@ -62,7 +61,7 @@ pub struct ImageScore {
 }
 
 impl SetScore {
-    /// The line that is printed and logged, as the reference's: every digit of the scores.
+    /// The line that is printed and logged, in the reference's format: every digit of the scores.
     pub fn line(&self) -> String {
         format!(
             "[EVAL] {}: psnr:{:?} ssim:{:?}",
@@ -72,19 +71,19 @@ impl SetScore {
 }
 
 impl Report {
-    /// Images a second, over the whole evaluation.
+    /// Images per second, over the whole evaluation.
     pub fn images_per_s(&self) -> f64 {
         self.images.len() as f64 / self.elapsed_s
     }
 
-    /// Writes a line for each image and repeat, under a line of names: `set`, `repeat`, `name`,
-    /// `psnr_db`, `ssim`. The file is written whole or not at all.
+    /// Writes a line for each image and repeat, after a header: `set`, `repeat`, `name`, `psnr_db`, `ssim`. The file
+    /// is written whole or not at all.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
         write_atomically(path, |file| self.csv(file).map_err(Error::io(path)))
     }
 
-    /// Writes all of the report; an infinite PSNR as `null`, for JSON has no infinity. The file is
-    /// written whole or not at all.
+    /// Writes the whole report; an infinite PSNR becomes `null`, because JSON has no infinity. The file is written
+    /// whole or not at all.
     pub fn write_json(&self, path: &Path) -> Result<()> {
         write_atomically(path, |file| self.json(file).map_err(Error::io(path)))
     }

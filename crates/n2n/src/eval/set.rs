@@ -1,4 +1,4 @@
-//! The test sets of the paper: their names, where they lie, how often they are gone through.
+//! The test sets of the paper: their names, folders and numbers of repeats.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub enum Set {
     Bsd300,
     /// The 24 images of the Kodak photo CD.
     Kodak,
-    /// The 14 images that super-resolution is tested on.
+    /// The 14 images commonly used to test super-resolution.
     Set14,
 }
 
@@ -23,7 +23,7 @@ impl Set {
     /// Every set.
     pub const ALL: [Self; 3] = [Self::Bsd300, Self::Kodak, Self::Set14];
 
-    /// Its name, in flags, folders and reports.
+    /// Its name in flags, folders and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bsd300 => "BSD300",
@@ -32,7 +32,7 @@ impl Set {
         }
     }
 
-    /// Where its images lie below the folder with the sets.
+    /// The folder of its images, inside the folder that contains the sets.
     pub fn folder(self, val_dirs: &Path) -> PathBuf {
         match self {
             Self::Bsd300 => val_dirs.join("BSD300").join("test"),
@@ -40,7 +40,7 @@ impl Set {
         }
     }
 
-    /// Times the paper goes through it.
+    /// The paper's number of passes over it.
     pub fn repeats(self) -> usize {
         match self {
             Self::Bsd300 => 3,
@@ -49,8 +49,8 @@ impl Set {
         }
     }
 
-    /// Images of the whole set. A folder with others is scored too, but its score compares with no
-    /// published one.
+    /// Number of images in the complete set. A folder with a different number is scored too, but its score is not
+    /// comparable with published ones.
     pub fn images(self) -> usize {
         match self {
             Self::Bsd300 => 100,

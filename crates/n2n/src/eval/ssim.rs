@@ -5,19 +5,19 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Side of the Gaussian window; an image must be at least as high and as wide.
+/// Side length of the Gaussian window; an image must be at least this high and wide.
 pub const WINDOW: usize = 11;
 
 /// Standard deviation of the Gaussian window, in pixels.
 const SIGMA: f64 = 1.5;
 
-/// `(0.01 · 255)²` and `(0.03 · 255)²`: they keep the quotients finite where the images are flat.
+/// `(0.01 · 255)²` and `(0.03 · 255)²`, which keep the quotients finite where the images are flat.
 const C1: f64 = 0.01 * 255.0 * (0.01 * 255.0);
 const C2: f64 = 0.03 * 255.0 * (0.03 * 255.0);
 
-/// The mean structural similarity of two images of `height` × `width` pixels, their bytes in the
-/// order height, width, channel: computed per channel in `f64` where the window lies inside the
-/// image, then averaged over the channels. 1 for equal images.
+/// The mean structural similarity of two images of `height` × `width` pixels, as bytes in the order height, width,
+/// channel. It is computed per channel in `f64` where the window lies inside the image, then averaged over the
+/// channels; it is 1 for equal images.
 ///
 /// # Panics
 /// If an image does not hold `height · width · channels` bytes, or `channels` is 0.
@@ -43,7 +43,7 @@ pub fn ssim(a: &[u8], b: &[u8], height: usize, width: usize, channels: usize) ->
     Ok(of_channels.iter().sum::<f64>() / channels as f64)
 }
 
-/// Refuses an image that the window does not fit into.
+/// Returns an error for an image that the window does not fit into.
 pub fn check_size(height: usize, width: usize) -> Result<()> {
     if height.min(width) < WINDOW {
         return Err(Error::value(
@@ -56,7 +56,7 @@ pub fn check_size(height: usize, width: usize) -> Result<()> {
 }
 
 fn ssim_of_planes(a: &[f64], b: &[f64], height: usize, width: usize) -> f64 {
-    // Variances enter only as a sum, so one plane serves both squares.
+    // The variances enter only as a sum, so one plane serves both squares.
     let squares: Vec<f64> = a.iter().zip(b).map(|(a, b)| a * a + b * b).collect();
     let products: Vec<f64> = a.iter().zip(b).map(|(a, b)| a * b).collect();
     let (rows, columns) = (height - WINDOW + 1, width - WINDOW + 1);
@@ -82,7 +82,7 @@ fn ssim_of_planes(a: &[f64], b: &[f64], height: usize, width: usize) -> f64 {
     sum / (rows * columns) as f64
 }
 
-/// The Gaussian window, applied down and then across: a fifth of the work of the whole window.
+/// The separable Gaussian window, applied vertically, then horizontally: a fifth of the work of the full window.
 struct Blur {
     taps: [f64; WINDOW],
     width: usize,

@@ -1,18 +1,18 @@
-//! Curves as SVG, small enough to lie in a page: axes with round numbers, a line a series.
+//! Curves as SVG, small enough to embed in an HTML page: axes with round numbers, one line per series.
 
 use std::fmt::Write;
 
 /// Width and height of a chart, in the units of its SVG.
 const SIZE: (f64, f64) = (560.0, 260.0);
-/// Room left of, above, right of and below the curves.
+/// Margins to the left of, above, to the right of and below the curves.
 const MARGIN: [f64; 4] = [62.0, 12.0, 16.0, 30.0];
-/// Most points of a line; of more, neighbours are averaged.
+/// Maximum number of points in a line; longer lines are averaged over neighboring points.
 const MOST: usize = 400;
 
 /// A chart of curves.
 #[derive(Debug, Default)]
 pub struct Chart<'a> {
-    /// What it shows.
+    /// The chart's title.
     pub title: &'a str,
     /// Whether the vertical axis is logarithmic, for values above 0.
     pub logarithmic: bool,
@@ -20,12 +20,12 @@ pub struct Chart<'a> {
     pub series: Vec<(&'a str, Vec<(f64, f64)>)>,
     /// Single measurements behind the lines.
     pub dots: Vec<(f64, f64)>,
-    /// Whether the legend gives the last value of each line.
+    /// Whether the legend shows the last value of each line.
     pub latest: bool,
 }
 
 impl Chart<'_> {
-    /// The chart as a `<figure>`; nothing without a point.
+    /// The chart as a `<figure>`; empty if there are no points.
     pub fn figure(&self) -> String {
         let usable =
             |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (!self.logarithmic || y > 0.0);
@@ -106,7 +106,7 @@ impl Chart<'_> {
     }
 }
 
-/// A range of values with round ends, and where a value lies in it.
+/// A range of values with round ends, and the position of a value in it.
 #[derive(Debug)]
 struct Axis {
     low: f64,
@@ -117,7 +117,7 @@ struct Axis {
 impl Axis {
     fn linear(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values)?;
-        // A line of one value lies in the middle.
+        // Center a line with a single value.
         let spare = if high > low {
             (high - low) * 0.02
         } else {
@@ -150,7 +150,7 @@ impl Axis {
 
     /// Round values within the axis, about `count`, with their labels.
     fn ticks(&self, count: usize) -> Vec<(f64, String)> {
-        // Over less than a decade a logarithm has no round values of its own.
+        // Over less than a decade, a logarithmic axis has no round values of its own.
         if self.logarithmic && self.high / self.low > 10.0 {
             let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
             let many = decades.clone().count() > count;
@@ -193,7 +193,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// At most [`MOST`] points: means over neighbours, but for the last point, which stays.
+/// Reduces a line to at most [`MOST`] points by averaging neighbors; the last point is kept.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let Some((&last, before)) = points.split_last() else {
         return vec![];
@@ -209,7 +209,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     before.chunks(chunk).map(mean).chain([last]).collect()
 }
 
-/// A number in four significant digits.
+/// A number with four significant digits.
 pub fn number(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 {

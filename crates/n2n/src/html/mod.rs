@@ -1,4 +1,4 @@
-//! Pages that need nothing beside them: one file with its style, its charts and its pictures.
+//! Self-contained HTML pages: one file with its style, charts and pictures.
 
 mod chart;
 
@@ -15,7 +15,7 @@ use crate::image::{Encoding, Format, Image};
 
 const STYLE: &str = include_str!("page.css");
 
-/// A whole page; `title` is text, `body` is HTML.
+/// A complete page; `title` is plain text, `body` is HTML.
 pub fn document(title: &str, body: &str) -> String {
     let title = escaped(title);
     format!(
@@ -25,7 +25,7 @@ pub fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// The image as a PNG in a data URI.
+/// The image as a PNG data URI.
 pub fn picture(image: &Image) -> Result<String> {
     let mut png = Cursor::new(vec![]);
     image.encode(
@@ -37,7 +37,7 @@ pub fn picture(image: &Image) -> Result<String> {
     Ok(format!("data:image/png;base64,{png}"))
 }
 
-/// Text as HTML.
+/// Text escaped for HTML.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

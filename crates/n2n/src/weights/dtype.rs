@@ -1,5 +1,5 @@
-//! The element types that weight files use, and their conversion to and from the one type the
-//! network uses, `f32`. Bytes are little-endian in every format read here.
+//! The element types that weight files use, and their conversion to and from `f32`, the only type that the network
+//! uses. Bytes are little-endian in every format read here.
 
 /// The type of a tensor's elements in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes an element.
+    /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F16 | Self::BF16 => 2,
@@ -24,7 +24,7 @@ impl DType {
         }
     }
 
-    /// The name safetensors gives it.
+    /// The name that safetensors uses.
     pub fn name(self) -> &'static str {
         match self {
             Self::F16 => "F16",
@@ -34,7 +34,7 @@ impl DType {
         }
     }
 
-    /// Element `index` of `bytes`, which must hold it; rounded to nearest where `f32` is narrower.
+    /// Element `index` of `bytes`, which must hold it, rounded to nearest where `f32` is narrower.
     pub(super) fn get(self, bytes: &[u8], index: usize) -> f32 {
         fn element<const N: usize>(bytes: &[u8], index: usize) -> [u8; N] {
             let start = index * N;
@@ -50,8 +50,7 @@ impl DType {
         }
     }
 
-    /// Appends `value`, rounded to nearest, ties to even; beyond the type's range it becomes
-    /// infinite.
+    /// Appends `value`, rounded to nearest, ties to even; beyond the range of the type it becomes infinite.
     pub(super) fn put(self, value: f32, bytes: &mut Vec<u8>) {
         match self {
             Self::F16 => bytes.extend(f32_to_f16(value).to_le_bytes()),
@@ -62,10 +61,10 @@ impl DType {
     }
 }
 
-/// Adding this to a value below 2⁻¹⁴ leaves, in the low bits of the sum, the value in units of
-/// 2⁻²⁴: the subnormal halves. The addition rounds as IEEE 754 demands.
+/// Added to a value below 2⁻¹⁴, this leaves the value in units of 2⁻²⁴, that is, as a subnormal half, in the low bits
+/// of the sum. The addition rounds as IEEE 754 requires.
 const SUBNORMAL_MAGIC: f32 = 0.5;
-/// Exponent bias of `f32` less that of `f16`, at its place in an `f32`.
+/// Difference of the exponent biases of `f32` and `f16`, at its position in an `f32`.
 const REBIAS: u32 = (127 - 15) << 23;
 
 fn f16_to_f32(half: u16) -> f32 {
@@ -93,8 +92,8 @@ fn f32_to_f16(value: f32) -> u16 {
     } else if magnitude < 2f32.powi(-14).to_bits() {
         (f32::from_bits(magnitude) + SUBNORMAL_MAGIC).to_bits() - SUBNORMAL_MAGIC.to_bits()
     } else {
-        // Just under half a unit, and the rest when the result would be odd: ties go to even. A
-        // carry out of the mantissa rightly raises the exponent, at the end to infinity.
+        // Adds just under half a unit, plus the rest if the result would be odd, so that ties go to even. A carry out
+        // of the mantissa correctly raises the exponent, up to infinity.
         (magnitude - REBIAS + 0xfff + (magnitude >> 13 & 1)) >> 13
     };
     (sign | half) as u16
@@ -119,7 +118,7 @@ mod tests {
         dtype.get(&bytes, 0)
     }
 
-    /// The value of a half by the definition of the format.
+    /// The value of a half, by the definition of the format.
     fn defined(half: u16) -> f64 {
         let sign = if half & 0x8000 == 0 { 1.0 } else { -1.0 };
         let fraction = f64::from(half & 0x3ff) / 1024.0;

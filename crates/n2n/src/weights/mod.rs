@@ -1,8 +1,8 @@
-//! Named tensors, and the files that hold them.
+//! Named tensors, and the files that store them.
 //!
-//! Written are safetensors, and ONNX for other engines; read are also what PyTorch and Paddle write
-//! for this network, so that published weights can be used as they are. A file is data from outside: reading it executes
-//! nothing, takes memory in proportion to its length, and ends in an error that says what is wrong.
+//! n2n writes safetensors, and ONNX for other engines. It also reads what PyTorch and Paddle write for this network,
+//! so that published weights can be used directly. A file is untrusted input: reading it executes nothing, takes
+//! memory in proportion to its length, and fails with an error that says what is wrong.
 
 mod dtype;
 mod onnx;
@@ -30,7 +30,7 @@ use crate::unet::UNet;
 pub struct Tensor {
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// As many values as the product of the dimensions.
+    /// The values, as many as the product of the dimensions.
     pub data: Vec<f32>,
 }
 
@@ -44,16 +44,16 @@ pub struct Weights {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The kinds of file that hold weights.
+/// The formats of weight files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The format written here.
+    /// The format that n2n writes.
     Safetensors,
-    /// The weights with the network around them, written here too.
+    /// The weights together with the network's graph; also written here.
     Onnx,
     /// `torch.save` since PyTorch 1.6.
     TorchZip,
-    /// `torch.save` before it.
+    /// `torch.save` before PyTorch 1.6.
     TorchStream,
     /// `paddle.save`.
     Paddle,
@@ -84,12 +84,12 @@ impl Weights {
         Self::read_with_format(path).map(|(weights, _)| weights)
     }
 
-    /// [`Weights::read`] that also tells the form.
+    /// [`Weights::read`], which also returns the format.
     pub fn read_with_format(path: &Path) -> Result<(Self, Format)> {
         Self::decode(&read_bytes(path)?, path)
     }
 
-    /// What [`Weights::read`] does with the content of a file; `path` names it in errors.
+    /// [`Weights::read`] for the content of a file; `path` names it in errors.
     pub fn decode(bytes: &[u8], path: &Path) -> Result<(Self, Format)> {
         let (mut weights, format) = decode(bytes).map_err(|reason| Error::Weights {
             path: path.into(),
@@ -100,8 +100,8 @@ impl Weights {
         Ok((weights, format))
     }
 
-    /// [`Weights::read`] of a checkpoint: the weights, and the tensors beside them that only training
-    /// needs, without the `training.` that their names begin with in the file.
+    /// [`Weights::read`] for a checkpoint: returns the weights and the tensors that only training needs, without the
+    /// `training.` prefix that their names have in the file.
     pub fn read_with_training(path: &Path) -> Result<(Self, BTreeMap<String, Tensor>)> {
         let bytes = read_bytes(path)?;
         let (mut weights, _) = decode(&bytes).map_err(|reason| Error::Weights {
@@ -116,8 +116,7 @@ impl Weights {
         Ok((weights, BTreeMap::into_iter(training).map(bare).collect()))
     }
 
-    /// [`Weights::write`] with tensors beside the weights that only training needs; whoever reads the
-    /// file as weights does not see them.
+    /// [`Weights::write`] with additional tensors that only training needs; reading the file as weights skips them.
     pub fn write_with_training(
         &self,
         training: BTreeMap<String, Tensor>,
@@ -136,14 +135,14 @@ impl Weights {
 
     /// Writes safetensors, whole or not at all.
     ///
-    /// The tensors must be those of a network; [`Error::Mismatch`] otherwise. The same weights make
-    /// the same bytes.
+    /// The tensors must be those of a network; otherwise the result is [`Error::Mismatch`]. Equal weights give equal
+    /// bytes.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.write_as(path, DType::F32)
     }
 
-    /// [`Weights::write`] with elements of another type: [`DType::F16`] halves the file and keeps 11
-    /// bits of each value.
+    /// [`Weights::write`] with a different element type: [`DType::F16`] halves the file and keeps 11 bits of each
+    /// value.
     pub fn write_as(&self, path: &Path, dtype: DType) -> Result<()> {
         let bytes = self.encode(dtype)?;
         files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
@@ -156,7 +155,7 @@ impl Weights {
         Ok(safetensors::write(&self.tensors, &metadata, dtype))
     }
 
-    /// What the file will say about its network, if it can be written.
+    /// The facts that the file will state about its network, if it can be written.
     fn own_facts(&self, dtype: DType) -> Result<impl Iterator<Item = (String, String)>> {
         let facts = Self::facts(&self.writable_as(dtype)?);
         Ok(facts
@@ -241,7 +240,7 @@ impl Weights {
         Ok(unet)
     }
 
-    /// The flat vector of all parameters in the order of [`UNet::tensors`]; every tensor checked.
+    /// The flat vector of all parameters, in the order of [`UNet::tensors`], with every tensor checked.
     pub fn to_parameters(&self, unet: &UNet) -> Result<Vec<f32>> {
         self.check(unet)?;
         let mut parameters = Vec::with_capacity(unet.parameters());
@@ -255,7 +254,7 @@ impl Weights {
     ///
     /// # Panics
     ///
-    /// When there are not [`UNet::parameters`] of them.
+    /// If their number is not [`UNet::parameters`].
     pub fn from_parameters(unet: &UNet, parameters: &[f32]) -> Self {
         assert_eq!(
             parameters.len(),
@@ -273,7 +272,7 @@ impl Weights {
         }
     }
 
-    /// Whether these are the tensors of `unet`, neither more nor fewer.
+    /// Checks that these are exactly the tensors of `unet`.
     fn check(&self, unet: &UNet) -> Result<()> {
         let mut problems = vec![];
         for spec in unet.tensors() {
@@ -298,7 +297,7 @@ impl Weights {
         }
     }
 
-    /// A line for each tensor whose name is not one of the network's.
+    /// A line for each tensor whose name is not in the network.
     fn surplus(&self, unet: &UNet) -> Vec<String> {
         let known: BTreeSet<_> = unet.tensors().into_iter().map(|spec| spec.name).collect();
         self.tensors
@@ -315,13 +314,13 @@ impl Weights {
 /// As many bytes as tell what a file contains.
 const HEAD: u64 = 9;
 
-/// Most bytes a parameter takes: two `f64`, or four `f32` in a checkpoint of training.
+/// Maximum bytes per parameter: two `f64`, or four `f32` in a training checkpoint.
 const LARGEST_PARAMETER: usize = 16;
 
-/// How the names of tensors and of metadata begin that only training needs.
+/// Prefix of the names of tensors and metadata that only training needs.
 const TRAINING: &str = "training.";
 
-/// The content of a file that can be one of weights.
+/// The content of a file that may be a weight file.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let mut bytes = vec![];
@@ -332,7 +331,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
             .read_to_end(bytes)
             .map_err(Error::io(path))
     };
-    // A wrong file is refused before the whole of it is in memory.
+    // Reject a wrong file before all of it is in memory.
     read_up_to(HEAD, &mut bytes)?;
     if Container::of(&bytes).is_some() {
         let largest = UNet {
@@ -351,7 +350,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a file looks like from outside.
+/// The container format, as seen from the first bytes.
 enum Container {
     Safetensors,
     Onnx,
@@ -405,7 +404,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<(Weights, Format), String> {
             return Err(format!("{name:?}: expected finite values, found {value}"));
         }
     }
-    // PyTorch's `DataParallel`, which the authors train with, puts this before every name.
+    // PyTorch's `DataParallel`, which the authors train with, adds this prefix to every name.
     let inner = |name: &String| name.strip_prefix("module.").map(str::to_owned);
     if weights.tensors.keys().all(|name| inner(name).is_some()) {
         weights.tensors = (weights.tensors.into_iter())
@@ -417,7 +416,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<(Weights, Format), String> {
 
 fn check_version(metadata: &BTreeMap<String, String>) -> std::result::Result<(), String> {
     match metadata.get("format_version") {
-        // Not one of ours: names and shapes will tell.
+        // Not written by n2n: names and shapes will tell.
         None => Ok(()),
         Some(text) => match text.parse::<u32>() {
             Ok(version) if version <= Weights::FORMAT_VERSION => Ok(()),

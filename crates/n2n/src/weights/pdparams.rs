@@ -1,5 +1,5 @@
-//! Paddle's files: one pickle of name → NumPy array, or name → (Paddle's own name, array) when the
-//! state dict lies within another object.
+//! Paddle's files: one pickle that maps names to NumPy arrays, or to (Paddle's own name, array) if the state dict is
+//! inside another object.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use super::{DType, Tensor, state_dict};
 
 /// The table from names in the network to Paddle's own names; we need only the former.
 const NAME_TABLE: &str = "StructuredToParameterName@@";
-/// Says how arrays above 1 GB were cut into pieces; no tensor of the network comes near.
+/// Says how arrays above 1 GB were split; no tensor of the network comes near.
 const PIECES: &str = "UnpackBigParamInfor@@";
 
-/// Reads the tensors; `file_len` in bytes.
+/// Reads the tensors; `file_len` is in bytes.
 pub(super) fn read(pickle: &Pickle, file_len: usize) -> Result<BTreeMap<String, Tensor>, String> {
     let mut budget = Budget::new(file_len);
     let mut tensors = BTreeMap::new();
@@ -38,7 +38,7 @@ pub(super) fn read(pickle: &Pickle, file_len: usize) -> Result<BTreeMap<String, 
     Ok(tensors)
 }
 
-/// The state of the NumPy array that `id` is, alone or after its Paddle name.
+/// The state of the NumPy array with this `id`, either alone or after its Paddle name.
 fn array(pickle: &Pickle, id: Id) -> Option<Id> {
     match pickle.get(id) {
         Value::Call {
@@ -118,8 +118,8 @@ fn element_type(pickle: &Pickle, id: Id) -> Result<DType, String> {
     }
 }
 
-/// The bytes that are the value, or that it encodes as Latin-1 (protocol 2). Text that cannot be
-/// `expected` bytes is refused unread.
+/// The bytes of the value, which may also be Latin-1 encoded (protocol 2). Text that cannot be `expected` bytes long
+/// is rejected without decoding.
 fn raw_bytes<'a>(pickle: &Pickle<'a>, id: Id, expected: usize) -> Result<Cow<'a, [u8]>, String> {
     match pickle.get(id) {
         Value::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
@@ -135,7 +135,7 @@ fn raw_bytes<'a>(pickle: &Pickle<'a>, id: Id, expected: usize) -> Result<Cow<'a,
             if encoding != "latin1" {
                 return Err(format!("expected encoding \"latin1\", found {encoding:?}"));
             }
-            // Latin-1 is one or two bytes a character in UTF-8.
+            // A Latin-1 character takes one or two bytes in UTF-8.
             if !(text.len().div_ceil(2)..=text.len()).contains(&expected) {
                 return Err(format!(
                     "expected {expected} bytes as text, found {}",

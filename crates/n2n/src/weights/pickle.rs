@@ -1,52 +1,51 @@
-//! A reader of the few pickles that tensor files are.
+//! A reader for the small subset of pickles found in tensor files.
 //!
-//! A pickle is a program for a small stack machine, and Python's own reader lets it import and call
-//! anything. This one cannot: the names in [`GLOBALS`] are all it knows, calling one of them only
-//! records the call as data, and any other name or instruction is an error that says which. So a
-//! file can describe tensors and do nothing else.
+//! A pickle is a program for a small stack machine, and Python's own reader lets it import and call anything. This
+//! reader does not: it knows only the names in [`GLOBALS`], calling one of them only records the call as data, and
+//! any other name or instruction is an error that names it. A file can therefore describe tensors and do nothing
+//! else.
 //!
-//! Values lie in one vector and refer to each other by index. Values nested a million deep, or in a
-//! circle, are thus neither built nor dropped nor walked by recursion, and need no limit of depth.
-//! Memory is limited by the number of instructions: each makes at most one value of fixed size, and
-//! strings stay where they are in the file.
+//! Values are stored in one vector and refer to each other by index. Values nested a million deep, or in a cycle, are
+//! therefore never built, dropped or traversed recursively, and need no depth limit. Memory is limited by the number
+//! of instructions: each creates at most one value of fixed size, and strings stay in the file's buffer.
 //!
-//! The instructions: Python's `pickletools.py`. Protocols 2 to 5 are read as far as tensors need
-//! them; Paddle writes 2 to 4, PyTorch 2 unless asked otherwise, and nobody 0 or 1.
+//! The instructions follow Python's `pickletools.py`. Protocols 2 to 5 are supported as far as tensors need them;
+//! Paddle writes 2 to 4, PyTorch 2 by default, and nothing writes 0 or 1.
 
 use std::collections::HashMap;
 
 use super::DType;
 
-/// A pickle read to its end.
+/// A fully read pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
-    /// The value it describes.
+    /// The root value.
     pub root: Id,
-    /// Where it ends: the index of the byte after it.
+    /// The index of the byte after its end.
     pub end: usize,
 }
 
-/// The place of a value in its [`Pickle`].
+/// The index of a value in its [`Pickle`].
 pub(super) type Id = usize;
 
-/// What a tensor file is made of.
+/// The values that occur in tensor files.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     None,
     Bool(bool),
-    /// 128 bits hold PyTorch's magic number.
+    /// 128 bits, for PyTorch's magic number.
     Int(i128),
-    /// Found in the state of optimisers; its value is of no use here.
+    /// Occurs in the state of optimizers; its value is not needed here.
     Float,
     Str(&'a str),
     Bytes(&'a [u8]),
     List(Vec<Id>),
     Tuple(Vec<Id>),
-    /// Keys and values in order. An `OrderedDict` is one too.
+    /// Keys and values in order. Also stands for an `OrderedDict`.
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    /// A call that Python would make; `arguments` is a tuple.
+    /// A call that Python would execute; `arguments` is a tuple.
     Call {
         function: Global,
         arguments: Id,
@@ -56,12 +55,12 @@ pub(super) enum Value<'a> {
     Persistent(Id),
 }
 
-/// The names a pickle may use.
+/// The names that a pickle may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
     Tuple,
-    /// Python 3 writes bytes as text this way when the protocol is 2.
+    /// How Python 3 writes bytes in protocol 2.
     Encode,
     TorchTensor,
     TorchParameter,
@@ -91,7 +90,7 @@ const GLOBALS: &[(&str, &str, Global)] = &[
         "_reconstruct",
         Global::NumpyReconstruct,
     ),
-    // The same since NumPy 2.
+    // The same names since NumPy 2.
     (
         "numpy._core.multiarray",
         "_reconstruct",
@@ -101,10 +100,10 @@ const GLOBALS: &[(&str, &str, Global)] = &[
     ("numpy", "dtype", Global::NumpyDType),
 ];
 
-/// Far more instructions than a training checkpoint of the network has (about 7000), and few
-/// enough that the values they make fit in some 100 MB.
+/// Far more instructions than a training checkpoint of the network has (about 7000), and few enough that their values
+/// fit in some 100 MB.
 const MAX_INSTRUCTIONS: usize = 1 << 20;
-/// More dimensions than any tensor of a network has; many tensors might share one endless shape.
+/// More dimensions than any tensor of a network has; without a limit, many tensors could share one endless shape.
 const MAX_DIMENSIONS: usize = 8;
 
 /// Reads the pickle at the start of `bytes`.
@@ -136,7 +135,7 @@ impl<'a> Pickle<'a> {
         &self.values[id]
     }
 
-    /// All values, in the order in which they were made.
+    /// All values, in the order of creation.
     pub fn values(&self) -> &[Value<'a>] {
         &self.values
     }
@@ -155,7 +154,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// A number of elements or a place among them.
+    /// Interprets a value as a number of elements or an index.
     pub fn size(&self, id: Id) -> Result<usize, String> {
         match self.get(id) {
             Value::Int(number) => {
@@ -165,7 +164,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// A shape, or strides.
+    /// Interprets a value as a shape or strides.
     pub fn sizes(&self, id: Id) -> Result<Vec<usize>, String> {
         let items = self.tuple(id)?;
         if items.len() > MAX_DIMENSIONS {
@@ -179,7 +178,7 @@ impl<'a> Pickle<'a> {
 }
 
 impl Value<'_> {
-    /// The message that this value stands where `expected` should.
+    /// The error message for finding this value where `expected` was required.
     pub fn instead_of(&self, expected: &str) -> String {
         format!("expected {expected}, found {}", self.kind())
     }
@@ -219,13 +218,13 @@ struct Machine<'a> {
     at: usize,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
-    /// Lengths the stack had at the marks that are open.
+    /// The stack lengths at the open marks.
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// Executes one instruction; gives the result at the last one.
+    /// Executes one instruction; returns the result at the last one.
     fn step(&mut self) -> Result<Option<Id>, String> {
         let at = self.at;
         match self.byte()? {
@@ -288,7 +287,7 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    /// The instructions that build on values already there.
+    /// The instructions that combine existing values.
     fn compound(&mut self, opcode: u8, at: usize) -> Result<(), String> {
         match opcode {
             // MARK, EMPTY_LIST, EMPTY_TUPLE, EMPTY_DICT
@@ -474,7 +473,7 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
-    /// The value on top of those above the last mark.
+    /// The top value above the last mark.
     fn top(&self) -> Result<Id, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.last() {
@@ -541,7 +540,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Text up to the end of the line.
+    /// Reads text up to the end of the line.
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.bytes[self.at..];
         let len = rest.iter().position(|&byte| byte == b'\n');
@@ -550,7 +549,7 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line).map_err(|_| "a name in the pickle is not UTF-8".into())
     }
 
-    /// A little-endian integer in two's complement, of as many bytes as the first byte says.
+    /// Reads a little-endian two's complement integer whose length in bytes is given by its first byte.
     fn long(&mut self) -> Result<i128, String> {
         let len = self.byte()?;
         let bytes = self.take(len.into())?;
@@ -564,7 +563,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The names of the instructions that a reader might wonder about.
+/// The names of the instructions that a reader of the error might ask about.
 fn instruction(opcode: u8) -> String {
     let name = match opcode {
         b'i' => "INST",
@@ -580,7 +579,7 @@ fn instruction(opcode: u8) -> String {
     format!("{name} ({opcode:#04x})")
 }
 
-/// Enough of a name from a file to recognise it, safe to print.
+/// Enough of a name from a file to recognize it, safe to print.
 fn excerpt(name: &str) -> String {
     name.chars().take(80).flat_map(char::escape_debug).collect()
 }

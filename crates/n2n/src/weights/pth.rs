@@ -1,8 +1,8 @@
-//! PyTorch's files: the zip form (since 1.6) and the stream form before it.
+//! PyTorch's files: the zip format (since 1.6) and the earlier stream format.
 //!
-//! Both hold a pickled state dict whose tensors refer to *storages*, runs of raw elements: entries
-//! of the zip archive, or what follows the pickle in the stream. A tensor is a view of its storage
-//! with offset, shape and strides. Written from the behaviour of `torch/serialization.py`.
+//! Both contain a pickled state dict whose tensors refer to *storages*, runs of raw elements: entries of the zip
+//! archive, or the data after the pickle in the stream. A tensor is a view of its storage with offset, shape and
+//! strides. Written from the behavior of `torch/serialization.py`.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -15,7 +15,7 @@ use super::{DType, Tensor, state_dict};
 
 type Tensors = BTreeMap<String, Tensor>;
 
-/// Reads the zip form: `<name>/data.pkl` and one `<name>/data/<key>` for each storage.
+/// Reads the zip format: `<name>/data.pkl` and one `<name>/data/<key>` per storage.
 pub(super) fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))
         .map_err(|error| format!("a zip archive that cannot be read: {error}"))?;
@@ -38,7 +38,7 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
     let pickle = pickle::parse(&pickle)?;
     let views = views(&pickle)?;
     let mut storages = BTreeMap::new();
-    // As many bytes as the file has: entries that overlap cannot multiply them.
+    // The total is limited to the length of the file, so that overlapping entries cannot multiply it.
     let mut left = bytes.len();
     for (_, view) in &views {
         if !storages.contains_key(view.storage.key) {
@@ -53,15 +53,15 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
     })
 }
 
-/// Whether `first`, the pickle a file begins with, is the magic number of the stream form.
+/// Whether `first`, the pickle at the start of a file, is the magic number of the stream format.
 pub(super) fn begins_stream(first: &Pickle) -> bool {
     const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
     matches!(first.get(first.root), Value::Int(MAGIC))
 }
 
-/// Reads what follows the magic number in the stream form: the pickles of the protocol version, of
-/// facts about the machine, of the object, and of the list of storage keys; then each storage, as
-/// its number of elements (64 bits) and its elements.
+/// Reads what follows the magic number in the stream format: the pickles of the protocol version, of the machine's
+/// properties, of the object and of the list of storage keys; then each storage, as its number of elements (64 bits)
+/// and its elements.
 pub(super) fn read_stream(mut bytes: &[u8]) -> Result<Tensors, String> {
     let budget = bytes.len();
     let mut next = || -> Result<_, String> {
@@ -114,7 +114,7 @@ pub(super) fn read_stream(mut bytes: &[u8]) -> Result<Tensors, String> {
     tensors(&views(&object)?, budget, |key| storages.get(key).copied())
 }
 
-/// The content of an entry that is stored as it is and not longer than `limit`.
+/// The content of an entry that is stored uncompressed and is not longer than `limit`.
 fn entry(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     name: &str,
@@ -132,7 +132,7 @@ fn entry(
         )));
     }
     let mut data = Vec::with_capacity(size as usize);
-    // Reading to the end makes the archive compare the checksum.
+    // Reading to the end makes the archive verify the checksum.
     entry
         .take(size + 1)
         .read_to_end(&mut data)
@@ -146,12 +146,12 @@ fn entry(
     Ok(data)
 }
 
-/// A storage as a tensor refers to it.
+/// A storage, as a tensor refers to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Described<'a> {
     key: &'a str,
     dtype: DType,
-    /// In elements.
+    /// Number of elements.
     len: usize,
 }
 
@@ -199,13 +199,13 @@ fn view<'a>(pickle: &Pickle<'a>, id: Id) -> Result<View<'a>, String> {
         } if *called == function => pickle.tuple(*arguments),
         other => Err(other.instead_of("a tensor")),
     };
-    // A parameter is a tensor and whether it learns.
+    // A parameter is a tensor and a flag that says whether it is trained.
     let tensor = match arguments(id, Global::TorchParameter) {
         Ok(&[tensor, ..]) => tensor,
         _ => id,
     };
     match *arguments(tensor, Global::TorchTensor)? {
-        // What follows: whether it learns, hooks, and in newer files metadata.
+        // The rest: the flag for training, hooks, and in newer files metadata.
         [storage, offset, shape, strides, _, _] | [storage, offset, shape, strides, _, _, _] => {
             let Value::Persistent(storage) = pickle.get(storage) else {
                 return Err(pickle.get(storage).instead_of("a reference to a storage"));
@@ -224,7 +224,7 @@ fn view<'a>(pickle: &Pickle<'a>, id: Id) -> Result<View<'a>, String> {
     }
 }
 
-/// Every storage that the pickle refers to, those outside the state dict included.
+/// Every storage that the pickle refers to, including those outside the state dict.
 fn storages<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, Described<'a>>, String> {
     let mut storages = BTreeMap::new();
     for value in pickle.values() {
@@ -238,7 +238,7 @@ fn storages<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, Described<'a>>,
     Ok(storages)
 }
 
-/// `("storage", type, key, device, length)`, in the stream form followed by a view.
+/// `("storage", type, key, device, length)`, followed by a view in the stream format.
 fn described<'a>(pickle: &Pickle<'a>, id: Id) -> Result<Described<'a>, String> {
     let (dtype, key, len) = match *pickle.tuple(id)? {
         [_, dtype, key, _, len] => (dtype, key, len),

@@ -1,7 +1,7 @@
-//! The safetensors format: what we write, and the plainest to read.
+//! The safetensors format, which n2n writes, and the simplest to read.
 //!
-//! A length (64 bits), a JSON header of that length with the tensors' types, shapes and places and
-//! with free text about them, then the data. <https://github.com/huggingface/safetensors>
+//! A length (64 bits), a JSON header of that length with the type, shape and position of each tensor and free text,
+//! then the data. <https://github.com/huggingface/safetensors>
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use serde_json::json;
 use super::storage::{Budget, Storage, row_major};
 use super::{DType, Tensor, Weights};
 
-/// Bytes of header that are read: a thousand times what the network needs.
+/// Maximum header size in bytes: a thousand times what the network needs.
 const MAX_HEADER: u64 = 8 << 20;
 
-/// Whether a file that begins with `head` can be one: a sensible length, then a JSON object.
+/// Whether a file that begins with `head` may be in this format: a plausible length, then a JSON object.
 pub(super) fn begins(head: &[u8]) -> bool {
     match head.split_first_chunk() {
         Some((len, rest)) => u64::from_le_bytes(*len) <= MAX_HEADER && rest.first() == Some(&b'{'),
@@ -27,7 +27,7 @@ pub(super) fn begins(head: &[u8]) -> bool {
 pub(super) fn read(bytes: &[u8]) -> Result<Weights, String> {
     let (header_len, header) =
         SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    // The crate has checked that the tensors fill the rest of the file exactly, none over another.
+    // The crate has checked that the tensors fill the rest of the file exactly, without overlap.
     let data = &bytes[size_of::<u64>() + header_len..];
     let mut budget = Budget::new(bytes.len());
     let mut tensors = BTreeMap::new();
@@ -54,10 +54,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Weights, String> {
     })
 }
 
-/// The bytes of a file; the same for the same weights.
+/// The bytes of a file; equal weights give equal bytes.
 ///
-/// The header is written here because the crate keeps the free text in a `HashMap`, whose order
-/// changes from run to run.
+/// The header is written here because the crate keeps the free text in a `HashMap`, whose order changes from run to
+/// run.
 pub(super) fn write(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
@@ -79,7 +79,7 @@ pub(super) fn write(
         header.insert(name.clone(), place);
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    // The data begins at a multiple of 8, as the format asks.
+    // The data begins at a multiple of 8, as the format requires.
     header.resize(header.len().next_multiple_of(8), b' ');
 
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();

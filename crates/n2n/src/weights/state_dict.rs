@@ -1,12 +1,11 @@
-//! Which part of a pickled object is the state dict: the object itself, or the one entry of a
-//! training checkpoint that holds tensors.
+//! Finds the state dict in a pickled object: the object itself, or the only entry of a training checkpoint that
+//! contains tensors.
 
 use std::collections::BTreeSet;
 
 use super::pickle::{Id, Pickle, Value};
 
-/// Names and values of the state dict. Its values are those `is_tensor` accepts, and possibly
-/// others.
+/// Names and values of the state dict. Its values are those that `is_tensor` accepts, and possibly others.
 pub(super) fn entries<'a>(
     pickle: &Pickle<'a>,
     is_tensor: impl Fn(Id) -> bool,
@@ -19,7 +18,7 @@ pub(super) fn entries<'a>(
         return named(pickle, items);
     }
 
-    // Each distinct dict is looked through once, however often it is referred to.
+    // Each distinct dict is searched once, however often it is referenced.
     let mut seen = BTreeSet::new();
     let mut candidates = vec![];
     for &(key, value) in items {

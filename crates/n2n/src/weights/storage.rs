@@ -1,6 +1,5 @@
-//! A run of elements in a file, and the tensors that look into it: shape, strides and offset are
-//! what a file claims, so they are checked against the bytes that are there before anything is
-//! allocated.
+//! A run of elements in a file, and the tensors that are views of it. Shape, strides and offset are claims of the
+//! file, so they are checked against the available bytes before anything is allocated.
 
 use super::{DType, Tensor};
 
@@ -43,8 +42,8 @@ impl Storage<'_> {
         let mut data = Vec::with_capacity(len);
         for _ in 0..len {
             data.push(self.dtype.get(self.bytes, at));
-            // One step of an odometer: the last dimension that is not at its end moves on, and
-            // those after it go back to their start.
+            // One step of an odometer: the last dimension that is not at its end advances, and those after it return
+            // to their start.
             for d in (0..shape.len()).rev() {
                 index[d] += 1;
                 if index[d] < shape[d] {
@@ -62,8 +61,8 @@ impl Storage<'_> {
     }
 }
 
-/// How many bytes of tensors a file may still yield: as many as it is long. Without this, many
-/// views of one storage could make a small file fill the memory.
+/// How many more bytes of tensors a file may yield: in total, as many as it is long. Without this limit, many views
+/// of one storage would let a small file fill the memory.
 #[derive(Debug)]
 pub(super) struct Budget(usize);
 
@@ -73,7 +72,7 @@ impl Budget {
         Self(bytes)
     }
 
-    /// Takes a tensor's bytes from what is left, and gives its number of elements.
+    /// Deducts a tensor's bytes, and returns its number of elements.
     pub fn spend(&mut self, shape: &[usize], dtype: DType) -> Result<usize, String> {
         let left = (shape.iter())
             .try_fold(dtype.size(), |bytes, &n| bytes.checked_mul(n))
@@ -88,14 +87,14 @@ impl Budget {
     }
 }
 
-/// Strides of a tensor whose last dimension runs fastest.
+/// Strides of a row-major tensor.
 pub(super) fn row_major(shape: &[usize]) -> Vec<usize> {
     let mut strides = column_major(&shape.iter().rev().copied().collect::<Vec<_>>());
     strides.reverse();
     strides
 }
 
-/// Strides of a tensor whose first dimension runs fastest.
+/// Strides of a column-major tensor.
 pub(super) fn column_major(shape: &[usize]) -> Vec<usize> {
     shape
         .iter()

@@ -23,7 +23,7 @@ pub(super) fn graph(unet: &UNet) -> GraphProto {
                 Skip::Image => INPUT.to_owned(),
             };
             let inputs = vec![value, second];
-            // Along the channels: the order is batch, channel, height, width.
+            // Along the channel axis: the order is batch, channel, height, width.
             let concat = node("Concat", format!("{}.concat", layer.name), inputs);
             value = push(&mut nodes, with(concat, vec![int("axis", 1)]));
         }
@@ -90,7 +90,7 @@ fn with(node: NodeProto, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto { attribute, ..node }
 }
 
-/// Appends a node and gives the name of the value it makes.
+/// Appends a node and returns the name of its output.
 fn push(nodes: &mut Vec<NodeProto>, node: NodeProto) -> String {
     let value = node.output[0].clone();
     nodes.push(node);

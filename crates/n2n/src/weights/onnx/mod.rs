@@ -1,5 +1,4 @@
-//! The ONNX format: the weights together with the graph, for inference engines. Written for any of
-//! them, read back for our own.
+//! The ONNX format: the weights together with the graph. Written for any inference engine, read back for our own.
 //!
 //! A protobuf message of operations, named tensors and free text. <https://onnx.ai/onnx/repo-docs/IR.html>
 

@@ -1,5 +1,5 @@
-//! The bytes of an ONNX file to weights. Only the graph that is written here is taken: any other
-//! would compute something else than the network these tensors are for.
+//! Reads weights from an ONNX file. Only the graph that is written here is accepted: any other would compute
+//! something different from the network that these tensors belong to.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::weights::{DType, Tensor, Weights};
 /// needs. Decoded, an empty operation of two bytes takes a hundred times as many.
 const MAX_STRUCTURE: usize = 1 << 20;
 
-/// Whether a file that begins with `head` can be one: a small version number as its first field,
-/// then another field of the model.
+/// Whether a file that begins with `head` may be in this format: a small version number as its first field, then
+/// another field of the model.
 pub(in crate::weights) fn begins(head: &[u8]) -> bool {
     // ir_version; then producer_name, producer_version, domain, model_version, doc_string, graph,
     // opset_import.
@@ -130,19 +130,19 @@ fn tensor(initializer: &TensorProto, budget: &mut Budget) -> Result<Tensor, Stri
     storage.tensor(0, &shape, &row_major(&shape), budget)
 }
 
-/// What can be told about a file without making anything of it.
+/// What can be determined about a file without decoding it.
 #[derive(Default)]
 struct Outline {
-    /// Operations of the graph.
+    /// Number of operations in the graph.
     nodes: usize,
-    /// Bytes beside the values of tensors.
+    /// Bytes other than tensor values.
     structure: usize,
 }
 
 impl Outline {
-    /// `None` if a field reaches beyond the file.
+    /// `None` if a field extends beyond the file.
     fn of(model: &[u8]) -> Option<Self> {
-        // The fields' numbers in `ModelProto`, `GraphProto` and `TensorProto`.
+        // The field numbers in `ModelProto`, `GraphProto` and `TensorProto`.
         const GRAPH: usize = 7;
         const NODE: usize = 1;
         const INITIALIZER: usize = 5;
@@ -171,7 +171,7 @@ impl Outline {
     }
 }
 
-/// Visits the fields of a message: their numbers and, of those that have a length, the content.
+/// Visits the fields of a message: their numbers and, if they have a length, the content.
 fn for_each_field(
     mut message: &[u8],
     mut visit: impl FnMut(usize, &[u8]) -> Option<()>,
@@ -179,7 +179,7 @@ fn for_each_field(
     while !message.is_empty() {
         let key = decode_length_delimiter(&mut message).ok()?;
         let len = match key & 7 {
-            // A varint, read for its length alone.
+            // A varint, read only to skip it.
             0 => {
                 decode_length_delimiter(&mut message).ok()?;
                 continue;

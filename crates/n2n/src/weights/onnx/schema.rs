@@ -1,9 +1,9 @@
 //! The messages of an ONNX file, as far as this network needs them.
 //!
 //! Names, field numbers and types are those of the official schema,
-//! <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>. Fields that are missing here are passed
-//! over when a file is read. Lists of numbers are written one by one (`packed = "false"`), as that
-//! schema, which is of protobuf's second version, says; both forms are read.
+//! <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>. Fields that are missing here are skipped when a file is
+//! read. Lists of numbers are written unpacked (`packed = "false"`), as that proto2 schema specifies; both encodings
+//! are read.
 
 use prost::{Enumeration, Message, Oneof};
 
@@ -26,7 +26,7 @@ pub(super) struct ModelProto {
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// A set of operators and its version; the standard's own has the empty domain.
+/// An operator set and its version; the standard one has the empty domain.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct OperatorSetIdProto {
     #[prost(string, tag = "1")]
@@ -44,7 +44,7 @@ pub(super) struct StringStringEntryProto {
     pub value: String,
 }
 
-/// Operations in the order of computation, and the tensors they need.
+/// Operations in execution order, and the tensors they need.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
@@ -59,7 +59,7 @@ pub(super) struct GraphProto {
     pub output: Vec<ValueInfoProto>,
 }
 
-/// One operation: values in and out by name.
+/// One operation, with its inputs and outputs by name.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NodeProto {
     #[prost(string, repeated, tag = "1")]
@@ -76,7 +76,7 @@ pub(super) struct NodeProto {
     pub domain: String,
 }
 
-/// A constant of an operation; `type` says which of the values holds it.
+/// A constant of an operation; `type` says which field holds the value.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -91,7 +91,7 @@ pub(super) struct AttributeProto {
     pub r#type: i32,
 }
 
-/// The types of attribute that occur.
+/// The attribute types that occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub(super) enum AttributeType {
@@ -112,12 +112,12 @@ pub(super) struct TensorProto {
     pub name: String,
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
-    /// Not 0 when the values are in another file.
+    /// Non-zero if the values are in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
 }
 
-/// The types of element that occur.
+/// The element types that occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub(super) enum DataType {
@@ -134,7 +134,7 @@ pub(super) struct ValueInfoProto {
     pub r#type: Option<TypeProto>,
 }
 
-/// The type of a value; of the kinds there are, tensors.
+/// The type of a value; only tensors are supported.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TypeProto {
     #[prost(message, optional, tag = "1")]
@@ -164,7 +164,7 @@ pub(super) struct Dimension {
     pub value: Option<DimensionValue>,
 }
 
-/// A dimension that is fixed, or the name of one that is not.
+/// A fixed dimension, or the name of a variable one.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum DimensionValue {
     #[prost(int64, tag = "1")]

@@ -1,4 +1,4 @@
-//! Weights to the bytes of an ONNX file.
+//! Writes weights as the bytes of an ONNX file.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ const IR_VERSION: i64 = 8;
 /// Protobuf's own limit, 2 GiB.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// The bytes of a file; the same for the same weights, whose tensors must be those of `unet`.
+/// The bytes of a file; equal weights give equal bytes. The tensors must be those of `unet`.
 ///
-/// `facts` come after the weights' own free text, and [`super::read()`] insists on the last of
-/// them: a file that was cut short between two entries is not taken for whole.
+/// `facts` come after the weights' own free text, and [`super::read()`] requires the last of them, so that a file
+/// truncated between two entries is not accepted.
 pub(in crate::weights) fn write(
     weights: &Weights,
     unet: &UNet,
