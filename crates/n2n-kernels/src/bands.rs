@@ -25,7 +25,7 @@ const DOUBLE_TILE: usize = 8;
 /// The first of the two layers.
 #[derive(Debug, Clone, Copy)]
 pub enum First<'a> {
-    /// A 3×3 convolution of an image, computed directly: for images of few channels.
+    /// A 3×3 convolution.
     Conv(&'a Conv, &'a Tensor),
     /// A transposed convolution merged with the 3×3 one after it, of a tensor at half the size and the
     /// [side](crate::upconv::side) of an image.
@@ -147,6 +147,21 @@ impl First<'_> {
         epilogue: Epilogue,
     ) -> usize {
         match *self {
+            Self::Conv(conv, input) if conv.is_by_winograd(input.shape()) => {
+                let begin = ready / TILE;
+                let end = (begin + band / TILE).min(Layout::Same.tiles(to.h));
+                let ready = (end * TILE).min(to.h);
+                let (input, to) = (Rows::from(input), SharedMut::from(to));
+                conv.run_tiles(
+                    level,
+                    input,
+                    &to,
+                    begin..end,
+                    epilogue,
+                    winograd::Then::Store,
+                );
+                ready
+            }
             Self::Conv(conv, input) => {
                 let rows = ready..(ready + band).min(to.h);
                 conv.run_rows_directly(level, &[input], to, rows.clone(), epilogue);

@@ -66,12 +66,14 @@ pub struct Conv {
     winograd: OnceLock<winograd::Filter<SAME>>,
 }
 
-/// Minimum number of input and output channels for which Winograd's algorithm pays.
-const WINOGRAD_CHANNELS: usize = 16;
+/// Minimum numbers of input and output channels for which Winograd's algorithm pays.
+const WINOGRAD_CHANNELS: (usize, usize) = (12, 16);
 
 /// Whether a convolution of this size, these channels and this shape uses Winograd's algorithm.
 fn by_winograd(size: Size, inputs: usize, outputs: usize, shape: Shape) -> bool {
-    size == Size::Three && inputs.min(outputs) >= WINOGRAD_CHANNELS && winograd::pays(shape)
+    let (least_inputs, least_outputs) = WINOGRAD_CHANNELS;
+    let are_enough = inputs >= least_inputs && outputs >= least_outputs;
+    size == Size::Three && are_enough && winograd::pays(shape)
 }
 
 impl Conv {

@@ -163,18 +163,26 @@ impl Tensor {
     /// # Panics
     /// If `values` has a different length.
     pub fn fill_from(&mut self, values: &[f32]) {
-        let shape = self.shape;
-        assert_eq!(
-            values.len(),
-            shape.n * shape.h * shape.w * shape.c,
-            "values for {shape:?}"
-        );
-        let (pixel, c) = (shape.pixel_stride(), shape.c);
+        self.fill_from_blocks(values, 1);
+    }
+
+    /// Like [`Self::fill_from`], for images that are `block` times as high and wide (space-to-depth): each pixel of the
+    /// tensor holds a block of `block` × `block` pixels, row by row.
+    ///
+    /// # Panics
+    /// If `values` has a different length, or the number of channels is not a multiple of `block`².
+    pub fn fill_from_blocks(&mut self, values: &[f32], block: usize) {
+        let (shape, pixel) = (self.shape, self.shape.pixel_stride());
+        let run = self.blocks(values.len(), block);
         self.rows_mut().for_each(|(n, y, row)| {
-            let from = &values[(n * shape.h + y) * shape.w * c..][..shape.w * c];
-            for (to, from) in row.chunks_exact_mut(pixel).zip(from.chunks_exact(c)) {
-                to[..c].copy_from_slice(from);
-                to[c..].fill(0.0);
+            let from = &values[(n * shape.h + y) * block * shape.w * run..];
+            for (i, from) in from.chunks_exact(shape.w * run).take(block).enumerate() {
+                for (to, from) in row.chunks_exact_mut(pixel).zip(from.chunks_exact(run)) {
+                    copy(from, &mut to[i * run..]);
+                }
+            }
+            for to in row.chunks_exact_mut(pixel) {
+                to[shape.c..].fill(0.0);
             }
         });
     }
@@ -184,25 +192,38 @@ impl Tensor {
     /// # Panics
     /// If `values` has a different length.
     pub fn copy_to(&self, values: &mut [f32]) {
-        let shape = self.shape;
-        assert_eq!(
-            values.len(),
-            shape.n * shape.h * shape.w * shape.c,
-            "values for {shape:?}"
-        );
-        let (pixel, c) = (shape.pixel_stride(), shape.c);
+        self.copy_to_blocks(values, 1);
+    }
+
+    /// Reverses [`Self::fill_from_blocks`] (depth-to-space).
+    ///
+    /// # Panics
+    /// As [`Self::fill_from_blocks`].
+    pub fn copy_to_blocks(&self, values: &mut [f32], block: usize) {
+        let (shape, pixel) = (self.shape, self.shape.pixel_stride());
+        let run = self.blocks(values.len(), block);
         if values.is_empty() {
             return;
         }
         values
-            .par_chunks_mut(shape.w * c)
+            .par_chunks_mut(block * shape.w * run)
             .enumerate()
             .for_each(|(row, to)| {
                 let from = self.row(row / shape.h, row % shape.h);
-                for (to, from) in to.chunks_exact_mut(c).zip(from.chunks_exact(pixel)) {
-                    to.copy_from_slice(&from[..c]);
+                for (i, to) in to.chunks_exact_mut(shape.w * run).enumerate() {
+                    for (to, from) in to.chunks_exact_mut(run).zip(from.chunks_exact(pixel)) {
+                        copy(&from[i * run..][..run], to);
+                    }
                 }
             });
+    }
+
+    /// Checks the arguments of [`Self::fill_from_blocks`], and returns the number of values in one row of a block.
+    fn blocks(&self, values: usize, block: usize) -> usize {
+        let Shape { n, h, w, c } = self.shape;
+        assert_eq!(values, n * h * w * c, "values for {:?}", self.shape);
+        assert_eq!(c % (block * block), 0, "channels of blocks");
+        c / block
     }
 
     /// Moves some rows of every image to the top; the rows they came from must be rewritten.
@@ -450,6 +471,17 @@ impl Arena {
     /// Returns all memory to the system, for when images of a very different size follow.
     pub fn clear(&mut self) {
         self.free.clear();
+    }
+}
+
+/// Copies `from` to the beginning of `to`; the lengths that occur most often are inlined.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    match from.len() {
+        1 => to[0] = from[0],
+        3 => to[..3].copy_from_slice(&from[..3]),
+        6 => to[..6].copy_from_slice(&from[..6]),
+        len => to[..len].copy_from_slice(from),
     }
 }
 

@@ -1,11 +1,15 @@
 //! AVX-512: servers since 2017, AMD processors since Zen 4.
 //!
-//! Vectors are the same as for AVX2, but there are 32 registers. The register tile of the matrix products uses
-//! registers twice as wide, for eight rows by six vectors. That is twice the arithmetic per instruction, and twice
-//! the speed on processors with two units of that width.
+//! Vectors are the same as for AVX2, but there are 32 registers. The register tiles of the matrix products use
+//! registers twice as wide; the largest has eight rows by six vectors. That is twice the arithmetic per instruction,
+//! and twice the speed on processors with two units of that width.
 
 use std::arch::asm;
-use std::arch::x86_64::{__m256, __m512, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+use std::arch::x86_64::{
+    __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    _mm512_castps512_ps256, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
+};
 
 use super::avx2::Avx2;
 use super::{Kernel, LANES, Simd, Strip, generic_product, generic_strip};
@@ -101,8 +105,16 @@ impl Simd for Avx512 {
                     }
                 }
             }
-            // SAFETY: the caller has the same obligation.
-            (4, 3) => unsafe { self.0.multiply_add_strip(sums, strip) },
+            (4, 3) => {
+                // SAFETY: the caller has the same obligation.
+                unsafe { self.0.multiply_add_strip(sums, strip) }
+            }
+            (_, 2..=6) => {
+                let at: *mut f32 = sums.as_flattened_mut().as_mut_ptr().cast();
+                // SAFETY: an `Avx512` exists only where `detect` found the features; the sums are `M` rows
+                // of `N` vectors; the caller guarantees the rest.
+                unsafe { narrow_strip::<M, N, true>(strip, at, N * LANES) }
+            }
             // SAFETY: the caller has the same obligation.
             _ => unsafe { generic_strip(self, sums, strip) },
         }
@@ -127,9 +139,94 @@ impl Simd for Avx512 {
                     _mm512_storeu_ps(at.add(i / 3 * stride + i % 3 * 2 * LANES), total);
                 }
             }
+        } else if N > 1 {
+            assert!((M - 1) * stride + N * LANES <= to.len());
+            // SAFETY: an `Avx512` exists only where `detect` found the features; `to` holds the rows by the
+            // assertion; the caller guarantees the rest.
+            unsafe { narrow_strip::<M, N, false>(strip, to.as_mut_ptr(), stride) }
         } else {
             // SAFETY: the caller has the same obligation.
             unsafe { generic_product::<_, M, N>(self, strip, to, stride) };
+        }
+    }
+}
+
+/// [`wide_strip`] for `M` rows and `N` vectors, 2 to 6.
+///
+/// # Safety
+/// As for [`wide_strip`].
+#[inline(always)]
+unsafe fn narrow_strip<const M: usize, const N: usize, const ADD: bool>(
+    strip: Strip,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller has the same obligation; `N` vectors fill these registers.
+    unsafe {
+        match N {
+            2 => wide_strip::<M, 1, false, ADD>(strip, to, stride),
+            3 => wide_strip::<M, 1, true, ADD>(strip, to, stride),
+            4 => wide_strip::<M, 2, false, ADD>(strip, to, stride),
+            5 => wide_strip::<M, 2, true, ADD>(strip, to, stride),
+            _ => wide_strip::<M, 3, false, ADD>(strip, to, stride),
+        }
+    }
+}
+
+/// Computes a strip of `M` rows and `WIDE` registers, plus half a register if the number of vectors is `ODD`. The sums
+/// are written to `to`, where consecutive rows are `stride` floats apart; with `ADD` they start from the values there.
+///
+/// # Safety
+/// The strip must be readable and `to` writable for these rows and vectors, and the processor must have AVX-512.
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+#[inline]
+unsafe fn wide_strip<const M: usize, const WIDE: usize, const ODD: bool, const ADD: bool>(
+    strip: Strip,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller guarantees that all of this can be read and written.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); WIDE]; M];
+        let mut odd = [_mm256_setzero_ps(); M];
+        if ADD {
+            for i in 0..M {
+                for j in 0..WIDE {
+                    sums[i][j] = _mm512_loadu_ps(to.add(i * stride + 2 * LANES * j));
+                }
+                if ODD {
+                    odd[i] = _mm256_loadu_ps(to.add(i * stride + 2 * LANES * WIDE));
+                }
+            }
+        }
+        for k in 0..strip.count {
+            let b = strip.b.add(k * strip.step_b);
+            let mut row = [_mm512_setzero_ps(); WIDE];
+            for j in 0..WIDE {
+                row[j] = _mm512_loadu_ps(b.add(2 * LANES * j));
+            }
+            let last = if ODD {
+                _mm256_loadu_ps(b.add(2 * LANES * WIDE))
+            } else {
+                _mm256_setzero_ps()
+            };
+            for i in 0..M {
+                let a = _mm512_set1_ps(*strip.a.add(i * strip.rows + k * strip.step_a));
+                for j in 0..WIDE {
+                    sums[i][j] = _mm512_fmadd_ps(a, row[j], sums[i][j]);
+                }
+                if ODD {
+                    odd[i] = _mm256_fmadd_ps(_mm512_castps512_ps256(a), last, odd[i]);
+                }
+            }
+        }
+        for i in 0..M {
+            for j in 0..WIDE {
+                _mm512_storeu_ps(to.add(i * stride + 2 * LANES * j), sums[i][j]);
+            }
+            if ODD {
+                _mm256_storeu_ps(to.add(i * stride + 2 * LANES * WIDE), odd[i]);
+            }
         }
     }
 }

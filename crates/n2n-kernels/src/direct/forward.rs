@@ -347,7 +347,7 @@ impl Row<'_> {
                 x += TALL;
             }
         }
-        if S::ROWS == 8 && VECTORS == 6 {
+        if S::ROWS == 8 && VECTORS > 1 {
             while x + 8 <= self.count {
                 // SAFETY: `run` checked the sources up to the last pixel, and x + 8 <= count.
                 let sums = unsafe { tile::<S, 8, VECTORS>(simd, sources, taps, x, weights, bias) };

@@ -9,7 +9,7 @@ use super::forward::Source;
 use crate::tensor::{Shape, Tensor};
 
 /// Maximum number of channels of an image that is copied before a 3×3 convolution.
-pub(super) const MAX_NARROW: usize = 4;
+pub(super) const MAX_NARROW: usize = 15;
 
 /// Rows of an image with few channels, including the border, without padding between pixels. The three taps of a row
 /// form one tap with three times the channels; otherwise each strip would be too short to pay for its setup.
