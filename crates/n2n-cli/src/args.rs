@@ -16,7 +16,7 @@ use n2n::models;
 use n2n::noise::Noise;
 use n2n::train::config::{Config, Span};
 use n2n::train::spacing::NeighborDistance;
-use n2n::unet::UNet;
+use n2n::unet::{self, UNet};
 use n2n::weights::DType;
 use serde::{Serialize, Serializer};
 
@@ -230,12 +230,26 @@ pub struct Train {
     /// Name of this run's folder
     #[arg(long, value_name = "NAME")]
     pub log_name: Option<String>,
+    /// Sizes of the network: paper, or fast, faster and fastest, which take a fraction of the time for a little less
+    /// quality. The flags below override single sizes
+    #[arg(long, value_name = "NAME", value_parser = architecture)]
+    pub architecture: Option<String>,
     /// Channels of the first layer
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_feature: Option<usize>,
     /// Channels of the images: 3 RGB, 1 grey
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_channel: Option<usize>,
+    /// Number of 2x2 poolings, 1 to 5
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub n_depth: Option<usize>,
+    /// Channels of the last layers
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub head_width: Option<usize>,
+    /// Space-to-depth factor before the first layer, undone after the last one: with 2 the network runs at half the
+    /// resolution, on blocks of 2x2 pixels; 1 for none
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub pixel_shuffle: Option<usize>,
     /// Learning rate
     #[arg(long, value_name = "RATE", value_parser = positive_number)]
     pub lr: Option<f64>,
@@ -847,6 +861,10 @@ pub struct Bench {
     /// A weight file, or the name of a shipped model [default: random weights]
     #[arg(long, value_name = "MODEL")]
     pub model_path: Option<PathBuf>,
+    /// Architecture of the network with random weights: paper, fast, faster or fastest, optionally followed by other
+    /// sizes as ,NAME=N with the names of the flags of n2n train
+    #[arg(long, value_name = "SIZES", default_value = "paper", value_parser = sizes, conflicts_with = "model_path")]
+    pub architecture: UNet,
     /// Seed of the pixels, and of random weights
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub seed: u64,
@@ -989,7 +1007,7 @@ fn batch_size(text: &str) -> Result<usize, String> {
 
 /// Height and width; one image of at most these sides fits into the memory of a large machine.
 fn size(text: &str) -> Result<[usize; 2], String> {
-    let multiple = UNet::SIZE_MULTIPLE;
+    let multiple = UNet::default().grid().multiple;
     let side = |text: &str| {
         let side = text.parse().ok()?;
         let fits = (multiple..=4096).contains(&side) && side.is_multiple_of(multiple);
@@ -1034,6 +1052,34 @@ fn positive_number(text: &str) -> Result<f64, String> {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err("expected a number above 0".into()),
     }
+}
+
+fn architecture(name: &str) -> Result<String, String> {
+    let known = unet::named(name).map(|_| name.to_owned());
+    known.map_err(|error| error.to_string())
+}
+
+/// An architecture by name, followed by sizes that differ from it.
+fn sizes(text: &str) -> Result<UNet, String> {
+    let reason = |error: Error| error.to_string();
+    let mut sizes = text.split(',');
+    let mut unet = unet::named(sizes.next().unwrap_or("")).map_err(reason)?;
+    for size in sizes {
+        let (name, value) = size.split_once('=').ok_or("expected SIZE=N")?;
+        *match name {
+            "n_feature" => &mut unet.n_feature,
+            "n_channel" => &mut unet.n_channel,
+            "n_depth" => &mut unet.n_depth,
+            "head_width" => &mut unet.head_width,
+            "pixel_shuffle" => &mut unet.pixel_shuffle,
+            _ => {
+                let names = unet.sizes().map(|(name, _)| name).join(", ");
+                return Err(format!("expected a size ({names}), found {name}"));
+            }
+        } = positive(value)?;
+    }
+    unet.check().map_err(reason)?;
+    Ok(unet)
 }
 
 fn patch_size(text: &str) -> Result<usize, String> {

@@ -19,6 +19,7 @@ mod with_rten {
     use n2n::Error;
     use n2n::batch::Batch;
     use n2n::network::Denoise;
+    use n2n::unet::{Grid, UNet};
     use rten::{Dimension, Model, RunOptions, ThreadPool, Value};
 
     /// An ONNX model that takes one tensor of images and gives one.
@@ -83,6 +84,11 @@ mod with_rten {
     impl Denoise for RtenModel {
         fn channels(&self) -> usize {
             self.channels()
+        }
+
+        /// Unknown; assumed to be that of the paper's network.
+        fn grid(&self) -> Grid {
+            UNet::default().grid()
         }
 
         fn denoise(&mut self, noisy: &Batch) -> n2n::Result<Batch> {
@@ -170,6 +176,7 @@ mod without_rten {
 
     use n2n::batch::Batch;
     use n2n::network::Denoise;
+    use n2n::unet::Grid;
 
     /// What a build without rten has in its place: nothing, and an error that says so.
     pub enum RtenModel {}
@@ -196,6 +203,10 @@ mod without_rten {
 
     impl Denoise for RtenModel {
         fn channels(&self) -> usize {
+            match *self {}
+        }
+
+        fn grid(&self) -> Grid {
             match *self {}
         }
 

@@ -60,7 +60,7 @@ fn a_shipped_models_layers_are_shown() {
         ))
         .stdout(predicate::function(|text: &str| {
             let table = text.lines().skip_while(|line| !line.starts_with("layer"));
-            table.count() == 1 + UNet::LAYERS
+            table.count() == 1 + UNet::default().layers().len()
         }));
 }
 

@@ -9,7 +9,7 @@ use n2n::network::{
     self, CleanBatch, Denoise, Kind as SampleKind, LossFactors, Losses, Pixels as CleanPixels,
     Sample, State, Train,
 };
-use n2n::unet::UNet;
+use n2n::unet::{Grid, UNet};
 use n2n::weights::Weights;
 use n2n::{Error, Result};
 use n2n_kernels::adam::{BETA1, BETA2};
@@ -144,6 +144,13 @@ impl GpuNetwork {
     /// A network with given weights; its sizes follow from their shapes.
     pub fn from_weights(adapter: &Adapter, weights: &Weights) -> Result<Self> {
         let unet = weights.architecture()?;
+        if unet.pixel_shuffle != 1 {
+            return Err(Error::value(
+                "pixel_shuffle of a network on a GPU",
+                "1 (the CPU takes others)",
+                unet.pixel_shuffle,
+            ));
+        }
         let layout = Layout::new(&unet);
         let device = Device::open(adapter)?;
         let bytes = 4 * layout.len as u64;
@@ -534,8 +541,12 @@ impl Denoise for GpuNetwork {
         self.unet.n_channel
     }
 
+    fn grid(&self) -> Grid {
+        self.unet.grid()
+    }
+
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
-        network::check_images(&self.unet, noisy, UNet::SIZE_MULTIPLE)?;
+        network::check_images(&self.unet, noisy)?;
         let shape = [noisy.n, noisy.h, noisy.w];
         let values = self.padded(noisy);
         self.prepare_inference(shape)?;

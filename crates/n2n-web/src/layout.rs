@@ -1,24 +1,27 @@
 //! How a picture is cut into tiles for a number of workers.
 
 use n2n::Region;
-use n2n::denoise::HALO;
-use n2n::unet::UNet;
-
-const GRID: usize = UNet::SIZE_MULTIPLE;
+use n2n::unet::Grid;
 
 /// The tiles of a page, from the top, each row from the left. They begin on the network's grid, and so have
 /// the result of the whole page.
 ///
-/// A tile sees [`HALO`] pixels more on every side, which several tiles then compute: few large ones have less to
+/// Each tile also sees a halo on every side, which several tiles then compute: few large ones have less to
 /// do, but may leave workers idle. Of all cuts whose tiles see at most `most_pixels`, that one is taken which
 /// ends first.
-pub fn tiles(height: usize, width: usize, workers: usize, most_pixels: usize) -> Vec<Region> {
-    let (rows, columns) = (height.div_ceil(GRID), width.div_ceil(GRID));
+pub fn tiles(
+    grid: Grid,
+    (height, width): (usize, usize),
+    workers: usize,
+    most_pixels: usize,
+) -> Vec<Region> {
+    let cell = grid.multiple;
+    let (rows, columns) = (height.div_ceil(cell), width.div_ceil(cell));
     // The pixels that one worker computes, and how much of them is in a tile.
     let cost = |down: usize, across: usize| {
         let seen = |cells: usize, parts: usize| {
-            let halo = HALO * 2.min(parts - 1);
-            (GRID * cells.div_ceil(parts) + halo).min(GRID * cells)
+            let halo = grid.halo * 2.min(parts - 1);
+            (cell * cells.div_ceil(parts) + halo).min(cell * cells)
         };
         let tile = seen(rows, down) * seen(columns, across);
         ((down * across).div_ceil(workers) * tile, tile)
@@ -30,7 +33,7 @@ pub fn tiles(height: usize, width: usize, workers: usize, most_pixels: usize) ->
         (tile.saturating_sub(most_pixels), work, tile)
     });
     let (down, across) = best.unwrap_or((1, 1));
-    let (kept_rows, kept_columns) = (GRID * rows.div_ceil(down), GRID * columns.div_ceil(across));
+    let (kept_rows, kept_columns) = (cell * rows.div_ceil(down), cell * columns.div_ceil(across));
     let mut tiles = vec![];
     for top in (0..height).step_by(kept_rows) {
         for left in (0..width).step_by(kept_columns) {
@@ -45,25 +48,16 @@ pub fn tiles(height: usize, width: usize, workers: usize, most_pixels: usize) ->
     tiles
 }
 
-/// The part of a page that the network sees for a tile.
-pub fn seen(tile: &Region, height: usize, width: usize) -> Region {
-    let side = |start: usize, length: usize, side: usize| {
-        let end = (start + length).next_multiple_of(GRID);
-        (start.saturating_sub(HALO), (end + HALO).min(side))
-    };
-    let (top, bottom) = side(tile.top, tile.height, height);
-    let (left, right) = side(tile.left, tile.width, width);
-    Region {
-        top,
-        left,
-        height: bottom - top,
-        width: right - left,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use n2n::unet::UNet;
+
     use super::*;
+
+    fn tiles(height: usize, width: usize, workers: usize, most_pixels: usize) -> Vec<Region> {
+        let grid = UNet::default().grid();
+        super::tiles(grid, (height, width), workers, most_pixels)
+    }
 
     #[test]
     fn tiles_cover_a_page_once_and_keep_the_limit() {
@@ -73,9 +67,9 @@ mod tests {
                 let covered: usize = tiles.iter().map(|tile| tile.height * tile.width).sum();
                 assert_eq!(covered, height * width);
                 for tile in &tiles {
-                    assert_eq!((tile.top % GRID, tile.left % GRID), (0, 0));
+                    assert_eq!((tile.top % 32, tile.left % 32), (0, 0));
                     assert!(tile.top + tile.height <= height && tile.left + tile.width <= width);
-                    let seen = seen(tile, height, width);
+                    let seen = tile.seen_in(UNet::default().grid(), height, width);
                     assert!(seen.height * seen.width <= 600 * 600);
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use n2n::denoise::{Scale, Survey};
 use n2n::image::{Color, Depth, Encoding, Limits, Page, Pages, Reader, write_pages};
+use n2n::unet::{Grid, UNet};
 use n2n::{Error, Image, Range, Region};
 use wasm_bindgen::prelude::*;
 
@@ -47,6 +48,11 @@ impl File {
     fn open(&self) -> n2n::Result<Reader> {
         Reader::from_bytes(&self.name, Arc::clone(&self.bytes), LIMITS)
     }
+}
+
+/// The grid on which pages are cut: that of all shipped networks. A network with a larger halo refuses the tiles.
+fn grid() -> Grid {
+    UNet::default().grid()
 }
 
 /// The range of the pages of a depth.
@@ -229,7 +235,7 @@ impl Picture {
         });
         let current = Current {
             scale: self.scales[&page.depth],
-            tiles: layout::tiles(page.height, page.width, workers, most_pixels),
+            tiles: layout::tiles(grid(), (page.height, page.width), workers, most_pixels),
             separate: page.color != Color::Rgb,
             page,
             top: 0,
@@ -340,7 +346,8 @@ impl Current {
     }
 
     fn seen(&self, at: usize) -> Region {
-        layout::seen(&self.part(at).0, self.page.height, self.page.width)
+        let (tile, _) = self.part(at);
+        tile.seen_in(grid(), self.page.height, self.page.width)
     }
 
     /// Drops the rows above `seen`, and reads on to its end.

@@ -11,6 +11,7 @@ use n2n::Image;
 use n2n::batch::Batch;
 use n2n::denoise::denoise_in_tiles;
 use n2n::network::Denoise;
+use n2n::unet::Grid;
 
 struct Mean;
 
@@ -19,7 +20,14 @@ impl Denoise for Mean {
         1
     }
 
-    /// Height and width are multiples of 32.
+    /// It takes any size, and looks one pixel far.
+    fn grid(&self) -> Grid {
+        Grid {
+            multiple: 1,
+            halo: 1,
+        }
+    }
+
     fn denoise(&mut self, noisy: &Batch) -> n2n::Result<Batch> {
         let mut clean = noisy.clone();
         for i in 0..noisy.n {

@@ -19,14 +19,14 @@ use crate::unet::UNet;
 pub enum Work {
     /// Denoising one image.
     Infer {
-        /// Its height and width, multiples of [`UNet::SIZE_MULTIPLE`].
+        /// Its height and width, multiples of the network's [`Grid::multiple`](crate::unet::Grid::multiple).
         size: [usize; 2],
     },
     /// Training steps.
     Train {
         /// Patches a step.
         batch: usize,
-        /// Side of the square patches, a multiple of twice [`UNet::SIZE_MULTIPLE`].
+        /// Side of the square patches, a multiple of twice that.
         patch: usize,
     },
 }

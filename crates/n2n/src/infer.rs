@@ -263,6 +263,7 @@ mod tests {
 
     use super::*;
     use crate::image::Depth;
+    use crate::unet::{Grid, UNet};
 
     /// Adds 0.5 to each value, and notes the batches it saw.
     struct Brighter {
@@ -273,6 +274,10 @@ mod tests {
     impl Denoise for Brighter {
         fn channels(&self) -> usize {
             self.channels
+        }
+
+        fn grid(&self) -> Grid {
+            UNet::default().grid()
         }
 
         fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {

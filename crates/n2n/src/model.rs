@@ -8,14 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::denoise::{
-    Denoiser, Frame, HALO, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey,
-    Tile,
+    Denoiser, Frame, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey, Tile,
 };
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
 use crate::models;
 use crate::network::Denoise;
-use crate::unet::UNet;
+use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
 
 /// A trained network, ready to denoise images of any size.
@@ -37,6 +36,7 @@ use crate::weights::Weights;
 pub struct Model {
     weights: Weights,
     unet: UNet,
+    grid: Grid,
     /// The range that it was trained on, if it states one.
     range: Option<ModelRange>,
     /// What [forks](Denoise::fork) are made of, and used itself where there are none.
@@ -152,6 +152,7 @@ impl Model {
             range: ModelRange::of(&weights.metadata)?,
             weights,
             unet,
+            grid: network.grid(),
             original: Mutex::new(network),
             idle: Mutex::default(),
         })
@@ -196,13 +197,13 @@ impl Model {
     /// if they begin and end on the grid, which begins at the image's top left pixel, and see [`Model::halo`]
     /// pixels more on every side. [`Model::denoise_block`] sees to both.
     pub fn multiple(&self) -> usize {
-        UNet::SIZE_MULTIPLE
+        self.grid.multiple
     }
 
     /// Pixels that the network looks beyond a part of an image that lies on the [grid](Model::multiple). For a
     /// part that lies anywhere it is up to `halo() + multiple() - 1`.
     pub fn halo(&self) -> usize {
-        HALO
+        self.grid.halo
     }
 
     /// What computes, in words.
@@ -247,7 +248,7 @@ impl Model {
     /// The part of an image of `height` × `width` pixels that [`Model::denoise_block`] has to be given to
     /// denoise `region` of it.
     pub fn block_for(&self, region: Region, (height, width): (usize, usize)) -> Region {
-        region.seen_in(height, width)
+        region.seen_in(self.grid, height, width)
     }
 
     /// Denoises `region` of an image of `height` × `width` pixels, of which `block` is the part whose top left
@@ -420,6 +421,10 @@ struct Turns<'a>(&'a Mutex<Box<dyn Denoise>>);
 impl Denoise for Turns<'_> {
     fn channels(&self) -> usize {
         locked(self.0).channels()
+    }
+
+    fn grid(&self) -> Grid {
+        locked(self.0).grid()
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {

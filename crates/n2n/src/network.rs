@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::noise::Noise;
-use crate::unet::UNet;
+use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,10 @@ pub trait Denoise: Send {
     /// Channels of the images it takes.
     fn channels(&self) -> usize;
 
-    /// Denoises a batch of any `n`; `h` and `w` must be multiples of [`UNet::SIZE_MULTIPLE`].
+    /// The sizes it accepts, and where an image can be split into tiles without changing the result.
+    fn grid(&self) -> Grid;
+
+    /// Denoises a batch of any `n`; `h` and `w` must be multiples of [`Grid::multiple`].
     ///
     /// The result has the shape of `noisy` and is not clipped.
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch>;
@@ -63,7 +66,7 @@ pub trait Train: Denoise {
 
     /// One training step of the paper (Algorithm 1): losses, gradients, one Adam update.
     ///
-    /// `h` and `w` must be multiples of twice [`UNet::SIZE_MULTIPLE`], for the network sees the
+    /// `h` and `w` must be multiples of twice [`Grid::multiple`], for the network sees the
     /// half-size neighbours, and the neighbours a draw for the patches' size. With Λ = 0 the regulariser is 0 whatever
     /// the network gives on the whole image, so that forward pass is left out.
     ///
@@ -79,7 +82,7 @@ pub trait Train: Denoise {
 
     /// One step of plain regression: `loss1`, and with it `loss_full`, is the mean square of what the network makes of
     /// `noisy` minus `target`, two batches of the same size; `h` and `w` must be multiples of
-    /// [`UNet::SIZE_MULTIPLE`]. What becomes of the gradient, and of values that are not finite, is as with
+    /// [`Grid::multiple`]. What becomes of the gradient, and of values that are not finite, is as with
     /// [`Self::step`].
     ///
     /// It is an error where the device cannot.
@@ -264,9 +267,13 @@ pub struct Losses {
     pub loss_full: f64,
 }
 
-/// Refuses images that a network of this architecture cannot take: height and width must be multiples of
-/// `multiple`.
-pub fn check_images(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
+/// Refuses images that a network of this architecture cannot take.
+pub fn check_images(unet: &UNet, images: &Batch) -> Result<()> {
+    check_multiples(unet, images, unet.grid().multiple)
+}
+
+/// Refuses images that do not fit the architecture, or whose height or width is not a multiple of `multiple`.
+fn check_multiples(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
     let shape = [images.n, images.h, images.w, images.c];
     check_shape(unet, shape, multiple)?;
     check_values("values of the images", shape, images.data.len())
@@ -274,7 +281,7 @@ pub fn check_images(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> 
 
 /// Refuses noisy patches that [`Train::step`] cannot be taken on.
 pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<()> {
-    check_images(unet, noisy, 2 * UNet::SIZE_MULTIPLE)?;
+    check_multiples(unet, noisy, 2 * unet.grid().multiple)?;
     let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
     let drawn = (neighbors.n, neighbors.h, neighbors.w);
     if drawn != cells {
@@ -297,7 +304,7 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
 
 /// Refuses noisy images and targets that [`Train::step_towards`] cannot be taken on.
 pub fn check_targets(unet: &UNet, noisy: &Batch, target: &Batch) -> Result<()> {
-    check_images(unet, noisy, UNet::SIZE_MULTIPLE)?;
+    check_images(unet, noisy)?;
     let shape = |batch: &Batch| [batch.n, batch.h, batch.w, batch.c];
     if shape(noisy) != shape(target) {
         let (expected, found) = (shape(noisy), shape(target));
@@ -313,7 +320,7 @@ pub fn check_targets(unet: &UNet, noisy: &Batch, target: &Batch) -> Result<()> {
 /// Refuses clean patches that [`Train::step`] cannot be taken on.
 pub fn check_patches(unet: &UNet, clean: &CleanBatch) -> Result<()> {
     let shape = [clean.n, clean.side, clean.side, clean.c];
-    check_shape(unet, shape, 2 * UNet::SIZE_MULTIPLE)?;
+    check_shape(unet, shape, 2 * unet.grid().multiple)?;
     check_values("values of the patches", shape, clean.pixels.len())
 }
 
@@ -387,9 +394,13 @@ pub(crate) mod fake {
             self.n_channel
         }
 
+        fn grid(&self) -> Grid {
+            UNet::default().grid()
+        }
+
         fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
-            assert_eq!(noisy.h % UNet::SIZE_MULTIPLE, 0);
-            assert_eq!(noisy.w % UNet::SIZE_MULTIPLE, 0);
+            let multiple = self.grid().multiple;
+            assert_eq!((noisy.h % multiple, noisy.w % multiple), (0, 0));
             if noisy.n * noisy.h * noisy.w > self.most.0 {
                 return Err(too_large(noisy.h, noisy.w));
             }

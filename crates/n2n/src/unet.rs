@@ -1,9 +1,11 @@
 //! The architecture as data: one row a layer. Names, shapes and parameter counts follow from here,
 //! and the devices walk these rows; nothing else in the project describes the network.
 //!
-//! It is the U-Net of the authors' code: 25 layers, each with weight and bias; `LeakyReLU` 0.2 after
-//! every convolution but the last, none after the transposed ones; max-pooling on the way down; on
-//! the way up the upsampled channels first, then those of the skip.
+//! It is a small family of U-Nets. Its default is the network of the authors' code: 25 layers, each with weight and
+//! bias; `LeakyReLU` 0.2 after every convolution but the last, none after the transposed ones; max-pooling on the way
+//! down; on the way up the upsampled channels come first, then those of the skip connection.
+
+use std::fmt;
 
 use crate::error::{Error, Result};
 
@@ -14,21 +16,88 @@ pub const LEAKY_SLOPE: f32 = 0.2;
 /// 1e-6, and the gradients of the deepest layers tinier still.
 pub const INIT_SCALE: f64 = 0.1;
 
-/// The network's two free sizes.
+/// The sizes that define a network of the family; the defaults are the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UNet {
     /// F, the channels of the first layer (48 in the paper).
     pub n_feature: usize,
     /// C, the channels of the image: 3 for RGB, 1 for grey.
     pub n_channel: usize,
+    /// Number of 2×2 poolings (5 in the paper).
+    pub n_depth: usize,
+    /// Channels of the last layers, at full resolution (96 in the paper, regardless of F).
+    pub head_width: usize,
+    /// Factor r of a space-to-depth (pixel unshuffle) before the first layer, undone by a depth-to-space (pixel
+    /// shuffle) after the last one; 1 for neither, as in the paper. The layers in between see each block of r × r pixels
+    /// as one pixel with r²·C channels.
+    pub pixel_shuffle: usize,
 }
 
 impl Default for UNet {
     fn default() -> Self {
-        Self {
-            n_feature: 48,
-            n_channel: 3,
-        }
+        PAPER
+    }
+}
+
+/// Named architectures: the paper's, and others that trade some of its quality for speed.
+pub const ARCHITECTURES: [(&str, UNet); 4] = [
+    ("paper", PAPER),
+    ("fast", shuffled(48, 64)),
+    ("faster", shuffled(32, 48)),
+    ("fastest", shuffled(24, 32)),
+];
+
+const PAPER: UNet = UNet {
+    n_feature: 48,
+    n_channel: 3,
+    n_depth: 5,
+    head_width: 96,
+    pixel_shuffle: 1,
+};
+
+/// A network at half the image's resolution. With one pooling fewer it has the same grid as the paper's.
+const fn shuffled(n_feature: usize, head_width: usize) -> UNet {
+    UNet {
+        n_feature,
+        n_depth: 4,
+        head_width,
+        pixel_shuffle: 2,
+        ..PAPER
+    }
+}
+
+/// The architecture with this name, for RGB images.
+pub fn named(name: &str) -> Result<UNet> {
+    let found = ARCHITECTURES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, unet)| *unet).ok_or_else(|| {
+        let names = ARCHITECTURES.map(|(name, _)| name).join(", ");
+        Error::value("architecture", format!("one of {names}"), name)
+    })
+}
+
+impl fmt::Display for UNet {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let [n_feature, n_channel, ..] = self.sizes();
+        let sizes = [n_feature, n_channel].into_iter().chain(self.departures());
+        let named: Vec<_> = sizes.map(|(name, size)| format!("{name} {size}")).collect();
+        f.write_str(&named.join(", "))
+    }
+}
+
+/// Where an image can be split into tiles that are denoised separately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Side of the grid's cells in pixels. The height and width of a network's input must be multiples of it, and tiles
+    /// must begin and end at multiples of it.
+    pub multiple: usize,
+    /// Pixels beyond each edge of a tile that its result depends on; a multiple of the cells' side.
+    pub halo: usize,
+}
+
+impl Grid {
+    /// Rounds a side up to whole cells.
+    pub fn up(&self, side: usize) -> usize {
+        side.next_multiple_of(self.multiple)
     }
 }
 
@@ -48,7 +117,7 @@ pub enum Kind {
 pub enum Skip {
     /// The output of the `k`-th max-pooling, counted from 1.
     Pool(usize),
-    /// The image itself.
+    /// The first layer's input.
     Image,
 }
 
@@ -97,40 +166,107 @@ impl TensorSpec {
     }
 }
 
+/// Names of the encoder's layers, from full resolution down.
+const ENCODER: [&str; UNet::MAX_DEPTH + 2] = [
+    "enc_conv0",
+    "enc_conv1",
+    "enc_conv2",
+    "enc_conv3",
+    "enc_conv4",
+    "enc_conv5",
+    "enc_conv6",
+];
+
+/// Names of the decoder's layers for each resolution, from full resolution down: upsampling and two convolutions.
+const DECODER: [[&str; 3]; UNet::MAX_DEPTH] = [
+    ["up1.deconv", "dec_conv1a", "dec_conv1b"],
+    ["up2.deconv", "dec_conv2a", "dec_conv2b"],
+    ["up3.deconv", "dec_conv3a", "dec_conv3b"],
+    ["up4.deconv", "dec_conv4a", "dec_conv4b"],
+    ["up5.deconv", "dec_conv5a", "dec_conv5b"],
+];
+
 impl UNet {
-    /// Height and width of the network's input must be multiples of this: five poolings by two.
-    pub const SIZE_MULTIPLE: usize = 32;
-    /// Layers of the network.
-    pub const LAYERS: usize = 25;
     /// Largest F accepted: keeps a hostile weight file from asking for more memory than there is.
     pub const MAX_FEATURE: usize = 1024;
     /// Largest C accepted.
     pub const MAX_CHANNEL: usize = 64;
+    /// Maximum number of poolings.
+    pub const MAX_DEPTH: usize = 5;
+    /// Maximum number of channels of the last layers.
+    pub const MAX_HEAD: usize = 1024;
+    /// Maximum factor of space-to-depth.
+    pub const MAX_PIXEL_SHUFFLE: usize = 4;
 
-    /// The network for `n_feature` and `n_channel`, both at least 1.
+    /// The paper's network for `n_feature` and `n_channel`, both at least 1.
     pub fn new(n_feature: usize, n_channel: usize) -> Result<Self> {
-        let check = |what, max, got| {
-            if (1..=max).contains(&got) {
-                Ok(())
-            } else {
-                Err(Error::value(what, format!("1 to {max}"), got))
-            }
-        };
-        check("n_feature", Self::MAX_FEATURE, n_feature)?;
-        check("n_channel", Self::MAX_CHANNEL, n_channel)?;
-        Ok(Self {
+        let unet = Self {
             n_feature,
             n_channel,
-        })
+            ..Self::default()
+        };
+        unet.check()?;
+        Ok(unet)
+    }
+
+    /// Refuses sizes that are out of range.
+    pub fn check(&self) -> Result<()> {
+        let most = [
+            Self::MAX_FEATURE,
+            Self::MAX_CHANNEL,
+            Self::MAX_DEPTH,
+            Self::MAX_HEAD,
+            Self::MAX_PIXEL_SHUFFLE,
+        ];
+        for ((what, got), max) in self.sizes().into_iter().zip(most) {
+            if !(1..=max).contains(&got) {
+                return Err(Error::value(what, format!("1 to {max}"), got));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sizes by their names in flags and files.
+    pub fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("n_feature", self.n_feature),
+            ("n_channel", self.n_channel),
+            ("n_depth", self.n_depth),
+            ("head_width", self.head_width),
+            ("pixel_shuffle", self.pixel_shuffle),
+        ]
+    }
+
+    /// The sizes other than F and C that differ from the paper's. Weight files record them, because the shapes of the
+    /// tensors do not determine them.
+    pub fn departures(&self) -> impl Iterator<Item = (&'static str, usize)> + use<> {
+        let sizes = self.sizes().into_iter().zip(Self::default().sizes());
+        sizes
+            .skip(2)
+            .filter(|(own, papers)| own != papers)
+            .map(|(own, _)| own)
+    }
+
+    /// The grid on which images can be split for this network.
+    pub fn grid(&self) -> Grid {
+        let multiple = self.pixel_shuffle << self.n_depth;
+        Grid {
+            multiple,
+            // What the convolutions at all resolutions add up to, from the edge of a cell; exact for two poolings or
+            // more.
+            halo: 4 * multiple,
+        }
+    }
+
+    /// Channels of the first layer's input, r²·C.
+    pub fn block_channels(&self) -> usize {
+        self.n_channel * self.pixel_shuffle * self.pixel_shuffle
     }
 
     /// The rows of the table, in the order of computation.
-    pub fn layers(&self) -> [Layer; Self::LAYERS] {
+    pub fn layers(&self) -> Vec<Layer> {
         use Kind::{Conv1x1, Conv3x3, Up2x2};
-        let (f, c) = (self.n_feature, self.n_channel);
-        let (f2, f3) = (2 * f, 3 * f);
-        // The width of the last layers is fixed in the authors' code, whatever F is.
-        let head = 96;
+        let (f, c, head) = (self.n_feature, self.block_channels(), self.head_width);
         let row = |name, kind, inputs, outputs, scale| Layer {
             name,
             kind,
@@ -149,57 +285,58 @@ impl UNet {
             skip: Some(skip),
             ..layer
         };
-        [
-            row("enc_conv0", Conv3x3, c, f, 1),
-            pooled(row("enc_conv1", Conv3x3, f, f, 1)),
-            pooled(row("enc_conv2", Conv3x3, f, f, 2)),
-            pooled(row("enc_conv3", Conv3x3, f, f, 4)),
-            pooled(row("enc_conv4", Conv3x3, f, f, 8)),
-            pooled(row("enc_conv5", Conv3x3, f, f, 16)),
-            row("enc_conv6", Conv3x3, f, f, 32),
-            row("up5.deconv", Up2x2, f, f, 16),
-            joined(row("dec_conv5a", Conv3x3, f2, f2, 16), Skip::Pool(4)),
-            row("dec_conv5b", Conv3x3, f2, f2, 16),
-            row("up4.deconv", Up2x2, f2, f2, 8),
-            joined(row("dec_conv4a", Conv3x3, f3, f2, 8), Skip::Pool(3)),
-            row("dec_conv4b", Conv3x3, f2, f2, 8),
-            row("up3.deconv", Up2x2, f2, f2, 4),
-            joined(row("dec_conv3a", Conv3x3, f3, f2, 4), Skip::Pool(2)),
-            row("dec_conv3b", Conv3x3, f2, f2, 4),
-            row("up2.deconv", Up2x2, f2, f2, 2),
-            joined(row("dec_conv2a", Conv3x3, f3, f2, 2), Skip::Pool(1)),
-            row("dec_conv2b", Conv3x3, f2, f2, 2),
-            row("up1.deconv", Up2x2, f2, f2, 1),
-            joined(row("dec_conv1a", Conv3x3, f2 + c, head, 1), Skip::Image),
-            row("dec_conv1b", Conv3x3, head, head, 1),
-            row("nin_a", Conv1x1, head, head, 1),
-            row("nin_b", Conv1x1, head, head, 1),
+        let scale = |pools: usize| self.pixel_shuffle << pools;
+
+        let mut layers = vec![row(ENCODER[0], Conv3x3, c, f, scale(0))];
+        for (k, name) in ENCODER.iter().enumerate().skip(1).take(self.n_depth) {
+            layers.push(pooled(row(name, Conv3x3, f, f, scale(k - 1))));
+        }
+        let bottom = self.n_depth + 1;
+        layers.push(row(ENCODER[bottom], Conv3x3, f, f, scale(self.n_depth)));
+        let mut below = f;
+        for k in (1..=self.n_depth).rev() {
+            let [up, first, second] = DECODER[k - 1];
+            let (skip, width) = match k {
+                1 => (Skip::Image, head),
+                _ => (Skip::Pool(k - 1), 2 * f),
+            };
+            let inputs = below + self.skip_channels(skip);
+            let at = scale(k - 1);
+            layers.extend([
+                row(up, Up2x2, below, below, at),
+                joined(row(first, Conv3x3, inputs, width, at), skip),
+                row(second, Conv3x3, width, width, at),
+            ]);
+            below = width;
+        }
+        layers.extend([
+            row("nin_a", Conv1x1, head, head, scale(0)),
+            row("nin_b", Conv1x1, head, head, scale(0)),
             Layer {
                 activation: false,
-                ..row("nin_c", Conv1x1, head, c, 1)
+                ..row("nin_c", Conv1x1, head, c, scale(0))
             },
-        ]
+        ]);
+        layers
     }
 
-    /// Channels of the widest layer at the image's own size, which decide how much memory it takes.
+    /// Channels of the widest layer at full resolution, which determines how much memory is needed.
     pub fn widest(&self) -> usize {
-        let layers = self.layers();
-        let full = layers.iter().filter(|layer| layer.scale == 1);
-        full.map(|layer| layer.outputs).max().unwrap_or(1)
+        self.n_feature.max(self.head_width)
     }
 
     /// Channels a skip adds to a layer's input.
     pub fn skip_channels(&self, skip: Skip) -> usize {
         match skip {
             Skip::Pool(_) => self.n_feature,
-            Skip::Image => self.n_channel,
+            Skip::Image => self.block_channels(),
         }
     }
 
     /// Every tensor of the network: weight, then bias, layer by layer, laid end to end.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut offset = 0;
-        let mut tensors = Vec::with_capacity(2 * Self::LAYERS);
+        let mut tensors = vec![];
         for layer in self.layers() {
             for (part, shape) in [
                 ("weight", layer.weight_shape().to_vec()),
@@ -269,10 +406,25 @@ mod tests {
 
     #[test]
     fn every_layer_takes_what_the_rows_above_give() {
-        for (f, c) in [(48, 3), (1, 1), (7, 4)] {
-            let unet = UNet::new(f, c).unwrap();
+        let small = |n_depth, head_width, pixel_shuffle| UNet {
+            n_depth,
+            head_width,
+            pixel_shuffle,
+            ..UNet::new(7, 4).unwrap()
+        };
+        for unet in [
+            UNet::default(),
+            UNet::new(1, 1).unwrap(),
+            small(5, 96, 1),
+            small(4, 10, 2),
+            small(1, 3, 3),
+        ] {
+            let (c, r) = (
+                unet.n_channel * unet.pixel_shuffle.pow(2),
+                unet.pixel_shuffle,
+            );
             let mut channels = c;
-            let mut scale = 1;
+            let mut scale = r;
             let mut pools = vec![];
             for layer in unet.layers() {
                 match layer.skip {
@@ -295,7 +447,8 @@ mod tests {
                     pools.push(channels);
                 }
             }
-            assert_eq!((channels, scale), (c, 1));
+            assert_eq!((channels, scale), (c, r));
+            assert_eq!(r << pools.len(), unet.grid().multiple);
         }
     }
 
@@ -304,5 +457,29 @@ mod tests {
         assert!(UNet::new(0, 3).is_err());
         assert!(UNet::new(48, 0).is_err());
         assert!(UNet::new(usize::MAX, 3).is_err());
+        for (n_depth, head_width, pixel_shuffle) in [(6, 96, 1), (5, 0, 1), (5, 96, usize::MAX)] {
+            let unet = UNet {
+                n_depth,
+                head_width,
+                pixel_shuffle,
+                ..UNet::default()
+            };
+            assert!(unet.check().is_err());
+        }
+    }
+
+    #[test]
+    fn only_what_is_not_the_papers_is_said_of_a_network() {
+        assert_eq!(
+            UNet::new(7, 1).unwrap().to_string(),
+            "n_feature 7, n_channel 1"
+        );
+        let fast = UNet {
+            n_depth: 4,
+            pixel_shuffle: 2,
+            ..UNet::default()
+        };
+        let said = "n_feature 48, n_channel 3, n_depth 4, pixel_shuffle 2";
+        assert_eq!(fast.to_string(), said);
     }
 }

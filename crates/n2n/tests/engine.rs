@@ -65,6 +65,36 @@ fn any_width_any_channels_any_batch_is_right() {
     }
 }
 
+/// A network of other sizes than the paper's.
+fn sized(n_feature: usize, n_channel: usize, [n_depth, head_width, r]: [usize; 3]) -> UNet {
+    UNet {
+        n_depth,
+        head_width,
+        pixel_shuffle: r,
+        ..UNet::new(n_feature, n_channel).unwrap()
+    }
+}
+
+#[test]
+fn networks_of_other_depths_and_heads_and_in_blocks_of_pixels_are_right() {
+    for (unet, n, h, w) in [
+        (sized(8, 3, [4, 16, 2]), 2, 64, 96),
+        // Merged layers and bands.
+        (sized(24, 3, [4, 40, 2]), 1, 512, 256),
+        (sized(5, 1, [1, 7, 3]), 2, 24, 36),
+        (sized(16, 4, [2, 24, 1]), 1, 32, 20),
+        (sized(3, 1, [3, 96, 4]), 1, 64, 32),
+    ] {
+        let noisy = noise(n, h, w, unet.n_channel);
+        let want = Reference::new(&network(unet, Level::Scalar)).outputs(&noisy);
+        for level in Level::available() {
+            let got = network(unet, level).denoise(&noisy).unwrap();
+            let (error, _) = relative(&got.data, &want);
+            assert!(error <= FORWARD, "{level}, {unet}: {error:e}");
+        }
+    }
+}
+
 #[test]
 fn losses_and_gradients_match_the_chain_rule_in_f64() {
     let factors = LossFactors {
@@ -72,8 +102,13 @@ fn losses_and_gradients_match_the_chain_rule_in_f64() {
         lambda2: 1.0,
         lambda: 0.7,
     };
-    for (f, c, n, h, w) in [(20, 3, 1, 64, 64), (7, 4, 1, 128, 64)] {
-        let (unet, noisy) = (UNet::new(f, c).unwrap(), noise(n, h, w, c));
+    for (unet, n, h, w) in [
+        (UNet::new(20, 3).unwrap(), 1, 64, 64),
+        (UNet::new(7, 4).unwrap(), 1, 128, 64),
+        (sized(20, 3, [4, 24, 2]), 1, 64, 128),
+        (sized(6, 1, [2, 9, 3]), 2, 24, 48),
+    ] {
+        let noisy = noise(n, h, w, unet.n_channel);
         let neighbors = Neighbors::draw(&noisy, &mut ChaCha8Rng::seed_from_u64(3));
         let reference = Reference::new(&network(unet, Level::Scalar));
         let (losses, want) = reference.step(&noisy, &neighbors, factors);
@@ -87,7 +122,7 @@ fn losses_and_gradients_match_the_chain_rule_in_f64() {
             for (spec, want) in unet.tensors().iter().zip(&want) {
                 let got = values(&gradients, &spec.name);
                 let (error, size) = relative(&got, want);
-                let what = format!("{level}, n_feature {f}, {}", spec.name);
+                let what = format!("{level}, {unet}, {}", spec.name);
                 assert!(
                     size > 0.0 && error <= GRADIENT,
                     "{what}: {error:e} of {size:e}"
@@ -183,7 +218,7 @@ fn relative(got: &[f32], want: &[f64]) -> (f64, f64) {
 /// The rows of the network in f64.
 struct Reference {
     unet: UNet,
-    layers: [Layer; UNet::LAYERS],
+    layers: Vec<Layer>,
     /// Weight and bias of each row.
     parameters: Vec<(Vec<f64>, Vec<f64>)>,
 }
@@ -229,7 +264,8 @@ impl Reference {
         let images = (0..noisy.n).into_par_iter().map(|i| {
             let image = noisy.image(i).to_vec();
             let image = Batch::new(1, noisy.h, noisy.w, noisy.c, image);
-            self.forward(&image).outputs.pop().unwrap().data
+            let output = self.forward(&image).outputs.pop().unwrap();
+            pixels_of(&output, self.unet.pixel_shuffle).data
         });
         images.collect::<Vec<_>>().concat()
     }
@@ -244,6 +280,7 @@ impl Reference {
             },
             data: noisy.data.iter().map(|&v| f64::from(v)).collect(),
         };
+        let image = blocks_of(&image, self.unet.pixel_shuffle);
         let mut tape = Tape {
             inputs: vec![],
             outputs: vec![],
@@ -305,7 +342,8 @@ impl Reference {
         let denoised = Batch::new(n, h, w, c, narrow(self.outputs(noisy)));
         let (first, second) = neighbors.sub_sample(&denoised);
         let tape = self.forward(&input);
-        let output = tape.outputs.last().unwrap();
+        let block = self.unet.pixel_shuffle;
+        let output = pixels_of(tape.outputs.last().unwrap(), block);
         let count = output.data.len() as f64;
         let (mut losses, mut gradient) = ([0.0; 2], vec![]);
         for (i, value) in output.data.iter().enumerate() {
@@ -316,6 +354,11 @@ impl Reference {
             let slope = factors.lambda1 * diff + factors.lambda2 * factors.lambda * gap;
             gradient.push(2.0 * slope / count);
         }
+        let gradient = Map {
+            data: gradient,
+            ..output
+        };
+        let gradient = blocks_of(&gradient, block).data;
         (losses, self.backward(&tape, gradient))
     }
 
@@ -391,6 +434,44 @@ impl Reference {
         tensors.reverse();
         tensors
     }
+}
+
+/// Where the value of a pixel's channel is in the pixel of a block: the operator `SpaceToDepth` of ONNX.
+fn places(shape: Shape, block: usize) -> impl Iterator<Item = usize> {
+    let Shape { n, h, w, c } = shape;
+    (0..n * h * w * c).map(move |i| {
+        let (image, y, x, k) = (i / (h * w * c), i / (w * c) % h, i / c % w, i % c);
+        let row = image * (h / block) + y / block;
+        let pixel = row * (w / block) + x / block;
+        pixel * c * block * block + (y % block * block + x % block) * c + k
+    })
+}
+
+fn blocks_of(pixels: &Map, block: usize) -> Map {
+    let Shape { n, h, w, c } = pixels.shape;
+    let mut data = vec![0.0; pixels.data.len()];
+    for (at, &value) in places(pixels.shape, block).zip(&pixels.data) {
+        data[at] = value;
+    }
+    let shape = Shape {
+        n,
+        h: h / block,
+        w: w / block,
+        c: c * block * block,
+    };
+    Map { shape, data }
+}
+
+fn pixels_of(blocks: &Map, block: usize) -> Map {
+    let Shape { n, h, w, c } = blocks.shape;
+    let shape = Shape {
+        n,
+        h: h * block,
+        w: w * block,
+        c: c / (block * block),
+    };
+    let data = places(shape, block).map(|at| blocks.data[at]).collect();
+    Map { shape, data }
 }
 
 fn join(first: &Map, second: &Map) -> Map {

@@ -79,6 +79,49 @@ fn what_was_written_comes_back_to_the_last_bit() {
     }
 }
 
+/// A network of other sizes than the paper's, that computes on blocks of pixels.
+fn in_blocks() -> Weights {
+    let unet = UNet {
+        n_depth: 2,
+        head_width: 5,
+        pixel_shuffle: 2,
+        ..UNet::new(2, 3).unwrap()
+    };
+    CpuNetwork::initial(unet, 7).weights()
+}
+
+#[test]
+fn the_sizes_of_other_networks_come_back_too() {
+    let weights = in_blocks();
+    let bytes = weights.encode_onnx().unwrap();
+    let (read, _) = decode(&bytes).unwrap();
+    assert_eq!(read.tensors, weights.tensors);
+    let unet = weights.architecture().unwrap();
+    assert_eq!(read.architecture().unwrap(), unet);
+    assert_eq!(read.metadata["size_multiple"], "8");
+    assert_eq!(read.encode_onnx().unwrap(), bytes);
+
+    // One pixel of a block in the place of another.
+    let at = find(&bytes, b"unshuffle.weight\x4a");
+    let mut damaged = bytes.clone();
+    let one = find(&damaged[at..], &1_f32.to_le_bytes());
+    damaged[at + one..][..4].fill(0);
+    let error = refused(&damaged);
+    assert!(
+        error.contains("filters that make pixels of blocks"),
+        "{error}"
+    );
+    // The other order of the channels.
+    let mut damaged = bytes;
+    let at = find(&damaged, b"DCR");
+    damaged[at..][..3].copy_from_slice(b"CRD");
+    let error = refused(&damaged);
+    assert!(
+        error.contains("expected DepthToSpace \"shuffle\""),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_file_on_the_disk_is_known_by_its_content() {
     let folder = tempfile::tempdir().unwrap();

@@ -401,6 +401,57 @@ fn parameters_keep_the_order_of_the_architecture() {
 }
 
 #[test]
+fn sizes_that_are_not_the_papers_are_written_and_read_back() {
+    let unet = UNet {
+        n_depth: 3,
+        head_width: 10,
+        pixel_shuffle: 2,
+        ..UNet::new(4, 3).unwrap()
+    };
+    let parameters = vec![0.5; unet.parameters()];
+    let mut weights = Weights::from_parameters(&unet, &parameters);
+    let (read, _) = decode(&weights.encode(DType::F32).unwrap()).unwrap();
+    assert_eq!(read.architecture().unwrap(), unet);
+    let said: Vec<_> = read
+        .metadata
+        .iter()
+        .map(|(k, v)| format!("{k} {v}"))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "format_version 1",
+            "head_width 10",
+            "n_channel 3",
+            "n_depth 3",
+            "n_feature 4",
+            "pixel_shuffle 2"
+        ]
+    );
+    // 12 channels of whole pixels and 3 in blocks have the same tensors: without the metadata these are others.
+    for (name, value, part) in [
+        (
+            "pixel_shuffle",
+            "3",
+            "expected [F, 9·C, 3, 3], found [4, 12, 3, 3]",
+        ),
+        ("pixel_shuffle", "5", "pixel_shuffle: expected 1 to 4"),
+        ("n_depth", "two", "n_depth: expected a whole number"),
+        ("n_depth", "2", "enc_conv4.weight: expected nothing"),
+        (
+            "head_width",
+            "1000000000000",
+            "head_width: expected 1 to 1024",
+        ),
+    ] {
+        let right = weights.metadata.insert(name.into(), value.into()).unwrap();
+        let error = message(weights.architecture());
+        assert!(error.contains(part), "{error}");
+        weights.metadata.insert(name.into(), right);
+    }
+}
+
+#[test]
 fn every_tensor_that_does_not_fit_is_named_with_both_shapes() {
     let (_, mut weights) = network(2, 3);
     weights.tensors.remove("up5.deconv.bias");

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use n2n::bench::{Report, Work};
 use n2n::cpu::CpuNetwork;
-use n2n::unet::UNet;
 use n2n::weights::Weights;
 use n2n::{models, system};
 
@@ -57,7 +56,7 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
 /// 1. The reference's initial weights would be no test: they give outputs of 1e-6.
 fn weights(args: &args::Bench) -> anyhow::Result<Weights> {
     match &args.model_path {
-        None => Ok(CpuNetwork::initial_scaled(UNet::default(), 1.0, args.seed).weights()),
+        None => Ok(CpuNetwork::initial_scaled(args.architecture, 1.0, args.seed).weights()),
         Some(model) => {
             let weights = models::load(Some(model))?;
             let unet = weights.architecture();

@@ -17,8 +17,8 @@ use crate::ui::Ui;
 /// different orders; that makes some 1e-6.
 const TOLERANCE: f32 = 1e-4;
 
-/// Images that the ONNX file is checked with: number, height, width.
-const SIZES: [(usize, usize, usize); 2] = [(1, 64, 96), (2, 128, 128)];
+/// Images that the ONNX file is checked with: number, and height and width in cells of the network's grid.
+const SIZES: [(usize, usize, usize); 2] = [(1, 2, 3), (2, 4, 4)];
 
 /// Runs the command. Nothing is written before the ONNX model has been checked.
 pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
@@ -67,7 +67,9 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
 /// largest value; an error if it is above [`TOLERANCE`] or not a number.
 fn difference(ours: &mut dyn Denoise, theirs: &RtenModel) -> anyhow::Result<f32> {
     let mut worst = 0.0_f32;
-    for (n, h, w) in SIZES {
+    let multiple = ours.grid().multiple;
+    for (n, rows, columns) in SIZES {
+        let (h, w) = (rows * multiple, columns * multiple);
         let noisy = images(n, h, w, ours.channels());
         let (ours, theirs) = (ours.denoise(&noisy)?, theirs.run(&noisy)?);
         let shape = |batch: &Batch| [batch.n, batch.h, batch.w, batch.c];
@@ -130,6 +132,22 @@ mod tests {
             let model = in_rten(&network);
             let difference = difference(&mut network, &model).unwrap();
             assert!(difference < 1e-5, "{difference} at F = {n_feature}");
+        }
+    }
+
+    #[test]
+    fn rten_computes_networks_in_blocks_of_pixels() {
+        for (n_depth, pixel_shuffle) in [(4, 2), (5, 2), (2, 3)] {
+            let unet = UNet {
+                n_depth,
+                head_width: 10,
+                pixel_shuffle,
+                ..UNet::new(4, 3).unwrap()
+            };
+            let mut network = CpuNetwork::initial_scaled(unet, 1.0, 1);
+            let model = in_rten(&network);
+            let difference = difference(&mut network, &model).unwrap();
+            assert!(difference < 1e-5, "{difference} of {unet}");
         }
     }
 

@@ -148,16 +148,15 @@ fn weights(config: &Config, start: Start) -> anyhow::Result<Weights> {
     let weights = models::load(Some(model)).context("--init-from")?;
     let found = weights.architecture().context("--init-from")?;
     if found != unet {
+        let sizes = found.sizes().into_iter().zip(unet.sizes());
+        let differing: Vec<_> = sizes
+            .filter(|(found, wanted)| found != wanted)
+            .map(|((name, size), _)| format!("--{} {size}", name.replace('_', "-")))
+            .collect();
         bail!(
-            "--init-from {}: expected {} features and {} channels, found {} and {}\nhint: pass \
-             --n-feature {} --n-channel {}",
+            "--init-from {}: expected {unet}, found {found}\nhint: pass {}",
             model.display(),
-            unet.n_feature,
-            unet.n_channel,
-            found.n_feature,
-            found.n_channel,
-            found.n_feature,
-            found.n_channel
+            differing.join(" ")
         );
     }
     Ok(weights)

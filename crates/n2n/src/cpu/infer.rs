@@ -3,6 +3,8 @@
 //! full size of the image, run in bands; a transposed convolution is merged with the convolution after
 //! it; poolings are taken on the way; the 1×1 layers at the end run as one chain.
 
+use std::sync::Arc;
+
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv;
 use n2n_kernels::pool;
@@ -35,7 +37,8 @@ impl CpuNetwork {
         neighbors: &Neighbors,
         target: Target,
     ) -> (Batch, Batch) {
-        if target == Target::Mean || !self.ends_in_bands(shape(noisy)) {
+        let are_pixels = self.unet.pixel_shuffle == 1;
+        if target == Target::Mean || !are_pixels || !self.ends_in_bands(shape(noisy)) {
             return neighbors.sub_sample_for(&self.infer(noisy), target);
         }
         let pairs = neighbors.pairs.iter().map(|&pair| {
@@ -141,7 +144,7 @@ impl CpuNetwork {
         image: &Tensor,
         picks: Option<Picks>,
     ) -> Tensor {
-        let layers = self.layers;
+        let layers = Arc::clone(&self.layers);
         match &layers[i..i + count] {
             [layer] => {
                 let inputs: Vec<&Tensor> = match layer.skip {
@@ -194,7 +197,7 @@ impl CpuNetwork {
         image: &Tensor,
         picks: Option<Picks>,
     ) -> Tensor {
-        let layers = self.layers;
+        let layers = Arc::clone(&self.layers);
         let first = &layers[i + 1];
         let side = self.side(i, input.shape(), image);
         let full = Shape {

@@ -15,7 +15,7 @@ use super::infer::doubled;
 use super::packed::{input_channels, layer_range, size};
 use super::{CpuNetwork, Learning, epilogue, shape};
 use crate::batch::Batch;
-use crate::neighbors::Neighbors;
+use crate::neighbors::{Neighbors, Target};
 use crate::network::{LossFactors, Losses, Optimizer};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
@@ -120,17 +120,25 @@ impl CpuNetwork {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Losses {
+        let blocks;
+        let target = match self.unet.pixel_shuffle {
+            1 => target,
+            block => {
+                blocks = target.space_to_depth(block);
+                &blocks
+            }
+        };
         let mut tape = self.forward(input);
         let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
         // diff = f(g1(y)) − g2(y) and exp_diff = g1(f(y)) − g2(f(y)), pixel by pixel.
-        let count = input.data.len() as f64;
+        let count = target.data.len() as f64;
         let share = expected.share;
-        let c = input.c;
-        let stride = shape(input).pixel_stride();
+        let c = target.c;
+        let stride = shape(target).pixel_stride();
         let (of_head, [reconstruction, regulariser]) =
             self.learn_head(&mut pixels, |Position { n, y, x }, outputs| {
-                let inside = (y * input.w + x) * c;
-                let begin = n * input.h * input.w * c + inside;
+                let inside = (y * target.w + x) * c;
+                let begin = n * target.image_len() + inside;
                 let expected = expected.of(n);
                 let (mut reconstruction, mut regulariser) = (0.0, 0.0);
                 for (i, pixel) in outputs.chunks_exact_mut(stride).enumerate() {
@@ -204,7 +212,7 @@ impl CpuNetwork {
         };
         let target = self.method.target;
         if patches == noisy.n {
-            let (first, second) = self.infer_neighbors(noisy, neighbors, target);
+            let (first, second) = self.expected_neighbors(noisy, neighbors, target);
             return Expected::new(noisy.n, (0..noisy.n).collect(), first, second);
         }
         let steps = self
@@ -227,8 +235,19 @@ impl CpuNetwork {
             ..*neighbors
         };
         let part = Batch::new(patches, noisy.h, noisy.w, noisy.c, images);
-        let (first, second) = self.infer_neighbors(&part, &drawn, target);
+        let (first, second) = self.expected_neighbors(&part, &drawn, target);
         Expected::new(noisy.n, turn, first, second)
+    }
+
+    /// The neighbors of the denoised patches, in the layout of the last layer's output.
+    fn expected_neighbors(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        target: Target,
+    ) -> (Batch, Batch) {
+        let (first, second) = self.infer_neighbors(noisy, neighbors, target);
+        (self.in_blocks(first), self.in_blocks(second))
     }
 
     /// The first of the 1×1 rows at the end, through which output, loss and gradients go together.

@@ -23,7 +23,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
 use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
-use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
+use crate::unet::{Grid, INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
 /// The network on the CPU.
@@ -32,7 +32,7 @@ use crate::weights::Weights;
 /// number. Memory is kept from call to call, for batches of about one size.
 pub struct CpuNetwork {
     unet: UNet,
-    layers: [Layer; UNet::LAYERS],
+    layers: Arc<[Layer]>,
     level: Level,
     /// All weights and biases, laid out as [`UNet::tensors`] says. Shared between [forks](Denoise::fork).
     parameters: Arc<Vec<f32>>,
@@ -101,12 +101,13 @@ impl CpuNetwork {
 
     fn new(unet: UNet, parameters: Vec<f32>) -> Self {
         let level = Level::detect();
+        let layers: Arc<[Layer]> = unet.layers().into();
         Self {
             unet,
-            layers: unet.layers(),
             level,
             parameters: Arc::new(parameters),
-            packed: Arc::new(Packed::new(unet, level)),
+            packed: Arc::new(Packed::new(unet, &layers, level)),
+            layers,
             merged_pixels: infer::MERGED_PIXELS,
             arena: Arena::default(),
             kept_for: 0,
@@ -201,7 +202,7 @@ impl CpuNetwork {
 
     /// Has the layers packed again; for when what they were packed from has changed.
     fn forget_packed(&mut self) {
-        self.packed = Arc::new(Packed::new(self.unet, self.level));
+        self.packed = Arc::new(Packed::new(self.unet, &self.layers, self.level));
     }
 
     /// Gives back memory that is for batches of quite another size: it would only lie beside what
@@ -214,18 +215,33 @@ impl CpuNetwork {
         }
     }
 
+    /// The images in the layout of the first layer's input.
+    fn in_blocks(&self, images: Batch) -> Batch {
+        match self.unet.pixel_shuffle {
+            1 => images,
+            block => images.space_to_depth(block),
+        }
+    }
+
     /// The images as the kernels take them.
     fn upload(&mut self, batch: &Batch) -> Tensor {
-        let mut tensor = self.arena.take(shape(batch));
-        tensor.fill_from(&batch.data);
+        let block = self.unet.pixel_shuffle;
+        let mut tensor = self.arena.take(Shape {
+            n: batch.n,
+            h: batch.h / block,
+            w: batch.w / block,
+            c: self.unet.block_channels(),
+        });
+        tensor.fill_from_blocks(&batch.data, block);
         tensor
     }
 
     /// The images as they came, from a tensor that is not needed any more.
     fn download(&mut self, tensor: Tensor) -> Batch {
         let Shape { n, h, w, c } = tensor.shape();
-        let mut batch = Batch::zeros(n, h, w, c);
-        tensor.copy_to(&mut batch.data);
+        let block = self.unet.pixel_shuffle;
+        let mut batch = Batch::zeros(n, block * h, block * w, c / (block * block));
+        tensor.copy_to_blocks(&mut batch.data, block);
         self.arena.give(tensor);
         batch
     }
@@ -293,22 +309,33 @@ impl Denoise for CpuNetwork {
         self.unet.n_channel
     }
 
+    fn grid(&self) -> Grid {
+        self.unet.grid()
+    }
+
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
-        network::check_images(&self.unet, noisy, UNet::SIZE_MULTIPLE)?;
+        network::check_images(&self.unet, noisy)?;
         self.keep_memory_for(noisy);
         Ok(in_pool(|| self.infer(noisy)))
     }
 
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
-        // At the image's own size only the image and the result are whole, in vectors of eight; the
+        // At the resolution of the first layer only the image and the result are whole, in vectors of eight; the
         // layers of half its height and width weigh most: a kept pooling, and the input and output of
         // a layer.
-        let per_pixel = 4 * (4 * 8 + (self.unet.n_feature + 2 * 2 * self.unet.n_feature) / 4);
+        let UNet {
+            n_feature,
+            pixel_shuffle: block,
+            ..
+        } = self.unet;
+        let (h, w) = (h / block, w / block);
+        let image = self.unet.block_channels().next_multiple_of(8);
+        let per_pixel = 4 * (4 * image + (n_feature + 2 * 2 * n_feature) / 4);
         let window = bands::window(Shape {
             n: 1,
             h,
             w,
-            c: 2 * self.unet.n_feature,
+            c: self.unet.widest(),
         });
         // The weights, and the same packed, of which Winograd's algorithm makes four times as many.
         let fixed = 4 * (window.h * window.w * window.c + 6 * self.parameters.len()) + (16 << 20);
@@ -322,7 +349,7 @@ impl Denoise for CpuNetwork {
     fn fork(&self) -> Option<Box<dyn Denoise>> {
         Some(Box::new(Self {
             unet: self.unet,
-            layers: self.layers,
+            layers: Arc::clone(&self.layers),
             level: self.level,
             parameters: Arc::clone(&self.parameters),
             packed: Arc::clone(&self.packed),
@@ -812,6 +839,28 @@ mod tests {
                 && !["enc_conv0.weight", "nin_c.weight"].contains(&name.as_str());
             assert_eq!(*tensor != adam.tensors[name], hidden, "{name}");
         }
+    }
+
+    #[test]
+    fn a_step_towards_targets_compares_pixels_in_networks_of_blocks_too() {
+        let unet = UNet {
+            n_depth: 2,
+            pixel_shuffle: 2,
+            ..UNet::new(4, 3).unwrap()
+        };
+        let mut network = CpuNetwork::initial_scaled(unet, 1.0, 1);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let [noisy, target] = [(); 2].map(|()| {
+            let mut batch = Batch::zeros(2, 24, 16, 3);
+            batch.data.fill_with(|| rng.random());
+            batch
+        });
+        let denoised = network.denoise(&noisy).unwrap();
+        let pairs = denoised.data.iter().zip(&target.data);
+        let squares = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let want = squares / target.data.len() as f64;
+        let loss = network.step_towards(&noisy, &target, 1e-3).unwrap().loss1;
+        assert!((loss - want).abs() < 1e-5 * want, "{loss} {want}");
     }
 
     /// A regulariser whose factor λ2 is 0 leaves the same gradients as one with Λ = 0; the first is

@@ -1,7 +1,7 @@
 //! The layers as the kernels take them, each packed from the parameters when it is first needed.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use n2n_kernels::Level;
 use n2n_kernels::conv::{Conv, Size};
@@ -13,11 +13,11 @@ use crate::unet::{Kind, Layer, Skip, UNet};
 /// The packed layers of one set of parameters.
 pub(super) struct Packed {
     unet: UNet,
-    layers: [Layer; UNet::LAYERS],
+    layers: Arc<[Layer]>,
     level: Level,
-    convs: [OnceLock<Conv>; UNet::LAYERS],
-    upsamples: [OnceLock<Upsample>; UNet::LAYERS],
-    merged: [OnceLock<Merged>; UNet::LAYERS],
+    convs: Vec<OnceLock<Conv>>,
+    upsamples: Vec<OnceLock<Upsample>>,
+    merged: Vec<OnceLock<Merged>>,
 }
 
 /// A transposed convolution and the 3×3 convolution after it, as one.
@@ -30,14 +30,14 @@ pub(super) struct Merged {
 
 impl Packed {
     /// Nothing packed yet, for kernels at this level.
-    pub fn new(unet: UNet, level: Level) -> Self {
+    pub fn new(unet: UNet, layers: &Arc<[Layer]>, level: Level) -> Self {
         Self {
             unet,
-            layers: unet.layers(),
             level,
-            convs: Default::default(),
-            upsamples: Default::default(),
-            merged: Default::default(),
+            convs: unfilled(layers.len()),
+            upsamples: unfilled(layers.len()),
+            merged: unfilled(layers.len()),
+            layers: Arc::clone(layers),
         }
     }
 
@@ -88,7 +88,11 @@ impl Packed {
             up_bias,
             weight,
             bias,
-            image: if reads_image { self.unet.n_channel } else { 0 },
+            image: if reads_image {
+                self.unet.block_channels()
+            } else {
+                0
+            },
         }
     }
 
@@ -97,6 +101,10 @@ impl Packed {
         let (weight, bias) = layer_range(&self.layers, i);
         (&parameters[weight], &parameters[bias])
     }
+}
+
+fn unfilled<T>(count: usize) -> Vec<OnceLock<T>> {
+    std::iter::repeat_with(OnceLock::new).take(count).collect()
 }
 
 /// The cell's value, made when first asked for.

@@ -11,22 +11,22 @@ pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
 pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;
-pub use tiles::{HALO, Tile};
+pub use tiles::Tile;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Pages};
 use crate::network::Denoise;
 use crate::reflect::reflected;
-use crate::unet::UNet;
+use crate::unet::Grid;
 
 /// How an image is padded, by reflection at the bottom and the right, before the network sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
-    /// To a square whose side is the larger side, up to the next multiple of 32: the paper's
-    /// protocol.
+    /// To a square whose side is the larger side, rounded up to a multiple of the network's grid (32 in the paper):
+    /// the paper's protocol.
     Square,
-    /// Each side to its own next multiple of 32.
+    /// Each side to the next multiple of the network's grid.
     Multiple,
 }
 
@@ -43,7 +43,9 @@ pub fn denoise(network: &mut dyn Denoise, noisy: &Batch, padding: Padding) -> Re
     if noisy.c != channels {
         return Err(Error::value("channels of the image", channels, noisy.c));
     }
-    padded(noisy, padding, |noisy| network.denoise(noisy))
+    padded(noisy, padding, network.grid(), |noisy| {
+        network.denoise(noisy)
+    })
 }
 
 /// Denoises a single image as [`denoise`] does, as the mean over its eight flips and turns.
@@ -63,9 +65,10 @@ pub fn denoise_ensemble(
 pub fn padded(
     noisy: &Batch,
     padding: Padding,
+    grid: Grid,
     run: impl FnOnce(&Batch) -> Result<Batch>,
 ) -> Result<Batch> {
-    let (h, w) = padded_size(noisy, padding)?;
+    let (h, w) = padded_size(noisy, padding, grid)?;
     if (h, w) == (noisy.h, noisy.w) {
         return run(noisy);
     }
@@ -76,8 +79,10 @@ pub fn padded(
 /// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the
 /// network can within `max_bytes`, and one that is too large for that in tiles.
 pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
-    let up = |side: usize| side.next_multiple_of(UNet::SIZE_MULTIPLE);
-    let needed = network.working_bytes(up(noisy.h), up(noisy.w)).max(1);
+    let grid = network.grid();
+    let needed = network
+        .working_bytes(grid.up(noisy.h), grid.up(noisy.w))
+        .max(1);
     let at_once = usize::try_from(max_bytes / needed).unwrap_or(usize::MAX);
     let mut data = Vec::with_capacity(noisy.data.len());
     if at_once > 0 || noisy.image_len() == 0 {
@@ -125,7 +130,7 @@ fn window(batch: &Batch, (y, x): (usize, usize), (h, w): (usize, usize)) -> Batc
     Batch::new(batch.n, h, w, c, data)
 }
 
-fn padded_size(noisy: &Batch, padding: Padding) -> Result<(usize, usize)> {
+fn padded_size(noisy: &Batch, padding: Padding, grid: Grid) -> Result<(usize, usize)> {
     let size = || format!("{}x{}", noisy.h, noisy.w);
     if noisy.h == 0 || noisy.w == 0 {
         return Err(Error::value("size of the image", "at least 1x1", size()));
@@ -134,7 +139,7 @@ fn padded_size(noisy: &Batch, padding: Padding) -> Result<(usize, usize)> {
         Padding::Square => (noisy.h.max(noisy.w), noisy.h.max(noisy.w)),
         Padding::Multiple => (noisy.h, noisy.w),
     };
-    let up = |side: usize| side.checked_next_multiple_of(UNet::SIZE_MULTIPLE);
+    let up = |side: usize| side.checked_next_multiple_of(grid.multiple);
     up(h)
         .zip(up(w))
         .filter(|(h, w)| h.checked_mul(*w).is_some_and(|n| n <= MAX_PADDED_PIXELS))

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::HALO;
 use crate::image::Page;
-use crate::unet::UNet;
+use crate::unet::Grid;
 
 /// A rectangle of pixels in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +48,17 @@ impl Region {
     }
 
     /// The rows and columns of the cells of the network's grid that the region touches.
-    pub(super) fn on_grid(&self) -> (Range<usize>, Range<usize>) {
-        (on_grid(self.rows()), on_grid(self.columns()))
+    pub(super) fn on_grid(&self, grid: Grid) -> (Range<usize>, Range<usize>) {
+        (on_grid(grid, self.rows()), on_grid(grid, self.columns()))
     }
 
     /// What the network sees of an image of `height` × `width` pixels to denoise this region of it: the
-    /// region's cells of the grid, and [`HALO`] more on every side.
-    pub(crate) fn seen_in(&self, height: usize, width: usize) -> Self {
+    /// cells of the network's grid that the region touches, plus the halo on every side.
+    #[must_use]
+    pub fn seen_in(&self, grid: Grid, height: usize, width: usize) -> Self {
         let seen = |range: Range<usize>, side: usize| {
-            let Range { start, end } = on_grid(range);
-            start.saturating_sub(HALO)..(end + HALO).min(side)
+            let Range { start, end } = on_grid(grid, range);
+            start.saturating_sub(grid.halo)..(end + grid.halo).min(side)
         };
         let (rows, columns) = (seen(self.rows(), height), seen(self.columns(), width));
         Self {
@@ -81,9 +81,9 @@ impl std::fmt::Display for Region {
     }
 }
 
-fn on_grid(Range { start, end }: Range<usize>) -> Range<usize> {
-    let first = start / UNet::SIZE_MULTIPLE * UNet::SIZE_MULTIPLE;
-    first..end.next_multiple_of(UNet::SIZE_MULTIPLE)
+fn on_grid(grid: Grid, Range { start, end }: Range<usize>) -> Range<usize> {
+    let first = start / grid.multiple * grid.multiple;
+    first..grid.up(end)
 }
 
 /// The part of a page that is available, and the part that is wanted.

@@ -8,14 +8,7 @@ use super::{Options, Padding};
 use crate::error::{Error, Result};
 use crate::image::Page;
 use crate::network::Denoise;
-use crate::unet::UNet;
-
-/// Pixels that a tile sees beyond the part that is kept of it.
-///
-/// A pixel's value depends on others up to 157 away, but how far to one side depends on where in its
-/// pooling cell it lies. Tiles begin and end at multiples of [`UNet::SIZE_MULTIPLE`], so that their
-/// pooling grid is the whole image's, and from there the network looks exactly this far.
-pub const HALO: usize = 128;
+use crate::unet::Grid;
 
 /// Bytes of the program itself, and of the rows on their way from one file and to another.
 const PROGRAM: u64 = 80 << 20;
@@ -27,7 +20,7 @@ pub enum Tile {
     Auto,
     /// One, whatever memory it takes.
     None,
-    /// This many pixels high and wide, without the halo; rounded up to a multiple of 32.
+    /// This many pixels high and wide, without the halo; rounded up to a multiple of the network's grid.
     Side(usize),
 }
 
@@ -53,9 +46,13 @@ impl FromStr for Tile {
 pub(super) struct Cut {
     /// Height and width of the page with its padding.
     pub padded: (usize, usize),
-    /// Rows and columns of it that tiles cover, from and to multiples of 32.
+    /// The network's grid. In the paper's network a pixel depends on others up to 157 away, but how far to one side
+    /// depends on its place in its pooling cell. Tiles begin and end at cells of the whole image's grid, and from the
+    /// edge of a cell the network sees exactly 128 pixels.
+    pub grid: Grid,
+    /// Rows and columns of it that tiles cover, in whole cells of the grid.
     pub covered: (Range<usize>, Range<usize>),
-    /// Height and width of the part of a tile that is kept, multiples of 32.
+    /// Height and width of the part of a tile that is kept, in whole cells of the grid.
     pub kept: (usize, usize),
 }
 
@@ -74,7 +71,8 @@ impl Cut {
             max_bytes,
             ..
         } = options;
-        let up = |side: usize| side.next_multiple_of(UNet::SIZE_MULTIPLE);
+        let grid = network.grid();
+        let up = |side: usize| grid.up(side);
         let padded = match padding {
             Padding::Square => (
                 up(page.height.max(page.width)),
@@ -85,10 +83,11 @@ impl Cut {
         // A square is denoised as a whole.
         let covered = match padding {
             Padding::Square => (0..padded.0, 0..padded.1),
-            Padding::Multiple => frame.keep.on_grid(),
+            Padding::Multiple => frame.keep.on_grid(grid),
         };
         let whole = Self {
             padded,
+            grid,
             kept: (covered.0.len(), covered.1.len()),
             covered,
         };
@@ -109,14 +108,15 @@ impl Cut {
 
     /// The cut with the fewest pixels for the network that needs no more than `max_bytes`.
     fn largest_within(self, need: impl Fn(&Self) -> u64, max_bytes: u64) -> Result<Self> {
-        let (rows, columns) = (self.kept.0 / 32, self.kept.1 / 32);
+        let cell = self.grid.multiple;
+        let (rows, columns) = (self.kept.0 / cell, self.kept.1 / cell);
         let mut best: Option<(u64, Self)> = None;
         let mut smallest = u64::MAX;
         for across in 1..=columns {
             // Tiles of about one size: the network keeps its memory for the next.
-            let width = 32 * columns.div_ceil(across);
+            let width = cell * columns.div_ceil(across);
             let cut = |height: usize| Self {
-                kept: (32 * height, width),
+                kept: (cell * height, width),
                 ..self.clone()
             };
             smallest = smallest.min(need(&cut(1)));
@@ -154,13 +154,13 @@ impl Cut {
     /// The side of tiles of half the size, if possible.
     pub(super) fn half(&self) -> Option<usize> {
         let side = self.kept.0.max(self.kept.1);
-        (side > UNet::SIZE_MULTIPLE).then(|| (side / 2).next_multiple_of(UNet::SIZE_MULTIPLE))
+        (side > self.grid.multiple).then(|| self.grid.up(side / 2))
     }
 
     /// Total number of pixels that the network sees.
     fn pixels(&self) -> u64 {
         let sum = |kept: usize, covered: &Range<usize>, padded: usize| -> u64 {
-            let spans = spans(kept, covered, padded);
+            let spans = spans(self.grid.halo, kept, covered, padded);
             spans.map(|(seen, _)| seen.len() as u64).sum()
         };
         sum(self.kept.0, &self.covered.0, self.padded.0)
@@ -170,8 +170,8 @@ impl Cut {
     /// Height and width of the largest tile, including its halo.
     pub(super) fn seen(&self) -> (usize, usize) {
         (
-            (self.kept.0 + 2 * HALO).min(self.padded.0),
-            (self.kept.1 + 2 * HALO).min(self.padded.1),
+            (self.kept.0 + 2 * self.grid.halo).min(self.padded.0),
+            (self.kept.1 + 2 * self.grid.halo).min(self.padded.1),
         )
     }
 
@@ -193,30 +193,43 @@ impl Cut {
     /// The row of tiles that begins at row `top`: what it sees of the padded page, and what is kept of
     /// it.
     pub(super) fn row(&self, top: usize) -> (Range<usize>, Range<usize>) {
-        span(top, self.kept.0, self.covered.0.end, self.padded.0)
+        span(
+            self.grid.halo,
+            top,
+            self.kept.0,
+            self.covered.0.end,
+            self.padded.0,
+        )
     }
 
     /// The columns of tiles, likewise.
     pub(super) fn columns(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
-        spans(self.kept.1, &self.covered.1, self.padded.1)
+        spans(self.grid.halo, self.kept.1, &self.covered.1, self.padded.1)
     }
 }
 
 /// The part `covered` of a side of `padded` pixels in steps of `kept`: what a tile sees, and what is kept of it.
 fn spans(
+    halo: usize,
     kept: usize,
     covered: &Range<usize>,
     padded: usize,
 ) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
     let end = covered.end;
     let starts = covered.clone().step_by(kept);
-    starts.map(move |start| span(start, kept, end, padded))
+    starts.map(move |start| span(halo, start, kept, end, padded))
 }
 
 /// The tile of a side that begins at `start`.
-fn span(start: usize, kept: usize, covered: usize, padded: usize) -> (Range<usize>, Range<usize>) {
+fn span(
+    halo: usize,
+    start: usize,
+    kept: usize,
+    covered: usize,
+    padded: usize,
+) -> (Range<usize>, Range<usize>) {
     let end = (start + kept).min(covered);
-    let seen = start.saturating_sub(HALO)..(end + HALO).min(padded);
+    let seen = start.saturating_sub(halo)..(end + halo).min(padded);
     (seen, start..end)
 }
 
@@ -235,15 +248,18 @@ fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unet::{Kind, Skip};
+    use crate::unet::{Kind, Skip, UNet};
 
     /// Which input pixels each output pixel depends on, along one side, from the rows of the network.
-    fn dependencies(length: usize) -> Vec<(usize, usize)> {
+    fn dependencies(unet: UNet, length: usize) -> Vec<(usize, usize)> {
         let join = |a: (usize, usize), b: (usize, usize)| (a.0.min(b.0), a.1.max(b.1));
-        let image: Vec<_> = (0..length).map(|x| (x, x)).collect();
+        let block = unet.pixel_shuffle;
+        let image: Vec<_> = (0..length / block)
+            .map(|x| (x * block, x * block + block - 1))
+            .collect();
         let mut current = image.clone();
         let mut pools: Vec<Vec<(usize, usize)>> = vec![];
-        for layer in UNet::default().layers() {
+        for layer in unet.layers() {
             let joined = match layer.skip {
                 None => current,
                 Some(skip) => {
@@ -272,25 +288,46 @@ mod tests {
                 pools.push(current.clone());
             }
         }
-        current
+        let blocks = current.iter();
+        blocks
+            .flat_map(|&seen| std::iter::repeat_n(seen, block))
+            .collect()
     }
 
     #[test]
     fn the_halo_is_how_far_the_network_looks_from_the_edge_of_a_tile() {
-        let found = dependencies(1024);
+        let found = dependencies(UNet::default(), 1024);
         let reach = |x: usize| (x - found[x].0).max(found[x].1 - x);
         assert_eq!((480..544).map(reach).max(), Some(157));
-        // A tile keeps 512..544.
-        let first = (512..544).map(|x| found[x].0).min().unwrap();
-        let last = (512..544).map(|x| found[x].1).max().unwrap();
-        assert_eq!((512 - first, last - 543), (HALO, HALO));
-        assert_eq!(HALO % UNet::SIZE_MULTIPLE, 0);
+        for n_depth in 1..=UNet::MAX_DEPTH {
+            for pixel_shuffle in 1..=UNet::MAX_PIXEL_SHUFFLE {
+                let unet = UNet {
+                    n_depth,
+                    pixel_shuffle,
+                    ..UNet::default()
+                };
+                let Grid { multiple, halo } = unet.grid();
+                let found = dependencies(unet, 11 * multiple);
+                // A tile keeps the middle cell.
+                let kept = 5 * multiple..6 * multiple;
+                let first = kept.clone().map(|x| found[x].0).min().unwrap();
+                let last = kept.clone().map(|x| found[x].1).max().unwrap();
+                let seen = (kept.start - first).max(last + 1 - kept.end);
+                if n_depth == 1 {
+                    assert!(seen <= halo, "{seen} of {halo}");
+                } else {
+                    assert_eq!(seen, halo, "{unet}");
+                }
+                assert_eq!(halo % multiple, 0);
+            }
+        }
     }
 
     #[test]
     fn tiles_are_halved_down_to_the_smallest() {
         let mut cut = Cut {
             padded: (640, 1504),
+            grid: UNet::default().grid(),
             covered: (0..640, 0..1504),
             kept: (640, 1504),
         };
@@ -307,12 +344,12 @@ mod tests {
     fn tiles_lie_on_the_grid_of_the_whole_and_cover_it_once() {
         for (kept, padded) in [(32, 32), (32, 320), (96, 320), (320, 320), (512, 320)] {
             let mut next = 0;
-            for (seen, part) in spans(kept, &(0..padded), padded) {
+            for (seen, part) in spans(128, kept, &(0..padded), padded) {
                 assert_eq!(part.start, next);
                 next = part.end;
                 assert!([seen.start, seen.end, part.end].iter().all(|x| x % 32 == 0));
-                assert!(seen.start == 0 || part.start - seen.start == HALO);
-                assert!(seen.end == padded || seen.end - part.end == HALO);
+                assert!(seen.start == 0 || part.start - seen.start == 128);
+                assert!(seen.end == padded || seen.end - part.end == 128);
             }
             assert_eq!(next, padded);
         }

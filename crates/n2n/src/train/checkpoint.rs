@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::network::{Losses, State};
 use crate::train::event::StepStats;
+use crate::unet::UNet;
 use crate::weights::Weights;
 
 /// The metadata entry with the [`Progress`].
@@ -96,7 +97,7 @@ pub fn write(
     metadata: BTreeMap<String, String>,
 ) -> Result<()> {
     let mut weights = state.average.as_ref().unwrap_or(&state.weights).clone();
-    weights.metadata = metadata;
+    weights.metadata.extend(metadata);
     let text = serde_json::to_string(progress).expect("numbers and texts");
     weights.metadata.insert(PROGRESS.into(), text);
     (weights.metadata).insert(STEPS.into(), state.steps.to_string());
@@ -118,7 +119,7 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
         path: path.into(),
         reason,
     };
-    let (shown, mut training) = Weights::read_with_training(path)?;
+    let (mut shown, mut training) = Weights::read_with_training(path)?;
     let text = |key| {
         let found = shown.metadata.get(key);
         found.ok_or_else(|| wrong(format!("no {key:?} in its metadata: it is no checkpoint")))
@@ -128,6 +129,11 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
     let steps = text(STEPS)?.parse();
     let steps =
         steps.map_err(|_| wrong(format!("the metadata {STEPS:?}: expected a whole number")))?;
+    // The sizes of the network belong to the weights; the rest is about the run.
+    let sizes = UNet::default().sizes().map(|(name, _)| name);
+    shown
+        .metadata
+        .retain(|key, _| sizes[2..].contains(&key.as_str()));
     let mut part = |part: &str| {
         let (own, rest) = std::mem::take(&mut training)
             .into_iter()
@@ -136,14 +142,10 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
         let bare = |(name, tensor): (String, _)| (name[part.len()..].to_owned(), tensor);
         Weights {
             tensors: own.into_iter().map(bare).collect(),
-            metadata: BTreeMap::new(),
+            metadata: shown.metadata.clone(),
         }
     };
     let (first, second, raw) = (part("first."), part("second."), part("weights."));
-    let shown = Weights {
-        metadata: BTreeMap::new(),
-        ..shown
-    };
     let (weights, average) = if raw.tensors.is_empty() {
         (shown, None)
     } else {
@@ -163,7 +165,6 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
 mod tests {
     use super::*;
     use crate::cpu::CpuNetwork;
-    use crate::unet::UNet;
 
     fn progress() -> Progress {
         Progress {

@@ -16,7 +16,7 @@ use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
 use crate::noise::{Noise, NoiseLevel};
 use crate::train::spacing::{NeighborDistance, Spacing};
-use crate::unet::{INIT_SCALE, UNet};
+use crate::unet::{self, INIT_SCALE, UNet};
 
 /// The settings of a run. Names in files and flags are those of the fields, but where noted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,12 @@ pub struct Config {
     pub n_feature: usize,
     /// Channels of the images: 3 RGB, 1 grey.
     pub n_channel: usize,
+    /// Number of 2×2 poolings.
+    pub n_depth: usize,
+    /// Channels of the network's last layers.
+    pub head_width: usize,
+    /// Factor of space-to-depth before the network's first layer; 1 for none.
+    pub pixel_shuffle: usize,
     /// Learning rate at the start, after warm-up.
     pub lr: f64,
     /// What makes a step of the gradient.
@@ -76,7 +82,7 @@ pub struct Config {
     pub checkpoint_every: Span,
     /// Patches a step.
     pub batchsize: usize,
-    /// Side of the square patches in pixels, a multiple of twice [`UNet::SIZE_MULTIPLE`].
+    /// Side of the square patches in pixels, a multiple of twice the cells of the network's grid.
     pub patchsize: usize,
     /// λ1, the factor of the reconstruction loss; `Lambda1`.
     #[serde(rename = "Lambda1")]
@@ -203,6 +209,9 @@ impl Default for Config {
             log_name: "unet_gauss25_b4e100r02".into(),
             n_feature: UNet::default().n_feature,
             n_channel: UNet::default().n_channel,
+            n_depth: UNet::default().n_depth,
+            head_width: UNet::default().head_width,
+            pixel_shuffle: UNet::default().pixel_shuffle,
             lr: 3e-4,
             optimizer: Optimizer::Adam,
             lr_schedule: LrSchedule::Step,
@@ -264,7 +273,7 @@ impl Config {
         };
         let mut settings = recipe.config().to_table();
         for layer in layers {
-            settings.extend(layer.clone());
+            settings.extend(with_sizes(layer.clone())?);
         }
         let config: Self = settings.try_into().map_err(|error: toml::de::Error| {
             let text = error.to_string();
@@ -282,7 +291,15 @@ impl Config {
 
     /// The architecture of the network.
     pub fn unet(&self) -> Result<UNet> {
-        UNet::new(self.n_feature, self.n_channel)
+        let unet = UNet {
+            n_feature: self.n_feature,
+            n_channel: self.n_channel,
+            n_depth: self.n_depth,
+            head_width: self.head_width,
+            pixel_shuffle: self.pixel_shuffle,
+        };
+        unet.check()?;
+        Ok(unet)
     }
 
     /// How steps are taken.
@@ -296,7 +313,7 @@ impl Config {
 
     /// Refuses what no run can be made of.
     pub fn check(&self) -> Result<()> {
-        self.unet()?;
+        let unet = self.unet()?;
         expect(
             matches!(self.n_channel, 1 | 3),
             "n_channel",
@@ -315,7 +332,7 @@ impl Config {
         let patches = self.regularized_patches.unwrap_or(1);
         whole("regularized_patches", self.batchsize.max(1), patches)?;
 
-        let unit = 2 * UNet::SIZE_MULTIPLE;
+        let unit = 2 * unet.grid().multiple;
         expect(
             self.patchsize > 0 && self.patchsize.is_multiple_of(unit),
             "patchsize",
@@ -412,6 +429,27 @@ impl Config {
             None => batches,
         }
     }
+}
+
+/// Replaces `architecture` in a layer of settings by the sizes it stands for; sizes that the layer also gives
+/// explicitly win.
+fn with_sizes(mut layer: Table) -> Result<Table> {
+    let Some(name) = layer.remove("architecture") else {
+        return Ok(layer);
+    };
+    let unet = match &name {
+        toml::Value::String(name) => unet::named(name)?,
+        other => return Err(Error::value("architecture", "a name", other)),
+    };
+    for (size, value) in unet.sizes() {
+        // The number of channels belongs to the images, not to the architecture.
+        if size != "n_channel" {
+            layer
+                .entry(size)
+                .or_insert_with(|| toml::Value::Integer(value as i64));
+        }
+    }
+    Ok(layer)
 }
 
 impl Recipe {

@@ -8,7 +8,7 @@ use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
 use crate::network::{Denoise, LossFactors, Losses, Method, Sample, State, Train};
 use crate::train::random::{Purpose, stream};
-use crate::unet::UNet;
+use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
 
 /// A student that takes its steps towards what a teacher makes of the same noisy images.
@@ -61,6 +61,10 @@ fn laid(batch: &Batch, ways: impl Iterator<Item = Dihedral>) -> Batch {
 impl Denoise for Distillation {
     fn channels(&self) -> usize {
         self.student.channels()
+    }
+
+    fn grid(&self) -> Grid {
+        self.student.grid()
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {

@@ -87,7 +87,7 @@ pub fn fit(
     let metadata = train_on(images, None, config, network, &stop, &mut observe)?.1;
     network.swap_average();
     let mut weights = network.weights()?;
-    weights.metadata = metadata;
+    weights.metadata.extend(metadata);
     Ok(weights)
 }
 

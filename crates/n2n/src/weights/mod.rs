@@ -40,7 +40,8 @@ pub struct Weights {
     /// The tensors.
     pub tensors: BTreeMap<String, Tensor>,
     /// What is known about them: noise, training summary; free text by key. A file that was
-    /// written here also has `format_version`, `n_feature` and `n_channel`.
+    /// written here also has `format_version`, `n_feature` and `n_channel`, and the sizes that
+    /// differ from the paper's ([`UNet::departures`]), which are read back.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -167,7 +168,8 @@ impl Weights {
     ///
     /// Opset 17, all of it `f32`. The input `input` and the output `output` are
     /// `[batch, C, height, width]` of any batch, height and width, the last two multiples of
-    /// [`UNet::SIZE_MULTIPLE`]. Tensors keep their names; the metadata are those of [`Weights`], with
+    /// the network's [`Grid::multiple`](crate::unet::Grid::multiple). Tensors keep their names; the metadata are those
+    /// of [`Weights`], with
     /// `pixel_range` and `size_multiple`. The tensors must be those of a network;
     /// [`Error::Mismatch`] otherwise. The same weights make the same bytes.
     pub fn write_onnx(&self, path: &Path) -> Result<()> {
@@ -183,24 +185,27 @@ impl Weights {
             3 => "0..1 RGB",
             _ => "0..1",
         };
-        let [format_version, n_feature, n_channel] = Self::facts(&unet);
-        let facts = [
-            n_feature,
-            n_channel,
+        let mut facts = Self::facts(&unet);
+        // Comes last: its presence shows that the file is complete.
+        let format_version = facts.remove(0);
+        facts.extend([
             ("pixel_range", pixel_range.to_owned()),
-            ("size_multiple", UNet::SIZE_MULTIPLE.to_string()),
+            ("size_multiple", unet.grid().multiple.to_string()),
             format_version,
-        ];
+        ]);
         onnx::write(self, &unet, &facts)
     }
 
     /// What every file says about its network.
-    fn facts(unet: &UNet) -> [(&'static str, String); 3] {
-        [
+    fn facts(unet: &UNet) -> Vec<(&'static str, String)> {
+        let mut facts = vec![
             ("format_version", Self::FORMAT_VERSION.to_string()),
             ("n_feature", unet.n_feature.to_string()),
             ("n_channel", unet.n_channel.to_string()),
-        ]
+        ];
+        let others = unet.departures();
+        facts.extend(others.map(|(name, size)| (name, size.to_string())));
+        facts
     }
 
     /// The architecture, if every value is finite as a `dtype`.
@@ -220,21 +225,26 @@ impl Weights {
         Ok(unet)
     }
 
-    /// The architecture these tensors have: F and C from the shapes, every tensor checked.
+    /// The architecture of these tensors: F and C follow from the shapes, other sizes from the metadata if they differ
+    /// from the paper's. Every tensor is checked.
     ///
-    /// F and C are the first two dimensions of `enc_conv0.weight`. Tensors that are wrong, missing
-    /// or too many are all listed in [`Error::Mismatch`].
+    /// The first two dimensions of `enc_conv0.weight` are F and r²·C, where r is `pixel_shuffle`.
+    /// [`Error::Mismatch`] lists all tensors that are wrong, missing or unexpected.
     pub fn architecture(&self) -> Result<UNet> {
-        const FIRST: &str = "enc_conv0.weight";
-        let unet = match self.tensors.get(FIRST).map(|first| first.shape.as_slice()) {
-            Some(&[n_feature, n_channel, 3, 3]) => UNet::new(n_feature, n_channel)?,
-            other => {
-                // Without F and C no other shape can be judged, but foreign names can.
-                let found = other.map_or("nothing".into(), |shape| format!("{shape:?}"));
-                let mut problems = vec![format!("{FIRST}: expected [F, C, 3, 3], found {found}")];
-                problems.extend(self.surplus(&UNet::default()));
-                return Err(Error::Mismatch { problems });
-            }
+        let stated = stated_sizes(&self.metadata)?;
+        let first = self.tensors.get(FIRST).map(|first| first.shape.as_slice());
+        let Some(unet) = with_first_layer(stated, first)? else {
+            // Without F and C no other shape can be judged, but foreign names can.
+            let found = first.map_or("nothing".into(), |shape| format!("{shape:?}"));
+            let channels = match stated.pixel_shuffle {
+                1 => "C".to_owned(),
+                block => format!("{}·C", block * block),
+            };
+            let mut problems = vec![format!(
+                "{FIRST}: expected [F, {channels}, 3, 3], found {found}"
+            )];
+            problems.extend(self.surplus(&stated));
+            return Err(Error::Mismatch { problems });
         };
         self.check(&unet)?;
         Ok(unet)
@@ -266,9 +276,10 @@ impl Weights {
             let shape = spec.shape;
             (spec.name, Tensor { shape, data })
         };
+        let sizes = unet.departures();
         Self {
             tensors: unet.tensors().into_iter().map(tensor).collect(),
-            metadata: BTreeMap::new(),
+            metadata: sizes.map(|(k, v)| (k.into(), v.to_string())).collect(),
         }
     }
 
@@ -311,6 +322,44 @@ impl Weights {
     }
 }
 
+/// The tensor whose shape gives F and C.
+const FIRST: &str = "enc_conv0.weight";
+
+/// The paper's network with the sizes that the metadata give.
+fn stated_sizes(metadata: &BTreeMap<String, String>) -> Result<UNet> {
+    let mut unet = UNet::default();
+    for (name, size) in [
+        ("n_depth", &mut unet.n_depth),
+        ("head_width", &mut unet.head_width),
+        ("pixel_shuffle", &mut unet.pixel_shuffle),
+    ] {
+        if let Some(text) = metadata.get(name) {
+            let parsed = text.parse();
+            *size = parsed.map_err(|_| Error::value(name, "a whole number", text))?;
+        }
+    }
+    unet.check()?;
+    Ok(unet)
+}
+
+/// Completes the sizes with F and C from the shape of the first layer's weight; `None` if the shape does not fit.
+fn with_first_layer(stated: UNet, first: Option<&[usize]>) -> Result<Option<UNet>> {
+    let block = stated.pixel_shuffle * stated.pixel_shuffle;
+    let Some(&[n_feature, inputs, 3, 3]) = first else {
+        return Ok(None);
+    };
+    if !inputs.is_multiple_of(block) {
+        return Ok(None);
+    }
+    let unet = UNet {
+        n_feature,
+        n_channel: inputs / block,
+        ..stated
+    };
+    unet.check()?;
+    Ok(Some(unet))
+}
+
 /// As many bytes as tell what a file contains.
 const HEAD: u64 = 9;
 
@@ -337,6 +386,9 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
         let largest = UNet {
             n_feature: UNet::MAX_FEATURE,
             n_channel: UNet::MAX_CHANNEL,
+            n_depth: UNet::MAX_DEPTH,
+            head_width: UNet::MAX_HEAD,
+            pixel_shuffle: UNet::MAX_PIXEL_SHUFFLE,
         };
         let limit = (largest.parameters() * LARGEST_PARAMETER) as u64;
         read_up_to(limit + 1, &mut bytes)?;

@@ -136,7 +136,7 @@ impl Run<'_> {
     /// The weights, and how they came about.
     pub(super) fn weights(&self, network: &dyn Train, epoch: usize) -> Result<Weights> {
         let mut weights = network.weights()?;
-        weights.metadata = self.metadata(epoch);
+        weights.metadata.extend(self.metadata(epoch));
         Ok(weights)
     }
 

@@ -13,7 +13,7 @@ use crate::train::checkpoint::{self, Pending};
 use crate::train::config::{Recipe, Span};
 use crate::train::folder::LOSSES;
 use crate::train::losses::LossRow;
-use crate::unet::UNet;
+use crate::unet::{Grid, UNet};
 use crate::weights::Tensor;
 
 /// Stands in for a device: writes down what it is asked, and keeps one number that every step
@@ -69,6 +69,10 @@ impl Recording {
 impl Denoise for Recording {
     fn channels(&self) -> usize {
         1
+    }
+
+    fn grid(&self) -> Grid {
+        self.architecture().grid()
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
@@ -201,6 +205,10 @@ impl Drawer {
 impl Denoise for Drawer {
     fn channels(&self) -> usize {
         self.network.channels()
+    }
+
+    fn grid(&self) -> Grid {
+        self.network.grid()
     }
 
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {

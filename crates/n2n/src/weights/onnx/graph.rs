@@ -1,5 +1,6 @@
 //! The network as an ONNX graph: the rows of [`UNet::layers`], each one operation and what follows
-//! it. A value has the name of the operation that makes it, but for `input` and `output`.
+//! it. Space-to-depth is a convolution before the first row, depth-to-space the operator `DepthToSpace` after the last.
+//! A value has the name of the operation that makes it, except for `input` and `output`.
 
 use super::schema::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, NodeProto,
@@ -9,18 +10,43 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 
 const INPUT: &str = "input";
 const OUTPUT: &str = "output";
+/// The filters that compute space-to-depth.
+pub(super) const UNSHUFFLE: &str = "unshuffle.weight";
+
+/// Shape `[r²·C, C, r, r]` and values of [`UNSHUFFLE`]: each output is one channel of one pixel of a block, in the
+/// order of ONNX's `SpaceToDepth`.
+pub(super) fn unshuffle_filters(unet: &UNet) -> (Vec<usize>, Vec<f32>) {
+    let (r, c) = (unet.pixel_shuffle, unet.n_channel);
+    let shape = vec![r * r * c, c, r, r];
+    let mut values = vec![0.0; r * r * c * c * r * r];
+    for place in 0..r * r {
+        for channel in 0..c {
+            let output = place * c + channel;
+            values[(output * c + channel) * r * r + place] = 1.0;
+        }
+    }
+    (shape, values)
+}
 
 /// The graph of `unet`, without its tensors.
 pub(super) fn graph(unet: &UNet) -> GraphProto {
     let layers = unet.layers();
     let mut nodes = vec![];
     let mut pools: Vec<String> = vec![];
-    let mut value = INPUT.to_owned();
-    for (i, layer) in layers.iter().enumerate() {
+    let mut image = INPUT.to_owned();
+    let block = unet.pixel_shuffle as i64;
+    if block > 1 {
+        // Not every engine has the operator `SpaceToDepth` (rten does not); this gives bit-identical results.
+        let inputs = vec![image, UNSHUFFLE.into()];
+        let unshuffle = node("Conv", "unshuffle".into(), inputs);
+        image = push(&mut nodes, with(unshuffle, convolution(block, 0, block)));
+    }
+    let mut value = image.clone();
+    for layer in &layers {
         if let Some(skip) = layer.skip {
             let second = match skip {
                 Skip::Pool(k) => pools[k - 1].clone(),
-                Skip::Image => INPUT.to_owned(),
+                Skip::Image => image.clone(),
             };
             let inputs = vec![value, second];
             // Along the channel axis: the order is batch, channel, height, width.
@@ -42,10 +68,13 @@ pub(super) fn graph(unet: &UNet) -> GraphProto {
             value = push(&mut nodes, with(pool, halved));
             pools.push(value.clone());
         }
-        if i + 1 == layers.len() {
-            nodes.last_mut().expect("just pushed").output = vec![OUTPUT.to_owned()];
-        }
     }
+    if block > 1 {
+        let shuffle = node("DepthToSpace", "shuffle".into(), vec![value]);
+        let attributes = vec![int("blocksize", block), text("mode", "DCR")];
+        push(&mut nodes, with(shuffle, attributes));
+    }
+    nodes.last_mut().expect("a node for each row").output = vec![OUTPUT.to_owned()];
     GraphProto {
         node: nodes,
         name: "n2n".into(),
@@ -64,15 +93,19 @@ fn weighted(layer: &Layer, value: String) -> NodeProto {
     };
     let tensor = |part| format!("{}.{part}", layer.name);
     let inputs = vec![value, tensor("weight"), tensor("bias")];
-    // All of them, for runtimes that do not know the defaults.
-    let attributes = vec![
+    let node = node(operator, layer.name.into(), inputs);
+    with(node, convolution(size, pad, stride))
+}
+
+/// All attributes of a convolution, for runtimes that do not know the defaults.
+fn convolution(size: i64, pad: i64, stride: i64) -> Vec<AttributeProto> {
+    vec![
         ints("dilations", [1, 1]),
         int("group", 1),
         ints("kernel_shape", [size; 2]),
         ints("pads", [pad; 4]),
         ints("strides", [stride; 2]),
-    ];
-    with(node(operator, layer.name.into(), inputs), attributes)
+    ]
 }
 
 fn node(operator: &str, name: String, input: Vec<String>) -> NodeProto {
@@ -108,6 +141,13 @@ fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto {
         f: Some(value),
         ..attribute(name, AttributeType::Float)
+    }
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        s: Some(value.into()),
+        ..attribute(name, AttributeType::String)
     }
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use prost::{Message, decode_length_delimiter};
 
-use super::graph::graph;
+use super::graph::{UNSHUFFLE, graph, unshuffle_filters};
 use super::schema::{DataType, GraphProto, ModelProto, TensorProto};
 use crate::unet::UNet;
 use crate::weights::storage::{Budget, Storage, row_major};
-use crate::weights::{DType, Tensor, Weights};
+use crate::weights::{DType, FIRST, Tensor, Weights, stated_sizes, with_first_layer};
 
 /// Bytes of a file beside the values of its tensors that are read: a hundred times what the network
 /// needs. Decoded, an empty operation of two bytes takes a hundred times as many.
@@ -40,7 +40,9 @@ pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
     let model = ModelProto::decode(bytes)
         .map_err(|error| format!("an ONNX model that is damaged: {error}"))?;
     let found = model.graph.ok_or("an ONNX model without a graph")?;
-    check(&found)?;
+    let entries = model.metadata_props.into_iter();
+    let metadata: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
+    let unet = check(&found, &metadata)?;
 
     let mut budget = Budget::new(bytes.len());
     let mut tensors = BTreeMap::new();
@@ -51,8 +53,14 @@ pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
             return Err(format!("{:?} occurs twice", initializer.name));
         }
     }
-    let entries = model.metadata_props.into_iter();
-    let metadata: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
+    if unet.pixel_shuffle > 1 {
+        let (shape, data) = unshuffle_filters(&unet);
+        if tensors.remove(UNSHUFFLE) != Some(Tensor { shape, data }) {
+            return Err(format!(
+                "{UNSHUFFLE:?}: expected filters that make pixels of blocks"
+            ));
+        }
+    }
     if !metadata.contains_key("format_version") {
         return Err(
             "expected format_version in the metadata, found none; is the file whole?".into(),
@@ -62,12 +70,13 @@ pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
 }
 
 /// Whether `found` is the graph that is written here for a network of its sizes.
-fn check(found: &GraphProto) -> Result<(), String> {
+fn check(found: &GraphProto, metadata: &BTreeMap<String, String>) -> Result<UNet, String> {
     let foreign = |reason: &str| Err(foreign(found.node.len(), reason));
-    let first = (found.initializer.iter()).find(|tensor| tensor.name == "enc_conv0.weight");
-    let sizes = first.and_then(|tensor| match tensor.dims[..] {
-        [f, c, 3, 3] => UNet::new(f.try_into().ok()?, c.try_into().ok()?).ok(),
-        _ => None,
+    let first = (found.initializer.iter()).find(|tensor| tensor.name == FIRST);
+    let sizes = first.and_then(|tensor| {
+        let dims = tensor.dims.iter().map(|&n| usize::try_from(n));
+        let dims = dims.collect::<Result<Vec<_>, _>>().ok()?;
+        with_first_layer(stated_sizes(metadata).ok()?, Some(&dims)).ok()?
     });
     let Some(unet) = sizes else {
         return foreign("no tensor enc_conv0.weight of shape [F, C, 3, 3]");
@@ -96,7 +105,7 @@ fn check(found: &GraphProto) -> Result<(), String> {
     if found.input != expected.input || found.output != expected.output {
         return foreign("its input or output differs");
     }
-    Ok(())
+    Ok(unet)
 }
 
 fn foreign(nodes: usize, reason: &str) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::graph::graph;
+use super::graph::{UNSHUFFLE, graph, unshuffle_filters};
 use super::schema::{
     DataType, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
 };
@@ -48,7 +48,7 @@ pub(in crate::weights) fn write(
             "Neighbor2Neighbor image denoiser. Images of {} channels, values 0..1; \
              height and width multiples of {}. The result is not clipped.",
             unet.n_channel,
-            UNet::SIZE_MULTIPLE
+            unet.grid().multiple
         ),
         graph: Some(GraphProto {
             initializer: initializers(weights, unet),
@@ -71,19 +71,26 @@ pub(in crate::weights) fn write(
 
 /// The tensors, in the order of the layers.
 fn initializers(weights: &Weights, unet: &UNet) -> Vec<TensorProto> {
-    (unet.tensors().into_iter())
-        .map(|spec| {
-            let mut raw_data = Vec::with_capacity(spec.len() * size_of::<f32>());
-            for &value in &weights.tensors[&spec.name].data {
-                DType::F32.put(value, &mut raw_data);
-            }
-            TensorProto {
-                dims: spec.shape.iter().map(|&n| n as i64).collect(),
-                data_type: DataType::Float.into(),
-                name: spec.name,
-                raw_data,
-                data_location: 0,
-            }
-        })
-        .collect()
+    let initializer = |name: String, shape: &[usize], values: &[f32]| {
+        let mut raw_data = Vec::with_capacity(size_of_val(values));
+        for &value in values {
+            DType::F32.put(value, &mut raw_data);
+        }
+        TensorProto {
+            dims: shape.iter().map(|&n| n as i64).collect(),
+            data_type: DataType::Float.into(),
+            name,
+            raw_data,
+            data_location: 0,
+        }
+    };
+    let unshuffle = (unet.pixel_shuffle > 1).then(|| {
+        let (shape, values) = unshuffle_filters(unet);
+        initializer(UNSHUFFLE.into(), &shape, &values)
+    });
+    let tensors = unet.tensors().into_iter().map(|spec| {
+        let values = &weights.tensors[&spec.name].data;
+        initializer(spec.name, &spec.shape, values)
+    });
+    unshuffle.into_iter().chain(tensors).collect()
 }
