@@ -12,7 +12,7 @@ use n2n::cpu::{Level, LevelError};
 use n2n::denoise::{Range, Tile};
 use n2n::eval::Set;
 use n2n::image::{Depth, Format, Limits, Numbers, QUALITY};
-use n2n::models;
+use n2n::models::{self, Quality};
 use n2n::noise::Noise;
 use n2n::train::config::{Config, Span};
 use n2n::train::spacing::NeighborDistance;
@@ -447,6 +447,10 @@ pub struct Predict {
     /// A weight file, or the name of a shipped model
     #[arg(long, value_name = "MODEL", default_value = models::DEFAULT)]
     pub model_path: PathBuf,
+    /// Use the shipped model with this trade-off between quality and speed, for the same noise as --model-path: best,
+    /// fast, faster or fastest; n2n info lists the models
+    #[arg(long, value_name = "QUALITY", value_parser = quality)]
+    pub quality: Option<Quality>,
     /// Folder for the results
     #[arg(long, value_name = "DIR", default_value = "./output")]
     pub save_dir: PathBuf,
@@ -470,8 +474,8 @@ pub struct Predict {
     #[arg(long, value_enum, value_name = "BITS")]
     pub depth: Option<ImageDepth>,
     /// Quality of a JPEG, from 1 to 100
-    #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = quality)]
-    pub quality: u8,
+    #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = jpeg_quality)]
+    pub jpeg_quality: u8,
     /// Pages to denoise, counted from 1, as 2 or 1,3 or 5-8,12-; the others are copied [default: all]
     #[arg(long, value_name = "PAGES", value_parser = named::<Numbers>)]
     pub pages: Option<Numbers>,
@@ -1091,7 +1095,18 @@ fn patch_size(text: &str) -> Result<usize, String> {
     }
 }
 
-fn quality(text: &str) -> Result<u8, String> {
+/// The trade-off of a model; a number is most likely meant for a JPEG.
+fn quality(text: &str) -> Result<Quality, String> {
+    if text.parse::<u8>().is_ok() {
+        return Err(
+            "expected best, fast, faster or fastest; the quality of a JPEG is --jpeg-quality"
+                .into(),
+        );
+    }
+    named(text)
+}
+
+fn jpeg_quality(text: &str) -> Result<u8, String> {
     match text.parse() {
         Ok(number @ 1..=100) => Ok(number),
         _ => Err("expected a whole number from 1 to 100".into()),

@@ -144,13 +144,6 @@ impl GpuNetwork {
     /// A network with given weights; its sizes follow from their shapes.
     pub fn from_weights(adapter: &Adapter, weights: &Weights) -> Result<Self> {
         let unet = weights.architecture()?;
-        if unet.pixel_shuffle != 1 {
-            return Err(Error::value(
-                "pixel_shuffle of a network on a GPU",
-                "1 (the CPU takes others)",
-                unet.pixel_shuffle,
-            ));
-        }
         let layout = Layout::new(&unet);
         let device = Device::open(adapter)?;
         let bytes = 4 * layout.len as u64;
@@ -285,7 +278,7 @@ impl GpuNetwork {
         let image = Pixels::kept(&mut graph, n, h, w, fours);
         let result = Pixels::kept(&mut graph, n, h, w, fours);
         self.passes(given.parameters, self.storage)
-            .forward(&mut graph, image, Some(result));
+            .denoise(&mut graph, image, result);
         (graph, image, result)
     }
 
@@ -401,14 +394,18 @@ impl GpuNetwork {
         });
         let drawn = graph.len();
         let denoised = Pixels::kept(&mut graph, n, h, w, fours);
-        network.forward(&mut graph, noisy, Some(denoised));
+        network.denoise(&mut graph, noisy, denoised);
         let expected = graph.len();
         let input = passes::sub_sample(&mut graph, noisy, pairs);
-        let tape = network.forward(&mut graph, input, None);
+        let blocks = network.to_blocks(&mut graph, input);
+        let tape = network.forward(&mut graph, blocks, None);
+        let output = network.to_pixels(&mut graph, tape.output());
         let images = (noisy, denoised, pairs);
-        let output = passes::loss(&mut graph, given.shared, &tape, self.unet.n_channel, images);
+        let channels = self.unet.n_channel;
+        let gradient = passes::loss(&mut graph, given.shared, output, channels, images);
+        let gradient = network.to_blocks(&mut graph, gradient);
         let to = (given.gradients, given.shared.losses);
-        network.backward(&mut graph, &tape, output, to);
+        network.backward(&mut graph, &tape, gradient, to);
         let state = [
             given.shared.step,
             given.parameters,

@@ -75,7 +75,73 @@ pub struct Passes<'a> {
     pub storage: Storage,
 }
 
+impl Tape {
+    /// The output of the last row, which a forward pass for gradients keeps.
+    pub fn output(&self) -> Pixels {
+        let last = self.outputs.last().copied().flatten();
+        last.expect("the network has layers")
+    }
+}
+
 impl Passes<'_> {
+    /// Runs the network on images.
+    pub fn denoise(&self, graph: &mut Graph, image: Pixels, result: Pixels) {
+        let blocks = self.to_blocks(graph, image);
+        if self.unet.pixel_shuffle == 1 {
+            self.forward(graph, blocks, Some(result));
+            return;
+        }
+        let denoised = like(graph, blocks);
+        self.forward(graph, blocks, Some(denoised));
+        self.move_blocks(graph, include_str!("wgsl/to_pixels.wgsl"), denoised, result);
+    }
+
+    /// Converts images to the layout of the first row: space-to-depth, if the network has it.
+    pub fn to_blocks(&self, graph: &mut Graph, image: Pixels) -> Pixels {
+        let block = self.unet.pixel_shuffle;
+        if block == 1 {
+            return image;
+        }
+        let shape = [image.n, image.h / block, image.w / block];
+        let fours = fours(self.unet.block_channels());
+        let blocks = Pixels::temporary(graph, shape, fours, Storage::F32);
+        self.move_blocks(graph, include_str!("wgsl/to_blocks.wgsl"), image, blocks);
+        blocks
+    }
+
+    /// Converts the last row's output to images: depth-to-space, if the network has it.
+    pub fn to_pixels(&self, graph: &mut Graph, blocks: Pixels) -> Pixels {
+        let block = self.unet.pixel_shuffle;
+        if block == 1 {
+            return blocks;
+        }
+        let shape = [blocks.n, block * blocks.h, block * blocks.w];
+        let image = Pixels::temporary(graph, shape, image_fours(&self.unet), Storage::F32);
+        self.move_blocks(graph, include_str!("wgsl/to_pixels.wgsl"), blocks, image);
+        image
+    }
+
+    fn move_blocks(&self, graph: &mut Graph, source: &str, from: Pixels, to: Pixels) {
+        let UNet {
+            n_channel,
+            pixel_shuffle,
+            ..
+        } = self.unet;
+        graph.push(Pass {
+            kernel: Kernel::Text(source.into()),
+            params: words([
+                from.h.min(to.h),
+                from.w.min(to.w),
+                pixel_shuffle,
+                n_channel,
+                image_fours(&self.unet),
+                fours(self.unet.block_channels()),
+            ]),
+            buffers: vec![from.id, to.id],
+            groups: [to.w.div_ceil(64), to.h, to.n],
+        });
+    }
+
     /// Runs the rows of the network on `image`. With `result`, the last row writes there, and only what later rows
     /// read is stored; without it, everything is kept for the gradients.
     pub fn forward(&self, graph: &mut Graph, image: Pixels, result: Option<Pixels>) -> Tape {
@@ -428,16 +494,10 @@ pub fn sub_sample(graph: &mut Graph, noisy: Pixels, pairs: Id) -> Pixels {
 pub fn loss(
     graph: &mut Graph,
     shared: Shared,
-    tape: &Tape,
+    output: Pixels,
     channels: usize,
     (noisy, denoised, pairs): (Pixels, Pixels, Id),
 ) -> Pixels {
-    let output = tape
-        .outputs
-        .last()
-        .copied()
-        .flatten()
-        .expect("the network has layers");
     let gradient = like(graph, output);
     let cells = output.n * output.h * output.w;
     let groups = cells.div_ceil(1024);

@@ -138,6 +138,51 @@ fn odd_shapes_give_what_the_cpu_gives() {
     }
 }
 
+/// A network on blocks of pixels, of other sizes than the paper's.
+fn in_blocks(n_feature: usize, n_channel: usize, n_depth: usize, pixel_shuffle: usize) -> Weights {
+    let unet = UNet {
+        n_depth,
+        head_width: 3 * n_feature,
+        pixel_shuffle,
+        ..UNet::new(n_feature, n_channel).unwrap()
+    };
+    weights(unet)
+}
+
+#[test]
+fn networks_on_blocks_of_pixels_give_what_the_cpu_gives() {
+    for (weights, n, h, w) in [
+        (in_blocks(8, 3, 4, 2), 2, 64, 96),
+        (in_blocks(3, 1, 2, 3), 1, 24, 48),
+    ] {
+        let Some(mut network) = on_device(&weights) else {
+            return;
+        };
+        let mut cpu = CpuNetwork::from_weights(&weights).unwrap();
+        let unet = network.architecture();
+        let noisy = images(4, n, h, w, unet.n_channel);
+        let (got, want) = (network.denoise(&noisy), cpu.denoise(&noisy));
+        let (got, want) = (got.unwrap(), want.unwrap());
+        assert_close(&unet.to_string(), &got.data, &wide(&want.data), TOLERANCE);
+        network.set_half(true);
+        let half = network.denoise(&noisy).unwrap();
+        assert_close("half", &half.data, &wide(&want.data), 2e-3);
+
+        let patches = images(5, n, 2 * h, 2 * w, unet.n_channel);
+        let draw = generator::pairs(1, 1, &patches);
+        let losses = network.step(&patches, &draw, FACTORS, 1e-3).unwrap();
+        let expected = cpu.step(&patches, &draw, FACTORS, 1e-3).unwrap();
+        for (got, want) in [
+            (losses.loss1, expected.loss1),
+            (losses.loss2, expected.loss2),
+        ] {
+            assert!((got / want - 1.0).abs() < TOLERANCE, "{got} {want}");
+        }
+        let what = unet.to_string();
+        assert_same(&what, &network.gradients().unwrap(), &cpu.gradients());
+    }
+}
+
 #[test]
 fn half_precision_takes_half_of_the_memory_for_a_small_error() {
     let weights = weights(UNet::new(47, 3).unwrap());

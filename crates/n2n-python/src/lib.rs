@@ -49,6 +49,13 @@ mod _n2n {
             .collect()
     }
 
+    /// The name of the shipped model with this quality for the same noise as `name`.
+    #[pyfunction]
+    fn of_quality(name: &str, quality: &str) -> PyResult<&'static str> {
+        let quality = quality.parse().map_err(to_python)?;
+        n2n::models::of_quality(name, quality).map_err(to_python)
+    }
+
     /// The PSNR of two images of bytes of one shape, in dB.
     #[pyfunction]
     fn psnr(py: Python<'_>, a: PyReadonlyArray3<'_, u8>, b: PyReadonlyArray3<'_, u8>) -> f64 {

@@ -1,6 +1,8 @@
 //! The shipped models, compiled into the program so that it can denoise without any other file.
 
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::weights::{Format, Weights};
@@ -10,39 +12,81 @@ use crate::weights::{Format, Weights};
 pub struct Shipped {
     /// The name that selects it.
     pub name: &'static str,
-    /// One line on its purpose.
-    pub description: &'static str,
     /// The noise it was trained with.
     pub noise: &'static str,
+    /// Its trade-off between quality and speed.
+    pub quality: Quality,
+    /// One line on its purpose.
+    pub description: &'static str,
     bytes: &'static [u8],
 }
 
+/// The trade-off between quality and speed. Models of a quality have the architecture of the same name in
+/// [`ARCHITECTURES`](crate::unet::ARCHITECTURES), and [`Quality::Best`] the paper's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quality {
+    /// The paper's network.
+    Best,
+    /// The architecture `fast`.
+    Fast,
+    /// The architecture `faster`.
+    Faster,
+    /// The architecture `fastest`.
+    Fastest,
+}
+
+impl Quality {
+    /// All qualities, the best first.
+    pub const ALL: [Self; 4] = [Self::Best, Self::Fast, Self::Faster, Self::Fastest];
+
+    /// The name that selects it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Fast => "fast",
+            Self::Faster => "faster",
+            Self::Fastest => "fastest",
+        }
+    }
+}
+
+impl fmt::Display for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Quality {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|quality| quality.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::value("quality", format!("one of {names}"), name)
+        })
+    }
+}
+
+/// A row per model: name, which is also that of its file, noise, quality, description.
+macro_rules! shipped {
+    ($($name:literal, $noise:literal, $quality:ident, $description:literal;)*) => {
+        &[$(Shipped {
+            name: $name,
+            noise: $noise,
+            quality: Quality::$quality,
+            description: $description,
+            bytes: include_bytes!(concat!("../models/", $name, ".safetensors")),
+        }),*]
+    };
+}
+
 /// All shipped models.
-pub const SHIPPED: &[Shipped] = &[
-    Shipped {
-        name: "gauss5_50",
-        description: "RGB, Gaussian noise of any level from 5 to 50",
-        noise: "gauss5_50",
-        bytes: include_bytes!("../models/gauss5_50.safetensors"),
-    },
-    Shipped {
-        name: "gauss25",
-        description: "RGB, Gaussian noise of level 25",
-        noise: "gauss25",
-        bytes: include_bytes!("../models/gauss25.safetensors"),
-    },
-    Shipped {
-        name: "poisson30",
-        description: "RGB, Poisson noise of λ 30",
-        noise: "poisson30",
-        bytes: include_bytes!("../models/poisson30.safetensors"),
-    },
-    Shipped {
-        name: "poisson5_50",
-        description: "RGB, Poisson noise of any λ from 5 to 50",
-        noise: "poisson5_50",
-        bytes: include_bytes!("../models/poisson5_50.safetensors"),
-    },
+pub const SHIPPED: &[Shipped] = shipped![
+    "gauss5_50", "gauss5_50", Best, "RGB, Gaussian noise of any level from 5 to 50";
+    "gauss25", "gauss25", Best, "RGB, Gaussian noise of level 25";
+    "poisson30", "poisson30", Best, "RGB, Poisson noise of λ 30";
+    "poisson5_50", "poisson5_50", Best, "RGB, Poisson noise of any λ from 5 to 50";
 ];
 
 /// The default model.
@@ -87,15 +131,44 @@ pub fn load_with_format(model: Option<&Path>) -> Result<(Weights, Format)> {
     }
 }
 
+/// The name of the shipped model with the given quality that was trained for the same noise as the model `name`.
+///
+/// # Errors
+/// No shipped model has that name, or none for its noise has this quality.
+pub fn of_quality(name: &str, quality: Quality) -> Result<&'static str> {
+    let shipped = SHIPPED.iter().find(|shipped| shipped.name == name);
+    let noise = shipped.map(|shipped| shipped.noise).ok_or_else(|| {
+        let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
+        let expected = format!("a shipped model ({})", names.join(", "));
+        Error::value("the model to choose a quality of", expected, name)
+    })?;
+    let siblings: Vec<_> = SHIPPED
+        .iter()
+        .filter(|shipped| shipped.noise == noise)
+        .collect();
+    let found = siblings.iter().find(|sibling| sibling.quality == quality);
+    found.map(|sibling| sibling.name).ok_or_else(|| {
+        let qualities: Vec<_> = siblings.iter().map(|other| other.quality.name()).collect();
+        let what = format!("quality of a shipped model for {noise}");
+        Error::value(what, qualities.join(" or "), quality)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unet::{self, UNet};
 
     #[test]
     fn every_shipped_model_is_a_network_and_says_its_noise() {
         for shipped in SHIPPED {
             let weights = load(Some(Path::new(shipped.name))).unwrap();
-            weights.architecture().unwrap();
+            let unet = weights.architecture().unwrap();
+            let expected = match shipped.quality {
+                Quality::Best => UNet::default(),
+                quality => unet::named(quality.name()).unwrap(),
+            };
+            assert_eq!(unet, expected, "{}", shipped.name);
             assert_eq!(weights.metadata["noise"], shipped.noise);
             assert_eq!(weights.metadata["license"], LICENSE);
         }
@@ -105,6 +178,31 @@ mod tests {
     fn without_a_name_it_is_the_default() {
         let named = load(Some(Path::new(DEFAULT))).unwrap();
         assert_eq!(load(None).unwrap(), named);
+    }
+
+    #[test]
+    fn models_for_one_noise_are_found_by_their_quality() {
+        for shipped in SHIPPED {
+            let name = of_quality(shipped.noise, shipped.quality);
+            assert_eq!(name.unwrap(), shipped.name);
+            assert_eq!(
+                of_quality(shipped.name, Quality::Best).unwrap(),
+                shipped.noise
+            );
+        }
+        for quality in Quality::ALL {
+            assert_eq!(quality.name().parse::<Quality>().unwrap(), quality);
+            assert_eq!(
+                quality == Quality::Best,
+                unet::named(quality.name()).is_err()
+            );
+        }
+        let error = of_quality("weights.pth", Quality::Fast).unwrap_err();
+        assert!(
+            error.to_string().contains("a shipped model (gauss5_50"),
+            "{error}"
+        );
+        assert!("90".parse::<Quality>().is_err());
     }
 
     #[test]

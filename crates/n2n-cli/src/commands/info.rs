@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use n2n::cpu::Level;
 use n2n::models;
+use n2n::unet::UNet;
 
 use crate::args;
 use crate::device;
@@ -39,7 +40,19 @@ fn describe_build(level: Level) -> String {
     entry(&mut text, "default model", models::DEFAULT);
     text.push_str("\nshipped models\n");
     for model in models::SHIPPED {
-        entry(&mut text, model.name, model.description);
+        let unet = models::load(Some(Path::new(model.name)))
+            .and_then(|weights| weights.architecture())
+            .expect("a shipped model is one");
+        writeln!(
+            text,
+            "{:<20}{:<9}{:>7.0} multiply-adds per pixel ({:.2}×)  {}",
+            model.name,
+            model.quality.name(),
+            unet.multiply_adds_per_pixel(),
+            cost(&unet),
+            model.description
+        )
+        .expect("a string takes everything");
     }
     text
 }
@@ -56,6 +69,13 @@ fn describe_model(model: &Path) -> anyhow::Result<String> {
     entry(&mut text, "n_feature", unet.n_feature);
     entry(&mut text, "n_channel", unet.n_channel);
     entry(&mut text, "parameters", unet.parameters());
+    let multiply_adds = unet.multiply_adds_per_pixel();
+    let part = cost(&unet);
+    entry(
+        &mut text,
+        "multiply-adds",
+        format_args!("{multiply_adds:.0} per pixel, {part:.2}× the paper's network"),
+    );
     for (key, value) in &weights.metadata {
         if !["n_feature", "n_channel"].contains(&key.as_str()) {
             // A file's text must not move the cursor or forge another line.
@@ -99,6 +119,11 @@ fn describe_model(model: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(text)
+}
+
+/// Multiply-adds relative to the paper's network.
+fn cost(unet: &UNet) -> f64 {
+    unet.multiply_adds_per_pixel() / UNet::default().multiply_adds_per_pixel()
 }
 
 fn entry(text: &mut String, name: &str, value: impl Display) {

@@ -38,8 +38,15 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         skipped,
         images,
     } = jobs(args)?;
-    let weights = load(&args.model_path)?;
-    let model = || args.model_path.display().to_string();
+    let model_path = match args.quality {
+        None => args.model_path.clone(),
+        Some(quality) => {
+            let name = args.model_path.to_string_lossy();
+            PathBuf::from(models::of_quality(&name, quality).context("--quality")?)
+        }
+    };
+    let weights = load(&model_path)?;
+    let model = || model_path.display().to_string();
     let Denoiser { computer, half } = &args.denoiser;
     let Placed { mut network, .. } = device::place(computer, *half, &weights, ui)?;
     if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
@@ -275,7 +282,7 @@ fn encoding(args: &args::Predict, format: Format) -> anyhow::Result<Encoding> {
     Ok(Encoding {
         format,
         depth,
-        quality: args.quality,
+        quality: args.jpeg_quality,
     })
 }
 

@@ -77,6 +77,7 @@ def denoise(
     ensemble: bool = False,
     max_memory: int = 2_000_000_000,
     out: NDArray[Any] | None = None,
+    quality: str | None = None,
 ) -> NDArray[Any]:
     """Denoise an image or a stack of images.
 
@@ -113,6 +114,9 @@ def denoise(
         Bytes that the network may use at once, by cutting the image into tiles.
     out : array, optional
         Where to put the result: of the shape and dtype of `x`, a memory map for example; may be `x`.
+    quality : {"best", "fast", "faster", "fastest"}, optional
+        Use the shipped model with this trade-off between quality and speed, for the same noise as the named
+        `model`.
 
     Returns
     -------
@@ -138,6 +142,10 @@ def denoise(
     >>> bool(clean.std() < stack.std()), clean.dtype
     (True, dtype('uint16'))
     """
+    if quality is not None:
+        if isinstance(model, Model):
+            raise ValueError("quality selects among named models; got a loaded model")
+        model = _n2n.of_quality(os.fspath(model), quality)
     if not isinstance(model, Model):
         model = _loaded(model)
     return model.denoise(
