@@ -42,9 +42,9 @@ impl Default for UNet {
 /// Named architectures: the paper's, and others that trade some of its quality for speed.
 pub const ARCHITECTURES: [(&str, UNet); 4] = [
     ("paper", PAPER),
-    ("fast", shuffled(48, 64)),
+    ("fast", shuffled(48, 48)),
     ("faster", shuffled(32, 48)),
-    ("fastest", shuffled(24, 32)),
+    ("fastest", shuffled(16, 32)),
 ];
 
 const PAPER: UNet = UNet {
