@@ -1,4 +1,4 @@
-//! Every layer of the paper's network by itself, on the kernels it runs on: the output, the gradient
+//! Every layer of a network by itself, on the kernels it runs on: the output, the gradient
 //! of the input, the gradient of the weight; the layers that are computed together, in inference and in
 //! a training step; pooling and the optimiser.
 //!
@@ -12,7 +12,8 @@
 //! Criterion times and compares. At the end a table puts each rate beside the processor's own,
 //! measured just before the layer: in multiply-adds of the direct algorithm ("effective"), and as the
 //! share of the peak that the algorithm in use spends on its own multiplications. Threads are those of
-//! `RAYON_NUM_THREADS`, the level that of `N2N_LEVEL`.
+//! `RAYON_NUM_THREADS`, the level that of `N2N_LEVEL`, and the architecture that of `N2N_ARCHITECTURE` (the paper's by
+//! default).
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, Throughput};
 use n2n::neighbors::PAIRS;
-use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
+use n2n::unet::{self, Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 use n2n_kernels::adam::Adam;
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Pointwise, Size};
@@ -37,7 +38,10 @@ const TRAINED: (usize, usize) = (4, 128);
 const MERGED: [&str; 2] = ["up1.deconv", "dec_conv1a"];
 
 fn main() {
-    let unet = UNet::default();
+    let name = std::env::var("N2N_ARCHITECTURE");
+    let unet = name.map_or(UNet::default(), |name| {
+        unet::named(&name).expect("an architecture")
+    });
     let bench = Bench::new();
     for layer in unet.layers() {
         bench.layer("output", IMAGE.0, IMAGE.1, &unet, &layer, output);
@@ -169,14 +173,14 @@ fn pair<'a>(unet: &UNet, up: &'a Data, first: &'a Data) -> upconv::Layers<'a> {
         up_bias: &up.bias,
         weight: &first.weight,
         bias: &first.bias,
-        image: unet.n_channel,
+        image: unet.block_channels(),
     }
 }
 
 /// What they read beside the small tensor.
 fn side(unet: &UNet, up: &Data, first: &Data) -> Tensor {
     let mut side = Tensor::zeros(Shape {
-        c: upconv::side_channels(unet.n_channel),
+        c: upconv::side_channels(unet.block_channels()),
         ..up.inputs[0].shape()
     });
     upconv::side(Some(&first.inputs[1]), &mut side);
@@ -468,7 +472,7 @@ impl Bench {
         let (layers, input) = (pair(unet, &up, &first), &up.inputs[0]);
         let merged = UpConv::new(level, layers);
         // That of the image is not asked for.
-        let of_image = unet.n_channel as f64 / first.layer.inputs as f64;
+        let of_image = unet.block_channels() as f64 / first.layer.inputs as f64;
         let direct = up.direct() + first.direct() * (1.0 - of_image);
         let mut to = Tensor::zeros(input.shape());
         let name = "up1.deconv .. dec_conv1a, input gradient";
@@ -526,7 +530,10 @@ impl Bench {
             })
             .collect();
         let mut pixels = tensor(last[0].inputs[0].shape());
-        let (c, stride) = (unet.n_channel, last[last.len() - 1].output.pixel_stride());
+        let (c, stride) = (
+            unet.block_channels(),
+            last[last.len() - 1].output.pixel_stride(),
+        );
         // Output, gradient of the input and gradient of the weight.
         let multiply_adds = 3.0 * last.iter().map(Data::direct).sum::<f64>();
         self.time(
