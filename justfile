@@ -130,6 +130,8 @@ golden:
     {{ python }} tests/golden/images/make.py
     {{ python }} tests/golden/images/make_formats.py
     {{ python }} tests/golden/images/make_tiff.py
+    {{ python }} tests/golden/images/make_dng.py
+    {{ python }} tests/golden/images/make_mrc.py
     {{ python }} docs/demo/make.py
 
 # Compare `n2n val` with PyTorch; takes flags for both, such as --noisetype gauss25 --sets BSD300 --repeats 1

@@ -37,7 +37,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             assert_eq!(values, count * page.row());
         }
     }
-    let Ok(mut reader) = open() else { return };
-    let mut out = Cursor::new(Vec::new());
-    let _ = write_pages(&mut reader, Encoding::new(Format::Tiff), Path::new("fuzz"), &mut out);
+    for format in [None, Some(Format::Tiff)] {
+        let Ok(mut reader) = open() else { return };
+        let format = format.unwrap_or(reader.format().written());
+        let mut out = Cursor::new(Vec::new());
+        let _ = write_pages(&mut reader, Encoding::new(format), Path::new("fuzz"), &mut out);
+    }
 });

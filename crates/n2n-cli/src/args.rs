@@ -570,6 +570,10 @@ pub enum ImageFormat {
     Tga,
     /// Floats, grey or RGB
     Pfm,
+    /// A camera's samples, of DNGs alone
+    Dng,
+    /// Grey, 16 bits or floats, many pages
+    Mrc,
 }
 
 impl ImageFormat {
@@ -585,6 +589,8 @@ impl ImageFormat {
             Self::Exr => Format::OpenExr,
             Self::Tga => Format::Tga,
             Self::Pfm => Format::Pfm,
+            Self::Dng => Format::Dng,
+            Self::Mrc => Format::Mrc,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
-use n2n::image::{Depth, Image, Limits, Page, Pages, Reader, images};
+use n2n::image::{Depth, Format, Image, Limits, Page, Pages, Reader, images};
 use n2n::unet::UNet;
 use n2n::weights::Weights;
 use predicates::prelude::*;
@@ -1060,6 +1060,106 @@ fn pages_and_channels_that_are_not_chosen_are_copied() {
     let third = &pages(&golden("hyperstack_imagej.tif"))[2].1;
     let png = folder.path().join("output/hyperstack_imagej_denoise.png");
     assert_eq!(&pages(&png)[0].1, third);
+}
+
+#[test]
+fn the_range_is_that_of_what_is_denoised() {
+    let folder = workplace();
+    // The second channel is much brighter.
+    let samples: Vec<u16> = (0..40 * 48)
+        .flat_map(|i| [7919 * i % 1000, 7919 * i % 60_000].map(|value| value as u16))
+        .collect();
+    let image = Image::from_u16(40, 48, 2, &samples).unwrap();
+    image.write(&folder.path().join("two.tif")).unwrap();
+    for (channels, high) in [
+        ("--channel=1", "1023"),
+        ("--channel=2", "65535"),
+        ("--channel=1-", "65535"),
+    ] {
+        let found = n2n(&folder, &["predict", "two.tif", channels]).success();
+        let said = String::from_utf8(found.get_output().stderr.clone()).unwrap();
+        let is_all = high == "65535";
+        assert_eq!(said.is_empty(), is_all, "{channels}: {said}");
+        assert_eq!(
+            said.contains(&format!("values from 0 to {high} ")),
+            !is_all,
+            "{channels}: {said}"
+        );
+    }
+}
+
+/// Flat black, gray and white of a range in the units of a depth, in any format.
+#[test]
+fn flat_areas_stay_what_they_are_in_every_format() {
+    /// How far the default model moves flat areas, of 255, and what rounding and a JPEG add.
+    const MODEL: f32 = 6.0;
+    const FORMAT: f32 = 1.0;
+    let folder = workplace();
+    let depths = [
+        (Depth::U8, 0.0, 255.0),
+        (Depth::I8, -128.0, 127.0),
+        (Depth::U16, 0.0, 65535.0),
+        (Depth::I16, -1000.0, 30_000.0),
+        (Depth::U32, 0.0, 4e9),
+        (Depth::I32, -2e9, 2e9),
+        (Depth::F32, -3.0, 5e-3),
+        (Depth::F64, 0.0, 1e6),
+    ];
+    let names = [
+        "png", "jpg", "tif", "webp", "bmp", "tga", "pgm", "exr", "pfm", "mrc",
+    ];
+    let mut expected = [None; 3];
+    for (depth, low, high) in depths {
+        let unit = depth.unit();
+        let is_held = |name: &&str| {
+            Format::of_name(Path::new(name))
+                .unwrap()
+                .depths()
+                .contains(&depth)
+        };
+        let files = names.map(|extension| format!("{depth:?}.{extension}"));
+        let files: Vec<&str> = files.iter().map(String::as_str).filter(is_held).collect();
+        let files =
+            (0..3).flat_map(|at| files.iter().map(move |name| (at, format!("{at}_{name}"))));
+        let files: Vec<(usize, String)> = files.collect();
+        for (at, name) in &files {
+            let level = *at as f32 / 2.0;
+            let value = (low + level * (high - low)) / unit;
+            let image = Image {
+                height: 32,
+                width: 40,
+                channels: 1,
+                data: vec![value; 32 * 40],
+                depth,
+            };
+            image.write(&folder.path().join(name)).unwrap();
+        }
+        let range = format!("--range={low},{high}");
+        let mut args = vec!["predict", "--quiet", "--suffix=", &range];
+        args.extend(files.iter().map(|(_, name)| name.as_str()));
+        n2n(&folder, &args).success();
+        for (at, name) in &files {
+            let (_, result) = &pages(&folder.path().join("output").join(name))[0];
+            let found =
+                |value: f32| (255.0 * (value * unit - low) / (high - low)).clamp(0.0, 255.0);
+            let flat = 127.5 * *at as f32;
+            for &value in result {
+                let found = found(value);
+                let moved = (found - flat).abs();
+                assert!(
+                    moved <= MODEL + FORMAT,
+                    "{name}: {flat} of 255 became {found}"
+                );
+            }
+            // The same in all formats.
+            let middle = found(result[16 * 40 + 20]);
+            let first: f32 = *expected[*at].get_or_insert(middle);
+            assert!(
+                (middle - first).abs() <= FORMAT,
+                "{name}: {middle}, not {first}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
 
+use crate::denoise::sensor;
 use crate::denoise::{Band, Denoiser, Misfit, ModelRange, Options, Range, Scale, Shrunk, Survey};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
@@ -267,9 +268,11 @@ impl<'a> Ranges<'a> {
             return Ok(scale);
         }
         let mut survey = Survey::new(Survey::OF_ALL);
+        // Of other images it is not known what is denoised: as much as of this one.
+        let selection = &self.jobs[at].selection;
         let mut look = |input: &Input| {
-            let mut reader = open(input, self.config.limits)?;
-            survey.add_pages(&mut reader, Some(depth))
+            let reader = open(input, self.config.limits)?;
+            survey.add_pages(&mut selection.of(reader), Some(depth))
         };
         // Errors in other files are reported when it is their turn.
         match (series, &self.jobs[at].input) {
@@ -316,10 +319,13 @@ fn read(
             index += 1;
         }
         let is_copied = page.metadata.pass_through;
-        let scale = if is_copied {
-            Scale::UNIT
-        } else {
-            ranges.of(at, page.depth)?
+        if model.is_some() || ranges.config.range != Range::Auto {
+            page.metadata.sensor = None;
+        }
+        let scale = match &page.metadata.sensor {
+            _ if is_copied => Scale::UNIT,
+            Some(of_page) => sensor::scale(of_page),
+            None => ranges.of(at, page.depth)?,
         };
         let (height, row) = (page.height, page.row());
         send(Piece::Page(Box::new(page.clone()), scale))?;

@@ -316,6 +316,21 @@ fn transparency_beside_a_palette_passes_through() {
 }
 
 #[test]
+fn a_lossless_jpeg_is_never_luma_and_chroma() {
+    for (name, bits) in [("lossless_u8_rgb.tif", 8), ("lossless_u12_rgb.tif", 12)] {
+        let (page, samples) = pages(file(name)).unwrap().remove(0);
+        assert_eq!(
+            (page.height, page.width, page.color),
+            (17, 18, Color::Rgb),
+            "{name}"
+        );
+        for (i, &value) in samples.iter().enumerate() {
+            assert_eq!(value.round(), sample('u', bits, i, 0), "{name}, sample {i}");
+        }
+    }
+}
+
+#[test]
 fn infrared_is_a_channel_of_its_own() {
     let (page, _) = pages(file("infrared.tif")).unwrap().remove(0);
     assert_eq!((page.color, page.extra), (Color::Bands(4), 0));

@@ -134,6 +134,17 @@ with tifffile.TiffWriter(path("thumbnail")) as file:
 ramp = np.arange(256, dtype=np.uint16) * 257
 tifffile.imwrite(path("palette_rgb"), samples("u8", 1, 0, 7, 10), photometric="palette", colormap=np.stack([ramp, ramp[::-1], ramp // 2]), metadata=None)
 tifffile.imwrite(path("palette_grey"), samples("u8", 1, 0, 7, 10), photometric="palette", colormap=np.stack([ramp] * 3), metadata=None)
+for bits in [8, 12]:
+    # tifffile says that these are luma and chroma, which no lossless JPEG is.
+    tifffile.imwrite(
+        path(f"lossless_u{bits}_rgb"),
+        samples(f"u{bits}", 3),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"lossless": True, "predictor": 4, "bitspersample": bits},
+        bitspersample=bits,
+        metadata=None,
+    )
 tifffile.imwrite(path("infrared"), samples("u8", 4, 0, 7, 10), photometric="rgb", extrasamples=["unspecified"], metadata=None)
 tifffile.imwrite(path("white_is_zero_u12"), samples("u12", 1, 0, 7, 10), photometric="miniswhite", bitspersample=12, metadata=None)
 tifffile.imwrite(path("white_is_zero_f32"), samples("f32", 1, 0, 7, 10), photometric="miniswhite", metadata=None)

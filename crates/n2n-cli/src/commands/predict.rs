@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -361,13 +361,13 @@ impl Pipes {
     /// The format of an image by what it begins with, whatever its name says; by its name where it
     /// cannot be read, which is said when it is its turn.
     fn format_of(&self, image: &Path) -> Format {
-        let mut start = Vec::new();
-        let read = match self.0.get(image) {
-            Some(bytes) => (&bytes[..]).take(18).read_to_end(&mut start),
-            None => File::open(image).and_then(|file| file.take(18).read_to_end(&mut start)),
+        let found = match self.0.get(image) {
+            Some(bytes) => Format::of_source(&mut Cursor::new(bytes)),
+            None => File::open(image).and_then(|file| Format::of_source(&mut BufReader::new(file))),
         };
-        read.ok()
-            .and_then(|_| Format::of_content(&start))
+        found
+            .ok()
+            .flatten()
             .or_else(|| Format::of_name(image))
             .unwrap_or(Format::Png)
     }

@@ -5,6 +5,7 @@ mod ensemble;
 mod page;
 mod range;
 mod region;
+pub(crate) mod sensor;
 mod tiles;
 
 pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};

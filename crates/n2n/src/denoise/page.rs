@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::ensemble::mean_over_turns;
 use super::region::Frame;
 use super::tiles::Cut;
-use super::{Padding, Scale, Tile};
+use super::{Padding, Scale, Tile, sensor};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::image::{Color, LUMA, Page, Pages};
@@ -69,12 +69,12 @@ pub type OnProgress<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
 /// A network with the way pages go through it.
 pub struct Denoiser<'a> {
-    network: &'a mut dyn Denoise,
-    options: Options,
-    on_progress: Option<OnProgress<'a>>,
+    pub(super) network: &'a mut dyn Denoise,
+    pub(super) options: Options,
+    pub(super) on_progress: Option<OnProgress<'a>>,
     progress: Progress,
     /// What the device has the memory for, once that is known to be less than what was planned.
-    shrunk: Option<Shrunk>,
+    pub(super) shrunk: Option<Shrunk>,
     /// Whether the next band is to say so.
     is_news: bool,
 }
@@ -123,7 +123,7 @@ impl<'a> Denoiser<'a> {
     /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
     ///
     /// `scale` says which values become the network's 0 and 1. Values of integers stay within one that is
-    /// a limit. A grey page under an RGB network is denoised as RGB and made grey again; under a
+    /// a limit. It does not count for samples of a sensor, of which the page says it. A grey page under an RGB network is denoised as RGB and made grey again; under a
     /// grey network the channels of a page are denoised one by one, as under an RGB network where they are not
     /// RGB. A network of any other number of channels takes pages of as many.
     pub fn denoise(
@@ -135,6 +135,9 @@ impl<'a> Denoiser<'a> {
     ) -> Result<()> {
         if page.metadata.pass_through {
             return copy(page, pages, give);
+        }
+        if let Some(of_page) = &page.metadata.sensor {
+            return sensor::denoise(self, page, of_page, pages, give);
         }
         self.denoise_frame(page, &Frame::whole(page), pages, scale, give)
     }

@@ -1,8 +1,9 @@
 //! The formats: what their files are called, and how one is told from another.
 
+use std::io::{self, BufRead, Seek};
 use std::path::Path;
 
-use super::Depth;
+use super::{Depth, mrc, tiff};
 use crate::error::Error;
 
 /// A file format that is read and written.
@@ -30,12 +31,17 @@ pub enum Format {
     Gif,
     /// Radiance's RGBE; read alone.
     Hdr,
+    /// Adobe's digital negative: the samples of a camera's sensor, 16 bits or floats. It is written of one
+    /// that was read.
+    Dng,
+    /// Images, stacks and volumes of electron microscopes: integers of 8 and 16 bits, 32-bit floats.
+    Mrc,
 }
 
 /// The extensions of image files, in small letters and sorted, for [`crate::files::find`].
-pub const EXTENSIONS: [&str; 23] = [
-    "bmp", "btf", "dib", "exr", "gif", "hdr", "jfif", "jpe", "jpeg", "jpg", "pam", "pbm", "pfm",
-    "pgm", "png", "pnm", "ppm", "stk", "tf8", "tga", "tif", "tiff", "webp",
+pub const EXTENSIONS: [&str; 26] = [
+    "bmp", "btf", "dib", "dng", "exr", "gif", "hdr", "jfif", "jpe", "jpeg", "jpg", "mrc", "mrcs",
+    "pam", "pbm", "pfm", "pgm", "png", "pnm", "ppm", "stk", "tf8", "tga", "tif", "tiff", "webp",
 ];
 
 /// Whether the name of a file is that of an image.
@@ -56,7 +62,7 @@ pub fn none_in(folder: &Path) -> Error {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Png,
         Self::Jpeg,
         Self::Tiff,
@@ -68,6 +74,8 @@ impl Format {
         Self::Pfm,
         Self::Gif,
         Self::Hdr,
+        Self::Dng,
+        Self::Mrc,
     ];
 
     /// The format that a file of this name should have.
@@ -89,7 +97,25 @@ impl Format {
         }
     }
 
-    /// The format of a file that begins with these bytes; 18 are enough.
+    /// Whether it holds several pages when it is written.
+    pub fn has_pages(self) -> bool {
+        matches!(self, Self::Tiff | Self::Mrc)
+    }
+
+    /// The format of a file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of_source(source: &mut (impl BufRead + Seek)) -> io::Result<Option<Self>> {
+        let format = Self::of_content(source.fill_buf()?);
+        if format == Some(Self::Tiff) && tiff::dng::is_dng(source) {
+            return Ok(Some(Self::Dng));
+        }
+        Ok(format)
+    }
+
+    /// The format of a file that begins with these bytes; 212 are enough, but for a DNG, which is a TIFF by
+    /// its beginning.
     pub fn of_content(start: &[u8]) -> Option<Self> {
         match start {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
@@ -116,6 +142,8 @@ impl Format {
             [b'P', b'F' | b'f', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(Self::Pfm),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
             [b'#', b'?', b'R' | b'r', ..] => Some(Self::Hdr),
+            // By its beginning it could be a DIB.
+            start if mrc::begins(start) => Some(Self::Mrc),
             // Without the header of a file, as a DIB, the size of the other header comes first.
             [b'B', b'M', ..] | [12 | 40 | 52 | 56 | 108 | 124, 0, 0, 0, ..] => Some(Self::Bmp),
             start if is_tga(start) => Some(Self::Tga),
@@ -130,6 +158,8 @@ impl Format {
             Self::Jpeg | Self::WebP | Self::Bmp | Self::Tga | Self::Gif => &[Depth::U8],
             Self::Tiff => &Depth::ALL,
             Self::OpenExr | Self::Pfm | Self::Hdr => &[Depth::F32],
+            Self::Dng => &[Depth::U16, Depth::F32],
+            Self::Mrc => &[Depth::I8, Depth::U16, Depth::I16, Depth::F32],
         }
     }
 
@@ -148,6 +178,8 @@ impl Format {
             Self::Pfm => &["pfm"],
             Self::Gif => &["gif"],
             Self::Hdr => &["hdr"],
+            Self::Dng => &["dng"],
+            Self::Mrc => &["mrc", "mrcs"],
         }
     }
 }

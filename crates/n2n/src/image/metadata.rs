@@ -3,7 +3,9 @@
 //! Some of it every format has in its own way, and survives a change of format. The rest is kept as
 //! the format has it, and written back into a file of the same format.
 
-use super::{Format, exr, jpeg, png, tiff};
+use std::sync::Arc;
+
+use super::{Format, exr, jpeg, mrc, png, tiff};
 
 /// A sample that is no value: not a number, with a mark of its own, which copying keeps. It becomes
 /// [`Metadata::nodata`] again when it is written.
@@ -35,6 +37,9 @@ pub struct Metadata {
     pub nodata: Option<f64>,
     /// Where in a stack the page belongs, if the file says so.
     pub position: Option<Position>,
+    /// What the samples mean, of a camera's sensor. Where it is known they go to the network by it, and
+    /// not by a range.
+    pub sensor: Option<Sensor>,
     /// Whether the page is only to be copied: a mask, or a smaller version of another page.
     pub pass_through: bool,
     /// What of the page is not kept, in words for the user.
@@ -53,11 +58,13 @@ impl Metadata {
             Native::Png(_) => Some(Format::Png),
             Native::Jpeg(_) => Some(Format::Jpeg),
             Native::Tiff(_) => Some(Format::Tiff),
+            Native::Dng(_) => Some(Format::Dng),
+            Native::Mrc(_) => Some(Format::Mrc),
             Native::OpenExr(_) => Some(Format::OpenExr),
         };
         let takes_exif = matches!(
             format,
-            Format::Png | Format::Jpeg | Format::Tiff | Format::WebP
+            Format::Png | Format::Jpeg | Format::Tiff | Format::WebP | Format::Dng
         );
         if !takes_exif {
             if self.icc.is_some() {
@@ -93,7 +100,7 @@ impl Metadata {
             Native::Png(chunks) => png::has_private(chunks),
             Native::Jpeg(segments) => jpeg::has_private(segments),
             Native::Tiff(tags) => tags.has_private(),
-            Native::OpenExr(_) => true,
+            Native::OpenExr(_) | Native::Dng(_) | Native::Mrc(_) => true,
         }
     }
 
@@ -115,6 +122,30 @@ pub(super) enum Native {
     Jpeg(jpeg::Segments),
     Tiff(Box<tiff::Tags>),
     OpenExr(Box<exr::Attributes>),
+    Dng(Arc<tiff::dng::Dng>),
+    Mrc(Box<mrc::Header>),
+}
+
+/// What the samples of a camera's sensor mean.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sensor {
+    /// Of each channel of the page.
+    pub responses: Vec<Response>,
+    /// Of a mosaic, the colours of the four samples of a cell, row by row: 0 is red, 1 green, 2 blue, others
+    /// are more. The page has them as channels.
+    pub colors: Option<[u8; 4]>,
+}
+
+/// What the samples of one channel mean, in the units of pages.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Response {
+    /// The mean sample without light.
+    pub black: f32,
+    /// The sample at saturation.
+    pub white: f32,
+    /// The variance of the noise, `a · x + b` at a signal `x` of 0 at black and 1 at white, if the file
+    /// states it: `a` and `b`.
+    pub noise: Option<[f32; 2]>,
 }
 
 /// Pixels a unit of length.

@@ -17,6 +17,7 @@ mod gif;
 mod jpeg;
 mod memory;
 mod metadata;
+mod mrc;
 mod packed;
 mod page;
 mod pfm;
@@ -29,7 +30,7 @@ mod tiff;
 mod writer;
 
 pub use format::{EXTENSIONS, Format, is_supported, none_in};
-pub use metadata::{MISSING, Metadata, Position, Resolution, ResolutionUnit};
+pub use metadata::{MISSING, Metadata, Position, Resolution, ResolutionUnit, Response, Sensor};
 pub use packed::Packed;
 pub use page::{Color, OfImage, Page, Pages};
 pub use reader::{Limits, Reader};
@@ -431,8 +432,8 @@ mod tests {
         assert_eq!(reason("empty.png", b""), "the file is empty");
         assert_eq!(
             reason("text.png", b"not pixels but words"),
-            "it does not begin as PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF or Radiance HDR \
-             do"
+            "it does not begin as PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or \
+             Radiance HDR do"
         );
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::page::{Color, Page, Pages};
-use super::{Depth, Format, exr, gif, jpeg, pfm, png, simple, tiff};
+use super::{Depth, Format, exr, gif, jpeg, mrc, pfm, png, simple, tiff};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -122,14 +122,18 @@ impl Reader {
         if start.is_empty() {
             return Err(unreadable(path, "the file is empty"));
         }
-        let format = Format::of_content(start).ok_or_else(|| {
-            let formats = "PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF or Radiance HDR";
+        let format = Format::of_source(&mut source).map_err(Error::io(path))?;
+        let format = format.ok_or_else(|| {
+            let formats =
+                "PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR";
             unreadable(path, &format!("it does not begin as {formats} do"))
         })?;
         let decoder = guarded(|| match format {
             Format::Png => png::decoder(source, limits),
             Format::Jpeg => jpeg::decoder(source, limits),
             Format::Tiff => tiff::decoder(source, limits),
+            Format::Dng => tiff::dng::decoder(source, limits),
+            Format::Mrc => mrc::decoder(source, limits),
             Format::OpenExr => exr::decoder(source, limits),
             Format::Pfm => pfm::decoder(source, limits),
             Format::Gif => gif::decoder(source, limits),

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::page::Page;
+use super::page::{Page, Pages};
 use crate::error::{Error, Result};
 
 /// Numbers counted from 1, as `2`, `1,3` or `5-8,12-`.
@@ -95,10 +95,51 @@ impl Selection {
         }
     }
 
+    /// The pages of a file with all others marked as copied, and with channels that are not to be denoised as not
+    /// a number: what there is to learn about those that are.
+    pub fn of<P: Pages>(&self, pages: P) -> impl Pages {
+        Selected {
+            pages,
+            selection: self,
+            index: 0,
+            page: None,
+        }
+    }
+
     /// Whether channels are chosen that are samples of a page's pixels.
     pub fn is_by_sample(&self, page: &Page) -> bool {
         let of_stack = page.metadata.position.is_some() && page.color.channels() == 1;
         self.channels.is_some() && !of_stack
+    }
+}
+
+struct Selected<'a, P> {
+    pages: P,
+    selection: &'a Selection,
+    /// Pages that have been given, without masks and thumbnails.
+    index: usize,
+    page: Option<Page>,
+}
+
+impl<P: Pages> Pages for Selected<'_, P> {
+    fn next_page(&mut self) -> Result<Option<Page>> {
+        let mut page = self.pages.next_page()?;
+        if let Some(page) = page.as_mut().filter(|page| !page.metadata.pass_through) {
+            page.metadata.pass_through = !self.selection.has_page(self.index, page);
+            self.index += 1;
+        }
+        self.page.clone_from(&page);
+        Ok(page)
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
+        let start = rows.len();
+        self.pages.read_rows(count, rows)?;
+        if let Some(page) = &self.page {
+            let none = vec![f32::NAN; rows.len() - start];
+            self.selection.restore(page, &none, &mut rows[start..]);
+        }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use ::image::{ExtendedColorType, ImageEncoder};
 
 use super::metadata::{MISSING, Metadata, ResolutionUnit};
 use super::page::{Color, Page, Pages, way};
-use super::{Depth, Format, exr, jpeg, pfm, png, tiff};
+use super::{Depth, Format, exr, jpeg, mrc, pfm, png, tiff};
 use crate::error::{Error, Result};
 
 /// How pages are stored in a file.
@@ -64,6 +64,12 @@ impl Encoding {
         let depths = self.format.depths();
         if depths.contains(&wanted) {
             wanted
+        } else if self.format == Format::Mrc {
+            // Those that hold its values.
+            match wanted {
+                Depth::U8 => Depth::U16,
+                _ => Depth::F32,
+            }
         } else {
             // The deepest that is not deeper; floats alone where there is nothing else.
             *depths
@@ -132,7 +138,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
     let first = pages.next_page()?;
     let mut first = first.ok_or_else(|| Refused::Page("there is no page to write".into()))?;
     // What is only copied has its place beside the image, in a format of several pages.
-    while encoding.format != Format::Tiff && first.metadata.pass_through {
+    while !encoding.format.has_pages() && first.metadata.pass_through {
         match pages.next_page()? {
             Some(page) => first = page,
             None => break,
@@ -143,8 +149,12 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
     if format == Format::Tiff {
         return tiff::write(pages, first, encoding, out);
     }
+    if format == Format::Mrc {
+        return mrc::write(pages, first, depth, out);
+    }
     check(format, &first)?;
     match format {
+        Format::Dng => tiff::dng::write(pages, &first, depth, out)?,
         Format::Png => png::write(pages, &first, depth, out)?,
         Format::Jpeg => jpeg::write(&Raster::read(pages, first)?, encoding.quality, out)?,
         Format::OpenExr => exr::write(&Raster::read(pages, first)?, out)?,
@@ -181,7 +191,7 @@ fn check(format: Format, page: &Page) -> Encoded<()> {
             "{format:?} does not hold {what}; {hint}"
         )))
     };
-    if format == Format::OpenExr {
+    if matches!(format, Format::OpenExr | Format::Dng) {
         return Ok(());
     }
     if let Color::Bands(channels) = page.color {

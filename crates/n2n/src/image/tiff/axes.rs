@@ -106,6 +106,14 @@ fn value(words: &str, name: &str) -> Option<u64> {
     line?.strip_prefix('=')?.trim().parse().ok()
 }
 
+/// Whether tifffile was given four planes: a stack of four images, which it marks as RGB with transparency, or
+/// that.
+pub(super) fn are_four_planes(words: &str) -> bool {
+    let json: Option<serde_json::Value> = serde_json::from_str(words.trim()).ok();
+    let shape = json.as_ref().and_then(|json| json.get("shape")?.as_array());
+    shape.is_some_and(|shape| shape.len() == 3 && shape[0] == 4)
+}
+
 /// How many images, of so many samples each, are said to lie behind the only directory of a file.
 pub(super) fn frames_behind_one_directory(words: &str, samples: u64) -> Option<u64> {
     if words.starts_with("ImageJ=") {
@@ -172,6 +180,19 @@ mod tests {
         ];
         assert_eq!(positions(words, 6), expected);
         assert!(Axes::of_description("a cat").is_none());
+    }
+
+    #[test]
+    fn four_planes_are_told_from_four_samples() {
+        assert!(are_four_planes("{\"shape\": [4, 40, 50]}"));
+        for words in [
+            "{\"shape\": [40, 50, 4]}",
+            "{\"shape\": [4, 40]}",
+            "four",
+            "",
+        ] {
+            assert!(!are_four_planes(words), "{words}");
+        }
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl Codec {
                 "it is compressed by two-dimensional Group 3, which is not read",
             )),
             FAX3 | FAX4 if bits == 1 => Ok(()),
-            JPEG | OLD_JPEG | WEBP if bits == 8 => Ok(()),
+            OLD_JPEG | WEBP if bits == 8 => Ok(()),
+            // Of more bits it may be lossless.
+            JPEG if (2..=16).contains(&bits) => Ok(()),
             JPEG | OLD_JPEG | WEBP | FAX3 | FAX4 => Err(Fault::new(format!(
                 "it is compressed by {} with {bits} bits a sample, which is not read",
                 name(self.compression)

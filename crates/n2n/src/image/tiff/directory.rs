@@ -20,7 +20,7 @@ impl Order {
         Self::Little
     };
 
-    fn number(self, bytes: &[u8]) -> u64 {
+    pub(super) fn number(self, bytes: &[u8]) -> u64 {
         let push = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
         match self {
             Self::Little => bytes.iter().rev().fold(0, push),
@@ -29,7 +29,7 @@ impl Order {
     }
 
     /// The last `N` bytes of a number.
-    fn bytes<const N: usize>(self, number: u64) -> [u8; N] {
+    pub(super) fn bytes<const N: usize>(self, number: u64) -> [u8; N] {
         let mut bytes = [0; N];
         bytes.copy_from_slice(&number.to_be_bytes()[8 - N..]);
         if self == Self::Little {
@@ -39,7 +39,7 @@ impl Order {
     }
 
     /// A position in a file, in four bytes or in the eight of a BigTIFF.
-    fn offset(self, value: u64, is_big: bool) -> Vec<u8> {
+    pub(super) fn offset(self, value: u64, is_big: bool) -> Vec<u8> {
         if is_big {
             self.bytes::<8>(value).to_vec()
         } else {
@@ -151,6 +151,54 @@ impl Field {
         Some(values.map(|value| Order::NATIVE.number(value)).collect())
     }
 
+    /// The values of a field of any numbers.
+    pub(super) fn floats(&self) -> Option<Vec<f64>> {
+        fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| value(bytes))
+                .collect()
+        }
+        let bytes = &self.bytes;
+        let halves = |[a, b, c, d, e, f, g, h]: [u8; 8]| ([a, b, c, d], [e, f, g, h]);
+        Some(match self.kind.0 {
+            6 => each(bytes, |x| i8::from_ne_bytes(x).into()),
+            8 => each(bytes, |x| i16::from_ne_bytes(x).into()),
+            9 => each(bytes, |x| i32::from_ne_bytes(x).into()),
+            5 => each(bytes, |x| {
+                let (n, d) = halves(x);
+                f64::from(u32::from_ne_bytes(n)) / f64::from(u32::from_ne_bytes(d))
+            }),
+            10 => each(bytes, |x| {
+                let (n, d) = halves(x);
+                f64::from(i32::from_ne_bytes(n)) / f64::from(i32::from_ne_bytes(d))
+            }),
+            11 => each(bytes, |x| f32::from_ne_bytes(x).into()),
+            12 => each(bytes, f64::from_ne_bytes),
+            _ => self.numbers()?.into_iter().map(|x| x as f64).collect(),
+        })
+    }
+
+    /// An entry of a directory, in the byte order of the file, and the values if they do not go into it:
+    /// the entry then lacks their place.
+    pub(super) fn entry(mut self, order: Order, is_big: bool) -> (Vec<u8>, Option<Vec<u8>>) {
+        let inline = if is_big { 8 } else { 4 };
+        let (size, unit) = self.kind.size().unwrap_or((1, 1));
+        let count = (self.bytes.len() / size) as u64;
+        swap(&mut self.bytes, unit, Order::NATIVE, order);
+        let mut entry = order.bytes::<2>(self.tag.into()).to_vec();
+        entry.extend(order.bytes::<2>(self.kind.0.into()));
+        entry.extend(order.offset(count, is_big));
+        if self.bytes.len() > inline {
+            return (entry, Some(self.bytes));
+        }
+        self.bytes.resize(inline, 0);
+        entry.extend(self.bytes);
+        (entry, None)
+    }
+
     /// The first value of a field of ratios.
     pub(super) fn ratio(&self) -> Option<f64> {
         let (n, d) = (self.bytes.get(..4)?, self.bytes.get(4..8)?);
@@ -182,6 +230,19 @@ impl Directory {
 
     pub(super) fn has(&self, tag: u16) -> bool {
         self.entries.contains_key(&tag)
+    }
+
+    /// Where the directory, which lies at an offset, and all values of its fields end.
+    pub(super) fn reach(&self, at: u64, is_big: bool) -> u64 {
+        let (head, entry) = if is_big { (16, 20) } else { (6, 12) };
+        let own = at + head + entry * self.entries.len() as u64;
+        let values = self.entries.values().map(|entry| {
+            let (size, _) = entry.kind.size().unwrap_or((1, 1));
+            entry
+                .at
+                .saturating_add(entry.count.saturating_mul(size as u64))
+        });
+        values.max().unwrap_or(0).max(own)
     }
 
     /// Values of a field, without reading them.
@@ -325,6 +386,14 @@ impl<S: BufRead + Seek> Container<S> {
     }
 }
 
+/// The error for positions that 32 bits do not hold.
+pub(super) fn too_large() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        "the file grows beyond the 4 GB of a TIFF that is no BigTIFF",
+    )
+}
+
 /// A TIFF that grows: data, then directories, each linked to the one before.
 pub(super) struct Output<W> {
     out: W,
@@ -376,10 +445,7 @@ impl<W: Write + Seek> Output<W> {
         self.out.write_all(bytes)?;
         self.end += bytes.len() as u64;
         if !self.is_big && self.end > u64::from(u32::MAX) {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "the file grows beyond the 4 GB of a TIFF that is no BigTIFF",
-            ));
+            return Err(too_large());
         }
         Ok(at)
     }
@@ -398,25 +464,17 @@ impl<W: Write + Seek> Output<W> {
     pub(super) fn sub_directory(&mut self, mut fields: Vec<Field>) -> io::Result<u64> {
         fields.sort_by_key(|field| field.tag);
         let (order, is_big) = (self.order, self.is_big);
-        let inline = if is_big { 8 } else { 4 };
         let count = fields.len() as u64;
         let mut entries = if is_big {
             order.bytes::<8>(count).to_vec()
         } else {
             order.bytes::<2>(count).to_vec()
         };
-        for mut field in fields {
-            let (size, unit) = field.kind.size().unwrap_or((1, 1));
-            let count = (field.bytes.len() / size) as u64;
-            swap(&mut field.bytes, unit, Order::NATIVE, order);
-            entries.extend(order.bytes::<2>(field.tag.into()));
-            entries.extend(order.bytes::<2>(field.kind.0.into()));
-            entries.extend(order.offset(count, is_big));
-            if field.bytes.len() <= inline {
-                field.bytes.resize(inline, 0);
-                entries.extend(field.bytes);
-            } else {
-                let at = self.data(&field.bytes)?;
+        for field in fields {
+            let (entry, value) = field.entry(order, is_big);
+            entries.extend(entry);
+            if let Some(value) = value {
+                let at = self.data(&value)?;
                 entries.extend(order.offset(at, is_big));
             }
         }

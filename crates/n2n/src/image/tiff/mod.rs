@@ -7,6 +7,8 @@
 mod axes;
 mod codec;
 mod directory;
+pub(super) mod dng;
+mod ljpeg;
 mod pixels;
 mod write;
 
@@ -441,6 +443,11 @@ fn describe(
 ) -> Decoded<(Page, Layout)> {
     let nodata = nodata(file, directory)?;
     let layout = Layout::of(file, directory, limits, nodata)?;
+    if layout.photometric == photometric::CFA {
+        return Err(Fault::new(
+            "it is the mosaic of a camera's sensor, which is read of a DNG alone",
+        ));
+    }
     let extra_samples = file.numbers(directory, tag::EXTRA_SAMPLES)?;
     let extra_samples: Vec<u16> = extra_samples
         .unwrap_or_default()
@@ -462,6 +469,15 @@ fn describe(
     let mut notes = Vec::new();
     if directory.has(tag::SUB_IFDS) {
         notes.push("its smaller versions (SubIFDs) are not kept".into());
+    }
+    let words = copied.iter().find(|field| field.tag == tag::DESCRIPTION);
+    let words = words.and_then(Field::words).unwrap_or_default();
+    if layout.planar && (color, extra) == (Color::Rgb, 1) && axes::are_four_planes(&words) {
+        notes.push(
+            "its four planes are marked as red, green, blue and transparency, which is only copied; four \
+             images of a stack have to be marked as gray (tifffile: photometric='minisblack')"
+                .into(),
+        );
     }
     if directory.has(37724) {
         notes.push("the layers of Photoshop are not kept".into());

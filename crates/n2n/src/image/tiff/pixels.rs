@@ -10,6 +10,7 @@ use super::super::metadata::MISSING;
 use super::super::reader::{Decoded, Fault, Limits, check_pixels, from_u8, from_u16};
 use super::codec::{Codec, Expected, compression, reverse_bits};
 use super::directory::{Container, Directory, Order, swap};
+use super::ljpeg;
 use super::{photometric, tag};
 
 /// How a page is stored.
@@ -217,12 +218,6 @@ impl Layout {
         let reversed = number(tag::FILL_ORDER, 1)? == 2;
         let compression = number(tag::COMPRESSION, 1)? as u16;
         let is_2d = number(tag::T4_OPTIONS, 0)? & 1 == 1;
-        let default = if samples < 3 {
-            photometric::BLACK_IS_ZERO
-        } else {
-            photometric::RGB
-        };
-        let photometric = number(tag::PHOTOMETRIC, default.into())? as u16;
 
         let (bits, sample) = samples_of(file, directory, samples)?;
         let jpeg_tables = file.field(directory, tag::JPEG_TABLES)?;
@@ -242,6 +237,16 @@ impl Layout {
         let across = width.div_ceil(chunk.0);
         let planes = if planar { samples } else { 1 };
         check_count(offsets.len(), (across, height.div_ceil(chunk.1), planes))?;
+        let photometric = colors(file, directory, samples)?;
+        // Of a lossless JPEG they are what they are, whatever the directory says.
+        let is_lossless = compression == compression::JPEG
+            && photometric == photometric::YCBCR
+            && begins_lossless(file, &offsets, &lengths);
+        let photometric = if is_lossless {
+            photometric::RGB
+        } else {
+            photometric
+        };
         let is_packed = compression != compression::NONE;
         let is_jpeg = matches!(compression, compression::JPEG | compression::OLD_JPEG);
         let chroma = (photometric == photometric::YCBCR && compression != compression::WEBP)
@@ -299,6 +304,12 @@ impl Layout {
             layout.check_chunk(limits)?;
         }
         Ok(layout)
+    }
+
+    /// Where strips or tiles begin, and how long they are.
+    pub(super) fn places(&self) -> Vec<(u64, u64)> {
+        let places = self.offsets.iter().zip(&self.lengths);
+        places.map(|(&at, &length)| (at, length)).collect()
     }
 
     pub(super) fn compression(&self) -> u16 {
@@ -455,14 +466,48 @@ fn check_colors(photometric: u16) -> Decoded<()> {
         photometric::CIE_LAB | photometric::ITU_LAB => {
             "its colours are CIE L*a*b*, which is not read"
         }
-        photometric::CFA => {
-            "it is the mosaic of a camera's sensor, which is not read; develop it, or convert it to \
-             linear DNG"
-        }
         photometric::LOG_L | photometric::LOG_LUV => "it stores logarithms of luminance",
         _ => return Ok(()),
     };
     Err(Fault::new(reason))
+}
+
+/// What the samples of a pixel are said to be.
+fn colors<S: BufRead + Seek>(
+    file: &mut Container<S>,
+    directory: &Directory,
+    samples: usize,
+) -> Decoded<u16> {
+    let default = if samples < 3 {
+        photometric::BLACK_IS_ZERO
+    } else {
+        photometric::RGB
+    };
+    let found = file.number(directory, tag::PHOTOMETRIC)?;
+    Ok(found.map_or(default, |found| found as u16))
+}
+
+/// Whether the first strip or tile is a lossless JPEG.
+fn begins_lossless<S: BufRead + Seek>(
+    file: &mut Container<S>,
+    offsets: &[u64],
+    lengths: &[u64],
+) -> bool {
+    /// More than stands before the frame header.
+    const MOST: u64 = 1 << 16;
+    let place = offsets.first().zip(lengths.first());
+    let start = place.map(|(&at, &length)| file.read(at, length.min(MOST) as usize));
+    start.is_some_and(|start| start.is_ok_and(|start| ljpeg::is_lossless(&start)))
+}
+
+/// Refuses lossy JPEG of other than 8 bits.
+fn check_jpeg(bits: u16) -> Decoded<()> {
+    if bits == 8 {
+        return Ok(());
+    }
+    Err(Fault::new(format!(
+        "it is compressed by JPEG with {bits} bits a sample, which is not read"
+    )))
 }
 
 /// Refuses a predictor that is not one for such samples.
@@ -777,11 +822,55 @@ impl Layout {
             samples,
             bytes,
         };
+        if self.codec.compression == compression::JPEG {
+            if ljpeg::is_lossless(&packed) {
+                return self.lossless(&packed, expected, out);
+            }
+            check_jpeg(self.bits)?;
+        }
         let mut bytes = self.codec.decode(packed, expected)?;
         if subsampled {
             bytes = upsampled(&bytes, (width, height), (h, v));
         }
         self.unpack(&mut bytes, size, out);
+        Ok(())
+    }
+
+    /// The samples of a lossless JPEG, which come as numbers.
+    fn lossless(&self, packed: &[u8], expected: Expected, out: &mut Vec<u8>) -> Decoded<()> {
+        let Expected {
+            width,
+            height,
+            samples,
+            ..
+        } = expected;
+        // Encoders may pad by some rows or columns.
+        let decoded = ljpeg::decode(packed, 2 * (width + 64) * (height + 64) * samples)?;
+        let (row, given) = (width * samples, decoded.width * decoded.components);
+        let is_rows = given >= row && decoded.height >= height;
+        // Columns are often shared out among components, and rows are put side by side.
+        let is_all = decoded.samples.len() == row * height;
+        if !is_rows && !is_all {
+            return Err(Fault::new(format!(
+                "one of its lossless JPEGs is {}x{} with {} components, where {width}x{height} with \
+                 {samples} are expected",
+                decoded.width, decoded.height, decoded.components
+            )));
+        }
+        let rows = decoded
+            .samples
+            .chunks_exact(if is_all { row } else { given });
+        let start = out.len();
+        for row in rows.take(height).map(|given| &given[..row]) {
+            match self.sample_bytes() {
+                1 => out.extend(row.iter().map(|&sample| sample as u8)),
+                2 => out.extend(row.iter().flat_map(|sample| sample.to_ne_bytes())),
+                _ => return Err(Fault::new("it compresses wide samples by lossless JPEG")),
+            }
+        }
+        if self.white_is_zero {
+            out[start..].iter_mut().for_each(|byte| *byte = !*byte);
+        }
         Ok(())
     }
 
