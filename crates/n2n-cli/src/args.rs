@@ -669,7 +669,7 @@ pub struct Export {
     /// A weight file, or the name of a shipped model
     #[arg(long, value_name = "MODEL", default_value = models::DEFAULT)]
     pub model_path: PathBuf,
-    /// Folder for model.onnx and model.safetensors
+    /// Folder for model.onnx, model.safetensors and the packages
     #[arg(long, value_name = "DIR", default_value = "./output")]
     pub save_dir: PathBuf,
     /// What to write
@@ -686,6 +686,15 @@ pub struct Export {
     /// Licence of the weights, to be stated in the files [default: what the model states]
     #[arg(long, value_name = "SPDX", visible_alias = "licence")]
     pub license: Option<String>,
+    /// Which values of images are the network's 0 and 1 in a package of bioimage.io, MIN,MAX [default: the
+    /// range that the model was trained on, or else images have to be in 0..1]
+    #[arg(
+        long,
+        value_name = "MIN,MAX",
+        allow_hyphen_values = true,
+        value_parser = named::<Range>
+    )]
+    pub range: Option<Range>,
     /// Where to compute.
     #[command(flatten)]
     pub processor: Processor,
@@ -698,6 +707,10 @@ pub enum ExportFormat {
     Onnx,
     /// The weights alone, for PyTorch
     Safetensors,
+    /// A package of bioimage.io, for ilastik, deepImageJ and others
+    Bioimageio,
+    /// A package for darktable's neural restore
+    Darktable,
 }
 
 /// A type of numbers that `n2n export` writes.

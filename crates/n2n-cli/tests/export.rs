@@ -125,6 +125,32 @@ fn one_format_is_written_alone_into_the_default_folder() {
 }
 
 #[test]
+fn packages_are_written_beside_the_model() {
+    let (folder, _) = folder();
+    let export = |more: &[&str]| {
+        let args = ["export", "--model-path=net.safetensors", "--save-dir=out"];
+        n2n(folder.path(), &[&args[..], more].concat())
+    };
+    export(&[
+        "--format=bioimageio,darktable",
+        "--license=MIT",
+        "--range=0,255",
+    ])
+    .success()
+    .stdout(contains("out/net.bioimageio.zip\nout/net.dtmodel\n"));
+    assert_eq!(
+        names(&folder.path().join("out")),
+        ["net.bioimageio.zip", "net.dtmodel"]
+    );
+    export(&["--format=bioimageio"])
+        .failure()
+        .stderr(contains("--license states one: licence of the model"));
+    export(&["--format=bioimageio", "--license=MIT", "--range=auto"])
+        .failure()
+        .stderr(contains("--range: expected MIN,MAX, found auto"));
+}
+
+#[test]
 fn an_exported_model_is_a_model_for_every_command() {
     let (folder, _) = folder();
     let args = [

@@ -64,6 +64,7 @@ pub mod neighbors;
 pub mod network;
 pub mod noise;
 pub mod numpy;
+pub mod package;
 pub mod predict;
 pub mod prepare;
 mod reflect;

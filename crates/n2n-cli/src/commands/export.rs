@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
+use n2n::denoise::ModelRange;
 use n2n::network::Denoise;
-use n2n::{Error, files, models};
+use n2n::weights::Weights;
+use n2n::{Error, Range, files, models, package};
 
 use crate::args::{self, ExportFormat};
 use crate::rten_engine::{self, RtenModel};
@@ -60,7 +62,37 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         weights.write_as(&safetensors, args.dtype.into())?;
         ui.result(safetensors.display())?;
     }
+    let name = args.model_path.file_stem().unwrap_or_default();
+    let name = name.to_string_lossy();
+    let packages = [
+        (ExportFormat::Bioimageio, format!("{name}.bioimageio.zip")),
+        (ExportFormat::Darktable, format!("{name}.dtmodel")),
+    ];
+    for (format, file) in packages {
+        if !args.format.contains(&format) {
+            continue;
+        }
+        let package = match format {
+            ExportFormat::Darktable => package::darktable(&weights, &name)?,
+            _ => package::bioimageio(&weights, &name, range(args, &weights)?)
+                .context("--license states one")?,
+        };
+        let path = args.save_dir.join(file);
+        files::write_atomically(&path, |file| {
+            file.write_all(&package).map_err(Error::io(&path))
+        })?;
+        ui.result(path.display())?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The range of a package, in the units of images.
+fn range(args: &args::Export, weights: &Weights) -> anyhow::Result<Option<(f32, f32)>> {
+    match args.range {
+        Some(Range::Between(low, high)) => Ok(Some((low, high))),
+        Some(other) => bail!("--range: expected MIN,MAX, found {other}"),
+        None => Ok(ModelRange::of(&weights.metadata)?.map(|range| (range.low, range.high))),
+    }
 }
 
 /// The largest difference between the two engines over the images of [`SIZES`], relative to the

@@ -76,6 +76,9 @@ impl Weights {
     /// The version of the conventions in a file's metadata; files of a later one are refused.
     pub const FORMAT_VERSION: u32 = 1;
 
+    /// The version of the operators of an ONNX file.
+    pub const ONNX_OPSET: i64 = onnx::OPSET;
+
     /// Reads a file: safetensors, ONNX as it is written here, PyTorch `.pth` (zip or stream form),
     /// Paddle `.pdparams`; the form is found from the content.
     ///

@@ -8,4 +8,4 @@ mod schema;
 mod write;
 
 pub(super) use read::{begins, read};
-pub(super) use write::write;
+pub(super) use write::{OPSET, write};

@@ -14,7 +14,7 @@ use crate::weights::{DType, Weights};
 
 /// The operators' version, and the version of the format that came with it (ONNX 1.12, 2022): old
 /// enough for every engine in use, and nothing later changed these operators.
-const OPSET: i64 = 17;
+pub(in crate::weights) const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
 /// Protobuf's own limit, 2 GiB.
