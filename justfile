@@ -64,9 +64,15 @@ napari-test:
     cd crates/n2n-python/tests/napari && QT_QPA_PLATFORM=offscreen \
         ../../../../target/python/bin/python -m pytest --quiet --config-file ../../pyproject.toml -W ignore .
 
+# The notebooks of docs/notebooks, without the network; after `just python-test`, in the environment it made
+notebooks:
+    target/python/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement crates/n2n-python/requirements-notebooks.txt
+    target/python/bin/python -m pytest --quiet --nbmake --nbmake-timeout 120 -p no:cacheprovider docs/notebooks
+
 # Pin the newest versions of what the two recipes above need; needs uv
 python-lock:
-    cd crates/n2n-python && for of in dev napari; do \
+    cd crates/n2n-python && for of in dev napari notebooks; do \
         uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
             requirements-$of.in --output-file requirements-$of.txt; \
     done
