@@ -506,7 +506,7 @@ fn a_run_may_start_from_a_model() {
     for (model, message) in [
         (
             "gauss5_50",
-            "expected 2 features and 3 channels, found 48 and 3",
+            "expected n_feature 2, n_channel 3, found n_feature 48, n_channel 3\nhint: pass --n-feature 48\n",
         ),
         ("results", "found a folder"),
         ("missing.pth", "missing.pth"),
