@@ -1,0 +1,285 @@
+//! Which images a run trains on, and their range.
+
+use super::*;
+
+#[test]
+fn outputs_and_scored_images_are_not_trained_on() {
+    let (folder, mut config) = workplace();
+    config.data_dir = folder.path().into();
+    let mut samples = vec![];
+    for _ in 0..2 {
+        overwrite(&config, &mut |event| {
+            if let Event::Fetched { samples: count } = event {
+                samples.push(*count);
+            }
+        })
+        .unwrap();
+    }
+    assert_eq!(samples, [5, 5]);
+}
+
+#[test]
+fn what_is_unusual_about_the_images_is_told_once() {
+    let (folder, mut config) = workplace();
+    fs::write(folder.path().join("images/broken.png"), "no image").unwrap();
+    config.holdout = Some(1);
+    config.patchsize = 128;
+    let mut told = vec![];
+    run(&config, &mut Recording::new(), &mut |event| {
+        told.extend(match event {
+            Event::Skipped { error } => Some(format!("skipped {error}")),
+            Event::Padded { images, patchsize } => Some(format!("padded {images} {patchsize}")),
+            Event::HeldOut { images } => Some(format!("held out {images}")),
+            _ => None,
+        });
+    })
+    .unwrap();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("broken.png"));
+    assert_eq!(told[1], "held out 1");
+    assert_eq!(told[2], "padded 4 128");
+}
+
+#[test]
+fn what_gives_nothing_new_is_reported_at_validation() {
+    let (_folder, config) = workplace();
+    let mut told = vec![];
+    run(&config, &mut Recording::new(), &mut |event| {
+        if let Event::Collapsed(collapse) = event {
+            told.push(*collapse);
+        }
+    })
+    .unwrap();
+    // The network of this test gives back what it is given; there are three snapshots.
+    assert_eq!(told, [crate::train::Collapse::Identity; 3]);
+}
+
+#[test]
+fn images_held_out_are_validated_on_and_not_trained_on() {
+    let (folder, config) = workplace();
+    let config = Config {
+        holdout: Some(2),
+        val_dirs: None,
+        ..config
+    };
+    let (network, lines) = trained(&config);
+    assert_eq!(lines[0], "fetch 3 samples for training");
+    // Of 3 images, 1 batch an epoch.
+    assert_eq!(network.steps.len(), 5);
+    let held_out = |line: &&String| line.starts_with("[EVAL] held out: Loss1=");
+    assert_eq!(lines.iter().filter(held_out).count(), 3);
+    let table = folder.path().join("run/validation/A_log_held_out.csv");
+    let table = fs::read_to_string(table).unwrap();
+    let epochs: Vec<_> = table.lines().map(|row| &row[..2]).collect();
+    assert_eq!(epochs, ["2,", "4,", "5,"]);
+    assert!(folder.path().join("run/best.safetensors").exists());
+}
+
+/// Images as a camera of 12 bits gives them: 16-bit counts from 100 to 500, in blocks of 2×2 pixels.
+fn counts(folder: &Path) -> Vec<f32> {
+    let value = |i: usize| (100 + (i / 160 * 40 + i % 80 / 2) * 7919 % 401) as f32;
+    for k in 0..5 {
+        let image = Image {
+            height: 64,
+            width: 80,
+            channels: 1,
+            data: (0..64 * 80).map(|i| value(i + 160 * k) / 65535.0).collect(),
+            depth: Depth::U16,
+        };
+        image
+            .write(&folder.join(format!("images/{k}.png")))
+            .unwrap();
+    }
+    (0..64 * 80).map(value).collect()
+}
+
+#[test]
+fn the_range_of_noisy_images_is_measured_told_and_kept_with_the_weights() {
+    let (folder, config) = workplace();
+    counts(folder.path());
+    let config = Config {
+        noise: Noise::None,
+        val_dirs: None,
+        n_epoch: 1,
+        steps_per_epoch: Some(4),
+        ..config
+    };
+    let (network, lines) = trained(&config);
+    assert_eq!(
+        lines[0],
+        "values from 100 to 500 (uint16) are the network's 0 to 1"
+    );
+    let values = || network.steps.iter().flat_map(|step| &step.noisy.data);
+    assert!(values().all(|x| (-1e-6..1.0 + 1e-6).contains(x)));
+    let mean = values().map(|&x| f64::from(x)).sum::<f64>() / values().count() as f64;
+    assert!((mean - 0.5).abs() < 0.01, "{mean}");
+
+    let run = folder.path().join("run");
+    let settings = crate::train::folder::read_settings(&run.join("config.toml")).unwrap();
+    assert_eq!(settings["range"].as_str(), Some("100,500"));
+    let range = ModelRange {
+        low: 100.0,
+        high: 500.0,
+        depth: Depth::U16,
+    };
+    for name in ["epoch_model_000", "epoch_model_001", "latest", "best"] {
+        let weights = Weights::read(&run.join(format!("{name}.safetensors"))).unwrap();
+        assert_eq!(
+            ModelRange::of(&weights.metadata).unwrap(),
+            Some(range),
+            "{name}"
+        );
+    }
+    // A run that goes on, or is made again by its settings, has it without a measurement.
+    let settings = Config::resolve(&[settings]).unwrap();
+    assert!(!settings.measures_range());
+    let again = Config {
+        log_name: "again".into(),
+        ..settings
+    };
+    assert!(trained(&again).0.steps == network.steps);
+}
+
+#[test]
+fn a_range_is_as_asked_for_and_with_noise_of_ours_the_types() {
+    let (folder, config) = workplace();
+    let counts = counts(folder.path());
+    let config = Config {
+        val_dirs: None,
+        n_epoch: 1,
+        steps_per_epoch: Some(2),
+        holdout: Some(0),
+        ..config
+    };
+    let mut ways = vec![];
+    for (noise, range, expected) in [
+        ("gauss25", "auto", (0.0, 65535.0)),
+        ("gauss25", "percentile", (100.0, 500.0)),
+        ("gauss25", "0,4095", (0.0, 4095.0)),
+        ("none", "0,4095", (0.0, 4095.0)),
+    ] {
+        let (network, lines) = trained(&Config {
+            noise: noise.parse().unwrap(),
+            range: range.parse().unwrap(),
+            log_name: format!("{noise}_{range}"),
+            ..config.clone()
+        });
+        let mean = |values: &[f32]| {
+            values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64
+        };
+        let mean_of_counts = (mean(&counts) - expected.0) / (expected.1 - expected.0);
+        let found = mean(&network.steps[0].noisy.data);
+        // Of 8192 values with noise of 0.1.
+        assert!(
+            (found - mean_of_counts).abs() < 0.01,
+            "{noise} {range}: {found}"
+        );
+        ways.push(lines[0].starts_with("values from"));
+    }
+    assert_eq!(ways, [false, true, true, true]);
+}
+
+#[test]
+fn images_of_several_types_have_no_common_range() {
+    let (folder, config) = workplace();
+    counts(folder.path());
+    write_image(&folder.path().join("images/9.png"), 64, 80, 9);
+    let config = Config {
+        noise: Noise::None,
+        val_dirs: None,
+        n_epoch: 1,
+        steps_per_epoch: Some(2),
+        ..config
+    };
+    let mut told = 0;
+    run(&config, &mut Recording::new(), &mut |event| {
+        told += usize::from(matches!(event, Event::MixedTypes));
+    })
+    .unwrap();
+    assert_eq!(told, 1);
+    let path = folder.path().join("run/latest.safetensors");
+    let metadata = Weights::read(&path).unwrap().metadata;
+    assert_eq!(ModelRange::of(&metadata).unwrap(), None);
+}
+
+/// A cosmic ray of the largest value in a frame of a few hundred counts.
+#[test]
+fn what_is_far_beyond_the_range_does_not_reach_the_loss() {
+    let (folder, config) = workplace();
+    counts(folder.path());
+    for k in 0..5 {
+        let path = folder.path().join(format!("images/{k}.png"));
+        let mut image = Image::read(&path).unwrap();
+        image.data[40 * 80 + 40] = 1.0;
+        image.write(&path).unwrap();
+    }
+    let (network, lines) = trained(&Config {
+        noise: Noise::None,
+        val_dirs: None,
+        steps_per_epoch: Some(2),
+        ..config
+    });
+    assert_eq!(
+        lines[0],
+        "values from 100 to 500 (uint16) are the network's 0 to 1"
+    );
+    let values = network.steps.iter().flat_map(|step| &step.noisy.data);
+    assert_eq!(values.copied().fold(0.0, f32::max), 2.0);
+}
+
+#[test]
+fn a_single_noisy_image_is_trained_on_and_scored() {
+    let (folder, config) = workplace();
+    for k in 1..5 {
+        fs::remove_file(folder.path().join(format!("images/{k}.png"))).unwrap();
+    }
+    let config = Config {
+        noise: Noise::None,
+        val_dirs: None,
+        n_epoch: 2,
+        n_snapshot: 1,
+        ..config
+    };
+    let (network, lines) = trained(&config);
+    assert_eq!(network.steps.len(), 2 * 250);
+    let scored = lines
+        .iter()
+        .filter(|line| line.starts_with("[EVAL] held out"));
+    assert_eq!(scored.count(), 2);
+    assert!(folder.path().join("run/best.safetensors").exists());
+    assert!(folder.path().join("run/report.html").exists());
+}
+
+#[test]
+fn a_run_whose_image_vanishes_saves_what_it_has() {
+    let (folder, config) = workplace();
+    let config = Config {
+        cache_mb: 0,
+        steps_per_epoch: Some(1000),
+        loader_threads: 1,
+        ..config
+    };
+    let mut steps = 0;
+    let error = run(&config, &mut Recording::new(), &mut |event| {
+        if matches!(event, Event::Stepped(_)) {
+            steps += 1;
+            if steps == 5 {
+                fs::remove_file(folder.path().join("images/2.png")).unwrap();
+            }
+        }
+    })
+    .unwrap_err();
+    let Error::Unsaved {
+        reason,
+        checkpoint,
+        epoch: 1,
+        iteration,
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert!(reason.to_string().contains("2.png"), "{reason}");
+    assert_eq!(iteration, steps);
+    let (_, progress) = checkpoint::read(&checkpoint).unwrap();
+    assert_eq!(progress.iteration, steps);
+}

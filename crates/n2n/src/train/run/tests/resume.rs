@@ -1,0 +1,134 @@
+//! Interrupted runs, and runs on the clock.
+
+use super::*;
+
+/// With everything that has a state: an average, a held-out loss, scores, turns.
+#[test]
+fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
+    type Counted = fn(&Event) -> bool;
+    let (folder, config) = workplace();
+    let config = Config {
+        n_epoch: 2,
+        n_snapshot: 1,
+        holdout: Some(1),
+        n_feature: 2,
+        data_dir: config.data_dir.clone(),
+        val_dirs: config.val_dirs.clone(),
+        save_model_path: config.save_model_path.clone(),
+        log_iters: 3,
+        steps_per_epoch: Some(4),
+        batchsize: 2,
+        patchsize: 64,
+        n_channel: 1,
+        ..Recipe::Fast.config()
+    };
+    let named = |name: &str| Config {
+        log_name: name.into(),
+        ..config.clone()
+    };
+    let whole = named("whole");
+    assert_eq!(
+        until(&whole, Start::New, usize::MAX, |_| false),
+        Outcome::Finished
+    );
+    let expected = left_by(&whole.folder());
+    assert!(expected.len() > 10, "{:?}", expected.keys());
+
+    // After each step; and between the images of an evaluation, of which there are 2 · 3.
+    let step = |event: &Event| matches!(event, Event::Stepped(_));
+    let scored = |event: &Event| matches!(event, Event::Scored { .. });
+    let points: [(Counted, std::ops::RangeInclusive<usize>); 2] = [(step, 1..=7), (scored, 1..=11)];
+    for (k, (counted, counts)) in points.into_iter().enumerate() {
+        for count in counts {
+            let part = named(&format!("part{k}_{count}"));
+            assert_eq!(until(&part, Start::New, count, counted), Outcome::Stopped);
+            // Again at once, after a step more or within the same evaluation.
+            assert_eq!(until(&part, Start::Resume, 1, counted), Outcome::Stopped);
+            let end = until(&part, Start::Resume, usize::MAX, |_| false);
+            assert_eq!(end, Outcome::Finished);
+            let left = left_by(&part.folder());
+            for (name, content) in &expected {
+                let same = left.get(name) == Some(content);
+                assert!(same, "{name} of {}", part.log_name);
+            }
+            assert_eq!(left.len(), expected.len());
+        }
+    }
+    // A run that is over stays as it is.
+    let end = until(&whole, Start::Resume, usize::MAX, |_| false);
+    assert_eq!(end, Outcome::Finished);
+    assert!(left_by(&whole.folder()) == expected);
+    drop(folder);
+}
+
+#[test]
+fn a_run_that_lost_its_checkpoint_begins_again() {
+    let (_folder, config) = workplace();
+    let config = Config {
+        n_epoch: 1,
+        ..config
+    };
+    until(&config, Start::New, usize::MAX, |_| false);
+    let expected = left_by(&config.folder());
+    fs::remove_file(config.folder().join("latest.safetensors")).unwrap();
+    until(&config, Start::Resume, usize::MAX, |_| false);
+    assert!(left_by(&config.folder()) == expected);
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_images() {
+    let (folder, config) = workplace();
+    trained(&config);
+    write_image(&folder.path().join("images/9.png"), 64, 80, 9);
+    let never = AtomicBool::new(false);
+    let error = crate::train::run(
+        &config,
+        Start::Resume,
+        &mut Recording::new(),
+        &never,
+        &mut |_| {},
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("images") && error.contains("begun with"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_run_with_a_time_budget_ends_in_time_and_with_its_schedule() {
+    let (_folder, config) = workplace();
+    let config = Config {
+        time_budget: Some(Span(std::time::Duration::from_millis(300))),
+        val_dirs: None,
+        n_snapshot: 1_000_000,
+        ..config
+    };
+    let mut network = Recording::new();
+    let (mut passed, begun) = (vec![], Instant::now());
+    run(&config, &mut network, &mut |event| {
+        if let Event::Stepped(step) = event {
+            passed.push(step.passed);
+        }
+    })
+    .unwrap();
+    assert!(begun.elapsed().as_millis() >= 300);
+    // The budget may end in a step or between two.
+    assert!(passed.is_sorted() && passed.last() <= Some(&1.0));
+    assert!(
+        passed[..passed.len() - 1]
+            .iter()
+            .all(|&passed| passed < 1.0)
+    );
+    // The rate has fallen at each fifth that a step has met.
+    let last = network.steps.last().unwrap().learning_rate;
+    assert!(last <= config.lr * config.gamma, "{last}");
+    let names = fs::read_dir(config.folder()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        names
+            .filter(|name| name.starts_with("epoch_model_"))
+            .count(),
+        2
+    );
+}
