@@ -14,6 +14,7 @@ pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
         save_dir: args.save_dir.clone(),
         min_size: args.min_size,
         max_size: args.max_size,
+        magnification: args.magnification,
     };
     let bar = ui.progress(0);
     let prepared = prepare(&config, |done, total| {
