@@ -336,7 +336,8 @@ pub struct Train {
     /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 suits short runs
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub init_scale: Option<f64>,
-    /// Model of the same sizes to start from instead: a file or one of those that `n2n info` lists
+    /// Model of the same sizes to start from instead: a file or one of those that `n2n info` lists. With --n-channel 1
+    /// a color model is converted
     #[arg(long, value_name = "MODEL", conflicts_with = "init_scale")]
     pub init_from: Option<PathBuf>,
     /// Model to learn from instead of the neighbors, so that a small network imitates a large one: a file or one of

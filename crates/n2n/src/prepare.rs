@@ -430,7 +430,7 @@ mod tests {
         assert_eq!((image.height, image.width), (24, 32));
         for x in 6..26 {
             let got = 255.0 * image.data[(12 * 32 + x) * 3];
-            let expected = 10.0 * ((x as f32 + 0.5) / 2.0 - 0.5);
+            let expected = 10.0 * (0.5 * x as f32 - 0.25);
             assert!((got - expected).abs() < 2.0, "{x}: {got} {expected}");
         }
         assert_eq!(folders.names(&folders.prepare().unchanged), ["a.jpg"]);

@@ -145,7 +145,10 @@ fn weights(config: &Config, start: Start) -> anyhow::Result<Weights> {
         let network = CpuNetwork::initial_scaled(unet, config.init_scale, config.seed);
         return Ok(network.weights());
     };
-    let weights = models::load(Some(model)).context("--init-from")?;
+    let mut weights = models::load(Some(model)).context("--init-from")?;
+    if unet.n_channel == 1 {
+        weights = weights.to_gray().context("--init-from")?;
+    }
     let found = weights.architecture().context("--init-from")?;
     if found != unet {
         let sizes = found.sizes().into_iter().zip(unet.sizes());

@@ -121,7 +121,8 @@ pub fn train_with(
     Model::from_weights(fit(&mut *network, images, config, on_event)?)
 }
 
-/// The weights before the first step: those of the model `config.init_from`, or random ones.
+/// The weights before the first step: those of the model `config.init_from`, or random ones. A model for color images is
+/// converted for grayscale images ([`Weights::to_gray`]).
 ///
 /// # Errors
 /// A model that cannot be read, or is of another architecture than `config` asks for.
@@ -131,7 +132,10 @@ pub fn initial_weights(config: &Config) -> Result<Weights> {
         let network = CpuNetwork::initial_scaled(unet, config.init_scale, config.seed);
         return Ok(network.weights());
     };
-    let weights = models::load(Some(model))?;
+    let mut weights = models::load(Some(model))?;
+    if unet.n_channel == 1 {
+        weights = weights.to_gray()?;
+    }
     let found = weights.architecture()?;
     if found != unet {
         let expected = format!("a model of {unet:?}");

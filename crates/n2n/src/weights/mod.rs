@@ -5,6 +5,7 @@
 //! memory in proportion to its length, and fails with an error that says what is wrong.
 
 mod dtype;
+mod gray;
 mod onnx;
 mod pdparams;
 mod pickle;
