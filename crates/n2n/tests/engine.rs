@@ -132,6 +132,93 @@ fn losses_and_gradients_match_the_chain_rule_in_f64() {
     }
 }
 
+/// The loss is half of the mean squared distance from a target.
+///
+/// The gradient jumps where an activation passes 0 or a pooling takes another pixel. In some images rounding decides
+/// one of those, hence three, of which one at least has to be right everywhere.
+#[test]
+fn the_gradient_of_the_image_matches_the_chain_rule_in_f64() {
+    let shuffled = UNet {
+        n_feature: 6,
+        n_channel: 2,
+        n_depth: 3,
+        head_width: 8,
+        pixel_shuffle: 2,
+    };
+    for (unet, n, h, w) in [
+        (UNet::new(5, 4).unwrap(), 1, 32, 32),
+        (UNet::new(8, 1).unwrap(), 2, 32, 64),
+        (UNet::new(20, 3).unwrap(), 1, 32, 32),
+        (shuffled, 1, 32, 48),
+    ] {
+        let (c, block) = (unet.n_channel, unet.pixel_shuffle);
+        let reference = Reference::new(&network(unet, Level::Scalar));
+        let target = 0.3;
+        let images: Vec<_> = (0..3)
+            .map(|k| {
+                let mut images = noise(n, h, w, c);
+                images.data.rotate_left(100 * k);
+                let tape = reference.forward(&images);
+                let count = images.data.len() as f64;
+                let output = tape.outputs.last().unwrap();
+                let of_output = output.data.iter().map(|v| (v - target) / count).collect();
+                let of_input = Map {
+                    data: reference.backward(&tape, of_output).1,
+                    ..tape.inputs[0].clone()
+                };
+                let want = pixels_of(&of_input, block).data;
+                (images, pixels_of(output, block).data, want)
+            })
+            .collect();
+        for level in Level::available() {
+            let mut network = network(unet, level);
+            let weights = network.weights();
+            let what = format!("{level}, {unet}, {n} of {h}x{w}");
+            let errors = images.iter().map(|(images, output, want)| {
+                let got = network.image_gradient(images, |given| {
+                    let (error, _) = relative(&given.data, output);
+                    assert!(error <= FORWARD, "{what}: {error:e}");
+                    let count = given.data.len() as f32;
+                    let of_output = given.data.iter().map(|v| (v - target as f32) / count);
+                    Batch::new(n, h, w, c, of_output.collect())
+                });
+                let (error, size) = relative(&got.unwrap().data, want);
+                assert!(size > 0.0 && error <= 0.1, "{what}: {error:e}");
+                error
+            });
+            let best = errors.fold(f64::INFINITY, f64::min);
+            println!("{what}: {best:.1e}");
+            assert!(best <= GRADIENT, "{what}: {best:e}");
+            assert!(network.weights() == weights);
+        }
+    }
+}
+
+/// What the loss changes by when the image does, without the chain rule: differences in f64.
+#[test]
+fn the_gradient_of_the_image_is_what_differences_say() {
+    let (unet, images) = (UNet::new(2, 1).unwrap(), noise(1, 32, 32, 1));
+    let mut network = network(unet, Level::detect());
+    let reference = Reference::new(&network);
+    let gradient = network.image_gradient(&images, Clone::clone).unwrap();
+    let size = (gradient.data.iter().map(|g| g * g).sum::<f32>() / 1024.0).sqrt();
+    // Half of the sum of the squares, when one pixel moves by what is exact in f32.
+    let step = 1.0 / f64::from(1 << 16);
+    let loss = |at: usize, sign: f64| {
+        let mut moved = images.clone();
+        moved.data[at] += (sign * step) as f32;
+        let squares = reference.outputs(&moved);
+        squares.iter().map(|v| v * v / 2.0).sum::<f64>()
+    };
+    let mut errors = [0, 333, 1023, 528, 47, 799, 512].map(|at| {
+        let want = (loss(at, 1.0) - loss(at, -1.0)) / (2.0 * step);
+        (gradient.data[at] - want as f32).abs() / size
+    });
+    errors.sort_by(f32::total_cmp);
+    // Few of them step over a kink of the network.
+    assert!(errors[4] <= 2e-3, "{errors:?}");
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let factors = LossFactors {
@@ -151,6 +238,14 @@ fn the_number_of_threads_changes_no_bit() {
                 let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
                 bits.push(losses.loss_full.to_bits());
             }
+            let gradient = network.image_gradient(&noise(1, 128, 160, 3), Clone::clone);
+            bits.extend(
+                gradient
+                    .unwrap()
+                    .data
+                    .iter()
+                    .map(|v| u64::from(v.to_bits())),
+            );
             let denoised = network.denoise(&noise(1, 256, 160, 3)).unwrap();
             bits.extend(denoised.data.iter().map(|v| u64::from(v.to_bits())));
             for spec in network.architecture().tensors() {
@@ -359,11 +454,13 @@ impl Reference {
             ..output
         };
         let gradient = blocks_of(&gradient, block).data;
-        (losses, self.backward(&tape, gradient))
+        (losses, self.backward(&tape, gradient).0)
     }
 
-    fn backward(&self, tape: &Tape, gradient: Vec<f64>) -> Vec<Vec<f64>> {
+    /// The gradient of every tensor, and of the image.
+    fn backward(&self, tape: &Tape, gradient: Vec<f64>) -> (Vec<Vec<f64>>, Vec<f64>) {
         let mut tensors = vec![];
+        let mut image = vec![0.0; tape.inputs[0].data.len()];
         // The gradient of each pooling's output, as far as it is known.
         let mut pools: Vec<Vec<f64>> = vec![];
         for (layer, output) in self.layers.iter().zip(&tape.outputs) {
@@ -428,11 +525,16 @@ impl Reference {
                 gradient.extend_from_slice(&pixel[..main]);
                 if let Some(Skip::Pool(k)) = layer.skip {
                     pools[k - 1][at * skipped..][..skipped].copy_from_slice(&pixel[main..]);
+                } else if layer.skip == Some(Skip::Image) {
+                    image[at * skipped..][..skipped].copy_from_slice(&pixel[main..]);
                 }
             }
         }
+        for (sum, value) in image.iter_mut().zip(&gradient) {
+            *sum += value;
+        }
         tensors.reverse();
-        tensors
+        (tensors, image)
     }
 }
 

@@ -20,14 +20,22 @@ use crate::network::{LossFactors, Losses, Optimizer};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 /// What a forward pass leaves for the gradients.
-struct Tape {
+pub(super) struct Tape {
     image: Tensor,
     /// The output of each row before [`CpuNetwork::head`], before pooling; that of the last of them is
     /// taken out, for its gradient. Of a transposed convolution that is merged with the next row, the
     /// [side](upconv::side) of both.
-    outputs: Vec<Tensor>,
+    pub(super) outputs: Vec<Tensor>,
     /// The output of each pooling.
     pools: Vec<Tensor>,
+}
+
+/// What a backward pass is for.
+pub(super) enum Wanted<'a> {
+    /// The gradients of the rows before [`CpuNetwork::head`], laid out as the parameters.
+    Parameters(&'a mut [f32]),
+    /// The gradient of the image.
+    Image(&'a mut Tensor),
 }
 
 /// `g1(f(y))` and `g2(f(y))` of some patches of a batch.
@@ -179,7 +187,7 @@ impl CpuNetwork {
                 gradients[weight].copy_from_slice(&row.weight);
                 gradients[bias].copy_from_slice(&row.bias);
             }
-            self.backward(tape, pixels, gradients);
+            self.backward(tape, pixels, Wanted::Parameters(gradients));
             // Their squares too, which the optimiser sums in f32.
             let finite = |gradient: &f32| (gradient * gradient).is_finite();
             if gradients.iter().all(finite) {
@@ -251,14 +259,14 @@ impl CpuNetwork {
     }
 
     /// The first of the 1×1 rows at the end, through which output, loss and gradients go together.
-    fn head(&self) -> usize {
+    pub(super) fn head(&self) -> usize {
         let rows = self.layers.iter().rev();
         self.layers.len() - rows.take_while(|row| row.kind == Kind::Conv1x1).count()
     }
 
     /// The 1×1 rows at the end, forward and backward: turns the output of the row before them into the
     /// gradient of that row's sums, and returns the gradients of each row's parameters and the sums of `loss`.
-    fn learn_head(
+    pub(super) fn learn_head(
         &self,
         pixels: &mut Tensor,
         loss: impl Fn(Position, &mut [f32]) -> [f64; 2] + Sync,
@@ -286,7 +294,7 @@ impl CpuNetwork {
     }
 
     /// The rows before [`Self::head`].
-    fn forward(&mut self, input: &Batch) -> Tape {
+    pub(super) fn forward(&mut self, input: &Batch) -> Tape {
         let mut tape = Tape {
             image: self.upload(input),
             outputs: vec![],
@@ -355,16 +363,19 @@ impl CpuNetwork {
         self.layers[..i].iter().filter(|layer| layer.pool).count()
     }
 
-    /// Fills the gradients of the rows before [`Self::head`] from that of the last one's sums.
-    fn backward(&mut self, tape: Tape, last: Tensor, gradients: &mut [f32]) {
+    /// Computes what is wanted from the gradient of the sums of the last row before [`Self::head`].
+    pub(super) fn backward(&mut self, tape: Tape, last: Tensor, mut wanted: Wanted) {
         // Gradients of the poolings' outputs, from the decoder rows that read them.
         let mut skipped: Vec<Option<Tensor>> = tape.pools.iter().map(|_| None).collect();
         // The gradient of the row's output before its activation.
         let mut gradient = last;
         let mut rows = (0..self.head()).rev();
         while let Some(i) = rows.next() {
+            if let Wanted::Image(to) = &mut wanted {
+                self.add_image_gradient(i, &gradient, to);
+            }
             if i > 0 && self.is_merged(&tape, i - 1) {
-                let to = self.backward_merged(&tape, i - 1, &gradient, gradients);
+                let to = self.backward_merged(&tape, i - 1, &gradient, &mut wanted);
                 self.arena.give(std::mem::replace(&mut gradient, to));
                 rows.next();
                 continue;
@@ -373,24 +384,26 @@ impl CpuNetwork {
             let inputs = self.inputs(&tape, i);
             let channels = input_channels(&self.unet, &layer);
             let (weight, bias) = layer_range(&self.layers, i);
-            conv::bias_gradient(&gradient, &mut gradients[bias]);
-            let to = &mut gradients[weight.clone()];
-            if layer.kind == Kind::Up2x2 {
-                upsample::weight_gradient(self.level, inputs[0], &gradient, to);
-            } else {
-                let inputs: Vec<_> = inputs
-                    .iter()
-                    .copied()
-                    .zip(channels.iter().copied())
-                    .collect();
-                conv::weight_gradient(
-                    self.level,
-                    &mut self.arena,
-                    size(layer.kind),
-                    &inputs,
-                    &gradient,
-                    to,
-                );
+            if let Wanted::Parameters(gradients) = &mut wanted {
+                conv::bias_gradient(&gradient, &mut gradients[bias]);
+                let to = &mut gradients[weight.clone()];
+                if layer.kind == Kind::Up2x2 {
+                    upsample::weight_gradient(self.level, inputs[0], &gradient, to);
+                } else {
+                    let inputs: Vec<_> = inputs
+                        .iter()
+                        .copied()
+                        .zip(channels.iter().copied())
+                        .collect();
+                    conv::weight_gradient(
+                        self.level,
+                        &mut self.arena,
+                        size(layer.kind),
+                        &inputs,
+                        &gradient,
+                        to,
+                    );
+                }
             }
             let Some(above) = i.checked_sub(1) else { break };
 
@@ -445,39 +458,58 @@ impl CpuNetwork {
         }
     }
 
-    /// Fills the gradients of row `up`, which is merged with the next, and of that, whose sums have the gradient
+    /// Adds what row `i`, whose sums have the gradient given, adds to the gradient of the image.
+    fn add_image_gradient(&self, i: usize, gradient: &Tensor, to: &mut Tensor) {
+        let layer = &self.layers[i];
+        let image = match layer.skip {
+            Some(Skip::Image) => layer.inputs - self.unet.skip_channels(Skip::Image)..layer.inputs,
+            _ if i == 0 => 0..layer.inputs,
+            _ => return,
+        };
+        let weight = &self.parameters[layer_range(&self.layers, i).0];
+        Conv::input_gradient(size(layer.kind), layer.outputs, layer.inputs, image, weight).run(
+            self.level,
+            &[gradient],
+            to,
+            Epilogue::Add,
+        );
+    }
+
+    /// What is wanted of row `up`, which is merged with the next, and of that, whose sums have the gradient
     /// given; returns that of the sums of the row above both.
     fn backward_merged(
         &mut self,
         tape: &Tape,
         up: usize,
         gradient: &Tensor,
-        gradients: &mut [f32],
+        wanted: &mut Wanted,
     ) -> Tensor {
         let (input, side) = (&tape.outputs[up - 1], &tape.outputs[up]);
-        let (up_weight, up_bias) = layer_range(&self.layers, up);
-        let (weight, bias) = layer_range(&self.layers, up + 1);
-        // The parameters of the two rows follow one another.
-        let (of_up_weight, rest) =
-            gradients[up_weight.start..bias.end].split_at_mut(up_weight.len());
-        let (of_up_bias, rest) = rest.split_at_mut(up_bias.len());
-        let (of_weight, of_bias) = rest.split_at_mut(weight.len());
-        conv::bias_gradient(gradient, of_bias);
-        let layers = self.packed.pair(&self.parameters, up);
-        let to = upconv::Gradients {
-            up_weight: of_up_weight,
-            up_bias: of_up_bias,
-            weight: of_weight,
-        };
-        UpConv::weight_gradient(
-            self.level,
-            &mut self.arena,
-            layers,
-            input,
-            side,
-            gradient,
-            to,
-        );
+        if let Wanted::Parameters(gradients) = wanted {
+            let (up_weight, up_bias) = layer_range(&self.layers, up);
+            let (weight, bias) = layer_range(&self.layers, up + 1);
+            // The parameters of the two rows follow one another.
+            let (of_up_weight, rest) =
+                gradients[up_weight.start..bias.end].split_at_mut(up_weight.len());
+            let (of_up_bias, rest) = rest.split_at_mut(up_bias.len());
+            let (of_weight, of_bias) = rest.split_at_mut(weight.len());
+            conv::bias_gradient(gradient, of_bias);
+            let layers = self.packed.pair(&self.parameters, up);
+            let to = upconv::Gradients {
+                up_weight: of_up_weight,
+                up_bias: of_up_bias,
+                weight: of_weight,
+            };
+            UpConv::weight_gradient(
+                self.level,
+                &mut self.arena,
+                layers,
+                input,
+                side,
+                gradient,
+                to,
+            );
+        }
 
         let mut to = self.arena.take(input.shape());
         let epilogue = if self.layers[up - 1].activation {

@@ -1,5 +1,6 @@
 //! The network on the CPU: the rows of [`UNet`] on the kernels of `n2n-kernels`.
 
+mod image_gradient;
 mod infer;
 mod learn;
 mod packed;
@@ -563,6 +564,31 @@ mod tests {
                 let size = squares(&mut want.data.iter().copied());
                 assert!(gap < 1e-10 * size, "{name}: {gap:e} of {size:e}");
             }
+        }
+    }
+
+    /// Of three images, for in some rounding decides an activation or a pooling, and the gradient jumps.
+    #[test]
+    fn merged_layers_have_the_gradient_of_the_image_that_they_have_one_after_the_other() {
+        for (f, c) in [(2, 1), (5, 3)] {
+            let mut rng = ChaCha8Rng::seed_from_u64(4);
+            let gaps = [(); 3].map(|()| {
+                let mut images = Batch::zeros(1, 32, 64, c);
+                images.data.fill_with(|| rng.random());
+                let [merged, apart] = [0, usize::MAX].map(|pixels| {
+                    let unet = UNet::new(f, c).unwrap();
+                    let mut network = CpuNetwork::initial_scaled(unet, 1.0, 1);
+                    network.merged_pixels = pixels;
+                    let gradient = network.image_gradient(&images, Clone::clone);
+                    gradient.unwrap().data
+                });
+                assert!(merged != apart, "the same path");
+                let square = |x: f32| f64::from(x).powi(2);
+                let gap = std::iter::zip(&merged, &apart).map(|(a, b)| square(a - b));
+                gap.sum::<f64>() / apart.iter().map(|&v| square(v)).sum::<f64>()
+            });
+            assert!(gaps.iter().all(|&gap| gap < 1e-2), "{gaps:?}");
+            assert!(gaps.iter().any(|&gap| gap < 1e-10), "{gaps:?}");
         }
     }
 
