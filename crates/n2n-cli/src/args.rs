@@ -8,12 +8,14 @@ use std::str::FromStr;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use n2n::Error;
+use n2n::adapt::Budget;
 use n2n::cpu::{Level, LevelError};
 use n2n::denoise::{Range, Tile};
 use n2n::eval::Set;
 use n2n::image::{Depth, Format, Limits, Numbers, QUALITY};
 use n2n::models::{self, Quality};
 use n2n::noise::Noise;
+use n2n::repair::Repair;
 use n2n::train::config::{Config, Span};
 use n2n::train::spacing::NeighborDistance;
 use n2n::unet::{self, UNet};
@@ -241,7 +243,7 @@ pub struct Train {
     /// Channels of the first layer
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_feature: Option<usize>,
-    /// Channels of the images: 3 RGB, 1 grey
+    /// Channels that the network takes together, up to 16: 3 RGB, 1 grey
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_channel: Option<usize>,
     /// Number of 2x2 poolings, 1 to 5
@@ -254,6 +256,12 @@ pub struct Train {
     /// resolution, on blocks of 2x2 pixels; 1 for none
     #[arg(long, value_name = "N", value_parser = positive)]
     pub pixel_shuffle: Option<usize>,
+    /// Whether the channels of an image are denoised together or each by itself, by one model with --n-channel 1
+    #[arg(long, value_name = "together|independent")]
+    pub channels: Option<String>,
+    /// Faults of the sensor to take out of the images first: hot-pixels, rows, columns, separated by commas
+    #[arg(long, value_name = "FAULTS", value_parser = named::<Repair>)]
+    pub repair: Option<Repair>,
     /// Learning rate
     #[arg(long, value_name = "RATE", value_parser = positive_number)]
     pub lr: Option<f64>,
@@ -499,6 +507,18 @@ pub struct Predict {
         value_parser = named::<Range>
     )]
     pub range: Range,
+    /// Faults of the sensor to take out first: hot-pixels, rows, columns, separated by commas
+    #[arg(long, value_name = "FAULTS", value_parser = named::<Repair>)]
+    pub repair: Option<Repair>,
+    /// First fit a copy of the model to the noise of these images, for a time as 3m or a number of steps
+    #[arg(long, value_name = "TIME", value_parser = named::<Budget>)]
+    pub adapt: Option<Budget>,
+    /// Seed of what is drawn while the model is fitted
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "adapt")]
+    pub seed: u64,
+    /// Keep the fitted model, for more images of the same kind
+    #[arg(long, value_name = "FILE", requires = "adapt")]
+    pub save_model: Option<PathBuf>,
     /// How much of the noise is removed: 0 nothing, 1 all that the network finds
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
     pub strength: f32,

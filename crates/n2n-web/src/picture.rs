@@ -567,6 +567,7 @@ mod tests {
             model: None,
             images: vec![],
             limits: LIMITS,
+            repair: n2n::repair::Repair::default(),
         };
         let mut done = None;
         predict(&mut network, &[job], &config, |event| {

@@ -44,6 +44,7 @@
 //! [`network::Denoise`] → [`Image`] → metrics → report.
 #![forbid(unsafe_code)]
 
+pub mod adapt;
 pub mod autolog;
 pub mod batch;
 pub mod bench;
@@ -68,6 +69,7 @@ pub mod package;
 pub mod predict;
 pub mod prepare;
 mod reflect;
+pub mod repair;
 pub mod system;
 pub mod train;
 pub mod unet;

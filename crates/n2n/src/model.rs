@@ -9,6 +9,7 @@ use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::denoise::{
     Denoiser, Frame, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey, Tile,
+    Transform,
 };
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
@@ -150,10 +151,10 @@ impl Model {
         }
         Ok(Self {
             range: ModelRange::of(&weights.metadata)?,
+            grid: network.grid(),
+            original: Mutex::new(Transform::place(&weights.metadata, network)?),
             weights,
             unet,
-            grid: network.grid(),
-            original: Mutex::new(network),
             idle: Mutex::default(),
         })
     }

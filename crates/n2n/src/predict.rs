@@ -15,14 +15,16 @@ use std::time::Instant;
 
 use crate::denoise::sensor;
 use crate::denoise::{Band, Denoiser, Misfit, ModelRange, Options, Range, Scale, Shrunk, Survey};
+use crate::diagnose::Frame;
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
 use crate::files::write_atomically;
 use crate::image::{
-    Depth, Encoding, Limits, Orientation, Page, Pages, Reader, Selection, write_pages,
+    Depth, Encoding, Image, Limits, Orientation, Page, Pages, Reader, Selection, write_pages,
 };
 use crate::network::Denoise;
+use crate::repair::{Repair, Repaired, Repairer};
 
 /// A file, and the outputs to make from it.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ pub struct Config {
     pub images: Vec<PathBuf>,
     /// Limits on what a file may allocate.
     pub limits: Limits,
+    /// Faults of the sensor that are taken out of pages first; such pages are in memory whole.
+    pub repair: Repair,
 }
 
 /// What is reported while the jobs run.
@@ -123,6 +127,8 @@ pub struct Done {
     pub range: Scale,
     /// How the image fails to fit the model's range, if that was used.
     pub misfit: Option<Misfit>,
+    /// What was repaired on all pages.
+    pub repaired: Repaired,
     /// Wall time from the first row to the end of the network's work.
     pub elapsed_s: f64,
     /// The file, if it was to be kept in memory.
@@ -166,7 +172,7 @@ pub fn predict(
             rows: Queue::default(),
             row: 0,
             scale: Scale::UNIT,
-            misfit: None,
+            seen: Seen::default(),
             ended: false,
         };
         let mut ending = VecDeque::new();
@@ -205,7 +211,15 @@ const PIECE: usize = 1 << 20;
 enum Piece {
     Page(Box<Page>, Scale),
     Rows(Vec<f32>),
-    End(Result<Option<Misfit>>),
+    End(Result<Seen>),
+}
+
+/// What was seen of the pages of a job.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// How they do not go with the range of the model.
+    misfit: Option<Misfit>,
+    repaired: Repaired,
 }
 
 fn open(input: &Input, limits: Limits) -> Result<Reader> {
@@ -306,13 +320,19 @@ fn read(
     ranges: &mut Ranges,
     abandoned: &AtomicUsize,
     sender: &SyncSender<Piece>,
-) -> Result<Option<Misfit>> {
+) -> Result<Seen> {
     let send = |piece| sender.send(piece).map_err(|_| Error::Stopped);
     let job = &ranges.jobs[at];
     let mut reader = open(&job.input, ranges.config.limits)?;
     let model = ranges.model();
     let mut seen: Option<(Depth, Survey)> = None;
     let mut index = 0;
+    let mut repairs = Repairs {
+        what: ranges.config.repair,
+        limits: ranges.config.limits,
+        repairers: BTreeMap::new(),
+        repaired: Repaired::default(),
+    };
     while let Some(mut page) = reader.next_page()? {
         if !page.metadata.pass_through {
             page.metadata.pass_through = !job.selection.has_page(index, &page);
@@ -328,6 +348,11 @@ fn read(
             None => ranges.of(at, page.depth)?,
         };
         let (height, row) = (page.height, page.row());
+        let mut whole = if is_copied || repairs.what.is_none() {
+            None
+        } else {
+            Some(repairs.read(&page, &mut reader)?.into_iter())
+        };
         send(Piece::Page(Box::new(page.clone()), scale))?;
         let mut at_once = (PIECE / row).clamp(1, height);
         if model.is_some() {
@@ -342,7 +367,10 @@ fn read(
             let count = left.min(at_once);
             left -= count;
             let mut rows = Vec::with_capacity(count * row);
-            reader.read_rows(count, &mut rows)?;
+            match &mut whole {
+                Some(whole) => rows.extend(whole.take(count * row)),
+                None => reader.read_rows(count, &mut rows)?,
+            }
             if model.is_some() && !is_copied {
                 let (depth, survey) =
                     seen.get_or_insert_with(|| (page.depth, Survey::new(Survey::OF_ONE)));
@@ -353,9 +381,54 @@ fn read(
             send(Piece::Rows(rows))?;
         }
     }
-    Ok(model
-        .zip(seen)
-        .and_then(|(model, (depth, survey))| model.misfit(depth, &survey)))
+    Ok(Seen {
+        misfit: model
+            .zip(seen)
+            .and_then(|(model, (depth, survey))| model.misfit(depth, &survey)),
+        repaired: repairs.repaired,
+    })
+}
+
+/// How the pages of a job are repaired: by the noise of the first of each type.
+struct Repairs {
+    what: Repair,
+    limits: Limits,
+    repairers: BTreeMap<(Depth, usize), Repairer>,
+    repaired: Repaired,
+}
+
+impl Repairs {
+    /// The samples of a page, its colour repaired.
+    fn read(&mut self, page: &Page, reader: &mut Reader) -> Result<Vec<f32>> {
+        /// The middle of a page, as wide and high, says enough of its noise.
+        const MIDDLE: usize = 512;
+        reader.check_fits(page, self.limits)?;
+        let mut samples = Vec::with_capacity(page.height * page.row());
+        reader.read_rows(page.height, &mut samples)?;
+        let (all, channels) = (page.samples(), page.color.channels());
+        let colors = samples
+            .chunks_exact(all)
+            .flat_map(|pixel| &pixel[..channels]);
+        let mut image = Image {
+            height: page.height,
+            width: page.width,
+            channels,
+            data: colors.copied().collect(),
+            depth: page.depth,
+        };
+        let key = (page.depth, channels);
+        if !self.repairers.contains_key(&key) {
+            let middle = Frame::from(&image).middle(MIDDLE, MIDDLE);
+            let repairer = Repairer::measure(&[middle], self.what)?;
+            self.repairers.insert(key, repairer);
+        }
+        self.repaired += self.repairers[&key].repair(&mut image);
+        let pixels = samples.chunks_exact_mut(all);
+        for (to, from) in pixels.zip(image.data.chunks_exact(channels)) {
+            to[..channels].copy_from_slice(from);
+        }
+        Ok(samples)
+    }
 }
 
 /// The pages from the reader, as the network reads them.
@@ -367,7 +440,7 @@ struct Incoming {
     row: usize,
     scale: Scale,
     /// Reported at the end of the job.
-    misfit: Option<Misfit>,
+    seen: Seen,
     /// Whether the end of the current job has been received.
     ended: bool,
 }
@@ -394,9 +467,9 @@ impl Pages for Incoming {
                     return Ok(Some(*page));
                 }
                 Ok(Piece::Rows(_)) => {}
-                Ok(Piece::End(Ok(misfit))) => {
+                Ok(Piece::End(Ok(seen))) => {
                     self.ended = true;
-                    self.misfit = misfit;
+                    self.seen = seen;
                     return Ok(None);
                 }
                 Ok(Piece::End(failed)) => return Err(self.end(failed)),
@@ -506,6 +579,7 @@ fn run<'scope>(
                 depth: (page.depth, job.encoding.depth_of(page.depth)),
                 range: scale,
                 misfit: None,
+                repaired: Repaired::default(),
                 elapsed_s: 0.0,
                 bytes: None,
                 notes: vec![],
@@ -544,7 +618,10 @@ fn run<'scope>(
         let mut done = done.ok_or_else(|| Error::Engine {
             reason: "there is no page in it".into(),
         })?;
-        done.misfit = incoming.misfit.take();
+        Seen {
+            misfit: done.misfit,
+            repaired: done.repaired,
+        } = std::mem::take(&mut incoming.seen);
         done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
         Ok(done)
     };
@@ -962,6 +1039,7 @@ mod tests {
             model: None,
             images: vec![],
             limits: Limits::default(),
+            repair: Repair::default(),
         };
         let mut network = Fake::new(1, |x| x / 2.0);
         network.most = (most, false);
@@ -1040,6 +1118,7 @@ mod tests {
             model,
             images: vec![],
             limits: Limits::default(),
+            repair: Repair::default(),
         };
         let mut done = vec![];
         predict(&mut Fake::new(1, pixel), &jobs, &config, |event| {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
-use n2n::denoise::ModelRange;
+use n2n::denoise::{ModelRange, Transform};
 use n2n::network::Denoise;
 use n2n::weights::Weights;
 use n2n::{Error, Range, files, models, package};
@@ -34,6 +34,16 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     if !weights.metadata.contains_key("license") {
         ui.note("note: the model states no licence; --license states one in the files");
+    }
+
+    if Transform::of(&weights.metadata)
+        .with_context(|| args.model_path.display().to_string())?
+        .is_some()
+    {
+        ui.note(
+            "note: the model has a transform around its network, which n2n applies and other engines have to: \
+             docs/deploy.md",
+        );
     }
 
     let onnx = args.save_dir.join("model.onnx");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use n2n::autolog::Benchmark;
 use n2n::cpu::{CpuNetwork, Level};
-use n2n::denoise::ModelRange;
+use n2n::denoise::{ModelRange, Transform};
 use n2n::infer::{self, Config, Denoised, Inference, REFERENCE_SIDE, Score};
 use n2n::network::Denoise;
 use n2n::weights::Weights;
@@ -109,6 +109,9 @@ impl Model {
         let path = &args.model_file;
         let name = || path.display().to_string();
         let range = |weights: &Weights| ModelRange::of(&weights.metadata).with_context(name);
+        let placed = |network, weights: &Weights| {
+            Transform::place(&weights.metadata, network).with_context(name)
+        };
         match args.engine {
             args::Engine::Native => {
                 let weights = models::load(Some(path))?;
@@ -117,7 +120,7 @@ impl Model {
                 Ok(Self {
                     engine: "native",
                     level: Some(network.level()),
-                    network: Box::new(network),
+                    network: placed(Box::new(network), &weights)?,
                     range: range(&weights)?,
                 })
             }
@@ -125,11 +128,17 @@ impl Model {
                 let bytes = std::fs::read(path).with_context(name)?;
                 // Of a network of others' nothing is known.
                 let weights = Weights::decode(&bytes, path).ok();
+                let mut network: Box<dyn Denoise> = Box::new(RtenModel::from_bytes(bytes, path)?);
+                let mut trained_on = None;
+                if let Some((weights, _)) = weights {
+                    network = placed(network, &weights)?;
+                    trained_on = range(&weights)?;
+                }
                 Ok(Self {
-                    network: Box::new(RtenModel::from_bytes(bytes, path)?),
+                    network,
                     engine: "rten",
                     level: None,
-                    range: weights.map_or(Ok(None), |(weights, _)| range(&weights))?,
+                    range: trained_on,
                 })
             }
         }

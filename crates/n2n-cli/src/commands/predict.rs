@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
-use n2n::denoise::{Misfit, ModelRange, Options, Padding, Shrunk, shown, type_name};
+use n2n::adapt::{self, Budget};
+use n2n::denoise::{
+    Misfit, ModelRange, Options, Padding, Range, Shrunk, Transform, shown, type_name,
+};
 use n2n::error::Error;
 use n2n::image::{Depth, Encoding, Format, Limits, Reader, Selection};
 use n2n::predict::{self, Config, Done, Event, Input, Output};
+use n2n::repair::Repair;
 use n2n::weights::Weights;
-use n2n::{files, image, models};
+use n2n::{Model, files, image, models, train};
 
 use crate::args::{self, Denoiser, Pad};
 use crate::device::{self, Placed};
@@ -45,15 +50,27 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
             PathBuf::from(models::of_quality(&name, quality).context("--quality")?)
         }
     };
-    let weights = load(&model_path)?;
+    let mut weights = load(&model_path)?;
     let model = || model_path.display().to_string();
-    let Denoiser { computer, half } = &args.denoiser;
-    let Placed { mut network, .. } = device::place(computer, *half, &weights, ui)?;
     if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
         files::check_writable(first)?;
     }
     if let Some(json) = &args.json {
         files::check_writable(json)?;
+    }
+    if let Some(budget) = args.adapt {
+        let models = (weights, &*model_path);
+        weights = adapted(models, budget, args, &jobs, &images, ui)?;
+    }
+    let Denoiser { computer, half } = &args.denoiser;
+    let Placed { network, .. } = device::place(computer, *half, &weights, ui)?;
+    let mut network = Transform::place(&weights.metadata, network).with_context(model)?;
+    if let Some(repair) = weights.metadata.get(Repair::KEY)
+        && args.repair.is_none()
+    {
+        ui.note(format_args!(
+            "note: the model was trained on images that had been repaired; --repair {repair} does the same here"
+        ));
     }
     let started = Instant::now();
     let tally = Arc::new(Mutex::new(Tally {
@@ -126,6 +143,7 @@ fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>)
         model,
         images,
         limits: limits(args),
+        repair: args.repair.unwrap_or_default(),
     }
 }
 
@@ -144,12 +162,97 @@ fn load(model: &Path) -> anyhow::Result<Weights> {
         .architecture()
         .with_context(|| model.display().to_string())?;
     match unet.n_channel {
-        1 | 3 => Ok(weights),
+        1..=train::Config::MAX_CHANNELS => Ok(weights),
         other => bail!(
-            "{}: expected a model of 1 channel (grey) or 3 (RGB), found {other}",
-            model.display()
+            "{}: expected a model of 1 to {} channels, found {other}",
+            model.display(),
+            train::Config::MAX_CHANNELS
         ),
     }
+}
+
+/// The weights of a copy of the model that fits the images; it is said how, and by how much.
+fn adapted(
+    (weights, model_path): (Weights, &Path),
+    budget: Budget,
+    args: &args::Predict,
+    jobs: &[predict::Job],
+    images: &[PathBuf],
+    ui: Ui,
+) -> anyhow::Result<Weights> {
+    if args.range == Range::Percentile {
+        bail!(
+            "--range: expected auto or MIN,MAX with --adapt, which measures the range itself, found percentile"
+        );
+    }
+    if let Some(file) = &args.save_model {
+        files::check_writable(file)?;
+    }
+    let config = adapt::Config {
+        budget,
+        range: args.range,
+        seed: args.seed,
+        level: args.denoiser.computer.processor.level(),
+        ..adapt::Config::default()
+    };
+    // All images of a job array, so that each job comes to the same model.
+    let inputs: Vec<_> = if images.is_empty() {
+        jobs.iter().map(|job| job.input.clone()).collect()
+    } else {
+        images.iter().cloned().map(Input::File).collect()
+    };
+    let inputs = inputs.into_iter().map(|input| (input, selection(args)));
+    let inputs = Arc::new(adapt::Inputs::new(inputs.collect(), limits(args)));
+    let model = Model::from_weights(weights)?;
+    let others = other_shipped(model_path, model.channels())?;
+    let models: Vec<&Model> = std::iter::once(&model).chain(&others).collect();
+    let bar = ui.progress(100);
+    bar.set_message("fitting the model");
+    let mut line_at = Instant::now();
+    let adapted = adapt::adapt(&models, inputs, &config, &mut |event| {
+        match event {
+            adapt::Event::Passed(passed) => {
+                bar.set_position((100.0 * passed) as u64);
+                if ui.wants_lines() && line_at.elapsed() > LINE_EVERY {
+                    line_at = Instant::now();
+                    ui.note(format_args!("fitting the model, {:.0} %", 100.0 * passed));
+                }
+            }
+            adapt::Event::Skipped { error } => bar.suspend(|| {
+                ui.warn(format_args!("not learned from: {error}"));
+            }),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    let adapted = adapted.context("--adapt")?;
+    ui.note(format_args!("adapted: {adapted}"));
+    if let Some(file) = &args.save_model {
+        adapted.model.save(file)?;
+    }
+    Ok(adapted.model.weights().clone())
+}
+
+/// If `model` is a shipped one, the others of its quality and of as many channels: which noise the images have is not known.
+fn other_shipped(model: &Path, channels: usize) -> anyhow::Result<Vec<Model>> {
+    let is_named = |shipped: &&models::Shipped| Path::new(shipped.name) == model;
+    let Some(named) = models::SHIPPED.iter().find(is_named) else {
+        return Ok(vec![]);
+    };
+    // A file of that name comes before it.
+    if model.exists() && !model.is_dir() {
+        return Ok(vec![]);
+    }
+    let others = models::SHIPPED
+        .iter()
+        .filter(|other| other.name != named.name && other.quality == named.quality);
+    let others = others.map(|other| Model::load(other.name));
+    let others = others.collect::<Result<Vec<_>, _>>()?;
+    Ok(others
+        .into_iter()
+        .filter(|other| other.channels() == channels)
+        .collect())
 }
 
 /// What is to be done.
@@ -553,6 +656,11 @@ impl Report<'_> {
                 denoised.0,
                 denoised.1
             ))?;
+        }
+        if self.args.repair.is_some() {
+            let repaired = done.repaired;
+            self.ui
+                .note(format_args!("{}: repaired {repaired}", name(&job.input)));
         }
         for note in &done.notes {
             self.ui.note(format_args!("{}: {note}", name(&job.input)));

@@ -262,6 +262,7 @@ impl Screen {
                  they are padded by reflection"
             )),
             Event::Diagnosed { diagnosis, spacing } => self.diagnosed(diagnosis, *spacing),
+            Event::Repaired(repaired) => self.ui.note(format!("repaired {repaired}")),
             Event::HeldOut { images: 1 } => self.ui.note(
                 "note: one image, or a part of the only one, is held out of training, to validate on",
             ),

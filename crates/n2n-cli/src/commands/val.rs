@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use n2n::denoise::ModelRange;
+use n2n::cpu::Level;
+use n2n::denoise::{ModelRange, Transform};
 use n2n::error::Error;
 use n2n::eval::report::Report;
 use n2n::eval::{self, Config};
 use n2n::files;
+use n2n::network::Denoise;
 use n2n::unet::UNet;
 
 use crate::args::{self, Denoiser};
@@ -19,7 +21,11 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.csv.is_some() && args.csv == args.json {
         bail!("--csv and --json name the same file");
     }
-    let (Placed { mut network, level }, range) = load(args, ui)?;
+    let Loaded {
+        mut network,
+        level,
+        range,
+    } = load(args, ui)?;
     let config = Config {
         val_dirs: args.val_dirs.clone(),
         sets: args.sets.clone(),
@@ -51,7 +57,15 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(args: &args::Val, ui: Ui) -> anyhow::Result<(Placed, Option<ModelRange>)> {
+/// A model, ready to be scored.
+struct Loaded {
+    network: Box<dyn Denoise>,
+    level: Option<Level>,
+    /// The range that it was trained on, if it states one.
+    range: Option<ModelRange>,
+}
+
+fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Loaded> {
     let model = args.model_path.display();
     ui.result(format_args!("Loading pretrained model from {model}"))?;
     let weights = n2n::models::load(Some(&args.model_path))?;
@@ -59,12 +73,18 @@ fn load(args: &args::Val, ui: Ui) -> anyhow::Result<(Placed, Option<ModelRange>)
     check(args, unet)?;
     let range = ModelRange::of(&weights.metadata).with_context(|| model.to_string())?;
     let Denoiser { computer, half } = &args.denoiser;
-    let placed = device::place(computer, *half, &weights, ui)?;
+    let Placed { network, level } = device::place(computer, *half, &weights, ui)?;
+    let network = Transform::place(&weights.metadata, network);
+    let network = network.with_context(|| model.to_string())?;
     let loaded = weights.tensors.len();
     ui.result(format_args!(
         "There are {loaded}/{loaded} variables loaded into UNet."
     ))?;
-    Ok((placed, range))
+    Ok(Loaded {
+        network,
+        level,
+        range,
+    })
 }
 
 /// The reference is told the sizes of the model; here they follow from the weights, and what is

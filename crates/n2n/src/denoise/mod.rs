@@ -7,12 +7,14 @@ mod range;
 mod region;
 pub(crate) mod sensor;
 mod tiles;
+mod transform;
 
 pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
 pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;
 pub use tiles::Tile;
+pub use transform::{Knot, Transform};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};

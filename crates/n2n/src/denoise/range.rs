@@ -438,7 +438,7 @@ impl Survey {
     }
 
     /// The smallest and the largest value, if there are two.
-    fn extremes(&self) -> Option<(f32, f32)> {
+    pub fn extremes(&self) -> Option<(f32, f32)> {
         (self.min < self.max).then_some((self.min, self.max))
     }
 

@@ -43,6 +43,7 @@ pub use finding::{Axis, Finding, Severity};
 pub use grid::{ColourFilter, JpegBlocks};
 pub use page::{Remedy, page};
 pub use pattern::{HotPixels, LinePattern};
+pub(crate) use pattern::{NoiseLine, standing_out};
 pub use transfer::{Estimate, Level, Transfer};
 pub use values::Values;
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Plane;
-use super::transfer::{Fit, median};
+use super::transfer::{Fit, Transfer, median};
 
 /// Length of a segment of a line that is averaged, and the gap to the next, in pixels; noise shared by neighbors must
 /// not reach across the gap.
@@ -163,36 +163,89 @@ impl HotPixels {
     }
 }
 
+/// The variance of a pixel as a line over its signal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NoiseLine {
+    slope: f64,
+    intercept: f64,
+    /// The smallest variance.
+    least: f64,
+}
+
+impl From<&Transfer> for NoiseLine {
+    fn from(transfer: &Transfer) -> Self {
+        Self {
+            slope: transfer.slope,
+            intercept: transfer.intercept,
+            least: 1e-3 * transfer.levels[1].noise.powi(2),
+        }
+    }
+}
+
+impl From<&Fit> for NoiseLine {
+    fn from(fit: &Fit) -> Self {
+        Self {
+            slope: fit.slope,
+            intercept: fit.intercept,
+            least: fit.least,
+        }
+    }
+}
+
+impl NoiseLine {
+    /// For values that are divided by `unit`.
+    pub fn in_units_of(self, unit: f64) -> Self {
+        Self {
+            slope: self.slope / unit,
+            intercept: self.intercept / unit.powi(2),
+            least: self.least / unit.powi(2),
+        }
+    }
+
+    /// How many standard deviations a value is above another.
+    fn deviations(&self, value: f64, centre: f64) -> f64 {
+        // Photon noise is skewed: after a square root it is nearly normal with constant variance.
+        if self.slope > 0.0 {
+            let root = |v: f64| {
+                let variance = self.slope * v + self.intercept + 0.375 * self.slope.powi(2);
+                2.0 / self.slope * variance.max(0.0).sqrt()
+            };
+            root(value) - root(centre)
+        } else {
+            let variance = (self.slope * centre + self.intercept).max(self.least);
+            (value - centre) / variance.sqrt()
+        }
+    }
+}
+
 fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
-    let Plane { height, width, .. } = *plane;
+    let size = (plane.height, plane.width);
+    let found = standing_out(&plane.data, size, NoiseLine::from(fit));
+    found.into_iter().map(|(y, x, _)| (y, x)).collect()
+}
+
+/// Row and column of each pixel that stands far out of all around it, with the median of those.
+pub(crate) fn standing_out(
+    plane: &[f32],
+    (height, width): (usize, usize),
+    noise: NoiseLine,
+) -> Vec<(usize, usize, f32)> {
     let mut found = vec![];
     if height < 3 || width < 3 {
         return found;
     }
-    // Photon noise is skewed: after a square root it is nearly normal with constant variance.
-    let deviations = |value: f64, centre: f64| {
-        if fit.slope > 0.0 {
-            let root = |v: f64| {
-                let variance = fit.slope * v + fit.intercept + 0.375 * fit.slope.powi(2);
-                2.0 / fit.slope * variance.max(0.0).sqrt()
-            };
-            root(value) - root(centre)
-        } else {
-            (value - centre) / fit.variance(centre).sqrt()
-        }
-    };
     for y in 1..height - 1 {
         for x in 1..width - 1 {
-            let value = plane.data[y * width + x];
+            let value = plane[y * width + x];
             let mut around = [0.0_f32; 8];
             let rows = [(y - 1, [x - 1, x, x + 1]), (y + 1, [x - 1, x, x + 1])];
             for (row, (y, columns)) in rows.into_iter().enumerate() {
                 for (column, x) in columns.into_iter().enumerate() {
-                    around[3 * row + column] = plane.data[y * width + x];
+                    around[3 * row + column] = plane[y * width + x];
                 }
             }
-            around[6] = plane.data[y * width + x - 1];
-            around[7] = plane.data[y * width + x + 1];
+            around[6] = plane[y * width + x - 1];
+            around[7] = plane[y * width + x + 1];
             let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
             for &neighbour in &around {
                 (least, most) = (least.min(neighbour), most.max(neighbour));
@@ -203,12 +256,12 @@ fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
             }
             around.sort_by(f32::total_cmp);
             let centre = f64::midpoint(f64::from(around[3]), f64::from(around[4]));
-            let far = deviations(f64::from(value), centre);
+            let far = noise.deviations(f64::from(value), centre);
             let nearest = if far > 0.0 { most } else { least };
-            let near = deviations(f64::from(nearest), centre);
+            let near = noise.deviations(f64::from(nearest), centre);
             // The median of eight neighbors is itself off by about half a standard deviation.
             if far.abs() > FAR && near.abs() < NEAR && near.abs() < 0.5 * far.abs() {
-                found.push((y, x));
+                found.push((y, x, centre as f32));
             }
         }
     }

@@ -44,7 +44,7 @@ use std::path::Path;
 pub use ::image::metadata::Orientation;
 
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 
 /// The factors of red, green and blue in grey: the luma of Rec. ITU-R BT.601, which JPEG stores and
@@ -137,9 +137,16 @@ impl Image {
     /// not from the name.
     pub fn read(path: &Path) -> Result<Self> {
         let mut images = images(path)?;
-        images
+        let image = images
             .next()
-            .unwrap_or_else(|| Err(page::without_pages(path)))
+            .unwrap_or_else(|| Err(page::without_pages(path)))?;
+        match image.channels {
+            1 | 3 => Ok(image),
+            channels => Err(Error::Image {
+                path: path.into(),
+                reason: format!("it has {channels} channels; grey or RGB is expected"),
+            }),
+        }
     }
 
     /// Writes the image, clipped to 0..1 and rounded to its depth or the nearest the format has, in the
@@ -190,6 +197,25 @@ impl Image {
             channels,
             data,
             ..self
+        }
+    }
+
+    /// One of the channels, counted from 0, as a grey image.
+    ///
+    /// # Panics
+    /// If there is no such channel.
+    #[must_use]
+    pub fn channel(&self, channel: usize) -> Self {
+        assert!(
+            channel < self.channels,
+            "channel {channel} of {}",
+            self.channels
+        );
+        let values = self.data.iter().skip(channel).step_by(self.channels);
+        Self {
+            channels: 1,
+            data: values.copied().collect(),
+            ..*self
         }
     }
 
@@ -261,6 +287,26 @@ pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send 
     }))
 }
 
+/// The images of a file that are selected, one after the other; after an error there is none.
+pub(crate) fn selected(
+    reader: Reader,
+    selection: &Selection,
+) -> impl Iterator<Item = Result<Image>> + Send + use<> {
+    let (mut reader, selection) = (Some(reader), selection.clone());
+    let mut pages = 0..;
+    std::iter::from_fn(move || {
+        let wanted = |page: &Page| {
+            let index = pages.next().unwrap_or(usize::MAX);
+            selection.has_page(index, page)
+        };
+        let next = page::next_wanted(reader.as_mut()?, wanted).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            reader = None;
+        }
+        next
+    })
+}
+
 /// Image `index` of a file, counted from 0; those before it are skipped.
 pub fn image(path: &Path, index: usize) -> Result<Image> {
     let mut reader = Reader::open(path, Limits::default())?;
@@ -284,7 +330,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::error::Error;
 
     /// A file made by `tests/golden/images/make.py`.
     fn golden(name: &str) -> PathBuf {

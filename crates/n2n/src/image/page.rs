@@ -151,10 +151,18 @@ pub(super) fn without_pages(path: &Path) -> Error {
 
 /// The next page as an image: upright, its colour alone.
 pub(super) fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
+    next_wanted(reader, |_| true)
+}
+
+/// The next page that is `wanted` as an image.
+pub(super) fn next_wanted(
+    reader: &mut Reader,
+    mut wanted: impl FnMut(&Page) -> bool,
+) -> Result<Option<Image>> {
     let page = loop {
         match reader.next_page()? {
             None => return Ok(None),
-            Some(page) if page.metadata.pass_through => {}
+            Some(page) if page.metadata.pass_through || !wanted(&page) => {}
             Some(page) => break page,
         }
     };

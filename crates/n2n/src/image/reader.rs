@@ -155,12 +155,14 @@ impl Reader {
         self.format
     }
 
-    /// Refuses a page that is no [`super::Image`]: too large for memory, or of more than colour.
+    /// Refuses a page that has more samples than may be in memory at once.
+    pub(crate) fn check_fits(&self, page: &Page, limits: Limits) -> Result<()> {
+        check_samples(limits, page.height, page.width, page.samples())
+            .map_err(|fault| unreadable(&self.path, &fault.0))
+    }
+
+    /// Refuses a page that is too large for memory.
     pub(super) fn check_is_image(&self, page: &Page) -> Result<()> {
-        if let Color::Bands(channels) = page.color {
-            let reason = format!("it has {channels} channels; grey or RGB is expected");
-            return Err(unreadable(&self.path, &reason));
-        }
         check_samples(self.limits, page.height, page.width, page.samples())
             .map_err(|fault| unreadable(&self.path, &fault.0))
     }

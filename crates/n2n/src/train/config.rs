@@ -8,13 +8,15 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use toml::Table;
+use toml::{Table, Value};
 
 use crate::denoise::Range;
 use crate::error::{Error, Result};
 use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
 use crate::noise::{Noise, NoiseLevel};
+use crate::repair::Repair;
+use crate::train::dataset::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::unet::{self, INIT_SCALE, UNet};
 
@@ -47,7 +49,7 @@ pub struct Config {
     pub log_name: String,
     /// Channels of the network's first layer.
     pub n_feature: usize,
-    /// Channels of the images: 3 RGB, 1 grey.
+    /// Channels that the network takes together, 1 to 16: 3 for RGB, 1 for grey.
     pub n_channel: usize,
     /// Number of 2×2 poolings.
     pub n_depth: usize,
@@ -55,6 +57,8 @@ pub struct Config {
     pub head_width: usize,
     /// Factor of space-to-depth before the network's first layer; 1 for none.
     pub pixel_shuffle: usize,
+    /// Whether the channels of an image are denoised together, or each by itself, as a grey image.
+    pub channels: Channels,
     /// Learning rate at the start, after warm-up.
     pub lr: f64,
     /// What makes a step of the gradient.
@@ -111,6 +115,8 @@ pub struct Config {
     pub teacher: Option<PathBuf>,
     /// How far apart the pixels are that count as neighbours, for noise that neighbours share.
     pub neighbor_distance: NeighborDistance,
+    /// Faults of the sensor that are taken out of the images first.
+    pub repair: Repair,
     /// Whether patches are flipped and turned at random.
     pub augment: bool,
     /// Decay of the running average of the weights, which is then what is scored and saved; 0 for
@@ -133,6 +139,16 @@ pub enum Recipe {
     Paper,
     /// Settings of our own for runs of minutes to hours.
     Fast,
+}
+
+/// What the network sees of the channels of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    /// All at once: as many as it has.
+    Together,
+    /// One at a time: one model for all of them.
+    Independent,
 }
 
 /// How the learning rate falls.
@@ -212,6 +228,7 @@ impl Default for Config {
             n_depth: UNet::default().n_depth,
             head_width: UNet::default().head_width,
             pixel_shuffle: UNet::default().pixel_shuffle,
+            channels: Channels::Together,
             lr: 3e-4,
             optimizer: Optimizer::Adam,
             lr_schedule: LrSchedule::Step,
@@ -237,6 +254,7 @@ impl Default for Config {
             init_from: None,
             teacher: None,
             neighbor_distance: NeighborDistance::Fixed(Spacing::NONE),
+            repair: Repair::default(),
             augment: false,
             ema: 0.0,
             seed: 0,
@@ -251,6 +269,8 @@ impl Config {
     pub const MAX_EPOCHS: usize = (1 << 28) - 1;
     /// Most patches an epoch, for the same reason.
     pub const MAX_PATCHES: usize = u32::MAX as usize;
+    /// Most channels accepted.
+    pub const MAX_CHANNELS: usize = 16;
     /// Most pixels a batch accepted, 256 times the paper's: a slip in a flag must not ask for more
     /// memory than there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
@@ -274,6 +294,11 @@ impl Config {
         let mut settings = recipe.config().to_table();
         for layer in layers {
             settings.extend(with_sizes(layer.clone())?);
+        }
+        // Each channel by itself is a grey image.
+        let is_told = layers.iter().any(|layer| layer.contains_key("n_channel"));
+        if !is_told && settings.get("channels").and_then(Value::as_str) == Some("independent") {
+            settings.insert("n_channel".into(), Value::Integer(1));
         }
         let config: Self = settings.try_into().map_err(|error: toml::de::Error| {
             let text = error.to_string();
@@ -302,6 +327,14 @@ impl Config {
         Ok(unet)
     }
 
+    /// What of an image is one image to the network.
+    pub fn layout(&self) -> Layout {
+        match self.channels {
+            Channels::Together => Layout::Together(self.n_channel),
+            Channels::Independent => Layout::Independent,
+        }
+    }
+
     /// How steps are taken.
     pub fn method(&self) -> Method {
         Method {
@@ -315,15 +348,22 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         let unet = self.unet()?;
         expect(
-            matches!(self.n_channel, 1 | 3),
+            self.channels == Channels::Together || self.n_channel == 1,
             "n_channel",
-            || "3 (RGB) or 1 (grey), as images have".into(),
+            || "1, with channels that are independent of each other".into(),
+            self.n_channel,
+        )?;
+        expect(
+            self.val_dirs.is_none() || matches!(self.n_channel, 1 | 3),
+            "n_channel",
+            || "3 (RGB) or 1 (grey), as the images of val_dirs have".into(),
             self.n_channel,
         )?;
         let whole = |what, max: usize, got: usize| {
             let expected = || format!("1 to {max}");
             expect((1..=max).contains(&got), what, expected, got)
         };
+        whole("n_channel", Self::MAX_CHANNELS, self.n_channel)?;
         whole("n_epoch", Self::MAX_EPOCHS, self.n_epoch)?;
         whole("log_iters", usize::MAX, self.log_iters)?;
         whole("n_snapshot", usize::MAX, self.n_snapshot)?;
@@ -438,7 +478,7 @@ fn with_sizes(mut layer: Table) -> Result<Table> {
         return Ok(layer);
     };
     let unet = match &name {
-        toml::Value::String(name) => unet::named(name)?,
+        Value::String(name) => unet::named(name)?,
         other => return Err(Error::value("architecture", "a name", other)),
     };
     for (size, value) in unet.sizes() {
@@ -446,7 +486,7 @@ fn with_sizes(mut layer: Table) -> Result<Table> {
         if size != "n_channel" {
             layer
                 .entry(size)
-                .or_insert_with(|| toml::Value::Integer(value as i64));
+                .or_insert_with(|| Value::Integer(value as i64));
         }
     }
     Ok(layer)
@@ -561,6 +601,25 @@ mod tests {
     }
 
     #[test]
+    fn independent_channels_are_grey_images() {
+        let resolve = |text: &str| Config::resolve(&[toml::from_str(text).unwrap()]);
+        let config = resolve("channels = \"independent\"").unwrap();
+        assert_eq!(
+            (config.n_channel, config.layout()),
+            (1, Layout::Independent)
+        );
+        assert!(resolve("channels = \"independent\"\nn_channel = 1").is_ok());
+        let error = resolve("channels = \"independent\"\nn_channel = 4").unwrap_err();
+        assert!(error.to_string().contains("n_channel"), "{error}");
+        assert_eq!(
+            resolve("n_channel = 16").unwrap().layout(),
+            Layout::Together(16)
+        );
+        assert!(resolve("n_channel = 17").is_err());
+        assert!(resolve("n_channel = 4\nval_dirs = \"sets\"").is_err());
+    }
+
+    #[test]
     fn images_are_held_out_where_nothing_else_can_tell_how_well_a_run_goes() {
         let held_out = |noise: &str, holdout, images| {
             let noise = noise.parse().unwrap();
@@ -667,7 +726,7 @@ mod tests {
         assert!(refused(|c| c.steps_per_epoch = Some(0)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.steps_per_epoch = Some(1 << 40)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.loader_threads = 0).starts_with("loader_threads"));
-        assert!(refused(|c| c.n_channel = 2).starts_with("n_channel"));
+        assert!(refused(|c| c.n_channel = 17).starts_with("n_channel"));
         assert!(refused(|c| c.patchsize = 0).starts_with("patchsize"));
         assert!(refused(|c| c.patchsize = 96).starts_with("patchsize"));
         assert!(refused(|c| c.batchsize = 0).starts_with("batchsize"));

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
-use crate::denoise::{ModelRange, Range, Scale, Survey};
+use crate::denoise::{ModelRange, Range, Scale, Survey, Transform};
 use crate::diagnose::Frame;
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, Packed};
+use crate::repair::{Repair, Repaired, Repairer};
 use crate::train::Event;
 use crate::train::random::fnv1a;
 use crate::train::source::{Folder, Source};
@@ -24,16 +25,53 @@ use crate::train::source::{Folder, Source};
 /// Images decoded between two reports of progress.
 const STRIDE: usize = 64;
 
+/// What is one image to the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// All channels of a page, which are so many, or else grey or RGB and converted to the other.
+    Together(usize),
+    /// Each channel of a page by itself, as a grey image.
+    Independent,
+}
+
+impl From<usize> for Layout {
+    fn from(channels: usize) -> Self {
+        Self::Together(channels)
+    }
+}
+
+impl Layout {
+    /// The channels of an image.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Together(channels) => channels,
+            Self::Independent => 1,
+        }
+    }
+
+    /// Which channels of a page are images: all together, or those with a number.
+    fn parts(self, page: &Image) -> Vec<Option<usize>> {
+        match self {
+            Self::Independent if page.channels > 1 => (0..page.channels).map(Some).collect(),
+            _ => vec![None],
+        }
+    }
+}
+
 /// Readable images in the order of their source, all with the same channels.
 #[derive(Debug)]
 pub struct Dataset {
     source: Arc<dyn Source>,
     images: Vec<Entry>,
-    channels: usize,
+    layout: Layout,
     /// What is known of the values of all images.
     survey: Survey,
     /// Which of them are the network's 0 and 1.
     range: Range,
+    /// What the network sees in the place of values of that range.
+    transform: Option<Transform>,
+    /// How images are repaired once they are decoded.
+    repairer: Option<Repairer>,
 }
 
 /// An image as the network is to see it.
@@ -42,6 +80,7 @@ pub struct Scaled<'a> {
     image: Cow<'a, Packed>,
     /// None leaves values as they are, to the last bit.
     scale: Option<Scale>,
+    transform: Option<&'a Transform>,
 }
 
 #[derive(Debug)]
@@ -49,7 +88,9 @@ struct Entry {
     /// Which item of the source it is of, and its place there, from 0.
     item: usize,
     page: usize,
-    /// The name of the item, and the page if it is not the first.
+    /// The channel, from 0, if it is one of several.
+    channel: Option<usize>,
+    /// The name of the item, the page if it is not the first, and the channel if it is one of several.
     name: String,
     height: usize,
     width: usize,
@@ -67,23 +108,24 @@ impl Dataset {
     pub fn open(
         folder: &Path,
         excluded: &[&Path],
-        channels: usize,
+        layout: impl Into<Layout>,
         cache_bytes: usize,
         observe: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
         let source = Arc::new(Folder::open(folder, excluded)?);
-        Ok(Self::read(source, channels, cache_bytes, observe))
+        Ok(Self::read(source, layout, cache_bytes, observe))
     }
 
-    /// Goes through the images of a source, converting each to `channels` channels (1 or 3); those that cannot be
+    /// Goes through the images of a source, with channels as `layout` says; those that cannot be
     /// decoded or converted are reported and left out. Images are kept in memory up to `cache_bytes` in all,
     /// beside those that the source has there.
     pub fn read(
         source: Arc<dyn Source>,
-        channels: usize,
+        layout: impl Into<Layout>,
         cache_bytes: usize,
         observe: &mut dyn FnMut(&Event),
     ) -> Self {
+        let layout = layout.into();
         let total = source.len();
         let room = AtomicUsize::new(cache_bytes);
         let mut images = Vec::with_capacity(total);
@@ -92,7 +134,7 @@ impl Dataset {
             observe(&Event::Scanned { done, total });
             let scanned: Vec<_> = (done..total.min(done + STRIDE))
                 .into_par_iter()
-                .map(|item| scan(&*source, item, channels, &room))
+                .map(|item| scan(&*source, item, layout, &room))
                 .collect();
             for Scan {
                 entries,
@@ -111,9 +153,11 @@ impl Dataset {
         Self {
             source,
             images,
-            channels,
+            layout,
             survey,
             range: Range::Auto,
+            transform: None,
+            repairer: None,
         }
     }
 
@@ -152,6 +196,45 @@ impl Dataset {
         self.range = range;
     }
 
+    /// From here on the values of [`Self::image`] that a range has made 0..1 are those that a transform makes of them.
+    pub fn set_transform(&mut self, transform: Option<Transform>) {
+        self.transform = transform;
+    }
+
+    /// Repairs all images, by what their middles say of the noise; of those in memory, the sum of what was done.
+    ///
+    /// # Errors
+    /// An image that can no longer be decoded.
+    pub fn repair(&mut self, what: Repair) -> Result<Repaired> {
+        let mut all = Repaired::default();
+        if what.is_none() || self.images.is_empty() {
+            return Ok(all);
+        }
+        let repairer = Repairer::measure(&self.middles(8, 512)?, what)?;
+        let done: Vec<_> = self
+            .images
+            .par_iter_mut()
+            .filter_map(|entry| {
+                let kept = entry.kept.as_mut()?;
+                let mut image = kept.to_image();
+                image.depth = entry.depth;
+                let repaired = repairer.repair(&mut image);
+                *kept = Arc::new(Packed::from(&unrounded(image)));
+                Some(repaired)
+            })
+            .collect();
+        for repaired in done {
+            all += repaired;
+        }
+        self.repairer = Some(repairer);
+        Ok(all)
+    }
+
+    /// What is known of the values of all images.
+    pub fn survey(&self) -> &Survey {
+        &self.survey
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.images.len()
@@ -164,7 +247,7 @@ impl Dataset {
 
     /// Channels of every image.
     pub fn channels(&self) -> usize {
-        self.channels
+        self.layout.channels()
     }
 
     /// Height and width of each image.
@@ -204,9 +287,11 @@ impl Dataset {
         Self {
             source: Arc::clone(&self.source),
             images: taken,
-            channels: self.channels,
+            layout: self.layout,
             survey: Survey::new(1),
             range: self.range,
+            transform: self.transform.clone(),
+            repairer: self.repairer.clone(),
         }
     }
 
@@ -231,6 +316,7 @@ impl Dataset {
         let [left, taken] = parts.map(|part| Entry {
             item: whole.item,
             page: whole.page,
+            channel: whole.channel,
             name: format!("{} rows {:?}, columns {:?}", whole.name, part[0], part[1]),
             height: part[0].len(),
             width: part[1].len(),
@@ -252,23 +338,37 @@ impl Dataset {
             Range::Between(..) => Some(self.range.scale(entry.depth, None)),
             _ => None,
         };
+        let transform = self.transform.as_ref().filter(|_| scale.is_some());
         if let Some(image) = &entry.kept {
             let image = Cow::Borrowed(&**image);
-            return Ok(Scaled { image, scale });
+            return Ok(Scaled {
+                image,
+                scale,
+                transform,
+            });
         }
         let mut image = self.decoded(entry)?;
         if let Some(part) = &entry.part {
             image = part_of(&image, part);
         }
         let image = Cow::Owned(Packed::from(&image));
-        Ok(Scaled { image, scale })
+        Ok(Scaled {
+            image,
+            scale,
+            transform,
+        })
     }
 
     /// All of the image that an entry is of.
     fn decoded(&self, entry: &Entry) -> Result<Image> {
         let image = self.source.image(entry.item, entry.page)?;
         let from = (&*self.source, entry.item, entry.page);
-        converted(image, from, self.channels)
+        let mut image = converted(&image, from, self.layout, entry.channel)?;
+        if let Some(repairer) = &self.repairer {
+            repairer.repair(&mut image);
+            image = unrounded(image);
+        }
+        Ok(image)
     }
 }
 
@@ -283,7 +383,7 @@ impl Dataset {
             let side = side.min(entry.height).min(entry.width);
             // The blocks of JPEG stay where they are.
             let [top, left] = [entry.height, entry.width].map(|size| (size - side) / 2 / 8 * 8);
-            let mut data = vec![0.0; side * side * self.channels];
+            let mut data = vec![0.0; side * side * self.channels()];
             self.image(index)?.image.crop(top, left, side, &mut data);
             let unit = entry.depth.unit();
             if unit != 1.0 {
@@ -294,7 +394,7 @@ impl Dataset {
             Ok(Frame {
                 height: side,
                 width: side,
-                channels: self.channels,
+                channels: self.channels(),
                 data,
             })
         };
@@ -319,6 +419,9 @@ impl Scaled<'_> {
         if let Some(scale) = self.scale {
             for value in out {
                 *value = scale.to_network(*value);
+                if let Some(transform) = self.transform {
+                    *value = transform.to_network(*value);
+                }
             }
         }
     }
@@ -336,6 +439,7 @@ impl From<Packed> for Scaled<'_> {
         Self {
             image: Cow::Owned(image),
             scale: None,
+            transform: None,
         }
     }
 }
@@ -350,38 +454,21 @@ struct Scan {
     errors: Vec<Error>,
 }
 
-fn scan(source: &dyn Source, item: usize, channels: usize, room: &AtomicUsize) -> Scan {
+fn scan(source: &dyn Source, item: usize, layout: Layout, room: &AtomicUsize) -> Scan {
     let mut scan = Scan {
         entries: vec![],
         seen: Survey::new(Survey::OF_ONE),
         errors: vec![],
     };
-    let name = source.name(item);
     let mut look = || {
         for (page, image) in source.images(item)?.enumerate() {
-            let image = match converted(image?, (source, item, page), channels) {
-                Ok(image) => image,
-                Err(error) => {
-                    scan.errors.push(error);
-                    continue;
+            let image = image?;
+            for channel in layout.parts(&image) {
+                match converted(&image, (source, item, page), layout, channel) {
+                    Ok(image) => scan.add(&image, (source, item, page), channel, room),
+                    Err(error) => scan.errors.push(error),
                 }
-            };
-            let shape = (image.height, image.width, channels);
-            scan.seen.add_blocks(&image.data, shape, channels);
-            scan.entries.push(Entry {
-                item,
-                page,
-                name: if page == 0 {
-                    name.clone()
-                } else {
-                    format!("{name}#{page}")
-                },
-                height: image.height,
-                width: image.width,
-                depth: image.depth,
-                part: None,
-                kept: keep(&image, source.in_memory(item, page), room),
-            });
+            }
         }
         Ok(())
     };
@@ -389,6 +476,45 @@ fn scan(source: &dyn Source, item: usize, channels: usize, room: &AtomicUsize) -
         scan.errors.push(error);
     }
     scan
+}
+
+impl Scan {
+    fn add(
+        &mut self,
+        image: &Image,
+        (source, item, page): (&dyn Source, usize, usize),
+        channel: Option<usize>,
+        room: &AtomicUsize,
+    ) {
+        let shape = (image.height, image.width, image.channels);
+        self.seen.add_blocks(&image.data, shape, image.channels);
+        let name = source.name(item);
+        let page_of = if page == 0 {
+            String::new()
+        } else {
+            format!("#{page}")
+        };
+        let channel_of = channel.map_or(String::new(), |channel| format!(" channel {channel}"));
+        self.entries.push(Entry {
+            item,
+            page,
+            channel,
+            name: format!("{name}{page_of}{channel_of}"),
+            height: image.height,
+            width: image.width,
+            depth: image.depth,
+            part: None,
+            kept: keep(image, source.in_memory(item, page), room),
+        });
+    }
+}
+
+/// An image whose values are kept as they are: a repaired one has others than those of its type.
+fn unrounded(image: Image) -> Image {
+    Image {
+        depth: Depth::F32,
+        ..image
+    }
 }
 
 /// Rows and columns of an image.
@@ -406,11 +532,12 @@ fn part_of(image: &Image, [rows, columns]: &[Span<usize>; 2]) -> Image {
     }
 }
 
-/// The image of an item with its channels converted; one that cannot be trained on is an error.
+/// The image of an item with its channels converted, or one of them; one that cannot be trained on is an error.
 fn converted(
-    image: Image,
+    image: &Image,
     (source, item, page): (&dyn Source, usize, usize),
-    channels: usize,
+    layout: Layout,
+    channel: Option<usize>,
 ) -> Result<Image> {
     let wrong = |reason: String| Error::Image {
         path: source.path(item),
@@ -419,18 +546,30 @@ fn converted(
     image
         .check()
         .map_err(|error| wrong(format!("is none: {error}")))?;
+    let image = match channel {
+        // What the source gives may change during a run.
+        Some(channel) if channel >= image.channels => {
+            return Err(wrong(format!("no longer has a channel {}", channel + 1)));
+        }
+        Some(channel) => image.channel(channel),
+        None => image.clone(),
+    };
     // Integers always are.
     let is_finite = image.data.iter().all(|value| value.is_finite());
     if !is_finite {
-        return Err(wrong("holds values that are not finite".into()));
+        let of = channel.map_or(String::new(), |channel| {
+            format!("in channel {} ", channel + 1)
+        });
+        return Err(wrong(format!("{of}holds values that are not finite")));
     }
+    let channels = layout.channels();
     if image.channels != channels
         && ![image.channels, channels]
             .iter()
             .all(|c| matches!(c, 1 | 3))
     {
         return Err(wrong(format!(
-            "has {} channels; expected {channels}",
+            "has {} channels; expected {channels}, or images of which each channel is one",
             image.channels
         )));
     }
@@ -466,6 +605,68 @@ mod tests {
             depth: Depth::U8,
         };
         image.write(path).unwrap();
+    }
+
+    /// Channel `c` of page `p` is 10 p + c everywhere; a channel of the second page is not all numbers.
+    #[test]
+    fn each_channel_is_an_image_where_that_is_asked_for() {
+        let page = |p: usize| {
+            let values = (0..6 * 6 * 4).map(|i| (10 * p + i % 4) as f32);
+            Image::from_f32(6, 6, 4, values.collect()).unwrap()
+        };
+        let mut broken = page(1);
+        broken.data[4 * 7 + 2] = f32::NAN;
+        let images = Arc::new(Memory::from(&[page(0), broken][..]));
+        for cache in [0, 1 << 20] {
+            let mut skipped = vec![];
+            let read = |layout: Layout, skipped: &mut Vec<String>| {
+                Dataset::read(images.clone(), layout, cache, &mut |event| {
+                    if let Event::Skipped { error } = event {
+                        skipped.push(error.to_string());
+                    }
+                })
+            };
+            let dataset = read(Layout::Independent, &mut skipped);
+            let values: Vec<_> = (0..dataset.len())
+                .map(|index| {
+                    let mut value = [0.0; 4];
+                    dataset.image(index).unwrap().crop(1, 1, 2, &mut value);
+                    value
+                })
+                .collect();
+            let want = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 13.0];
+            assert_eq!(values, want.map(|value| [value; 4]));
+            assert_eq!(dataset.channels(), 1);
+            let names: HashSet<_> = (0..7).map(|index| dataset.name(index)).collect();
+            assert_eq!(names.len(), 7, "{names:?}");
+            assert!(
+                skipped.len() == 1 && skipped[0].contains("channel 3"),
+                "{skipped:?}"
+            );
+            let together = read(Layout::Together(4), &mut skipped);
+            assert_eq!((together.len(), together.channels()), (1, 4));
+            // Neither grey nor RGB.
+            assert!(read(Layout::Together(3), &mut skipped).is_empty());
+        }
+    }
+
+    #[test]
+    fn repaired_images_are_the_same_from_memory_and_from_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = (0..64 * 64_u32).map(|i| (300 + i.wrapping_mul(2_654_435_761) % 41) as u16);
+        let mut image = Image::from_u16(64, 64, 1, &samples.collect::<Vec<_>>()).unwrap();
+        image.data[64 * 20 + 31] = 1.0;
+        image.write(&folder.path().join("a.tif")).unwrap();
+        let value = |cache: usize| {
+            let mut dataset = Dataset::open(folder.path(), &[], 1, cache, &mut |_| {}).unwrap();
+            let repaired = dataset.repair("hot-pixels,rows".parse().unwrap()).unwrap();
+            assert_eq!(repaired.hot_pixels, usize::from(cache > 0));
+            let mut values = vec![0.0; 64 * 64];
+            dataset.image(0).unwrap().crop(0, 0, 64, &mut values);
+            values
+        };
+        assert!(value(1 << 20)[64 * 20 + 31] < 0.01);
+        assert!(value(1 << 20) == value(0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::diagnose::Diagnosis;
 use crate::error::Error;
 use crate::eval::report::SetScore;
 use crate::network::Losses;
+use crate::repair::Repaired;
 use crate::train::config::Span;
 use crate::train::spacing::Spacing;
 
@@ -34,6 +35,8 @@ pub enum Event {
         /// Side of the patch in pixels.
         patchsize: usize,
     },
+    /// Faults of the sensor were taken out of the images in memory; of others they are when they are read.
+    Repaired(Repaired),
     /// Images are held out of training, to validate on.
     HeldOut {
         /// How many.

@@ -23,6 +23,8 @@ pub enum Purpose {
     Step = 7,
     /// How images are laid before a teacher sees them.
     Teacher = 8,
+    /// The patches and pixels that a model is adapted on.
+    Adapt = 9,
 }
 
 /// The stream for one purpose at one point of a run: `index` is the position in the epoch, below
@@ -62,11 +64,11 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_no_two_are_the_same() {
-        use Purpose::{Augment, Crop, HoldOut, Neighbors, Noise, Shuffle, Step, Teacher};
+        use Purpose::{Adapt, Augment, Crop, HoldOut, Neighbors, Noise, Shuffle, Step, Teacher};
         let mut seen = HashSet::new();
         for seed in [0, 1, u64::MAX] {
             for purpose in [
-                Shuffle, Crop, Noise, Neighbors, Augment, HoldOut, Step, Teacher,
+                Shuffle, Crop, Noise, Neighbors, Augment, HoldOut, Step, Teacher, Adapt,
             ] {
                 for epoch in [0, 1, 2, (1 << 28) - 1] {
                     for index in [0, 1, 2, (1 << 32) - 1] {

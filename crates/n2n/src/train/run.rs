@@ -173,7 +173,11 @@ fn read_images(
     config: &Config,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<(Dataset, Dataset)> {
-    let mut dataset = Dataset::read(images, config.n_channel, config.cache_mb << 20, observe);
+    let mut dataset = Dataset::read(images, config.layout(), config.cache_mb << 20, observe);
+    let repaired = dataset.repair(config.repair)?;
+    if !config.repair.is_none() {
+        observe(&Event::Repaired(repaired));
+    }
     dataset.set_range(config.range);
     if config.measures_range() {
         if let Some(ModelRange { low, high, .. }) = dataset.measured_range() {

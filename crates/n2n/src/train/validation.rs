@@ -145,8 +145,8 @@ impl Validation {
                     && index < PICTURES
                 {
                     let [_, noisy_path, denoised_path] = folder.pictures(HELD_OUT, index, epoch);
-                    noisy.write(&noisy_path)?;
-                    denoised.write(&denoised_path)?;
+                    picture(noisy).write(&noisy_path)?;
+                    picture(denoised).write(&denoised_path)?;
                     scores.pictures = Some(HELD_OUT);
                 }
                 losses.push(loss);
@@ -213,6 +213,14 @@ impl Validation {
         let noisy = cut(Spacing::NONE);
         let denoised = network.denoise(&noisy)?;
         Ok((noisy, denoised, losses))
+    }
+}
+
+/// What can be shown of an image: of channels that are no colours, the first.
+fn picture(image: Image) -> Image {
+    match image.channels {
+        1 | 3 => image,
+        _ => image.channel(0),
     }
 }
 

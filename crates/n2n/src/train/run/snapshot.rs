@@ -9,6 +9,7 @@ use crate::denoise::ModelRange;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::network::Train;
+use crate::repair::Repair;
 use crate::train::config::Config;
 use crate::train::event::Event;
 use crate::train::page;
@@ -167,6 +168,7 @@ impl Run<'_> {
                 .iter()
                 .map(|model| ("teacher", model.display().to_string())),
         )
+        .chain((!config.repair.is_none()).then(|| (Repair::KEY, config.repair.to_string())))
         .chain(self.range.into_iter().flat_map(ModelRange::entries))
         .map(|(key, value)| (key.to_string(), value))
         .collect()

@@ -1,0 +1,65 @@
+//! Training that goes on from a model, on the very images it is for.
+
+use super::{Clock, Config};
+use crate::cpu::CpuNetwork;
+use crate::error::{Error, Result};
+use crate::network::{Kind, LossFactors, Sample, Train};
+use crate::noise::Noise;
+use crate::train::dataset::Dataset;
+use crate::train::loader::Loader;
+use crate::train::spacing::{NeighborDistance, Spacing};
+use crate::train::{self, Moment};
+
+/// The learning rate at its highest.
+const RATE: f64 = 3e-4;
+
+/// Trains `network` on noisy images until the clock says so; whether it is fit for use then.
+pub(super) fn run(
+    network: &mut CpuNetwork,
+    images: Dataset,
+    spacing: Spacing,
+    config: &Config,
+    clock: &mut Clock,
+) -> Result<bool> {
+    let unet = network.architecture();
+    let fast = train::Config::fast();
+    let settings = train::Config {
+        noise: Noise::None,
+        n_channel: unet.n_channel,
+        // The network sees half of it.
+        patchsize: 2 * unet.grid().up(fast.patchsize / 2),
+        lr: RATE,
+        steps_per_epoch: Some(1 << 10),
+        neighbor_distance: NeighborDistance::Fixed(spacing),
+        seed: config.seed,
+        ..fast
+    };
+    // The clock's, and not of an epoch.
+    let factors = LossFactors {
+        lambda1: settings.lambda1,
+        lambda2: settings.lambda2,
+        lambda: settings.increase_ratio,
+    };
+    network.set_method(settings.method())?;
+    let loader = Loader::new(images, &settings)?;
+    let mut samples = loader.batches(Kind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
+    let mut steps = 0.0;
+    while let Some(passed) = clock.tick()? {
+        let sample = samples.next().ok_or_else(|| Error::Loader {
+            reason: "there is no batch".into(),
+        })??;
+        let Sample::Noisy(noisy, neighbors) = sample else {
+            unreachable!("noisy ones were asked for");
+        };
+        let moment = Moment { epoch: 1, passed };
+        let rate = settings.learning_rate(moment);
+        let losses = network.step(&noisy, &neighbors, factors, rate)?;
+        if !losses.loss_full.is_finite() {
+            return Ok(false);
+        }
+        steps += 1.0;
+        network.average(settings.ema.min((1.0 + steps) / (10.0 + steps)));
+    }
+    network.swap_average();
+    Ok(steps > 0.0)
+}

@@ -1,0 +1,760 @@
+//! A model made to fit given images: learned on those very images, noisy as they are.
+//!
+//! [`adapt`] tries other models, if it is given any, and then two ways to learn, one after the other. The first leaves the network as it is and puts it between a
+//! [transform](Transform) and its way back that make the noise of the images like the noise it was trained on. The second goes on
+//! training a copy of the network, behind that transform if it helped. A part of the images is held out, and
+//! what does not lower the loss there by more than chance is not used.
+//!
+//! ```
+//! use n2n::adapt::{self, Budget};
+//! use n2n::{Image, Model};
+//!
+//! # let unet = n2n::unet::UNet::new(4, 1)?;
+//! # let model = Model::from_weights(n2n::cpu::CpuNetwork::initial(unet, 1).weights())?;
+//! # /*
+//! let model = Model::load("gauss5_50")?;
+//! # */
+//! // An image of a microscope; a real one is larger, and takes some thousand steps or some minutes.
+//! let samples: Vec<u16> = (0..128 * 128_u32).map(|i| (400 + i.wrapping_mul(48_271) % 50) as u16).collect();
+//! let noisy = Image::from_u16(128, 128, 1, &samples)?;
+//! let config = adapt::Config { budget: Budget::Steps(4), ..adapt::Config::default() };
+//! let adapted = model.adapt(&[noisy.clone()], &config)?;
+//! println!("{adapted}");
+//! let clean = adapted.model.denoise(&noisy)?;
+//! # Ok::<(), n2n::Error>(())
+//! ```
+
+mod fine_tune;
+mod held_out;
+mod inputs;
+mod spline;
+mod stabilize;
+
+use std::fmt::{self, Display};
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::seq::index;
+
+use crate::cpu::{CpuNetwork, Level};
+use crate::denoise::{ModelRange, Range, Scale, Transform};
+use crate::diagnose::{self, diagnose};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::model::Model;
+use crate::network::Denoise;
+use crate::train;
+use crate::train::config::Span;
+use crate::train::dataset::{Dataset, Layout};
+use crate::train::random::{Purpose, stream};
+use crate::train::source::{Memory, Source};
+use crate::train::spacing::Spacing;
+use crate::weights::Weights;
+
+use self::held_out::{HeldOut, Losses};
+pub use self::inputs::Inputs;
+
+/// How to adapt a model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Config {
+    /// How long to learn.
+    pub budget: Budget,
+    /// Which values of the images are the network's 0 and 1; anything but [`Range::Between`] takes the range that the
+    /// model was trained on, or else one that is measured on the images.
+    pub range: Range,
+    /// Seed of everything that is drawn. With a budget in steps, the same seed, images and model give the same bits
+    /// on processors of the same level.
+    pub seed: u64,
+    /// Instructions for the processor to use.
+    pub level: Level,
+    /// Decoded images kept in memory, in MB of 2²⁰ bytes.
+    pub cache_mb: usize,
+}
+
+/// How long to learn; in texts `3m` or `90s`, or a number of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    /// So many steps in all.
+    Steps(usize),
+    /// So long by the clock, without what comparing takes.
+    Time(Duration),
+}
+
+/// What there is to tell meanwhile.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An image cannot be used, and is left out.
+    Skipped {
+        /// Which, and why.
+        error: &'a Error,
+    },
+    /// So much of the budget has passed, 0 to 1.
+    Passed(f64),
+}
+
+/// A model that fits the images, and how it came to.
+#[derive(Debug)]
+pub struct Adapted {
+    /// The model. Its metadata hold the range of the images, and the transform if there is one.
+    pub model: Model,
+    /// Which of the models it was made of, from 0.
+    pub place: usize,
+    /// Whether it has another range than it would have been used with before.
+    pub has_range: bool,
+    /// Whether it has a transform that was learned on the images.
+    pub has_transform: bool,
+    /// Whether its weights were trained on the images.
+    pub is_fine_tuned: bool,
+    /// The loss on what was held out, as the model was and as it is.
+    pub losses: [f64; 2],
+}
+
+impl Default for Config {
+    /// Three minutes.
+    fn default() -> Self {
+        Self {
+            budget: Budget::Time(Duration::from_secs(180)),
+            range: Range::Auto,
+            seed: 0,
+            level: Level::detect(),
+            cache_mb: 1024,
+        }
+    }
+}
+
+impl FromStr for Budget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Ok(steps) = text.parse() {
+            return Ok(Self::Steps(steps));
+        }
+        match text.parse::<Span>() {
+            Ok(Span(time)) => Ok(Self::Time(time)),
+            Err(_) => Err(Error::value(
+                "budget",
+                "a time as 90s or 3m, or a number of steps",
+                format!("'{text}'"),
+            )),
+        }
+    }
+}
+
+impl Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Time(time) => Span(*time).fmt(f),
+        }
+    }
+}
+
+impl Display for Adapted {
+    /// In one line, what was chosen and by how much the loss fell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [before, after] = self.losses;
+        let noise = self.model.metadata().get("noise");
+        let other = noise.map_or("another model".into(), |noise| {
+            format!("the model for {noise}")
+        });
+        let ways = [
+            (self.place > 0, other.as_str()),
+            (self.has_range, "the range of the images"),
+            (self.has_transform, "a variance-stabilizing transform"),
+            (self.is_fine_tuned, "fine-tuning"),
+        ];
+        let ways: Vec<_> = (ways.iter().filter(|way| way.0)).map(|way| way.1).collect();
+        if ways.is_empty() {
+            return write!(
+                f,
+                "nothing lowered the held-out loss of {before:.6}: the model is used as it is"
+            );
+        }
+        write!(
+            f,
+            "{}: held-out loss from {before:.6} to {after:.6} ({:+.1} %)",
+            ways.join(" and "),
+            100.0 * (after / before - 1.0)
+        )
+    }
+}
+
+impl Model {
+    /// A copy of this model that fits the images, on the CPU: see [`adapt`].
+    ///
+    /// # Errors
+    /// Those of [`adapt`], and an image that cannot be learned from.
+    pub fn adapt(&self, images: &[Image], config: &Config) -> Result<Adapted> {
+        let mut unusable = None;
+        let adapted = adapt(
+            &[self],
+            Arc::new(Memory::from(images)),
+            config,
+            &mut |event| {
+                if let Event::Skipped {
+                    error: Error::Image { path, reason },
+                } = event
+                {
+                    let (path, reason) = (path.clone(), reason.clone());
+                    unusable.get_or_insert(Error::Image { path, reason });
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            },
+        );
+        match unusable {
+            Some(error) => Err(error),
+            None => adapted,
+        }
+    }
+}
+
+/// A copy of one of the `models` that fits the images of a source, on the CPU. The images are noisy, and of one type.
+///
+/// The first model is the one that would denoise them otherwise, and whose loss has to be lowered. The others, of as many
+/// channels, are tried as they are; learning goes on from the best.
+///
+/// `on_event` is told what happens, images that are left out too. When it breaks off, nothing comes of it.
+///
+/// # Errors
+/// No model, or models of different channels; no usable image, images of several types; [`Error::Stopped`] if `on_event`
+/// broke off.
+pub fn adapt(
+    models: &[&Model],
+    images: Arc<dyn Source>,
+    config: &Config,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Adapted> {
+    let [model, others @ ..] = models else {
+        return Err(Error::value("models to adapt", "at least one", "none"));
+    };
+    if let Some(other) = others.iter().find(|m| m.channels() != model.channels()) {
+        let got = other.channels();
+        return Err(Error::value(
+            "channels of another model",
+            model.channels(),
+            got,
+        ));
+    }
+    let mut images = read(model, images, config, on_event)?;
+    let depth = images.depth().ok_or_else(|| {
+        let got = if images.is_empty() { "none" } else { "several" };
+        Error::value("types of the images to adapt to", "one", got)
+    })?;
+    let unchanged = |loss| -> Result<Adapted> {
+        Ok(Adapted {
+            model: Model::from_weights(model.weights().clone())?,
+            place: 0,
+            has_range: false,
+            has_transform: false,
+            is_fine_tuned: false,
+            losses: [loss; 2],
+        })
+    };
+    let known = match config.range {
+        Range::Between(low, high) => Some(ModelRange { low, high, depth }),
+        Range::Auto | Range::Percentile => ModelRange::of(model.metadata())?,
+    };
+    let Some(range) = known.or_else(|| images.measured_range()) else {
+        // All pixels have one value.
+        return unchanged(0.0);
+    };
+    images.set_range(Range::Between(range.low, range.high));
+    let diagnosis = diagnose(&images.middles(8, 512)?, &diagnose::Options::quick())?;
+    let spacing = Spacing::for_noise(&diagnosis);
+    let values = values(&images, range.scale(depth));
+    let held_out = hold_out(&mut images, config.seed)?;
+    if held_out.is_empty() {
+        return unchanged(0.0);
+    }
+    let grids = models.iter().map(|model| model.architecture().grid());
+    let side = grids.map(|grid| 2 * grid.up(HELD_OUT)).max().unwrap_or(0);
+    let held_out = HeldOut::new(&held_out, spacing, side, config.seed)?;
+
+    let mut network = network_of(model, config.level)?;
+    let given = Transform::of(model.metadata())?;
+    let usual = match config.range {
+        Range::Between(..) => Line::UNIT,
+        Range::Auto | Range::Percentile => Line::usual(model, &images, range),
+    };
+    let as_it_is = given.clone().unwrap_or(usual.transform());
+    let mut best = Way::new(&network, as_it_is, &held_out)?;
+    let before = best.losses.mean();
+    let mut adapted = unchanged(before)?;
+    let mut clock = Clock::new(config.budget, on_event);
+    if given.is_none() {
+        let line;
+        (adapted.place, line) = choose(models, usual, &held_out, config.level, &mut best)?;
+        adapted.has_range = line != usual;
+        network = network_of(models[adapted.place], config.level)?;
+        clock.begin(0.0, STABILIZING);
+        let learned = stabilize::learn(
+            &mut network,
+            &images,
+            spacing,
+            values,
+            (line.slope, line.offset),
+            config.seed,
+            &mut clock,
+        )?;
+        if let Some(transform) = learned {
+            let way = Way::new(&network, transform, &held_out)?;
+            if way.losses.are_less_than(&best.losses) {
+                (adapted.has_transform, best) = (true, way);
+            }
+        }
+        clock.begin(STABILIZING, 1.0);
+    } else {
+        clock.begin(0.0, 1.0);
+    }
+    images.set_transform(Some(best.transform.clone()));
+    if fine_tune::run(&mut network, images, spacing, config, &mut clock)? {
+        let way = Way::new(&network, best.transform.clone(), &held_out)?;
+        if way.losses.are_less_than(&best.losses) {
+            (adapted.is_fine_tuned, best) = (true, way);
+        }
+    }
+    adapted.losses[1] = best.losses.mean();
+    finish(&mut adapted, models, &network, range, &best.transform)?;
+    Ok(adapted)
+}
+
+/// The network of a model.
+fn network_of(model: &Model, level: Level) -> Result<CpuNetwork> {
+    let mut network = CpuNetwork::from_weights(model.weights())?;
+    network.set_level(level);
+    Ok(network)
+}
+
+/// Which of the models has the least losses as it is, by its place, and with which line; `best` is how the first is
+/// used, and becomes how that one is.
+fn choose(
+    models: &[&Model],
+    usual: Line,
+    held_out: &HeldOut,
+    level: Level,
+    best: &mut Way,
+) -> Result<(usize, Line)> {
+    let mut chosen = (0, usual);
+    for (place, &model) in models.iter().enumerate() {
+        let is_fitted = Transform::of(model.metadata())?.is_some()
+            || ModelRange::of(model.metadata())?.is_some();
+        // Another model's range is that of other images.
+        if place > 0 && is_fitted {
+            continue;
+        }
+        let network = network_of(model, level)?;
+        for line in [usual, Line::UNIT] {
+            let way = Way::new(&network, line.transform(), held_out)?;
+            if way.losses.are_less_than(&best.losses) {
+                *best = way;
+                chosen = (place, line);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// Makes the model of what was chosen, unless it is the first as it was.
+fn finish(
+    adapted: &mut Adapted,
+    models: &[&Model],
+    network: &CpuNetwork,
+    range: ModelRange,
+    transform: &Transform,
+) -> Result<()> {
+    let is_new = adapted.has_range || adapted.has_transform || adapted.is_fine_tuned;
+    if !is_new && adapted.place == 0 {
+        return Ok(());
+    }
+    let chosen = models[adapted.place];
+    let mut weights = if adapted.is_fine_tuned {
+        network.weights()
+    } else {
+        chosen.weights().clone()
+    };
+    weights.metadata = chosen.metadata().clone();
+    // For the words.
+    adapted.model = Model::from_weights(weights.clone())?;
+    describe(&mut weights, range, transform, adapted);
+    adapted.model = Model::from_weights(weights)?;
+    Ok(())
+}
+
+/// What networks see of held-out images at once, in pixels along either side, rounded up to their grids.
+const HELD_OUT: usize = 64;
+
+/// The part of the budget that the transform is learned in, if it is.
+const STABILIZING: f64 = 0.45;
+
+/// The images, on the channels of the model; those that cannot be used are told.
+fn read(
+    model: &Model,
+    images: Arc<dyn Source>,
+    config: &Config,
+    on_event: &mut OnEvent,
+) -> Result<Dataset> {
+    let cache = config.cache_mb << 20;
+    let mut stopped = false;
+    // As a grey model denoises them.
+    let layout = match model.channels() {
+        1 => Layout::Independent,
+        channels => Layout::Together(channels),
+    };
+    let dataset = Dataset::read(images, layout, cache, &mut |event| {
+        if let train::Event::Skipped { error } = event {
+            stopped |= on_event(Event::Skipped { error }).is_break();
+        }
+    });
+    if stopped {
+        Err(Error::Stopped)
+    } else {
+        Ok(dataset)
+    }
+}
+
+/// Between which values the transform has its knots: those that occur, as the network may see them.
+fn values(images: &Dataset, scale: Scale) -> (f64, f64) {
+    let (low, high) = images
+        .survey()
+        .extremes()
+        .unwrap_or((scale.low, scale.high));
+    let [low, high] = [low, high].map(|value| f64::from(scale.to_network(value)));
+    (low, high.max(low + 1e-3))
+}
+
+/// Takes images out that nothing is learned on; of a single one, a quarter.
+fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
+    /// The longest side of what is held out of a single image, in pixels.
+    const LONGEST: usize = 512;
+    let count = images.len();
+    if count == 1 {
+        return images.take_part(LONGEST);
+    }
+    let held_out = (count / 20).clamp(1, 32);
+    let mut rng = stream(seed, Purpose::HoldOut, 0, 0);
+    Ok(images.take(&index::sample(&mut rng, count, held_out).into_vec()))
+}
+
+/// A straight line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Line {
+    slope: f64,
+    offset: f64,
+}
+
+impl Line {
+    const UNIT: Self = Self {
+        slope: 1.0,
+        offset: 0.0,
+    };
+
+    /// From values of a range to those that the model would see of the images without it.
+    fn usual(model: &Model, images: &Dataset, range: ModelRange) -> Self {
+        let scale = model.scale(Range::Auto, range.depth, Some(images.survey()));
+        let (own, usual) = (range.scale(range.depth), scale.unwrap_or(Scale::UNIT));
+        let span = f64::from(usual.high - usual.low);
+        Self {
+            slope: f64::from(own.high - own.low) / span,
+            offset: f64::from(own.low - usual.low) / span,
+        }
+    }
+
+    fn transform(self) -> Transform {
+        Transform::linear(self.slope as f32, self.offset as f32)
+    }
+}
+
+/// A way to denoise: a network behind a transform.
+struct Way {
+    transform: Transform,
+    losses: Losses,
+}
+
+impl Way {
+    fn new(network: &CpuNetwork, transform: Transform, held_out: &HeldOut) -> Result<Self> {
+        let network = network.fork().expect("networks on the CPU fork");
+        let losses = held_out.losses(&mut *transform.clone().around(network))?;
+        Ok(Self { transform, losses })
+    }
+}
+
+/// Writes down what the weights are for.
+fn describe(weights: &mut Weights, range: ModelRange, transform: &Transform, adapted: &Adapted) {
+    let metadata = &mut weights.metadata;
+    let mut put = |(key, value): (&str, String)| metadata.insert(key.into(), value);
+    for entry in range.entries() {
+        put(entry);
+    }
+    if *transform != Line::UNIT.transform() {
+        put(transform.entry());
+    }
+    put(("adapted", adapted.to_string()));
+}
+
+/// Called with what there is to tell; it can break off.
+type OnEvent<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+
+/// The budget, and what is left of it.
+struct Clock<'a> {
+    budget: Budget,
+    started: Instant,
+    on_event: &'a mut OnEvent<'a>,
+    /// The part of the budget that is being used.
+    part: (f64, f64),
+    /// When it began, and steps taken in it.
+    begun: Duration,
+    steps: usize,
+}
+
+impl<'a> Clock<'a> {
+    fn new(budget: Budget, on_event: &'a mut OnEvent<'a>) -> Self {
+        Self {
+            budget,
+            started: Instant::now(),
+            on_event,
+            part: (0.0, 1.0),
+            begun: Duration::ZERO,
+            steps: 0,
+        }
+    }
+
+    /// From here on a part of the budget counts.
+    fn begin(&mut self, from: f64, to: f64) {
+        self.part = (from, to);
+        self.begun = self.started.elapsed();
+        self.steps = 0;
+    }
+
+    /// Counts a step that is about to be taken. How much of the part has passed before it, 0 to below 1; `None` if
+    /// it is over.
+    fn tick(&mut self) -> Result<Option<f64>> {
+        let (from, to) = self.part;
+        let passed = match self.budget {
+            Budget::Steps(steps) => {
+                let of = |part: f64| (part * steps as f64).round() as usize;
+                self.steps as f64 / (of(to) - of(from)) as f64
+            }
+            Budget::Time(time) => {
+                let left = time.mul_f64(to).saturating_sub(self.begun);
+                self.started
+                    .elapsed()
+                    .saturating_sub(self.begun)
+                    .as_secs_f64()
+                    / left.as_secs_f64()
+            }
+        };
+        // Nothing of nothing is no number.
+        if passed.is_nan() || passed >= 1.0 {
+            return Ok(None);
+        }
+        self.steps += 1;
+        match (self.on_event)(Event::Passed(from + passed * (to - from))) {
+            ControlFlow::Break(()) => Err(Error::Stopped),
+            ControlFlow::Continue(()) => Ok(Some(passed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+    use crate::image::Depth;
+    use crate::unet::UNet;
+
+    /// A ramp with noise that grows along it, in counts above an offset.
+    fn ramp(height: usize, width: usize) -> Image {
+        let mut state = 1_u32;
+        let mut uniform = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let samples = (0..height * width).map(|i| {
+            let signal = 100.0 + (i % width) as f32;
+            let noise = (0..4).map(|_| uniform()).sum::<f32>();
+            (400.0 + signal + signal.sqrt() * noise).round() as u16
+        });
+        Image::from_u16(height, width, 1, &samples.collect::<Vec<_>>()).unwrap()
+    }
+
+    /// An untrained network, which anything improves.
+    fn untrained() -> Model {
+        let network = CpuNetwork::initial_scaled(UNet::new(4, 1).unwrap(), 1.0, 1);
+        Model::from_weights(network.weights()).unwrap()
+    }
+
+    fn steps(steps: usize) -> Config {
+        Config {
+            budget: Budget::Steps(steps),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
+        let images = [ramp(160, 128)];
+        let run = |threads: usize, seed: u64| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let config = Config { seed, ..steps(40) };
+            let adapt = || untrained().adapt(&images, &config).unwrap();
+            pool.build().unwrap().install(adapt)
+        };
+        let one = run(1, 7);
+        assert!(one.is_fine_tuned && one.has_transform, "{one}");
+        assert!(one.losses[1] < 0.9 * one.losses[0], "{one}");
+        let three = run(3, 7);
+        assert!(one.model.weights() == three.model.weights());
+        assert_eq!(one.to_string(), three.to_string());
+        assert!(one.model.weights() != run(2, 8).model.weights());
+    }
+
+    #[test]
+    fn an_adapted_model_is_the_same_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = ramp(128, 96);
+        let adapted = untrained()
+            .adapt(slice::from_ref(&image), &steps(40))
+            .unwrap();
+        assert!(adapted.has_transform || adapted.is_fine_tuned);
+        let clean = adapted.model.denoise(&image).unwrap();
+        for name in ["model.safetensors", "model.onnx"] {
+            let path = folder.path().join(name);
+            adapted.model.save(&path).unwrap();
+            let loaded = Model::load(&path).unwrap();
+            assert_eq!(loaded.denoise(&image).unwrap(), clean, "{name}");
+        }
+        // It fits the image better than the one that it was made of.
+        let error = |image: &Image| {
+            let values = image.data.iter().enumerate();
+            let errors = values.map(|(i, value)| value * 65535.0 - 500.0 - (i % 96) as f32);
+            errors.map(|error| f64::from(error * error)).sum::<f64>()
+        };
+        let before = untrained().denoise(&image).unwrap();
+        assert!(error(&clean) < 0.5 * error(&before));
+    }
+
+    #[test]
+    fn what_does_not_help_is_not_used() {
+        // Nothing is learned in no time, and the range is the model's own.
+        let mut weights = untrained().weights().clone();
+        let range = ModelRange {
+            low: 400.0,
+            high: 700.0,
+            depth: Depth::U16,
+        };
+        for (key, value) in range.entries() {
+            weights.metadata.insert(key.into(), value);
+        }
+        let model = Model::from_weights(weights).unwrap();
+        let adapted = model.adapt(&[ramp(128, 64)], &steps(0)).unwrap();
+        assert!(adapted.model.weights() == model.weights());
+        assert_eq!(adapted.losses[0], adapted.losses[1]);
+        assert!(
+            adapted.to_string().starts_with("nothing lowered"),
+            "{adapted}"
+        );
+        // Of one value alone there is nothing to learn.
+        let flat = Image::from_u8(64, 64, 1, &[9; 64 * 64]).unwrap();
+        let adapted = untrained().adapt(&[flat], &steps(4)).unwrap();
+        assert!(adapted.model.weights() == untrained().weights());
+    }
+
+    #[test]
+    fn an_adapted_model_can_be_adapted_again() {
+        let image = ramp(128, 96);
+        let once = untrained()
+            .adapt(slice::from_ref(&image), &steps(40))
+            .unwrap();
+        assert!(once.has_transform);
+        let twice = once.model.adapt(&[image], &steps(20)).unwrap();
+        assert!(twice.losses[1] <= twice.losses[0]);
+        assert!(
+            (twice.losses[0] - once.losses[1]).abs() < 1e-9,
+            "{once}\n{twice}"
+        );
+        let transform = |adapted: &Adapted| Transform::of(adapted.model.metadata()).unwrap();
+        assert_eq!(transform(&twice), transform(&once));
+    }
+
+    #[test]
+    fn another_model_is_taken_where_it_is_better() {
+        let images: Arc<dyn Source> = Arc::new(Memory::from(&[ramp(160, 128)][..]));
+        let mut fitted = untrained()
+            .adapt(&[ramp(160, 128)], &steps(40))
+            .unwrap()
+            .model;
+        let mut weights = fitted.weights().clone();
+        // As if it had been trained on the whole range of the type: an image of that range is then denoised.
+        weights.metadata.clear();
+        weights.metadata.insert("noise".into(), "ramps".into());
+        fitted = Model::from_weights(weights).unwrap();
+        let try_on = |models: &[&Model]| {
+            adapt(models, Arc::clone(&images), &steps(0), &mut |_| {
+                ControlFlow::Continue(())
+            })
+        };
+        let losses = |models: &[&Model]| try_on(models).unwrap().losses;
+        let (one, other) = (untrained(), fitted);
+        let best = losses(&[&one])[1].min(losses(&[&other])[1]);
+        let chosen = try_on(&[&one, &other]).unwrap();
+        assert_eq!(chosen.losses[1], best);
+        assert_eq!(chosen.losses[0], losses(&[&one])[0]);
+        if chosen.place == 1 {
+            assert!(
+                chosen.to_string().starts_with("the model for ramps"),
+                "{chosen}"
+            );
+        }
+        let rgb = CpuNetwork::initial(UNet::new(1, 3).unwrap(), 1);
+        let rgb = Model::from_weights(rgb.weights()).unwrap();
+        assert!(try_on(&[&one, &rgb]).is_err());
+        assert!(try_on(&[]).is_err());
+    }
+
+    #[test]
+    fn it_can_be_broken_off() {
+        let images: Arc<dyn Source> = Arc::new(Memory::from(&[ramp(128, 64)][..]));
+        for last in [0.0, 0.3, 0.7] {
+            let stopped = adapt(
+                &[&untrained()],
+                Arc::clone(&images),
+                &steps(10),
+                &mut |event| match event {
+                    Event::Passed(passed) if passed >= last => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                },
+            );
+            assert!(matches!(stopped, Err(Error::Stopped)), "{last}");
+        }
+    }
+
+    #[test]
+    fn images_that_cannot_be_learned_from_are_refused() {
+        let bytes = Image::from_u8(64, 64, 1, &[7; 64 * 64]).unwrap();
+        let refused = |images: &[Image]| {
+            let error = untrained().adapt(images, &steps(1)).unwrap_err();
+            error.to_string()
+        };
+        assert!(refused(&[]).contains("got none"));
+        assert!(refused(&[ramp(64, 64), bytes]).contains("got several"));
+        let mut broken = Image::from_f32(64, 64, 1, vec![0.5; 64 * 64]).unwrap();
+        broken.data[5] = f32::NAN;
+        assert!(refused(&[broken]).contains("not finite"));
+    }
+
+    #[test]
+    fn a_budget_is_a_time_or_a_number_of_steps() {
+        for text in ["3m", "1m 30s", "2000", "0"] {
+            assert_eq!(text.parse::<Budget>().unwrap().to_string(), text);
+        }
+        for text in ["", "-1", "3 parsecs", "1.5"] {
+            let error = text.parse::<Budget>().unwrap_err().to_string();
+            assert!(error.contains("3m"), "{error}");
+        }
+    }
+}
