@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::page::{Color, Page, Pages};
+use super::page::{Page, Pages};
 use super::{Depth, Format, exr, gif, jpeg, mrc, pfm, png, simple, tiff};
 use crate::error::{Error, Result};
 use crate::files;
