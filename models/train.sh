@@ -1,54 +1,66 @@
 #!/usr/bin/env bash
-# Trains the shipped models again, from nothing: models/train.sh IMAGES WORK
+# Trains the shipped models from scratch: models/train.sh IMAGES MORE WORK
 #
-# IMAGES: a folder of clean images (README.md says which ones these models saw). WORK: where data and runs go.
-# A run that was interrupted goes on when the script is called again. README.md has the hours it takes.
+# IMAGES, MORE: folders of clean images (README.md lists the ones these models were trained on). WORK: folder for data
+# and runs. If a run was interrupted, calling the script again resumes it. README.md has the training times.
 set -euo pipefail
-images=$(cd "$1" && pwd) work=$2
+images=$(cd "$1" && pwd) more=$(cd "$2" && pwd) work=$3
 n2n=${N2N:-n2n}
 mkdir -p "$work"
 cd "$work"
 
-if ! test -d tuning; then
-    "$n2n" prepare --input-dir "$images" --save-dir prepared
-    # Each 42nd image is for tuning: no model learns from it.
+if ! test -d magnified; then
+    "$n2n" prepare --input-dir "$images" --save-dir clean/a
+    # Every 42nd image is for tuning: no model learns from it.
     mkdir -p tuning/BSD300/test
-    find prepared -type f | LC_ALL=C sort | awk 'NR % 42 == 21' | xargs -I{} mv {} tuning/BSD300/test/
+    find clean/a -type f | LC_ALL=C sort | awk 'NR % 42 == 21' | xargs -I{} mv {} tuning/BSD300/test/
+    "$n2n" prepare --input-dir "$more" --save-dir clean/b --max-size 800
+    # Half of a magnified image is as sharp as the image.
+    "$n2n" prepare --input-dir clean --save-dir magnified.part --max-size 800 --magnification 2
+    # Both sizes, for one run.
+    mkdir -p mixed
+    cp -r clean magnified.part mixed/
+    mv magnified.part magnified
 fi
 
-# The shipped models are older than Muon and the sampled regularizer in the recipe.
-estimator="--optimizer adam --target drawn --regularized-patches 4"
-
-# train NAME NOISE FLAGS: leaves the averaged weights of the run in runs/NAME.
+# train NAME NOISE IMAGES FLAGS: leaves the averaged weights of the run in runs/NAME.
 train() {
-    local name=$1 noise=$2
-    shift 2
+    local name=$1 noise=$2 data=$3
+    shift 3
     if test -f "runs/$name/latest.safetensors"; then
         "$n2n" train --resume "runs/$name"
     else
-        "$n2n" train --data-dir prepared --val-dirs tuning --recipe fast --noisetype "$noise" \
-            --log-name "$name" --save-model-path runs $estimator "$@"
+        "$n2n" train --data-dir "$data" --val-dirs tuning --recipe fast --noisetype "$noise" \
+            --log-name "$name" --save-model-path runs "$@"
     fi
 }
+# The weights of a run after its last epoch.
+last() { find "runs/$1" -name 'epoch_model_*' | sort | tail -n 1; }
 
-# Without the regulariser, which leaves out the second forward pass: the network learns what images are.
-train base gauss5_50 --lr-schedule step --gamma 1 --increase-ratio 0 \
+# First from half-size images as they are, with Adam and the paper's gradient. Without the regularizer, which skips the
+# second forward pass: the network learns what images look like.
+papers="--optimizer adam --target drawn --regularized-patches 4"
+train base gauss5_50 clean/a $papers --lr-schedule step --gamma 1 --increase-ratio 0 \
     --n-epoch 6 --steps-per-epoch 1500 --n-snapshot 2
-# With it: what the gap between neighbours had blurred comes back.
-train gauss5_50 gauss5_50 --init-from runs/base/epoch_model_006.safetensors --increase-ratio 2 --lr 5e-4 \
+# With it: the detail that the gap between neighbors had blurred comes back.
+train half gauss5_50 clean/a $papers --init-from "$(last base)" --increase-ratio 2 --lr 5e-4 \
     --n-epoch 14 --steps-per-epoch 1000 --n-snapshot 2
+constant="--increase-ratio 2 --lambda-schedule constant --n-epoch 1"
+train muon gauss5_50 clean --init-from "$(last half)" $constant --lr 7e-4 --lr-schedule trapezoid --steps-per-epoch 14000
+
+# Then from magnified images.
+train mixed gauss25 mixed --init-from "$(last muon)" $constant --lr 4e-4 --steps-per-epoch 2000
+train gauss5_50 gauss5_50 magnified --init-from "$(last mixed)" $constant --lr 6e-4 --lr-schedule trapezoid \
+    --steps-per-epoch 7000
+
 # The blind model is where the others begin.
-for noise in gauss25 poisson30; do
-    train "$noise" "$noise" --init-from runs/gauss5_50/epoch_model_014.safetensors --increase-ratio 2 --lr 3e-4 \
-        --n-epoch 2 --steps-per-epoch 1000
-done
-train poisson5_50_first poisson5_50 --init-from runs/gauss5_50/epoch_model_014.safetensors \
-    --increase-ratio 2 --lr 3e-4 --n-epoch 2 --steps-per-epoch 1000
-train poisson5_50 poisson5_50 --init-from runs/poisson5_50_first/epoch_model_002.safetensors \
-    --increase-ratio 2 --lr 5e-4 --n-epoch 4 --steps-per-epoch 2000 --seed 1
+large="--batchsize 1 --patchsize 256"
+train gauss25_first gauss25 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 2000 $large
+train gauss25 gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 2600 $large --seed 1
+train poisson5_50 poisson5_50 magnified --init-from "$(last gauss5_50)" $constant --lr 5e-4 --steps-per-epoch 2000
+train poisson30 poisson30 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 1200
 
 for noise in gauss5_50 gauss25 poisson30 poisson5_50; do
-    last=$(find "runs/$noise" -name 'epoch_model_*' | sort | tail -n 1)
-    "$n2n" export --model-path "$last" --save-dir "$noise" \
+    "$n2n" export --model-path "$(last "$noise")" --save-dir "$noise" \
         --format safetensors --dtype f16 --license "MIT OR Apache-2.0"
 done
