@@ -100,7 +100,8 @@ fn what_is_not_there_is_named() {
 fn an_empty_folder_is_an_error_that_says_what_was_looked_for() {
     let folder = workplace();
     fs::create_dir_all(folder.path().join("sets/BSD300/test")).unwrap();
-    let images = "empty: no image in this folder or below: no file named .bmp, .btf, .dib, .exr, ";
+    let images =
+        "empty: no image in this folder or below: no file named .bmp, .btf, .dib, .dng, .exr, ";
     refuse(&folder, "predict empty", 1, images);
     refuse(&folder, "diagnose empty", 1, images);
     refuse(&folder, "train --data-dir=empty", 1, images);
@@ -210,7 +211,7 @@ fn a_model_of_images_with_other_channels_is_refused() {
     let folder = workplace();
     let model = "--model-path=four.safetensors";
     for (command, found) in [
-        ("predict images/1.png", "found 4"),
+        ("predict images/1.png", "expected 4, the network's, got 3"),
         ("val --val-dirs=images", "got 4"),
     ] {
         refuse(&folder, &format!("{command} {model}"), 1, found);

@@ -1135,7 +1135,13 @@ fn flat_areas_stay_what_they_are_in_every_format() {
             image.write(&folder.path().join(name)).unwrap();
         }
         let range = format!("--range={low},{high}");
-        let mut args = vec!["predict", "--quiet", "--suffix=", &range];
+        let mut args = vec![
+            "predict",
+            "--model-path=gauss5_50",
+            "--quiet",
+            "--suffix=",
+            &range,
+        ];
         args.extend(files.iter().map(|(_, name)| name.as_str()));
         n2n(&folder, &args).success();
         for (at, name) in &files {

@@ -212,6 +212,12 @@ impl Picture {
                 Some(page) => break page,
             }
         };
+        if page.metadata.sensor.is_some() {
+            return Err(Error::Image {
+                path: self.file.name.clone(),
+                reason: "a raw photograph, which only the program `n2n predict` denoises".into(),
+            });
+        }
         if !self.scales.contains_key(&page.depth) {
             let scale = scale(&mut self.file.open()?, page.depth)?;
             self.scales.insert(page.depth, scale);
@@ -598,6 +604,10 @@ mod tests {
                         path.display()
                     );
                 }
+                // A raw photograph.
+                (Err(found), Ok(_)) if path.extension().is_some_and(|of| of == "dng") => {
+                    assert!(found.to_string().contains("a raw photograph"), "{found}");
+                }
                 (found, expected) => panic!(
                     "{}: {:?}, expected {:?}",
                     path.display(),
@@ -640,8 +650,8 @@ mod tests {
         let error = Picture::open(b"words".to_vec(), "notes.txt").err().unwrap();
         assert_eq!(
             error.to_string(),
-            "notes.txt: not a readable image: it does not begin as PNG, JPEG, TIFF, WebP, BMP, \
-             PNM, OpenEXR, TGA, PFM, GIF or Radiance HDR do"
+            "notes.txt: not a readable image: it does not begin as PNG, JPEG, TIFF, DNG, WebP, BMP, \
+             PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR do"
         );
     }
 }
