@@ -188,27 +188,17 @@ impl Model {
     /// # Errors
     /// Those of [`adapt`], and an image that cannot be learned from.
     pub fn adapt(&self, images: &[Image], config: &Config) -> Result<Adapted> {
-        let mut unusable = None;
-        let adapted = adapt(
-            &[self],
-            Arc::new(Memory::from(images)),
-            config,
-            &mut |event| {
-                if let Event::Skipped {
-                    error: Error::Image { path, reason },
-                } = event
-                {
-                    let (path, reason) = (path.clone(), reason.clone());
-                    unusable.get_or_insert(Error::Image { path, reason });
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(())
-            },
-        );
-        match unusable {
-            Some(error) => Err(error),
-            None => adapted,
-        }
+        train::all_usable(|skipped| {
+            adapt(
+                &[self],
+                Arc::new(Memory::from(images)),
+                config,
+                &mut |event| match event {
+                    Event::Skipped { error } => skipped(error),
+                    Event::Passed(_) => ControlFlow::Continue(()),
+                },
+            )
+        })
     }
 }
 

@@ -80,21 +80,34 @@ use crate::weights::Weights;
 /// Settings that make no run, and an image that cannot be trained on: one with values that are not finite, or of other
 /// channels than 1 or 3.
 pub fn train(images: &[Image], config: &Config) -> Result<Model> {
+    all_usable(|skipped| {
+        train_with(
+            Arc::new(Memory::from(images)),
+            config,
+            &mut |event| match event {
+                Event::Skipped { error } => skipped(error),
+                _ => ControlFlow::Continue(()),
+            },
+        )
+    })
+}
+
+/// The result of `run`, which reports images that it cannot use; the first of them is the error instead.
+pub(crate) fn all_usable<T>(
+    run: impl FnOnce(&mut dyn FnMut(&Error) -> ControlFlow<()>) -> Result<T>,
+) -> Result<T> {
     let mut unusable = None;
-    let model = train_with(Arc::new(Memory::from(images)), config, &mut |event| {
-        if let Event::Skipped {
-            error: Error::Image { path, reason },
-        } = event
-        {
-            let (path, reason) = (path.clone(), reason.clone());
-            unusable.get_or_insert(Error::Image { path, reason });
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
+    let result = run(&mut |error| {
+        let Error::Image { path, reason } = error else {
+            return ControlFlow::Continue(());
+        };
+        let (path, reason) = (path.clone(), reason.clone());
+        unusable.get_or_insert(Error::Image { path, reason });
+        ControlFlow::Break(())
     });
     match unusable {
         Some(error) => Err(error),
-        None => model,
+        None => result,
     }
 }
 
