@@ -234,7 +234,7 @@ function updateActions() {
 }
 
 function describe({ width, height, channels, bits, format }) {
-  const kind = { 1: "grey", 2: "grey, transparent", 3: "RGB", 4: "RGB, transparent" }[channels] ?? `${channels} channels`;
+  const kind = { 1: "gray", 2: "gray, transparent", 3: "RGB", 4: "RGB, transparent" }[channels] ?? `${channels} channels`;
   const depth = bits < 0 ? `${-bits}-bit float` : `${bits}-bit`;
   return `${width} × ${height}, ${depth} ${kind} ${format.toUpperCase()}`;
 }

@@ -58,14 +58,14 @@ def torch_train(layout, compiled):
         network = torch_network(model, threads, layout).train()
         noisy = torch.from_numpy(noisy).contiguous(memory_format=getattr(torch, layout))
         pairs = torch.from_numpy(pairs)
-        optimiser = torch.optim.Adam(network.parameters(), lr=3e-4, eps=1e-8, fused=True)
+        optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, eps=1e-8, fused=True)
         loss_of = torch.compile(losses) if compiled else losses
 
         def run():
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = loss_of(network, noisy, pairs, **LAMBDAS)[-1]
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             return loss.item()
 
         return f"torch {torch.__version__}", run

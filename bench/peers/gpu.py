@@ -75,15 +75,15 @@ class Torch:
 
         else:
             fused = torch.device(device).type == "cuda"
-            optimiser = torch.optim.Adam(network.parameters(), lr=3e-4, eps=1e-8, fused=fused)
+            optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, eps=1e-8, fused=fused)
             losses = torch.compile(n2n_torch.losses) if compiled else n2n_torch.losses
 
             def run():
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 with autocast():
                     loss = losses(network, images, pairs, **LAMBDAS)[-1]
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 return loss
 
         self.run = run

@@ -70,12 +70,12 @@ def train(folder, name, n, h, w, steps):
     net, noisy = network(), images(folder, name, n, h, w)
     pairs = generator.pairs(SEED, 1, n, h, w)
     pairs.numpy().tofile(folder / f"{name}.pairs")
-    optimiser = n2n_torch.adam(net)
+    optimizer = n2n_torch.adam(net)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = n2n_torch.losses(net, noisy, pairs, **engines.LAMBDAS)[-1]
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     store(folder, name, "answer", loss.item())
 
 

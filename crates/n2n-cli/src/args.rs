@@ -243,7 +243,7 @@ pub struct Train {
     /// Channels of the first layer
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_feature: Option<usize>,
-    /// Channels that the network takes together, up to 16: 3 RGB, 1 grey
+    /// Channels that the network takes together, up to 16: 3 RGB, 1 gray
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_channel: Option<usize>,
     /// Number of 2x2 poolings, 1 to 5
@@ -316,7 +316,7 @@ pub struct Train {
     )]
     #[serde(rename = "Lambda1")]
     pub lambda1: Option<f64>,
-    /// Factor of the regulariser
+    /// Factor of the regularizer
     #[arg(
         id = "Lambda2",
         long = "Lambda2",
@@ -338,7 +338,7 @@ pub struct Train {
     /// Target: the neighbor drawn, as in the paper, or the mean of both that could have been
     #[arg(long, value_name = "drawn|mean")]
     pub target: Option<String>,
-    /// Patches of a batch, in turn, to compute the regulariser on: fewer make steps faster [default: all]
+    /// Patches of a batch, in turn, to compute the regularizer on: fewer make steps faster [default: all]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub regularized_patches: Option<usize>,
     /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 suits short runs
@@ -353,7 +353,7 @@ pub struct Train {
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
     /// How far apart the pixels are that count as neighbors, for noise that neighbors share (JPEG,
-    /// demosaicking, scan lines): pixels, as 3 or 3x1 (along rows x along columns), or auto
+    /// demosaicing, scan lines): pixels, as 3 or 3x1 (along rows x along columns), or auto
     #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]
     pub neighbor_distance: Option<NeighborDistance>,
     /// Flip and turn patches at random
@@ -593,11 +593,11 @@ pub enum ImageFormat {
     Exr,
     /// Lossless, 8 bits
     Tga,
-    /// Floats, grey or RGB
+    /// Floats, gray or RGB
     Pfm,
     /// A camera's samples, of DNGs alone
     Dng,
-    /// Grey, 16 bits or floats, many pages
+    /// Gray, 16 bits or floats, many pages
     Mrc,
 }
 
@@ -708,8 +708,8 @@ pub struct Export {
     /// Numbers of model.safetensors; f16 has half the size. The ONNX model has f32
     #[arg(long, value_enum, default_value_t = ExportType::F32)]
     pub dtype: ExportType,
-    /// Licence of the weights, to be stated in the files [default: what the model states]
-    #[arg(long, value_name = "SPDX", visible_alias = "licence")]
+    /// License of the weights, to be stated in the files [default: what the model states]
+    #[arg(long, value_name = "SPDX", alias = "licence")]
     pub license: Option<String>,
     /// Which values of images are the network's 0 and 1 in a package of bioimage.io, MIN,MAX [default: the
     /// range that the model was trained on, or else images have to be in 0..1]
@@ -888,7 +888,7 @@ pub enum Precision {
     after_help = "Times are of whole runs, after untimed ones until they settle. GFLOP/s count two \
                   operations for each multiply-add of the convolutions computed directly, whatever \
                   the algorithm: of a training step, the forward pass of the full-size images, that \
-                  of the half-size neighbours, and twice the latter for the gradients."
+                  of the half-size neighbors, and twice the latter for the gradients."
 )]
 pub struct Bench {
     /// What to time: denoising an image, or training steps

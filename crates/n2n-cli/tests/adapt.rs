@@ -11,7 +11,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use tempfile::TempDir;
 
-/// A folder with `model.safetensors`, untrained and for grey images, and noisy stripes of 16 bits above an offset.
+/// A folder with `model.safetensors`, untrained and for gray images, and noisy stripes of 16 bits above an offset.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let network = CpuNetwork::initial_scaled(UNet::new(4, 1).unwrap(), 1.0, 1);

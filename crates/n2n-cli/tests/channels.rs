@@ -72,16 +72,16 @@ fn channels_are_learned_and_denoised_together() {
         n2n(&folder, &PREDICT).success();
         assert_eq!(denoised(&folder), (96, 80, channels, Depth::U16));
         // Other images have no such channels.
-        let grey = Image::from_u16(40, 40, 1, &[700; 1600]).unwrap();
-        grey.write(&folder.path().join("grey.tif")).unwrap();
-        n2n(&folder, &["predict", "grey.tif", PREDICT[2]])
+        let gray = Image::from_u16(40, 40, 1, &[700; 1600]).unwrap();
+        gray.write(&folder.path().join("gray.tif")).unwrap();
+        n2n(&folder, &["predict", "gray.tif", PREDICT[2]])
             .failure()
-            .stderr(contains("grey.tif").and(contains(format!("expected {channels}"))));
+            .stderr(contains("gray.tif").and(contains(format!("expected {channels}"))));
     }
 }
 
 #[test]
-fn channels_are_images_of_one_grey_model() {
+fn channels_are_images_of_one_gray_model() {
     let folder = workplace(4);
     train(&folder, &["--channels=independent"])
         .success()
@@ -102,7 +102,7 @@ fn channels_that_do_not_fit_are_refused() {
         .failure()
         .stderr(contains("1 to 16"));
     train(&folder, &["--channels=some"]).failure();
-    // Four channels are neither grey nor RGB.
+    // Four channels are neither gray nor RGB.
     train(&folder, &["--n-channel=3"])
         .failure()
         .stderr(contains("has 4 channels; expected 3"));

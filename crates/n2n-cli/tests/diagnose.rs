@@ -57,7 +57,7 @@ fn good_images_are_described_in_their_own_units() {
             let noise: f64 = noise.split_once(' ').unwrap().0.parse().unwrap();
             (noise - 40.0).abs() < 2.0
         }))
-        .stdout(contains("Neighbouring pixels have independent noise"))
+        .stdout(contains("Neighboring pixels have independent noise"))
         .stdout(contains("Nothing stands in the way"))
         .stderr(is_empty());
 }

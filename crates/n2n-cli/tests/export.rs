@@ -120,7 +120,7 @@ fn one_format_is_written_alone_into_the_default_folder() {
     n2n(folder.path(), &args)
         .success()
         .stdout("./output/model.safetensors\n")
-        .stderr(contains("the model states no licence"));
+        .stderr(contains("the model states no license"));
     assert_eq!(names(&folder.path().join("output")), ["model.safetensors"]);
 }
 
@@ -144,7 +144,7 @@ fn packages_are_written_beside_the_model() {
     );
     export(&["--format=bioimageio"])
         .failure()
-        .stderr(contains("--license states one: licence of the model"));
+        .stderr(contains("--license states one: license of the model"));
     export(&["--format=bioimageio", "--license=MIT", "--range=auto"])
         .failure()
         .stderr(contains("--range: expected MIN,MAX, found auto"));

@@ -13,7 +13,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use tempfile::TempDir;
 
-/// A folder with `grey.onnx` and `grey.safetensors`, a model whose output is 0.5 everywhere, and
+/// A folder with `gray.onnx` and `gray.safetensors`, a model whose output is 0.5 everywhere, and
 /// `pictures`: `a.png` and `c.png` of 256 × 256 pixels, `b.jpg` of 40 × 60.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -26,8 +26,8 @@ fn workplace() -> TempDir {
     let mut weights = Weights::from_parameters(&unet, &vec![0.0; unet.parameters()]);
     weights.tensors.get_mut("nin_c.bias").unwrap().data = vec![0.5; 3];
     let path = |name| folder.path().join(name);
-    weights.write(&path("grey.safetensors")).unwrap();
-    weights.write_onnx(&path("grey.onnx")).unwrap();
+    weights.write(&path("gray.safetensors")).unwrap();
+    weights.write_onnx(&path("gray.onnx")).unwrap();
     folder
 }
 
@@ -145,7 +145,7 @@ fn a_script_of_the_seeds_needs_only_its_first_word_changed() {
         "--use_gpu=False",
         "--enable_mkldnn=False",
         "--cpu_threads=2",
-        "--model_file=grey.onnx",
+        "--model_file=gray.onnx",
         "--batch_size=2",
         "--input_file=pictures",
         "--enable_benchmark=True",
@@ -166,7 +166,7 @@ fn a_script_of_the_seeds_needs_only_its_first_word_changed() {
 #[test]
 fn the_output_is_scored_against_its_noisy_input_and_the_clean_image() {
     let folder = workplace();
-    let flags = ["-i=pictures/a.png", "--model_file=grey.safetensors"];
+    let flags = ["-i=pictures/a.png", "--model_file=gray.safetensors"];
     let out = stdout(&folder, &flags);
     assert!(
         out.starts_with("output/inference_img/a_denoise.png\n"),
@@ -198,7 +198,7 @@ fn images_may_keep_their_sizes() {
     let folder = workplace();
     let flags = [
         "--input-file=pictures",
-        "--model-file=grey.safetensors",
+        "--model-file=gray.safetensors",
         "--keep-size",
         "--batch-size=3",
         "--save-dir=kept",
@@ -294,7 +294,7 @@ fn the_report_is_autologs_with_figures_of_this_run() {
     let folder = workplace();
     let flags = [
         "--input_file=pictures",
-        "--model_file=grey.safetensors",
+        "--model_file=gray.safetensors",
         "--batch_size=2",
         "--enable_benchmark=true",
         "--enable_mkldnn=True",
@@ -367,7 +367,7 @@ fn the_report_is_autologs_with_figures_of_this_run() {
 fn booleans_have_the_seeds_spellings() {
     let folder = workplace();
     let run = |flags: &[&str]| {
-        let always = ["-i", "pictures/b.jpg", "--model_file", "grey.safetensors"];
+        let always = ["-i", "pictures/b.jpg", "--model_file", "gray.safetensors"];
         stdout(&folder, &[&always[..], flags].concat())
     };
     let reported = |out: &str| out.contains("root INFO:");
@@ -394,8 +394,8 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
     fs::create_dir(path("empty")).unwrap();
     fs::write(path("text.png"), "no picture").unwrap();
     for (model, cut) in [
-        ("grey.onnx", "cut.onnx"),
-        ("grey.safetensors", "cut.safetensors"),
+        ("gray.onnx", "cut.onnx"),
+        ("gray.safetensors", "cut.safetensors"),
     ] {
         let bytes = fs::read(path(model)).unwrap();
         fs::write(path(cut), &bytes[..bytes.len() / 2]).unwrap();
@@ -410,7 +410,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
         let left = files::find(&path("output"), &["png", "lpg"]).unwrap_or_default();
         assert!(left.is_empty(), "{flags:?} leaves {left:?}");
     };
-    let (input, model) = ("--input_file=pictures", "--model_file=grey.safetensors");
+    let (input, model) = ("--input_file=pictures", "--model_file=gray.safetensors");
 
     let gpu = "--use-gpu: expected False: this command runs on the CPU, got True";
     fails(&[input, model, "--use_gpu=True"], 1, gpu);

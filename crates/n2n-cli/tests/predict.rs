@@ -15,10 +15,10 @@ use predicates::str::contains;
 use tempfile::TempDir;
 
 /// A folder with `half.safetensors`, a model of RGB images whose output is half its input, and
-/// `grey.safetensors`, the same for grey ones.
+/// `gray.safetensors`, the same for gray ones.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (name, channels) in [("half", 3), ("grey", 1)] {
+    for (name, channels) in [("half", 3), ("gray", 1)] {
         let path = folder.path().join(name).with_extension("safetensors");
         halving(channels).write(&path).unwrap();
     }
@@ -149,12 +149,12 @@ fn any_size_can_be_denoised() {
 }
 
 #[test]
-fn channels_and_depth_stay_under_models_of_rgb_and_of_grey_images() {
+fn channels_and_depth_stay_under_models_of_rgb_and_of_gray_images() {
     let folder = workplace();
     for channels in [1, 3] {
         for depth in [Depth::U8, Depth::U16] {
             let noisy = write_deep(&folder, "image.png", (9, 35, channels), depth);
-            for model in ["half", "grey"] {
+            for model in ["half", "gray"] {
                 let model = format!("--model-path={model}.safetensors");
                 predict(&folder, &["image.png", &model]).success();
                 assert_halved(&folder, "output/image_denoise.png", &noisy);

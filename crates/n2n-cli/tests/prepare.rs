@@ -18,7 +18,7 @@ fn prepare(folder: &Path, args: &[&str]) -> Assert {
 
 const IN_TO_OUT: [&str; 4] = ["--input-dir", "in", "--save-dir", "out"];
 
-/// A folder `in` with five files: two to keep, one grey and one RGB; two of a wrong size; one that
+/// A folder `in` with five files: two to keep, one gray and one RGB; two of a wrong size; one that
 /// is no image.
 fn folder_of_images() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ fn folder_of_images() -> tempfile::TempDir {
         image.write(&dir.path().join(name)).unwrap();
     };
     write("in/color.png", 256, 512, 3);
-    write("in/below/grey.JPEG", 300, 300, 1);
+    write("in/below/gray.JPEG", 300, 300, 1);
     write("in/small.png", 255, 300, 3);
     write("in/large.jpg", 300, 513, 3);
     fs::write(dir.path().join("in/words.png"), "these are words").unwrap();
@@ -53,15 +53,15 @@ fn it_keeps_images_of_256_to_512_pixels_and_counts_the_rest() {
          2 skipped: width or height outside 256..=512\n  \
          1 unreadable\n",
     );
-    assert_eq!(names(&dir.path().join("out")), ["color.jpg", "grey.JPEG"]);
+    assert_eq!(names(&dir.path().join("out")), ["color.jpg", "gray.JPEG"]);
 }
 
 #[test]
-fn it_converts_grey_to_rgb() {
+fn it_converts_gray_to_rgb() {
     let dir = folder_of_images();
     prepare(dir.path(), &IN_TO_OUT).success();
-    let grey = Image::read(&dir.path().join("out/grey.JPEG")).unwrap();
-    assert_eq!((grey.height, grey.width, grey.channels), (300, 300, 3));
+    let gray = Image::read(&dir.path().join("out/gray.JPEG")).unwrap();
+    assert_eq!((gray.height, gray.width, gray.channels), (300, 300, 3));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn its_range_can_be_chosen_and_its_flags_spelt_with_underscores() {
     prepare(dir.path(), &[&args[..], &["--max_size", "513"]].concat())
         .success()
         .stdout(contains("outside 300..=513"));
-    assert_eq!(names(&dir.path().join("out")), ["grey.JPEG", "large.jpg"]);
+    assert_eq!(names(&dir.path().join("out")), ["gray.JPEG", "large.jpg"]);
 }
 
 #[test]

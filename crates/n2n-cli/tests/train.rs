@@ -451,7 +451,7 @@ fn a_full_disk_keeps_the_checkpoint_before_and_says_so() {
 }
 
 #[test]
-fn grey_images_train_a_grey_network() {
+fn gray_images_train_a_gray_network() {
     let folder = workplace();
     train(&folder, &["--n-channel=1", "--val-dirs=none"])
         .assert()

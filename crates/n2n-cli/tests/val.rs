@@ -11,7 +11,7 @@ use predicates::str::contains;
 use tempfile::TempDir;
 
 /// A folder with two images in `validation/BSD300/test` and one in `validation/Kodak`, and
-/// `grey.safetensors`, a model whose output is 0.5 everywhere.
+/// `gray.safetensors`, a model whose output is 0.5 everywhere.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, height, width) in [
@@ -26,7 +26,7 @@ fn workplace() -> TempDir {
     let unet = UNet::new(2, 3).unwrap();
     let mut weights = Weights::from_parameters(&unet, &vec![0.0; unet.parameters()]);
     weights.tensors.get_mut("nin_c.bias").unwrap().data = vec![0.5; 3];
-    let path = folder.path().join("grey.safetensors");
+    let path = folder.path().join("gray.safetensors");
     weights.write(&path).unwrap();
     folder
 }
@@ -90,12 +90,12 @@ fn a_model_scores_the_same_from_whatever_file_it_comes() {
 #[test]
 fn it_prints_what_the_reference_does() {
     let folder = workplace();
-    let mut command = val(&folder, &["--model_path", "grey.safetensors"]);
+    let mut command = val(&folder, &["--model_path", "gray.safetensors"]);
     let output = command.assert().success().get_output().clone();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = stdout.lines().collect();
     assert_eq!(lines.len(), 3, "{stdout}");
-    assert_eq!(lines[0], "Loading pretrained model from grey.safetensors");
+    assert_eq!(lines[0], "Loading pretrained model from gray.safetensors");
     assert_eq!(lines[1], "There are 50/50 variables loaded into UNet.");
     let (psnr, ssim) = scores(lines[2], "BSD300");
     // The reference's mean of squares is an f32.
@@ -113,7 +113,7 @@ fn it_prints_what_the_reference_does() {
 fn sets_repeats_and_files_are_the_callers() {
     let folder = workplace();
     let flags = [
-        "--model-path=grey.safetensors",
+        "--model-path=gray.safetensors",
         "--sets=Kodak,BSD300",
         "--repeats=2",
         "--noisetype=poisson30",
@@ -166,7 +166,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
             .stderr(contains(message));
         assert!(!folder.path().join("table.csv").exists());
     };
-    let model = "--model-path=grey.safetensors";
+    let model = "--model-path=gray.safetensors";
     let sets = "expected BSD300, Kodak, Set14";
     fails(&[model, "--sets=BSD68"], 2, sets);
     fails(
@@ -187,7 +187,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
 #[test]
 fn quiet_means_no_notes() {
     let folder = workplace();
-    let flags = ["--model-path=grey.safetensors", "--quiet", "--repeats=1"];
+    let flags = ["--model-path=gray.safetensors", "--quiet", "--repeats=1"];
     val(&folder, &flags)
         .assert()
         .success()

@@ -22,7 +22,7 @@ def test_the_strength_of_noise_is_measured():
     assert diagnosis.summary in str(diagnosis)
 
 
-def test_noise_that_neighbours_share_is_a_warning():
+def test_noise_that_neighbors_share_is_a_warning():
     def shared(signal, random):
         noise = random.normal(0, 20, signal.shape)
         return (noise + np.roll(noise, 1, axis=1)) / 2**0.5

@@ -144,7 +144,7 @@ def test_progress_grows_to_its_end(tmp_path, noisy):
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1
 
 
-def test_three_channels_may_be_colours(tmp_path):
+def test_three_channels_may_be_colors(tmp_path):
     colors = of_dtype(scene(80, 90, 3), np.uint8).transpose(2, 0, 1)[np.newaxis]
     write(tmp_path / "in.zarr", "0.4", colors)
     n2n.zarr.denoise(tmp_path / "in.zarr", tmp_path / "out.zarr", "gauss25", rgb=True)

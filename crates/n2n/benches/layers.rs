@@ -1,6 +1,6 @@
 //! Every layer of a network by itself, on the kernels it runs on: the output, the gradient
 //! of the input, the gradient of the weight; the layers that are computed together, in inference and in
-//! a training step; pooling and the optimiser.
+//! a training step; pooling and the optimizer.
 //!
 //! ```sh
 //! cargo bench -p n2n --bench layers                            # all of it, some minutes

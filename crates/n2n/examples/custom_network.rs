@@ -58,7 +58,7 @@ impl Denoise for Mean {
 }
 
 fn main() -> n2n::Result<()> {
-    // A checkerboard of noise around a grey of 0.5.
+    // A checkerboard of noise around a gray of 0.5.
     let (height, width) = (1000, 700);
     let data = (0..height * width).map(|i| 0.5 + 0.1 * ((i + i / width) % 2) as f32 - 0.05);
     let noisy = Image::from_f32(height, width, 1, data.collect())?;

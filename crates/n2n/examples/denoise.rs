@@ -1,4 +1,4 @@
-//! Denoises an image file: any size, grey or RGB, with a progress line.
+//! Denoises an image file: any size, gray or RGB, with a progress line.
 //!
 //! ```sh
 //! cargo run --release --example denoise -- noisy.png clean.png [MODEL]

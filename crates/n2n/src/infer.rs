@@ -111,7 +111,7 @@ pub fn infer(
     assert!(config.batch_size > 0, "images a batch");
     let channels = engine.channels();
     if !matches!(channels, 1 | 3) {
-        let expected = "1 (grey) or 3 (RGB)";
+        let expected = "1 (gray) or 3 (RGB)";
         return Err(Error::value("channels of the model", expected, channels));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
@@ -488,7 +488,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = pictures(&folder, &[(12, 13)]);
         let error = infer(&mut brighter(4), &config, |_| ()).unwrap_err();
-        let want = "channels of the model: expected 1 (grey) or 3 (RGB), got 4";
+        let want = "channels of the model: expected 1 (gray) or 3 (RGB), got 4";
         assert_eq!(error.to_string(), want);
     }
 

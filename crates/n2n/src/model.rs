@@ -178,7 +178,7 @@ impl Model {
         &self.weights
     }
 
-    /// What the file says about the model: noise, training summary, licence; free text by key.
+    /// What the file says about the model: noise, training summary, license; free text by key.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.weights.metadata
     }
@@ -188,7 +188,7 @@ impl Model {
         self.unet
     }
 
-    /// Channels that the network takes together: 1 grey, 3 RGB. A model of 1 or 3 denoises images of any
+    /// Channels that the network takes together: 1 gray, 3 RGB. A model of 1 or 3 denoises images of any
     /// number of channels, one by one where they do not fit; any other takes images of as many.
     pub fn channels(&self) -> usize {
         self.unet.n_channel
@@ -218,7 +218,7 @@ impl Model {
     /// are denoised one by one. Values that are no finite number stay as they are.
     ///
     /// # Errors
-    /// An image without pixels, one whose channels a network for other than grey or RGB cannot take, or one
+    /// An image without pixels, one whose channels a network for other than gray or RGB cannot take, or one
     /// whose smallest tiles need more memory than is allowed.
     pub fn denoise(&self, noisy: &Image) -> Result<Image> {
         self.denoise_with(noisy, &DenoiseOptions::default())

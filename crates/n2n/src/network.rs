@@ -67,7 +67,7 @@ pub trait Train: Denoise {
     /// One training step of the paper (Algorithm 1): losses, gradients, one Adam update.
     ///
     /// `h` and `w` must be multiples of twice [`Grid::multiple`], for the network sees the
-    /// half-size neighbours, and the neighbours a draw for the patches' size. With Λ = 0 the regulariser is 0 whatever
+    /// half-size neighbors, and the neighbors a draw for the patches' size. With Λ = 0 the regularizer is 0 whatever
     /// the network gives on the whole image, so that forward pass is left out.
     ///
     /// Gives the losses before the update. When the loss or a gradient is not finite there is no update, and
@@ -114,7 +114,7 @@ pub trait Train: Denoise {
         }
         Err(Error::value(
             format!("the way to train on {}", self.device()),
-            "the paper's: Adam, the target drawn, all patches regularised",
+            "the paper's: Adam, the target drawn, all patches regularized",
             format!("{method:?}"),
         ))
     }
@@ -122,7 +122,7 @@ pub trait Train: Denoise {
     /// A copy of the weights, in the order of [`UNet::tensors`].
     fn weights(&self) -> Result<Weights>;
 
-    /// Replaces the weights; forgets the state of the optimiser and the running average.
+    /// Replaces the weights; forgets the state of the optimizer and the running average.
     fn set_weights(&mut self, weights: &Weights) -> Result<()>;
 
     /// A copy of all that the next step depends on.
@@ -144,9 +144,9 @@ pub trait Train: Denoise {
 /// What a step is taken on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sample {
-    /// Noisy patches, `[n, side, side, channels]`, not clipped, and the neighbours drawn on them.
+    /// Noisy patches, `[n, side, side, channels]`, not clipped, and the neighbors drawn on them.
     Noisy(Batch, Neighbors),
-    /// Clean patches, for a device that draws noise and neighbours itself.
+    /// Clean patches, for a device that draws noise and neighbors itself.
     Clean(CleanBatch),
 }
 
@@ -210,7 +210,7 @@ pub struct Method {
     pub optimizer: Optimizer,
     /// The network's target.
     pub target: Target,
-    /// Patches of a batch, in turn, whose whole noisy image is denoised for the regulariser; they count for the
+    /// Patches of a batch, in turn, whose whole noisy image is denoised for the regularizer; they count for the
     /// others, too. `None`, or as many as there are, for all, as in the paper.
     ///
     /// `exp_diff` is a constant of the loss that the gradient is linear in, so that a sample of it gives the same
@@ -250,7 +250,7 @@ pub struct State {
 pub struct LossFactors {
     /// λ1, of the reconstruction term.
     pub lambda1: f64,
-    /// λ2, of the regulariser.
+    /// λ2, of the regularizer.
     pub lambda2: f64,
     /// Λ, which grows with the epoch: `epoch / n_epoch × increase_ratio`.
     pub lambda: f64,
@@ -285,7 +285,7 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
     let drawn = (neighbors.n, neighbors.h, neighbors.w);
     if drawn != cells {
-        let what = "cells of the neighbours' draw";
+        let what = "cells of the neighbors' draw";
         return Err(Error::value(
             what,
             format!("{cells:?}"),
@@ -294,7 +294,7 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     }
     let (count, pairs) = (cells.0 * cells.1 * cells.2, &neighbors.pairs);
     if pairs.len() != count || pairs.iter().any(|&pair| usize::from(pair) >= PAIRS.len()) {
-        let what = "pairs of the neighbours' draw";
+        let what = "pairs of the neighbors' draw";
         let expected = format!("{count} below {}", PAIRS.len());
         let got = format!("{}, the greatest {:?}", pairs.len(), pairs.iter().max());
         return Err(Error::value(what, expected, got));

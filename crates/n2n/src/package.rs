@@ -21,11 +21,11 @@ use crate::weights::Weights;
 /// package then scales images by it, and results back. Without it images have to be in 0..1.
 ///
 /// # Errors
-/// The weights are not those of a network, or state no licence under the key `license`, which a package needs.
+/// The weights are not those of a network, or state no license under the key `license`, which a package needs.
 pub fn bioimageio(weights: &Weights, name: &str, range: Option<(f32, f32)>) -> Result<Vec<u8>> {
     let license = weights.metadata.get("license").ok_or_else(|| {
         Error::value(
-            "licence of the model",
+            "license of the model",
             "an SPDX identifier, which a package of bioimage.io states",
             "none",
         )
@@ -410,12 +410,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_licence_there_is_no_package() {
+    fn without_a_license_there_is_no_package() {
         let mut weights = weights(3);
         weights.metadata.remove("license");
         let error = bioimageio(&weights, "a", None).unwrap_err().to_string();
         assert!(
-            error.starts_with("licence of the model: expected an SPDX identifier"),
+            error.starts_with("license of the model: expected an SPDX identifier"),
             "{error}"
         );
     }

@@ -398,7 +398,7 @@ struct Repairs {
 }
 
 impl Repairs {
-    /// The samples of a page, its colour repaired.
+    /// The samples of a page, its color repaired.
     fn read(&mut self, page: &Page, reader: &mut Reader) -> Result<Vec<f32>> {
         /// The middle of a page, as wide and high, says enough of its noise.
         const MIDDLE: usize = 512;

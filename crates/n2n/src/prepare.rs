@@ -372,16 +372,16 @@ mod tests {
         let ramp: Vec<u8> = (0..8 * 9 * 3).collect();
         let color = Image::from_bytes(8, 9, 3, &ramp);
         folders.add("color.png", &color);
-        folders.add("grey.JPEG", &flat(9, 8, 77));
+        folders.add("gray.JPEG", &flat(9, 8, 77));
         let deep = Image {
             depth: Depth::U16,
             ..color.clone()
         };
         folders.add("deep.png", &deep);
         folders.prepare();
-        assert_eq!(folders.saved(), ["color.jpg", "deep.jpg", "grey.JPEG"]);
+        assert_eq!(folders.saved(), ["color.jpg", "deep.jpg", "gray.JPEG"]);
 
-        assert_eq!(folders.read("grey.JPEG").to_bytes(), [77; 8 * 9 * 3]);
+        assert_eq!(folders.read("gray.JPEG").to_bytes(), [77; 8 * 9 * 3]);
         for name in ["color.jpg", "deep.jpg"] {
             let saved = folders.read(name);
             assert_eq!((saved.channels, saved.depth), (3, Depth::U8));

@@ -211,18 +211,18 @@ fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize
         offsets.push((offset, error));
     }
     // The picture keeps its level.
-    let centre = median(
+    let center = median(
         &mut offsets
             .iter()
             .map(|&(offset, _)| offset)
             .collect::<Vec<_>>(),
     );
-    let is_certain = |&(offset, error): &(f32, f32)| (offset - centre).abs() > CERTAIN * error;
+    let is_certain = |&(offset, error): &(f32, f32)| (offset - center).abs() > CERTAIN * error;
     let certain = offsets.iter().filter(|offset| is_certain(offset)).count();
     for (line, offset) in offsets.iter().enumerate() {
         if is_certain(offset) {
             for i in 0..length {
-                plane[line * across + i * along] -= offset.0 - centre;
+                plane[line * across + i * along] -= offset.0 - center;
             }
         }
     }

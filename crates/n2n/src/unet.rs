@@ -21,7 +21,7 @@ pub const INIT_SCALE: f64 = 0.1;
 pub struct UNet {
     /// F, the channels of the first layer (48 in the paper).
     pub n_feature: usize,
-    /// C, the channels of the image: 3 for RGB, 1 for grey.
+    /// C, the channels of the image: 3 for RGB, 1 for gray.
     pub n_channel: usize,
     /// Number of 2×2 poolings (5 in the paper).
     pub n_depth: usize,

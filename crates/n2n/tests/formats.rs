@@ -44,41 +44,41 @@ fn pages(name: &str) -> Vec<(Page, Vec<f32>)> {
 
 #[test]
 fn every_format_and_layout_gives_the_samples_that_were_written() {
-    use Color::{Bands, Grey, Rgb};
+    use Color::{Bands, Gray, Rgb};
     use Depth::{F32, U8, U16};
     for (name, size, color, extra, depth) in [
         ("strips_u16_rgb_big.tif", (7, 10), Rgb, 0, U16),
-        ("strip_u8_grey.tif", (7, 10), Grey, 0, U8),
+        ("strip_u8_grey.tif", (7, 10), Gray, 0, U8),
         ("tiles_u16_rgb.tif", (37, 41), Rgb, 0, U16),
-        ("tiles_f32_grey_big.tif", (37, 41), Grey, 0, F32),
+        ("tiles_f32_grey_big.tif", (37, 41), Gray, 0, F32),
         ("planes_u8_rgb.tif", (7, 10), Rgb, 0, U8),
         ("planes_f32_bands.tif", (7, 10), Bands(5), 0, F32),
         ("bigtiff_f32_rgb.tif", (7, 10), Rgb, 0, F32),
-        ("f16_grey.tif", (7, 10), Grey, 0, F32),
-        ("f64_grey.tif", (7, 10), Grey, 0, Depth::F64),
+        ("f16_grey.tif", (7, 10), Gray, 0, F32),
+        ("f64_grey.tif", (7, 10), Gray, 0, Depth::F64),
         ("rgba_u16.tif", (7, 10), Rgb, 1, U16),
         ("cmyk_u8.tif", (7, 10), Bands(4), 0, U8),
-        ("white_is_zero_u8.tif", (7, 10), Grey, 0, U8),
+        ("white_is_zero_u8.tif", (7, 10), Gray, 0, U8),
         ("lzw_u8_rgb.tif", (7, 10), Rgb, 0, U8),
-        ("packbits_u8_grey.tif", (7, 10), Grey, 0, U8),
+        ("packbits_u8_grey.tif", (7, 10), Gray, 0, U8),
         ("predicted_u16_rgb.tif", (7, 10), Rgb, 0, U16),
-        ("imagej_u16_stack.tif", (7, 10), Grey, 0, U16),
+        ("imagej_u16_stack.tif", (7, 10), Gray, 0, U16),
         ("lossless.webp", (7, 10), Rgb, 0, U8),
         ("alpha.webp", (7, 10), Rgb, 1, U8),
         ("rgb.bmp", (7, 10), Rgb, 0, U8),
         ("rgb16.ppm", (7, 10), Rgb, 0, U16),
-        ("grey16.pgm", (7, 10), Grey, 0, U16),
+        ("grey16.pgm", (7, 10), Gray, 0, U16),
         ("rgb_f32.exr", (7, 10), Rgb, 0, F32),
         ("rgba_f32.exr", (7, 10), Rgb, 1, F32),
         ("rgb_f16.exr", (7, 10), Rgb, 0, F32),
-        ("grey_f32.exr", (7, 10), Grey, 0, F32),
+        ("grey_f32.exr", (7, 10), Gray, 0, F32),
         ("rgb.tga", (7, 10), Rgb, 0, U8),
         ("rgba.tga", (7, 10), Rgb, 1, U8),
-        ("grey.tga", (7, 10), Grey, 0, U8),
+        ("grey.tga", (7, 10), Gray, 0, U8),
         ("rgb.dib", (7, 10), Rgb, 0, U8),
         ("rgb.pfm", (7, 10), Rgb, 0, F32),
-        ("grey.pfm", (7, 10), Grey, 0, F32),
-        ("grey.gif", (7, 10), Grey, 0, U8),
+        ("grey.pfm", (7, 10), Gray, 0, F32),
+        ("grey.gif", (7, 10), Gray, 0, U8),
         ("said.png", (7, 10), Rgb, 0, U8),
     ] {
         let pages = pages(name);
@@ -104,7 +104,7 @@ fn every_format_and_layout_gives_the_samples_that_were_written() {
 #[test]
 fn one_bit_is_black_and_white() {
     let (page, rows) = pages("group4_one_bit.tif").remove(0);
-    assert_eq!((page.color, page.depth), (Color::Grey, Depth::U8));
+    assert_eq!((page.color, page.depth), (Color::Gray, Depth::U8));
     for (i, &value) in rows.iter().enumerate() {
         let want = f32::from(7919 * i % 256 > 127);
         assert_eq!(value, want, "sample {i}");
@@ -112,7 +112,7 @@ fn one_bit_is_black_and_white() {
 }
 
 #[test]
-fn a_bitmap_with_a_grey_palette_is_grey() {
+fn a_bitmap_with_a_gray_palette_is_gray() {
     let image = Image::read(&golden("grey.bmp")).unwrap();
     assert_eq!(image.channels, 1);
     for (i, &value) in image.data.iter().enumerate() {
@@ -162,7 +162,7 @@ fn pages_may_differ_and_come_one_by_one() {
 }
 
 #[test]
-fn transparency_is_no_colour() {
+fn transparency_is_no_color() {
     let image = Image::read(&golden("rgba_u16.tif")).unwrap();
     assert_eq!(image.channels, 3);
     for (i, pixel) in image.data.chunks(3).enumerate() {
@@ -187,7 +187,7 @@ fn what_a_file_says_of_itself_is_known() {
 }
 
 #[test]
-fn an_image_is_grey_or_rgb() {
+fn an_image_is_gray_or_rgb() {
     for (name, found) in [("cmyk_u8.tif", 4), ("planes_f32_bands.tif", 5)] {
         let error = Image::read(&golden(name)).unwrap_err().to_string();
         assert!(
@@ -466,7 +466,7 @@ fn frames_of_a_gif_are_pages_as_they_are_seen() {
     let found = pages("two.gif");
     assert_eq!(found.len(), 2);
     for (at, (page, rows)) in found.iter().enumerate() {
-        assert_eq!((page.color, page.extra), (Color::Grey, 0));
+        assert_eq!((page.color, page.extra), (Color::Gray, 0));
         for (i, &value) in rows.iter().enumerate() {
             let want = match (at, i) {
                 (1, 34) => 1.0 / 255.0,
@@ -492,9 +492,9 @@ fn radiance_is_read_as_floats() {
 }
 
 #[test]
-fn integers_of_an_exr_are_no_colour() {
+fn integers_of_an_exr_are_no_color() {
     let (page, rows) = pages("id.exr").remove(0);
-    assert_eq!((page.color, page.extra), (Color::Grey, 1));
+    assert_eq!((page.color, page.extra), (Color::Gray, 1));
     for (i, pixel) in rows.chunks(2).enumerate() {
         assert_eq!(pixel, [sample(Depth::F32, i, 0), i as f32]);
     }
@@ -524,7 +524,7 @@ fn what_another_format_cannot_say_is_told() {
     assert_eq!(notes("marked.jpg", Format::Png), "");
     let told = notes("marked.jpg", Format::Bmp);
     assert!(
-        told.contains("the colour profile and Exif are not kept"),
+        told.contains("the color profile and Exif are not kept"),
         "{told}"
     );
     assert_eq!(notes("marked.tif", Format::Tiff), "");

@@ -73,7 +73,7 @@ fn every_mode_and_byte_order_gives_the_samples_that_were_written() {
         assert_eq!(pages.len(), SECTIONS, "{name}");
         for (section, (page, rows)) in pages.iter().enumerate() {
             assert_eq!((page.height, page.width), (7, 10));
-            assert_eq!((page.color, page.depth), (Color::Grey, depth), "{name}");
+            assert_eq!((page.color, page.depth), (Color::Gray, depth), "{name}");
             assert_eq!(page.metadata.position.unwrap().slice, section);
             for (i, &value) in rows.iter().enumerate() {
                 let want = sample(depth, i, section);
@@ -147,7 +147,7 @@ fn other_formats_become_stacks_and_stacks_others() {
     }
     let said = copy(read("rgb.tga"), Encoding::new(Format::Mrc)).unwrap_err();
     assert!(
-        said.to_string().contains("grey pages of one size, 10x7"),
+        said.to_string().contains("gray pages of one size, 10x7"),
         "{said}"
     );
 }

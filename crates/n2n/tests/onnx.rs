@@ -54,7 +54,7 @@ fn find(bytes: &[u8], part: &[u8]) -> usize {
 #[test]
 fn what_was_written_comes_back_to_the_last_bit() {
     for (n_feature, n_channel, pixel_range) in
-        [(1, 1, "0..1 grey"), (2, 3, "0..1 RGB"), (3, 4, "0..1")]
+        [(1, 1, "0..1 gray"), (2, 3, "0..1 RGB"), (3, 4, "0..1")]
     {
         let weights = network(n_feature, n_channel);
         let bytes = weights.encode_onnx().unwrap();

@@ -283,7 +283,7 @@ fn thumbnails_and_masks_are_copied_as_they_are() {
 fn palettes_are_expanded() {
     for (name, color) in [
         ("palette_rgb.tif", Color::Rgb),
-        ("palette_grey.tif", Color::Grey),
+        ("palette_grey.tif", Color::Gray),
     ] {
         let (page, samples) = pages(file(name)).unwrap().remove(0);
         assert_eq!((page.color, page.depth), (color, Depth::U8), "{name}");

@@ -253,13 +253,13 @@ pub fn remedy(finding: &Finding) -> Option<String> {
              pixels that are farther apart: n2n train --noisetype none --neighbor-distance auto"
                 .into()
         }
-        Finding::Demosaicked { .. } => {
-            "Train on the raw mosaic, its four colour planes as images of their \
+        Finding::Demosaiced { .. } => {
+            "Train on the raw mosaic, its four color planes as images of their \
              own, with --n-channel 1."
                 .into()
         }
         Finding::Mosaic { .. } => {
-            "Split each image into its four colour planes (every second pixel of every \
+            "Split each image into its four color planes (every second pixel of every \
              second row) and train on them with --n-channel 1."
                 .into()
         }
@@ -273,11 +273,11 @@ pub fn remedy(finding: &Finding) -> Option<String> {
         }
         Finding::HotPixels { fixed: 0, .. } => {
             "They are kept as they are: replace them by the median of \
-             their neighbours first where that matters."
+             their neighbors first where that matters."
                 .into()
         }
         Finding::HotPixels { .. } => {
-            "Correct them by a dark frame, or by the median of their neighbours, \
+            "Correct them by a dark frame, or by the median of their neighbors, \
              before training: the network keeps what it cannot predict."
                 .into()
         }

@@ -33,7 +33,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         weights.metadata.insert("license".into(), license.clone());
     }
     if !weights.metadata.contains_key("license") {
-        ui.note("note: the model states no licence; --license states one in the files");
+        ui.note("note: the model states no license; --license states one in the files");
     }
 
     if Transform::of(&weights.metadata)

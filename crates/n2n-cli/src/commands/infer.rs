@@ -88,7 +88,7 @@ fn note_what_makes_no_difference(args: &args::Infer, ui: Ui) {
     }
     if !args.ir_optim {
         ui.note(
-            "note: --ir-optim: the engine's optimisations are part of it, and the report says \
+            "note: --ir-optim: the engine's optimizations are part of it, and the report says \
              ir_optim: True",
         );
     }

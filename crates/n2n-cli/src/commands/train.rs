@@ -318,7 +318,7 @@ impl Screen {
                 };
                 self.bar.suspend(|| {
                     self.ui.warn(format!(
-                        "{text}: it has learnt nothing yet, or has collapsed"
+                        "{text}: it has learned nothing yet, or has collapsed"
                     ));
                 });
             }
@@ -341,7 +341,7 @@ impl Screen {
             let warned = match finding {
                 // These three are one trouble.
                 Finding::Correlated { .. }
-                | Finding::Demosaicked { .. }
+                | Finding::Demosaiced { .. }
                 | Finding::JpegBlocks { .. } => !std::mem::replace(&mut about_neighbors, true),
                 Finding::Mosaic { .. } | Finding::Lines { .. } | Finding::HotPixels { .. } => {
                     finding.severity() == Severity::Warning

@@ -63,7 +63,7 @@ def diagnose(
     offset: float | None = None,
     max_images: int = 32,
 ) -> Diagnosis:
-    """Measure the noise of an image or a stack: how strong it is, and whether neighbours share it.
+    """Measure the noise of an image or a stack: how strong it is, and whether neighbors share it.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def ssim(clean: ArrayLike, denoised: ArrayLike, *, channel_axis: int | None = No
     clean, denoised : array of uint8
         Images of one shape, at least 11 pixels high and wide.
     channel_axis : int, optional
-        The dimension of the channels, over which the mean is taken; without it the images are grey.
+        The dimension of the channels, over which the mean is taken; without it the images are gray.
 
     Returns
     -------

@@ -226,7 +226,7 @@ class Model:
 
     @property
     def channels(self) -> int:
-        """Samples of a pixel that the network takes together: 1 grey, 3 RGB."""
+        """Samples of a pixel that the network takes together: 1 gray, 3 RGB."""
         return self._native.channels
 
     @property
@@ -241,7 +241,7 @@ class Model:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of the model: noise, training, licence."""
+        """What the file says of the model: noise, training, license."""
         return self._native.metadata
 
     def denoise(
@@ -472,7 +472,7 @@ class Model:
     def _surveyed(
         self, range: RangeLike, name: str, planes: Iterable[NDArray[Any]]
     ) -> tuple[float, float, bool]:
-        """The range of images of height x width x colours."""
+        """The range of images of height x width x colors."""
         survey = _n2n.Survey()
         for plane in planes:
             if not survey.add(_arrays.to_native(plane), name):

@@ -27,7 +27,7 @@ def step(shape: Sequence[int], colors: int) -> int:
 
 
 def sample(piece: NDArray[Any], step: int) -> NDArray[Any]:
-    """Every so many blocks of a piece of height x width x colours, as blocks x 2 x 2.
+    """Every so many blocks of a piece of height x width x colors, as blocks x 2 x 2.
 
     Of an image a pixel high or wide, every so many values.
     """

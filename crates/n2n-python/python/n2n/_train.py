@@ -157,7 +157,7 @@ def _source(
         if colors not in (1, 3):
             raise ValueError(
                 f"images[{place}]: expected 1 sample a pixel or 3, RGB, got {samples}; channels that are no "
-                "colours are images that follow each other (the letter C)"
+                "colors are images that follow each other (the letter C)"
             )
         for at in np.ndindex(stack.shape[:-3]):
             planes.append(_arrays.to_native(stack[at][..., :colors]))

@@ -389,7 +389,7 @@ fn read(
 ) -> Result<Dataset> {
     let cache = config.cache_mb << 20;
     let mut stopped = false;
-    // As a grey model denoises them.
+    // As a gray model denoises them.
     let layout = match model.channels() {
         1 => Layout::Independent,
         channels => Layout::Together(channels),

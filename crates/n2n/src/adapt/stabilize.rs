@@ -3,7 +3,7 @@
 //!
 //! The method is of Herbreteau and Unser, *Self-Calibrated Variance-Stabilizing Transformations for Real-World Image
 //! Denoising*, ICCV 2025. The network stays as it is, between a rising function and its inverse. Of some pixels the
-//! network sees the mean of their four neighbours instead, and what it gives there is compared with the noisy pixels:
+//! network sees the mean of their four neighbors instead, and what it gives there is compared with the noisy pixels:
 //! their noise is independent of all that it saw, so that the mean squared difference is least where the error is.
 
 use rand::{Rng, RngExt};
@@ -112,13 +112,13 @@ fn draw(
 fn mask(batch: &Batch, rng: &mut impl Rng) -> Mask {
     let (top, left) = (rng.random_range(0..STRIDE), rng.random_range(0..STRIDE));
     let channel = rng.random_range(0..batch.c);
-    // Grey pixels in a colour network have the same noise in every channel.
-    let grey = |pixel: &[f32]| pixel.iter().all(|&value| value == pixel[0]);
-    let is_grey = batch.data.chunks_exact(batch.c).all(grey);
+    // Gray pixels in a color network have the same noise in every channel.
+    let gray = |pixel: &[f32]| pixel.iter().all(|&value| value == pixel[0]);
+    let is_gray = batch.data.chunks_exact(batch.c).all(gray);
     Mask {
         top,
         left,
-        channel: (!is_grey).then_some(channel),
+        channel: (!is_gray).then_some(channel),
     }
 }
 
@@ -150,7 +150,7 @@ fn gradient(
         gradient
     };
     let mut of_seen = network(&seen, &mut of_output)?;
-    // What the network saw of a pixel that is compared came from its neighbours.
+    // What the network saw of a pixel that is compared came from its neighbors.
     for i in mask.indices(batch) {
         let share = std::mem::take(&mut of_seen.data[i]) / 4.0;
         for neighbor in neighbors(batch, i) {
@@ -173,7 +173,7 @@ fn seen(curve: &Curve, batch: &Batch, mask: &Mask) -> Batch {
         data: values.collect(),
         ..*batch
     };
-    // No two of them are neighbours.
+    // No two of them are neighbors.
     for i in mask.indices(batch) {
         let around = neighbors(batch, i).map(|neighbor| seen.data[neighbor]);
         seen.data[i] = around.iter().sum::<f32>() / 4.0;
@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn grey_in_a_colour_network_is_hidden_in_every_channel() {
+    fn gray_in_a_color_network_is_hidden_in_every_channel() {
         let mut rng = stream(1, Purpose::Adapt, 0, 0);
-        let mut grey = batch(3);
-        assert!(mask(&grey, &mut rng).channel.is_some());
-        for pixel in grey.data.chunks_exact_mut(3) {
+        let mut gray = batch(3);
+        assert!(mask(&gray, &mut rng).channel.is_some());
+        for pixel in gray.data.chunks_exact_mut(3) {
             pixel.fill(pixel[0]);
         }
-        assert_eq!(mask(&grey, &mut rng).channel, None);
+        assert_eq!(mask(&gray, &mut rng).channel, None);
     }
 
     /// On a network that is a filter, whose gradient is the filter turned.

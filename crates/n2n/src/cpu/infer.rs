@@ -29,7 +29,7 @@ impl CpuNetwork {
         self.download(output)
     }
 
-    /// The neighbours of the denoised batch, `g1(f(y))` and `g2(f(y))`. The neighbours drawn are half of its
+    /// The neighbors of the denoised batch, `g1(f(y))` and `g2(f(y))`. The neighbors drawn are half of its
     /// pixels, and where the last rows run in bands only these go through the 1×1 layers.
     pub(super) fn infer_neighbors(
         &mut self,

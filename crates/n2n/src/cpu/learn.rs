@@ -143,12 +143,12 @@ impl CpuNetwork {
         let share = expected.share;
         let c = target.c;
         let stride = shape(target).pixel_stride();
-        let (of_head, [reconstruction, regulariser]) =
+        let (of_head, [reconstruction, regularizer]) =
             self.learn_head(&mut pixels, |Position { n, y, x }, outputs| {
                 let inside = (y * target.w + x) * c;
                 let begin = n * target.image_len() + inside;
                 let expected = expected.of(n);
-                let (mut reconstruction, mut regulariser) = (0.0, 0.0);
+                let (mut reconstruction, mut regularizer) = (0.0, 0.0);
                 for (i, pixel) in outputs.chunks_exact_mut(stride).enumerate() {
                     let at = begin + i * c;
                     for (k, value) in pixel[..c].iter_mut().enumerate() {
@@ -159,17 +159,17 @@ impl CpuNetwork {
                         if let Some((first, second)) = expected {
                             let at = inside + i * c + k;
                             let exp_diff = f64::from(first[at]) - f64::from(second[at]);
-                            regulariser += (diff - exp_diff).powi(2);
+                            regularizer += (diff - exp_diff).powi(2);
                             gap -= exp_diff * share;
                         }
                         let slope = factors.lambda1 * diff + factors.lambda2 * factors.lambda * gap;
                         *value = (2.0 * slope / count) as f32;
                     }
                 }
-                [reconstruction, regulariser]
+                [reconstruction, regularizer]
             });
         let loss1 = reconstruction / count;
-        let loss2 = factors.lambda * (regulariser * share / count);
+        let loss2 = factors.lambda * (regularizer * share / count);
         let loss_full = factors.lambda1 * loss1 + factors.lambda2 * loss2;
         let mut losses = Losses {
             loss1,
@@ -188,7 +188,7 @@ impl CpuNetwork {
                 gradients[bias].copy_from_slice(&row.bias);
             }
             self.backward(tape, pixels, Wanted::Parameters(gradients));
-            // Their squares too, which the optimiser sums in f32.
+            // Their squares too, which the optimizer sums in f32.
             let finite = |gradient: &f32| (gradient * gradient).is_finite();
             if gradients.iter().all(finite) {
                 let (adam, parameters) = (&mut learning.adam, Arc::make_mut(&mut self.parameters));
@@ -210,7 +210,7 @@ impl CpuNetwork {
         losses
     }
 
-    /// What the regulariser takes as expected, of the patches whose turn it is.
+    /// What the regularizer takes as expected, of the patches whose turn it is.
     fn expected(&mut self, noisy: &Batch, neighbors: &Neighbors, lambda: f64) -> Expected {
         let patches = self.method.regularized_patches;
         let patches = match lambda {

@@ -123,7 +123,7 @@ impl CpuNetwork {
         self.unet
     }
 
-    /// [`Train::step`] on noisy patches and the neighbours drawn on them.
+    /// [`Train::step`] on noisy patches and the neighbors drawn on them.
     pub fn step(
         &mut self,
         noisy: &Batch,
@@ -381,7 +381,7 @@ impl Train for CpuNetwork {
                 .map(Some),
             Sample::Clean(_) => Err(Error::value(
                 "patches of a step on the CPU",
-                "noisy ones with their neighbours drawn",
+                "noisy ones with their neighbors drawn",
                 "clean ones",
             )),
         }
@@ -529,7 +529,7 @@ mod tests {
         }
     }
 
-    /// Noise and neighbours that follow from `k`.
+    /// Noise and neighbors that follow from `k`.
     fn drawn(k: u64) -> (Batch, Neighbors) {
         let mut rng = ChaCha8Rng::seed_from_u64(k);
         let mut noisy = Batch::zeros(1, 64, 64, 1);
@@ -778,7 +778,7 @@ mod tests {
 
     /// `exp_diff` is a constant that the gradient is linear in: over the turns, what is left out is made up for.
     #[test]
-    fn the_regulariser_of_some_patches_in_turn_has_the_papers_gradient_on_average() {
+    fn the_regularizer_of_some_patches_in_turn_has_the_papers_gradient_on_average() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut noisy = Batch::zeros(4, 64, 64, 1);
         noisy.data.fill_with(|| rng.random());
@@ -889,10 +889,10 @@ mod tests {
         assert!((loss - want).abs() < 1e-5 * want, "{loss} {want}");
     }
 
-    /// A regulariser whose factor λ2 is 0 leaves the same gradients as one with Λ = 0; the first is
+    /// A regularizer whose factor λ2 is 0 leaves the same gradients as one with Λ = 0; the first is
     /// computed with both forward passes.
     #[test]
-    fn a_step_without_the_second_forward_is_that_of_a_regulariser_without_weight() {
+    fn a_step_without_the_second_forward_is_that_of_a_regularizer_without_weight() {
         let unet = UNet::new(2, 1).unwrap();
         let (mut short, mut long) = (CpuNetwork::initial(unet, 1), CpuNetwork::initial(unet, 1));
         let (noisy, neighbors) = drawn(5);

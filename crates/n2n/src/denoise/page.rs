@@ -123,8 +123,8 @@ impl<'a> Denoiser<'a> {
     /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
     ///
     /// `scale` says which values become the network's 0 and 1. Values of integers stay within one that is
-    /// a limit. It does not count for samples of a sensor, of which the page says it. A grey page under an RGB network is denoised as RGB and made grey again; under a
-    /// grey network the channels of a page are denoised one by one, as under an RGB network where they are not
+    /// a limit. It does not count for samples of a sensor, of which the page says it. A gray page under an RGB network is denoised as RGB and made gray again; under a
+    /// gray network the channels of a page are denoised one by one, as under an RGB network where they are not
     /// RGB. A network of any other number of channels takes pages of as many.
     pub fn denoise(
         &mut self,
@@ -271,7 +271,7 @@ impl<'a> Denoiser<'a> {
             let size = (seen.len(), across.len());
             for &view in views {
                 let from = (seen.start, across.start);
-                let tile = window.tile(page, from, size, view, |value| normalised(value, scale));
+                let tile = window.tile(page, from, size, view, |value| normalized(value, scale));
                 let tile = self.run(&tile, kept.len() * part.len())?;
                 let rows = denoised.par_chunks_exact_mut(columns.len() * samples);
                 rows.zip(kept.clone()).for_each(|(row, y)| {
@@ -356,7 +356,7 @@ fn copy(
 }
 
 /// A value on the network's scale. NaN is replaced, because it would spread over the receptive field of the network.
-fn normalised(value: f32, scale: Scale) -> f32 {
+fn normalized(value: f32, scale: Scale) -> f32 {
     if value.is_nan() {
         return 0.0;
     }

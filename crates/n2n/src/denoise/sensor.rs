@@ -1,7 +1,7 @@
 //! The samples of a camera's sensor through a network that knows photographs with Gaussian noise.
 //!
 //! The noise of a sensor grows with the light, and its samples are proportional to light. The
-//! generalised Anscombe transform gives the noise one deviation at every signal; what it makes of light
+//! generalized Anscombe transform gives the noise one deviation at every signal; what it makes of light
 //! is also close to the square root, and so to the photographs that networks are trained on. What the
 //! network gives is turned back by the unbiased inverse (M. Mäkitalo and A. Foi, "Optimal inversion of
 //! the generalized Anscombe transformation for Poisson-Gaussian noise", IEEE TIP 22, 2013).
@@ -190,7 +190,7 @@ impl Curve {
         let stated = response.noise.map(|[a, b]| (f64::from(a), f64::from(b)));
         if let Some(noise) = stated.or_else(|| curve.measured(plane, page)) {
             curve.noise = Some(noise);
-            curve.ends = (stabilised(0.0, noise), stabilised(1.0, noise));
+            curve.ends = (stabilized(0.0, noise), stabilized(1.0, noise));
         }
         curve
     }
@@ -220,7 +220,7 @@ impl Curve {
 
     fn stable(&self, sample: f32) -> f32 {
         let signal = self.signal(sample);
-        let value = self.noise.map_or(signal, |noise| stabilised(signal, noise));
+        let value = self.noise.map_or(signal, |noise| stabilized(signal, noise));
         ((value - self.ends.0) / (self.ends.1 - self.ends.0)) as f32
     }
 
@@ -237,16 +237,16 @@ impl Curve {
     }
 }
 
-/// The generalised Anscombe transform of a signal whose noise has the variance `a · x + b`: a value whose
+/// The generalized Anscombe transform of a signal whose noise has the variance `a · x + b`: a value whose
 /// noise has the variance 1.
-fn stabilised(signal: f64, (a, b): (f64, f64)) -> f64 {
+fn stabilized(signal: f64, (a, b): (f64, f64)) -> f64 {
     if a == 0.0 {
         return signal / b.sqrt();
     }
     2.0 / a * (a * signal + 0.375 * a * a + b).max(0.0).sqrt()
 }
 
-/// Its unbiased inverse in closed form: the signal whose stabilised values have this mean.
+/// Its unbiased inverse in closed form: the signal whose stabilized values have this mean.
 fn restored(value: f64, (a, b): (f64, f64)) -> f64 {
     if a == 0.0 {
         return value * b.sqrt();
@@ -333,7 +333,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         for signal in [0.05, 0.1, 0.4, 0.9] {
             let values: Vec<f64> = (0..40_000)
-                .map(|_| stabilised(measured(signal, &mut rng), NOISE))
+                .map(|_| stabilized(measured(signal, &mut rng), NOISE))
                 .collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>();

@@ -43,7 +43,7 @@ pub enum Finding {
         independent_at: [Option<usize>; 2],
     },
     /// The picture was interpolated from a color filter array.
-    Demosaicked {
+    Demosaiced {
         /// The ratio of the largest to the smallest noise variance among the positions of a 2×2 cell.
         variances: f64,
     },
@@ -156,15 +156,15 @@ impl Diagnosis {
         if self.noise.is_empty() {
             found.push(Finding::NothingMeasured);
         }
-        let mosaic = self.channels == 1 && self.colour_filter.means > 0.5;
+        let mosaic = self.channels == 1 && self.color_filter.means > 0.5;
         if mosaic {
-            let means = self.colour_filter.means;
+            let means = self.color_filter.means;
             found.push(Finding::Mosaic { means });
         }
-        let demosaicked = self.channels >= 3 && self.colour_filter.variances > 1.35;
-        if demosaicked && !self.jpeg.found {
-            let variances = self.colour_filter.variances;
-            found.push(Finding::Demosaicked { variances });
+        let demosaiced = self.channels >= 3 && self.color_filter.variances > 1.35;
+        if demosaiced && !self.jpeg.found {
+            let variances = self.color_filter.variances;
+            found.push(Finding::Demosaiced { variances });
         }
         if self.jpeg.found {
             let strength = self.jpeg.strength;
@@ -332,8 +332,7 @@ impl Diagnosis {
             && (1..=LAGS)
                 .all(|lag| correlation.x[lag].abs().max(correlation.y[lag].abs()) < CORRELATED)
         {
-            lines
-                .push("Neighbouring pixels have independent noise, as the method wants it.".into());
+            lines.push("Neighboring pixels have independent noise, as the method wants it.".into());
         }
         lines
     }
@@ -420,7 +419,7 @@ impl fmt::Display for Finding {
                 };
                 write!(
                     f,
-                    "The noise is correlated {along} ({at_one}). A network trained on neighbouring pixels \
+                    "The noise is correlated {along} ({at_one}). A network trained on neighboring pixels \
                      takes that part of it for signal and keeps it."
                 )?;
                 let from = |distance: Option<usize>, of: &str| match distance {
@@ -437,16 +436,16 @@ impl fmt::Display for Finding {
                     }
                 }
             }
-            Self::Demosaicked { variances } => write!(
+            Self::Demosaiced { variances } => write!(
                 f,
-                "The picture was interpolated from a colour filter: at some places of every 2×2 cell the \
+                "The picture was interpolated from a color filter: at some places of every 2×2 cell the \
                  noise has {} times the variance that it has at others.",
                 number(*variances)
             ),
             Self::Mosaic { .. } => write!(
                 f,
-                "This is a raw mosaic: the pixels of every 2×2 cell lie behind different colour filters, \
-                 so that neighbours do not show the same signal."
+                "This is a raw mosaic: the pixels of every 2×2 cell lie behind different color filters, \
+                 so that neighbors do not show the same signal."
             ),
             Self::JpegBlocks { strength } => write!(
                 f,
@@ -522,8 +521,8 @@ impl fmt::Display for Finding {
             ),
             Self::ChannelsCorrelated { most } => write!(
                 f,
-                "Channels share noise (correlation {most:.2}): it was moved between them by demosaicking, \
-                 colour conversion or coding."
+                "Channels share noise (correlation {most:.2}): it was moved between them by demosaicing, \
+                 color conversion or coding."
             ),
         }
     }

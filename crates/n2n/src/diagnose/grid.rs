@@ -99,7 +99,7 @@ fn edge(jumps: [f64; BLOCK], by_chance: f64) -> (usize, f64, bool) {
 
 /// Traces of a color filter array with 2×2 cells.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ColourFilter {
+pub struct ColorFilter {
     /// The ratio of the largest to the smallest noise variance at the four positions of a cell: above 1 after
     /// demosaicing, which averages some of the positions.
     pub variances: f64,
@@ -108,7 +108,7 @@ pub struct ColourFilter {
     pub means: f64,
 }
 
-impl ColourFilter {
+impl ColorFilter {
     /// From the flat windows of a fit; the ratio of variances is the largest of any channel.
     pub(super) fn of(planes: &[Plane], windows: &[Window], fit: &Fit, basis: &Basis) -> Self {
         let channels = planes

@@ -40,7 +40,7 @@ mod windows;
 
 pub use correlation::{Autocorrelation, LAGS};
 pub use finding::{Axis, Finding, Severity};
-pub use grid::{ColourFilter, JpegBlocks};
+pub use grid::{ColorFilter, JpegBlocks};
 pub use page::{Remedy, page};
 pub use pattern::{HotPixels, LinePattern};
 pub(crate) use pattern::{NoiseLine, standing_out};
@@ -166,7 +166,7 @@ pub struct Diagnosis {
     /// Block edges from lossy compression.
     pub jpeg: JpegBlocks,
     /// Traces of a color filter array.
-    pub colour_filter: ColourFilter,
+    pub color_filter: ColorFilter,
 }
 
 /// A channel of an image.
@@ -269,7 +269,7 @@ pub fn diagnose(frames: &[Frame], options: &Options) -> Result<Diagnosis> {
                 places: vec![],
             },
             jpeg,
-            colour_filter: ColourFilter {
+            color_filter: ColorFilter {
                 variances: 1.0,
                 means: 0.0,
             },
@@ -285,7 +285,7 @@ pub fn diagnose(frames: &[Frame], options: &Options) -> Result<Diagnosis> {
         columns,
         hot_pixels: found.hot_pixels,
         jpeg,
-        colour_filter: found.colour_filter,
+        color_filter: found.color_filter,
         noise: found.transfer,
         correlation: Some(found.correlation),
     })
@@ -360,10 +360,10 @@ fn show_the_same(planes: &[Plane], channels: usize) -> bool {
             .collect();
         let variance = |of: &dyn Fn(&[f64; 2]) -> f64| {
             let values: Vec<f64> = means.iter().map(of).collect();
-            let centre = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let center = values.iter().sum::<f64>() / values.len().max(1) as f64;
             values
                 .iter()
-                .map(|value| (value - centre).powi(2))
+                .map(|value| (value - center).powi(2))
                 .sum::<f64>()
         };
         within += variance(&|m| m[0]) + variance(&|m| m[1]);
@@ -379,7 +379,7 @@ struct Noise {
     correlation: Autocorrelation,
     between_channels: Vec<f64>,
     hot_pixels: HotPixels,
-    colour_filter: ColourFilter,
+    color_filter: ColorFilter,
     /// Standard deviation at the median of the signal, averaged over the channels.
     typical: f64,
 }
@@ -462,11 +462,11 @@ fn flat_noise(
     let has_lines = lines.map(|lines| lines.relative_to(typical).matters());
     let correlation = Autocorrelation::from(&covariances.clone().without_lines(has_lines));
     let (windows, fit) = &rough[0];
-    let mut colour_filter = ColourFilter::of(noisy, windows, fit, &basis);
+    let mut color_filter = ColorFilter::of(noisy, windows, fit, &basis);
     for (windows, fit) in &rough[1..] {
-        let other = ColourFilter::of(noisy, windows, fit, &basis);
-        colour_filter.variances = colour_filter.variances.max(other.variances);
-        colour_filter.means = colour_filter.means.max(other.means);
+        let other = ColorFilter::of(noisy, windows, fit, &basis);
+        color_filter.variances = color_filter.variances.max(other.variances);
+        color_filter.means = color_filter.means.max(other.means);
     }
     let between_channels = between_channels(noisy, &rough, &basis, channels);
 
@@ -512,7 +512,7 @@ fn flat_noise(
         correlation,
         between_channels,
         hot_pixels,
-        colour_filter,
+        color_filter,
         typical,
     })
 }

@@ -149,7 +149,7 @@ fn pictures(diagnosis: &Diagnosis, frame: &Frame) -> Result<String> {
         let side = (2 * LAGS + 1) * CELL;
         let pixel = |i: usize| correlation.plane[i / side / CELL][i % side / CELL];
         // Blue is −1, white 0, red 1; small values are spread out.
-        let colour = |value: f64| {
+        let color = |value: f64| {
             let shown = value.signum() * value.abs().sqrt();
             let (warm, cold) = (shown.max(0.0) as f32, (-shown).max(0.0) as f32);
             [1.0 - cold, 1.0 - 0.8 * (warm + cold), 1.0 - warm]
@@ -158,7 +158,7 @@ fn pictures(diagnosis: &Diagnosis, frame: &Frame) -> Result<String> {
             height: side,
             width: side,
             channels: 3,
-            data: (0..side * side).flat_map(|i| colour(pixel(i))).collect(),
+            data: (0..side * side).flat_map(|i| color(pixel(i))).collect(),
             depth: Depth::U8,
         };
         plate(

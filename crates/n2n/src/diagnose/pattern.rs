@@ -97,8 +97,8 @@ fn row_covariance(plane: &Plane) -> Option<(f64, f64)> {
     let spread = |sign: f64| {
         let sums = halves[0].iter().zip(&halves[1]).map(|(a, b)| a + sign * b);
         let sums: Vec<f64> = sums.collect();
-        let centre = median(sums.clone());
-        (1.4826 * median(sums.iter().map(|s| (s - centre).abs()).collect())).powi(2)
+        let center = median(sums.clone());
+        (1.4826 * median(sums.iter().map(|s| (s - center).abs()).collect())).powi(2)
     };
     let (together, apart) = (spread(1.0), spread(-1.0));
     let covariance = (together - apart) / 4.0;
@@ -203,17 +203,17 @@ impl NoiseLine {
     }
 
     /// How many standard deviations a value is above another.
-    fn deviations(&self, value: f64, centre: f64) -> f64 {
+    fn deviations(&self, value: f64, center: f64) -> f64 {
         // Photon noise is skewed: after a square root it is nearly normal with constant variance.
         if self.slope > 0.0 {
             let root = |v: f64| {
                 let variance = self.slope * v + self.intercept + 0.375 * self.slope.powi(2);
                 2.0 / self.slope * variance.max(0.0).sqrt()
             };
-            root(value) - root(centre)
+            root(value) - root(center)
         } else {
-            let variance = (self.slope * centre + self.intercept).max(self.least);
-            (value - centre) / variance.sqrt()
+            let variance = (self.slope * center + self.intercept).max(self.least);
+            (value - center) / variance.sqrt()
         }
     }
 }
@@ -247,21 +247,21 @@ pub(crate) fn standing_out(
             around[6] = plane[y * width + x - 1];
             around[7] = plane[y * width + x + 1];
             let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
-            for &neighbour in &around {
-                (least, most) = (least.min(neighbour), most.max(neighbour));
+            for &neighbor in &around {
+                (least, most) = (least.min(neighbor), most.max(neighbor));
             }
             // Nearly every pixel lies between its neighbors.
             if !value.is_finite() || (least..=most).contains(&value) {
                 continue;
             }
             around.sort_by(f32::total_cmp);
-            let centre = f64::midpoint(f64::from(around[3]), f64::from(around[4]));
-            let far = noise.deviations(f64::from(value), centre);
+            let center = f64::midpoint(f64::from(around[3]), f64::from(around[4]));
+            let far = noise.deviations(f64::from(value), center);
             let nearest = if far > 0.0 { most } else { least };
-            let near = noise.deviations(f64::from(nearest), centre);
+            let near = noise.deviations(f64::from(nearest), center);
             // The median of eight neighbors is itself off by about half a standard deviation.
             if far.abs() > FAR && near.abs() < NEAR && near.abs() < 0.5 * far.abs() {
-                found.push((y, x, centre as f32));
+                found.push((y, x, center as f32));
             }
         }
     }

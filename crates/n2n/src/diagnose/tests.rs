@@ -416,17 +416,17 @@ fn the_distance_from_which_pixels_are_independent_follows() {
 }
 
 /// The color of the pixel behind a filter array of red, green / green, blue.
-fn colour(y: usize, x: usize) -> usize {
+fn color(y: usize, x: usize) -> usize {
     y % 2 + x % 2
 }
 
 /// Every channel as the mean of the nearest pixels behind its filter.
-fn demosaicked(mosaic: &[f64], size: usize) -> Vec<f64> {
+fn demosaiced(mosaic: &[f64], size: usize) -> Vec<f64> {
     let mut rgb = Vec::with_capacity(3 * size * size);
     for y in 0..size {
         for x in 0..size {
             for channel in 0..3 {
-                if colour(y, x) == channel {
+                if color(y, x) == channel {
                     rgb.push(mosaic[y * size + x]);
                     continue;
                 }
@@ -436,8 +436,7 @@ fn demosaicked(mosaic: &[f64], size: usize) -> Vec<f64> {
                     let places =
                         rows.flat_map(move |row| columns(row).map(move |column| (row, column)));
                     let here = places.filter(move |&(row, column)| {
-                        colour(row, column) == channel
-                            && row.abs_diff(y) + column.abs_diff(x) == far
+                        color(row, column) == channel && row.abs_diff(y) + column.abs_diff(x) == far
                     });
                     let values: Vec<f64> = here.map(|(r, c)| mosaic[r * size + c]).collect();
                     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -450,15 +449,15 @@ fn demosaicked(mosaic: &[f64], size: usize) -> Vec<f64> {
 }
 
 #[test]
-fn demosaicked_noise() {
+fn demosaiced_noise() {
     let size = 384;
     let scene = cells(size, 7);
     let white = noise(&scene, CAMERA, &mut rng(7));
     let mosaic = (0..size * size).map(|i| {
-        let strength = [0.6, 1.0, 0.8][colour(i / size, i % size)];
+        let strength = [0.6, 1.0, 0.8][color(i / size, i % size)];
         CAMERA.offset + strength * CAMERA.gain * scene.electrons[i] + white.electrons[i]
     });
-    let rgb = demosaicked(&mosaic.collect::<Vec<_>>(), size);
+    let rgb = demosaiced(&mosaic.collect::<Vec<_>>(), size);
     let frame = Frame {
         height: size,
         width: size,
@@ -471,7 +470,7 @@ fn demosaicked_noise() {
     let mut random = rng(8);
     let normal = Normal::new(0.0, 1.0).unwrap();
     let pure: Vec<f64> = (0..1024 * 1024).map(|_| random.sample(normal)).collect();
-    let pure = demosaicked(&pure, 1024);
+    let pure = demosaiced(&pure, 1024);
     let mut truth: [[f64; LAGS + 1]; 2] = [[0.0; LAGS + 1]; 2];
     for channel in 0..3 {
         let at = |y: usize, x: usize| pure[(y * 1024 + x) * 3 + channel];
@@ -488,20 +487,20 @@ fn demosaicked_noise() {
     assert_correlation(&correlation.x, &truth[0]);
     assert_correlation(&correlation.y, &truth[1]);
     let findings = found.findings();
-    let demosaicked = findings
+    let demosaiced = findings
         .iter()
-        .any(|f| matches!(f, Finding::Demosaicked { .. }));
+        .any(|f| matches!(f, Finding::Demosaiced { .. }));
     let correlated = findings
         .iter()
         .any(|f| matches!(f, Finding::Correlated { .. }));
-    assert!(demosaicked && correlated, "{findings:?}");
+    assert!(demosaiced && correlated, "{findings:?}");
 }
 
 #[test]
 fn a_raw_mosaic_is_known_from_a_picture() {
     let mut scene = cells(256, 9);
     for (i, value) in scene.electrons.iter_mut().enumerate() {
-        *value *= [4.0, 10.0, 6.0][colour(i / 256, i % 256)];
+        *value *= [4.0, 10.0, 6.0][color(i / 256, i % 256)];
     }
     let found = diagnosis(&[taken(&scene, CAMERA, 9)]).findings();
     assert!(matches!(found[0], Finding::Mosaic { .. }), "{found:?}");

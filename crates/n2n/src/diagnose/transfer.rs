@@ -142,14 +142,14 @@ pub(super) fn fit(windows: &[Window], grid: Grid, area: f64) -> Option<Fit> {
         }
     }
     let means: Vec<f64> = kept.iter().map(|&i| windows[i].mean).collect();
-    let centre = mean(&means);
+    let center = mean(&means);
     let spread = mean(
         &means
             .iter()
-            .map(|m| (m - centre).powi(2))
+            .map(|m| (m - center).powi(2))
             .collect::<Vec<_>>(),
     );
-    let typical = (slope * centre + intercept).max(least);
+    let typical = (slope * center + intercept).max(least);
     let independent = kept.len() as f64 / grid.overlap();
     let slope_error = typical * width / (spread * independent).sqrt().max(f64::MIN_POSITIVE);
     // The means of windows scatter because of the noise, and by chance together with the variances. A slope can be
@@ -333,11 +333,11 @@ fn weighted_line(
 ) -> Option<(f64, f64)> {
     let [mut w, mut wm, mut wmm, mut wv, mut wmv] = [0.0; 5];
     // Relative to a center, because an offset of thousands would cost all digits.
-    let centre = kept.iter().map(|&i| windows[i].mean).sum::<f64>() / kept.len() as f64;
+    let center = kept.iter().map(|&i| windows[i].mean).sum::<f64>() / kept.len() as f64;
     for &i in kept {
         let Window { mean, variance, .. } = windows[i];
         let weight = model(mean).powi(-2);
-        let m = mean - centre;
+        let m = mean - center;
         w += weight;
         wm += weight * m;
         wmm += weight * m * m;
@@ -349,8 +349,8 @@ fn weighted_line(
         return None;
     }
     let slope = (w * wmv - wm * wv) / determinant;
-    let at_centre = (wmm * wv - wm * wmv) / determinant;
-    Some((slope, at_centre - slope * centre))
+    let at_center = (wmm * wv - wm * wmv) / determinant;
+    Some((slope, at_center - slope * center))
 }
 
 fn flat_line(windows: &[Window], kept: &[usize]) -> (f64, f64) {

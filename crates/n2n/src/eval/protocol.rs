@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn without_noise_the_identity_is_perfect_in_grey_too() {
+    fn without_noise_the_identity_is_perfect_in_gray_too() {
         let root = validation();
         let report = run(&mut Fake::identity(1), &config(root.path(), "none")).unwrap();
         assert!(

@@ -151,12 +151,12 @@ fn samples(found: &[AnyChannel<FlatSamples>], order: &[usize], pixels: usize) ->
 }
 
 /// In which order the channels, with whether they hold integers, are a pixel's samples; what the first are;
-/// how many are none of those. Integers name objects and the like, and are no colour.
+/// how many are none of those. Integers name objects and the like, and are no color.
 fn order(names: &[(String, bool)]) -> (Vec<usize>, Color, usize) {
     let at = |name: &str| names.iter().position(|found| found.0 == name && !found.1);
     let (mut order, color) = match (at("R"), at("G"), at("B"), at("Y")) {
         (Some(r), Some(g), Some(b), _) => (vec![r, g, b], Color::Rgb),
-        (None, None, None, Some(y)) => (vec![y], Color::Grey),
+        (None, None, None, Some(y)) => (vec![y], Color::Gray),
         _ => {
             let is_band = |&i: &usize| Some(i) != at("A") && !names[i].1;
             let bands: Vec<usize> = (0..names.len()).filter(is_band).collect();
@@ -181,7 +181,7 @@ pub(super) fn write(raster: &Raster, out: &mut (impl Write + Seek)) -> Encoded<(
         _ => None,
     };
     let name = |at: usize| match (page.color, at) {
-        (Color::Grey, 0) => "Y".into(),
+        (Color::Gray, 0) => "Y".into(),
         (Color::Rgb, 0) => "R".into(),
         (Color::Rgb, 1) => "G".into(),
         (Color::Rgb, 2) => "B".into(),

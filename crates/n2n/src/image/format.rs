@@ -25,9 +25,9 @@ pub enum Format {
     OpenExr,
     /// Lossless, 8 bits.
     Tga,
-    /// Portable float map: 32-bit floats, grey or RGB.
+    /// Portable float map: 32-bit floats, gray or RGB.
     Pfm,
-    /// Palettes of 256 colours; read alone.
+    /// Palettes of 256 colors; read alone.
     Gif,
     /// Radiance's RGBE; read alone.
     Hdr,

@@ -1,4 +1,4 @@
-//! GIF: each frame as it is seen, a page of 8 bits; grey where all of it is, with transparency where it
+//! GIF: each frame as it is seen, a page of 8 bits; gray where all of it is, with transparency where it
 //! has some.
 
 use std::collections::VecDeque;
@@ -53,9 +53,9 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
 fn page(pixels: &[u8], height: usize, width: usize) -> (Page, Whole) {
     let pixels = pixels.as_chunks::<4>().0;
     let is_opaque = pixels.iter().all(|pixel| pixel[3] == 255);
-    let is_grey = pixels.iter().all(|&[r, g, b, _]| r == g && g == b);
-    let (color, from) = if is_grey {
-        (Color::Grey, 2)
+    let is_gray = pixels.iter().all(|&[r, g, b, _]| r == g && g == b);
+    let (color, from) = if is_gray {
+        (Color::Gray, 2)
     } else {
         (Color::Rgb, 0)
     };

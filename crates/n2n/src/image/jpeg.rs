@@ -1,4 +1,4 @@
-//! JPEG: lossy, grey or RGB, at 8 bits.
+//! JPEG: lossy, gray or RGB, at 8 bits.
 
 use std::io::{Cursor, Read, Write};
 
@@ -14,7 +14,7 @@ use super::{Depth, simple};
 /// What is copied from file to file: markers, with the content of their segments.
 pub(super) type Segments = Vec<(u8, Vec<u8>)>;
 
-/// Exif and XMP, the colour profile, what programs keep in the other APP segments, IPTC, a comment. Not APP0
+/// Exif and XMP, the color profile, what programs keep in the other APP segments, IPTC, a comment. Not APP0
 /// and APP14, which describe the coding.
 const COPIED: [u8; 15] = [
     0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xEB, 0xEC, 0xED, 0xEF, 0xFE,
@@ -60,7 +60,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     simple::decode(decoder, metadata, limits)
 }
 
-/// The colour profile, from its numbered pieces, wherever they stand (ICC.1:2022, annex B.4).
+/// The color profile, from its numbered pieces, wherever they stand (ICC.1:2022, annex B.4).
 fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
     let mut pieces: Vec<(u8, &[u8])> = segments
         .iter()
@@ -80,7 +80,7 @@ fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
 }
 
 /// Whether the restart markers of every scan count from 0 to 7 and again (ITU-T T.81, B.2.1). The decoder
-/// does not ask: it paints grey all that follows a missing one.
+/// does not ask: it paints gray all that follows a missing one.
 fn has_all_restarts(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     let mut next = 0;
@@ -126,7 +126,7 @@ fn resolution((marker, content): &(u8, &[u8])) -> Option<Resolution> {
     }
 }
 
-/// Writes the page, which is grey or RGB, as a JPEG; `quality` is 1..=100 as libjpeg counts it.
+/// Writes the page, which is gray or RGB, as a JPEG; `quality` is 1..=100 as libjpeg counts it.
 ///
 /// Every component is stored at full resolution (4:4:4).
 pub(super) fn write(raster: &Raster, quality: u8, out: &mut impl Write) -> Encoded<()> {
@@ -199,7 +199,7 @@ fn segments_of(page: &Page) -> Segments {
 /// The segments before and between the scans, of a file that reaches its end-of-image marker (ITU-T
 /// T.81, annex B).
 ///
-/// The decoder does not ask whether it does: it paints what is missing grey and calls that a success.
+/// The decoder does not ask whether it does: it paints what is missing gray and calls that a success.
 /// Segments are skipped by their length, for a thumbnail in one of them has an end of its own.
 fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     const END_OF_IMAGE: u8 = 0xD9;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn chroma_is_not_subsampled_and_quality_100_hardly_quantises() {
+    fn chroma_is_not_subsampled_and_quality_100_hardly_quantizes() {
         let bytes: Vec<u8> = (0..20 * 20 * 3).map(|i| (i * 7) as u8).collect();
         let mut jpeg = Vec::new();
         let encoding = Encoding {

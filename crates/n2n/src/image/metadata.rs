@@ -1,4 +1,4 @@
-//! What a file says beside its pixels: colour profile, orientation, resolution, descriptions.
+//! What a file says beside its pixels: color profile, orientation, resolution, descriptions.
 //!
 //! Some of it every format has in its own way, and survives a change of format. The rest is kept as
 //! the format has it, and written back into a file of the same format.
@@ -25,7 +25,7 @@ pub struct Position {
 /// What a file says of a page beside its pixels.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata {
-    /// The ICC colour profile.
+    /// The ICC color profile.
     pub icc: Option<Vec<u8>>,
     /// An Exif block, which begins with a TIFF header.
     pub exif: Option<Vec<u8>>,
@@ -68,7 +68,7 @@ impl Metadata {
         );
         if !takes_exif {
             if self.icc.is_some() {
-                lost.push("the colour profile");
+                lost.push("the color profile");
             }
             if self.exif.is_some() {
                 lost.push("Exif");
@@ -104,7 +104,7 @@ impl Metadata {
         }
     }
 
-    /// The colour profile alone, for a picture that is made of the page.
+    /// The color profile alone, for a picture that is made of the page.
     pub(crate) fn icc_alone(&self) -> Self {
         Self {
             icc: self.icc.clone(),
@@ -131,7 +131,7 @@ pub(super) enum Native {
 pub struct Sensor {
     /// Of each channel of the page.
     pub responses: Vec<Response>,
-    /// Of a mosaic, the colours of the four samples of a cell, row by row: 0 is red, 1 green, 2 blue, others
+    /// Of a mosaic, the colors of the four samples of a cell, row by row: 0 is red, 1 green, 2 blue, others
     /// are more. The page has them as channels.
     pub colors: Option<[u8; 4]>,
 }

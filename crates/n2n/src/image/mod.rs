@@ -2,7 +2,7 @@
 //! integer ranges.
 //!
 //! There are two ways to read. [`Image::read`] and [`images`] give whole images for training and
-//! scoring: upright (an Exif orientation is applied) and without transparency (the colours stay as
+//! scoring: upright (an Exif orientation is applied) and without transparency (the colors stay as
 //! they are, nothing is blended). [`Reader`] gives a file as it is: page by page and row by row, with
 //! every sample and what the file says beside its pixels, so that it can be written again.
 //!
@@ -47,7 +47,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The factors of red, green and blue in grey: the luma of Rec. ITU-R BT.601, which JPEG stores and
+/// The factors of red, green and blue in gray: the luma of Rec. ITU-R BT.601, which JPEG stores and
 /// other programs convert with.
 pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
@@ -124,7 +124,7 @@ pub struct Image {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// Channels of a pixel: 1 is grey, 3 are RGB.
+    /// Channels of a pixel: 1 is gray, 3 are RGB.
     pub channels: usize,
     /// `height · width · channels` values.
     pub data: Vec<f32>,
@@ -144,7 +144,7 @@ impl Image {
             1 | 3 => Ok(image),
             channels => Err(Error::Image {
                 path: path.into(),
-                reason: format!("it has {channels} channels; grey or RGB is expected"),
+                reason: format!("it has {channels} channels; gray or RGB is expected"),
             }),
         }
     }
@@ -177,7 +177,7 @@ impl Image {
         write_pages(&mut page, encoding, path, out)
     }
 
-    /// The same image with `channels` channels (1 or 3): grey is copied to red, green and blue; RGB
+    /// The same image with `channels` channels (1 or 3): gray is copied to red, green and blue; RGB
     /// becomes its luma, `0.299 R + 0.587 G + 0.114 B` (Rec. ITU-R BT.601).
     ///
     /// # Panics
@@ -186,7 +186,7 @@ impl Image {
     pub fn with_channels(self, channels: usize) -> Self {
         let data = match (self.channels, channels) {
             (from, to) if from == to => return self,
-            (1, 3) => self.data.iter().flat_map(|&grey| [grey; 3]).collect(),
+            (1, 3) => self.data.iter().flat_map(|&gray| [gray; 3]).collect(),
             (3, 1) => {
                 let luma = |rgb: &[f32; 3]| LUMA[0] * rgb[0] + LUMA[1] * rgb[1] + LUMA[2] * rgb[2];
                 self.data.as_chunks().0.iter().map(luma).collect()
@@ -200,7 +200,7 @@ impl Image {
         }
     }
 
-    /// One of the channels, counted from 0, as a grey image.
+    /// One of the channels, counted from 0, as a gray image.
     ///
     /// # Panics
     /// If there is no such channel.
@@ -271,7 +271,7 @@ impl Image {
 }
 
 /// The images of a file, one after the other: the pages of a TIFF, or the only one of any other
-/// format. Upright, without transparency; decoded when asked for. A page that is neither grey nor
+/// format. Upright, without transparency; decoded when asked for. A page that is neither gray nor
 /// RGB is an error.
 ///
 /// The size of each is checked before it is decoded: see [`Limits`].
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn a_jpeg_gives_back_nearly_what_was_written() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, channels) in [("grey.jpg", 1), ("rgb.JPEG", 3)] {
+        for (name, channels) in [("gray.jpg", 1), ("rgb.JPEG", 3)] {
             let path = dir.path().join(name);
             let image = ramp(37, 41, channels, Depth::U16);
             image.write(&path).unwrap();
@@ -605,11 +605,11 @@ mod tests {
 
     #[test]
     fn channels_are_copied_or_weighted() {
-        let grey = Image::from_bytes(1, 2, 1, &[7, 200]);
-        let rgb = grey.clone().with_channels(3);
+        let gray = Image::from_bytes(1, 2, 1, &[7, 200]);
+        let rgb = gray.clone().with_channels(3);
         assert_eq!(rgb.to_bytes(), [7, 7, 7, 200, 200, 200]);
         assert_eq!(rgb.clone().with_channels(3), rgb);
-        assert_eq!(rgb.with_channels(1).to_bytes(), grey.to_bytes());
+        assert_eq!(rgb.with_channels(1).to_bytes(), gray.to_bytes());
 
         // Red, green, blue: 255 · (0.299, 0.587, 0.114).
         let primaries = Image::from_bytes(1, 3, 3, &[255, 0, 0, 0, 255, 0, 0, 0, 255]);

@@ -230,7 +230,7 @@ impl Decode for MrcPages {
         Ok(Some(Page {
             height,
             width,
-            color: Color::Grey,
+            color: Color::Gray,
             extra: 0,
             depth: self.sample.depth(),
             orientation: Orientation::NoTransforms,
@@ -297,7 +297,7 @@ pub(super) fn write(
     while let Some(page) = next {
         if page.samples() != 1 || (page.height, page.width) != size {
             return Err(Refused::Page(format!(
-                "MRC holds grey pages of one size, {}x{}; TIFF holds others",
+                "MRC holds gray pages of one size, {}x{}; TIFF holds others",
                 size.1, size.0
             )));
         }

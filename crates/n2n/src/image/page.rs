@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 ///
 /// A sample is 0..1 from unsigned integers of 8 and 16 bits, and otherwise in its own units:
 /// [`Depth::unit`]. A pixel has `color.channels()` samples
-/// of colour, then `extra` others. Rows are as the file has them: `orientation` is not applied.
+/// of color, then `extra` others. Rows are as the file has them: `orientation` is not applied.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// Height in pixels, at least 1.
@@ -22,7 +22,7 @@ pub struct Page {
     pub width: usize,
     /// What the first samples of a pixel are.
     pub color: Color,
-    /// Samples of a pixel behind the colour: 1 for transparency.
+    /// Samples of a pixel behind the color: 1 for transparency.
     pub extra: usize,
     /// How the file stores samples.
     pub depth: Depth,
@@ -32,11 +32,11 @@ pub struct Page {
     pub metadata: Metadata,
 }
 
-/// What the colour samples of a pixel are.
+/// What the color samples of a pixel are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// One grey value.
-    Grey,
+    /// One gray value.
+    Gray,
     /// Red, green and blue.
     Rgb,
     /// So many values that have nothing to do with each other, as far as denoising goes.
@@ -47,7 +47,7 @@ impl Color {
     /// Samples of a pixel.
     pub fn channels(self) -> usize {
         match self {
-            Self::Grey => 1,
+            Self::Gray => 1,
             Self::Rgb => 3,
             Self::Bands(count) => count,
         }
@@ -55,7 +55,7 @@ impl Color {
 }
 
 impl Page {
-    /// Samples of a pixel, colour and others.
+    /// Samples of a pixel, color and others.
     pub fn samples(&self) -> usize {
         self.color.channels() + self.extra
     }
@@ -122,7 +122,7 @@ impl Pages for OfImage<'_> {
             height: image.height,
             width: image.width,
             color: match image.channels {
-                1 => Color::Grey,
+                1 => Color::Gray,
                 3 => Color::Rgb,
                 channels => Color::Bands(channels),
             },
@@ -149,7 +149,7 @@ pub(super) fn without_pages(path: &Path) -> Error {
     }
 }
 
-/// The next page as an image: upright, its colour alone.
+/// The next page as an image: upright, its color alone.
 pub(super) fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
     next_wanted(reader, |_| true)
 }

@@ -1,4 +1,4 @@
-//! Portable float maps: 32-bit floats, grey or RGB, the rows from the bottom.
+//! Portable float maps: 32-bit floats, gray or RGB, the rows from the bottom.
 
 use std::io::{BufRead as _, Read as _, Write};
 
@@ -15,7 +15,7 @@ use super::writer::Raster;
 pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let color = match word(&mut source)?.as_str() {
         "PF" => Color::Rgb,
-        _ => Color::Grey,
+        _ => Color::Gray,
     };
     let mut number = || {
         let word = word(&mut source)?;
@@ -75,7 +75,7 @@ fn word(source: &mut Box<dyn Source>) -> Decoded<String> {
 /// Writes a page as a PFM, little-endian.
 pub(super) fn write(raster: &Raster, out: &mut impl Write) -> std::io::Result<()> {
     let page = &raster.page;
-    let kind = if page.color == Color::Grey {
+    let kind = if page.color == Color::Gray {
         "Pf"
     } else {
         "PF"

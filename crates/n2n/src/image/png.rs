@@ -1,4 +1,4 @@
-//! PNG: lossless, grey or RGB, with or without transparency, at 8 or 16 bits; read row by row.
+//! PNG: lossless, gray or RGB, with or without transparency, at 8 or 16 bits; read row by row.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -30,7 +30,7 @@ const OF_SAMPLES: [&[u8; 4]; 2] = [b"sBIT", b"bKGD"];
 /// The most that is copied of one file.
 const MAX_COPIED: u64 = 64 << 20;
 
-/// Whether chunks say what another format would not be told: texts, times, other colours than a profile's.
+/// Whether chunks say what another format would not be told: texts, times, other colors than a profile's.
 pub(super) fn has_private(chunks: &Chunks) -> bool {
     const TOLD: [&[u8; 4]; 7] = [
         b"iCCP", b"pHYs", b"eXIf", b"sRGB", b"gAMA", b"cHRM", b"sBIT",
@@ -52,7 +52,7 @@ struct PngPage {
 /// Starts to read a PNG.
 pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let mut chunks = chunks(&mut source)?;
-    // Not only pixels expand: so do compressed texts and colour profiles.
+    // Not only pixels expand: so do compressed texts and color profiles.
     let bytes = usize::try_from(2 * limits.samples).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(source, ::png::Limits { bytes });
     decoder.set_transformations(Transformations::EXPAND);
@@ -80,8 +80,8 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
         Depth::U8
     };
     let (color, extra) = match color {
-        ColorType::Grayscale => (Color::Grey, 0),
-        ColorType::GrayscaleAlpha => (Color::Grey, 1),
+        ColorType::Grayscale => (Color::Gray, 0),
+        ColorType::GrayscaleAlpha => (Color::Gray, 1),
         ColorType::Rgba => (Color::Rgb, 1),
         ColorType::Rgb | ColorType::Indexed => (Color::Rgb, 0),
     };
@@ -225,8 +225,8 @@ pub(super) fn write(
     let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
     let mut encoder = Encoder::new(out, size(page.width), size(page.height));
     encoder.set_color(match (page.color, page.extra) {
-        (Color::Grey, 0) => ColorType::Grayscale,
-        (Color::Grey, _) => ColorType::GrayscaleAlpha,
+        (Color::Gray, 0) => ColorType::Grayscale,
+        (Color::Gray, _) => ColorType::GrayscaleAlpha,
         (_, 0) => ColorType::Rgb,
         _ => ColorType::Rgba,
     });

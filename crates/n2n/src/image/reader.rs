@@ -290,16 +290,16 @@ impl Whole {
     }
 
     /// Of bytes in threes that are all the same, keeps one each; says whether they were.
-    pub(super) fn make_grey(&mut self) -> bool {
+    pub(super) fn make_gray(&mut self) -> bool {
         let Samples::U8(bytes) = &mut self.samples else {
             return false;
         };
-        let is_grey = bytes.as_chunks().0.iter().all(|[r, g, b]| r == g && g == b);
-        if is_grey {
+        let is_gray = bytes.as_chunks().0.iter().all(|[r, g, b]| r == g && g == b);
+        if is_gray {
             *bytes = bytes.iter().step_by(3).copied().collect();
             self.row /= 3;
         }
-        is_grey
+        is_gray
     }
 
     pub(super) fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) {

@@ -40,7 +40,7 @@ pub(super) fn decoder(
 }
 
 /// A BMP of up to 8 bits a pixel has a palette, which the decoder gives as red, green and blue; one of
-/// greys alone is a grey image.
+/// grays alone is a gray image.
 fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let start = source.fill_buf()?;
     // The header of the file, which a DIB lacks, and the size of the other.
@@ -59,12 +59,12 @@ fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> 
     };
     let mut page = decode_page(decoder, metadata, limits)?;
     if has_palette {
-        page.make_grey();
+        page.make_gray();
     }
     Ok(Box::new(page))
 }
 
-/// Pixels a metre, in headers of 40 bytes and more.
+/// Pixels a meter, in headers of 40 bytes and more.
 fn bmp_resolution(header: &[u8]) -> Option<Resolution> {
     let side = |at: usize| {
         let bytes = header.get(at..at + 4)?.try_into().ok()?;
@@ -112,7 +112,7 @@ fn decode_page(
         color: if color.has_color() {
             Color::Rgb
         } else {
-            Color::Grey
+            Color::Gray
         },
         extra: usize::from(color.has_alpha()),
         depth,
@@ -135,11 +135,11 @@ pub(super) struct OnePage {
 
 impl OnePage {
     /// Keeps one channel of an RGB page whose channels are all the same.
-    fn make_grey(&mut self) {
+    fn make_gray(&mut self) {
         if let Some(page) = self.page.as_mut().filter(|page| page.samples() == 3)
-            && self.whole.make_grey()
+            && self.whole.make_gray()
         {
-            page.color = Color::Grey;
+            page.color = Color::Gray;
         }
     }
 }

@@ -201,7 +201,7 @@ fn check(format: Format, page: &Page) -> Encoded<()> {
         0 => Ok(()),
         1 if !matches!(format, Format::Jpeg | Format::Pfm) => Ok(()),
         1 => refuse("transparency"),
-        extra => refuse(&format!("{extra} samples beside the colour")),
+        extra => refuse(&format!("{extra} samples beside the color")),
     }
 }
 
@@ -234,7 +234,7 @@ impl Raster {
         Self { page, samples }
     }
 
-    /// The colour type that the `image` crate calls it, at 8 or 16 bits.
+    /// The color type that the `image` crate calls it, at 8 or 16 bits.
     pub(super) fn color_type(&self, depth: Depth) -> ExtendedColorType {
         match (depth, self.page.color.channels(), self.page.extra) {
             (Depth::U8, 1, 0) => ExtendedColorType::L8,
@@ -292,19 +292,19 @@ fn write_simply(
     Ok(())
 }
 
-/// Puts pixels a metre where the header has a place for them (`BITMAPINFOHEADER`).
+/// Puts pixels a meter where the header has a place for them (`BITMAPINFOHEADER`).
 fn set_bmp_resolution(bmp: &mut [u8], metadata: &Metadata) {
     let Some(resolution) = metadata.resolution else {
         return;
     };
-    let per_metre = match resolution.unit {
+    let per_meter = match resolution.unit {
         ResolutionUnit::None => return,
         ResolutionUnit::Inch => 1.0 / 0.0254,
         ResolutionUnit::Centimeter => 100.0,
     };
     for (at, side) in [(38, resolution.x), (42, resolution.y)] {
         if let Some(place) = bmp.get_mut(at..at + 4) {
-            place.copy_from_slice(&((side * per_metre).round() as i32).to_le_bytes());
+            place.copy_from_slice(&((side * per_meter).round() as i32).to_le_bytes());
         }
     }
 }
@@ -389,11 +389,11 @@ pub(super) fn to_u16(x: f32) -> u16 {
 }
 
 impl Metadata {
-    /// The colour profile, if it is for this sort of colour: one for ink is wrong for red, green and
+    /// The color profile, if it is for this sort of color: one for ink is wrong for red, green and
     /// blue (ICC.1:2022, 7.2.6).
     pub(super) fn icc_for(&self, color: Color) -> Option<&[u8]> {
         let wanted: &[u8] = match color {
-            Color::Grey => b"GRAY",
+            Color::Gray => b"GRAY",
             Color::Rgb => b"RGB ",
             Color::Bands(4) => b"CMYK",
             Color::Bands(_) => return None,

@@ -49,7 +49,7 @@ pub struct Config {
     pub log_name: String,
     /// Channels of the network's first layer.
     pub n_feature: usize,
-    /// Channels that the network takes together, 1 to 16: 3 for RGB, 1 for grey.
+    /// Channels that the network takes together, 1 to 16: 3 for RGB, 1 for gray.
     pub n_channel: usize,
     /// Number of 2×2 poolings.
     pub n_depth: usize,
@@ -57,7 +57,7 @@ pub struct Config {
     pub head_width: usize,
     /// Factor of space-to-depth before the network's first layer; 1 for none.
     pub pixel_shuffle: usize,
-    /// Whether the channels of an image are denoised together, or each by itself, as a grey image.
+    /// Whether the channels of an image are denoised together, or each by itself, as a gray image.
     pub channels: Channels,
     /// Learning rate at the start, after warm-up.
     pub lr: f64,
@@ -91,7 +91,7 @@ pub struct Config {
     /// λ1, the factor of the reconstruction loss; `Lambda1`.
     #[serde(rename = "Lambda1")]
     pub lambda1: f64,
-    /// λ2, the factor of the regulariser; `Lambda2`.
+    /// λ2, the factor of the regularizer; `Lambda2`.
     #[serde(rename = "Lambda2")]
     pub lambda2: f64,
     /// How Λ comes to its last value.
@@ -100,20 +100,20 @@ pub struct Config {
     pub increase_ratio: f64,
     /// Λ below this counts as 0, which saves its forward pass.
     pub min_lambda: f64,
-    /// The network's target: the neighbour drawn, or the mean of both it is drawn from.
+    /// The network's target: the neighbor drawn, or the mean of both it is drawn from.
     pub target: Target,
-    /// Patches of a batch, in turn, that the regulariser is computed on; by default all.
+    /// Patches of a batch, in turn, that the regularizer is computed on; by default all.
     pub regularized_patches: Option<usize>,
     /// Factor on Kaiming's initial weights; applied by whoever makes the network.
     pub init_scale: f64,
     /// The model whose weights the run starts from instead: a file, or the name of a shipped one; read
     /// by whoever makes the network.
     pub init_from: Option<PathBuf>,
-    /// The model that a run learns from in place of the neighbours: a file, or the name of a shipped one. The target is
+    /// The model that a run learns from in place of the neighbors: a file, or the name of a shipped one. The target is
     /// what it makes of the same noisy image ([`Distillation`](crate::train::Distillation)); whoever makes the network
     /// reads it.
     pub teacher: Option<PathBuf>,
-    /// How far apart the pixels are that count as neighbours, for noise that neighbours share.
+    /// How far apart the pixels are that count as neighbors, for noise that neighbors share.
     pub neighbor_distance: NeighborDistance,
     /// Faults of the sensor that are taken out of the images first.
     pub repair: Repair,
@@ -295,7 +295,7 @@ impl Config {
         for layer in layers {
             settings.extend(with_sizes(layer.clone())?);
         }
-        // Each channel by itself is a grey image.
+        // Each channel by itself is a gray image.
         let is_told = layers.iter().any(|layer| layer.contains_key("n_channel"));
         if !is_told && settings.get("channels").and_then(Value::as_str) == Some("independent") {
             settings.insert("n_channel".into(), Value::Integer(1));
@@ -356,7 +356,7 @@ impl Config {
         expect(
             self.val_dirs.is_none() || matches!(self.n_channel, 1 | 3),
             "n_channel",
-            || "3 (RGB) or 1 (grey), as the images of val_dirs have".into(),
+            || "3 (RGB) or 1 (gray), as the images of val_dirs have".into(),
             self.n_channel,
         )?;
         let whole = |what, max: usize, got: usize| {
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn independent_channels_are_grey_images() {
+    fn independent_channels_are_gray_images() {
         let resolve = |text: &str| Config::resolve(&[toml::from_str(text).unwrap()]);
         let config = resolve("channels = \"independent\"").unwrap();
         assert_eq!(

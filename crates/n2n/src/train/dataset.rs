@@ -28,9 +28,9 @@ const STRIDE: usize = 64;
 /// What is one image to the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// All channels of a page, which are so many, or else grey or RGB and converted to the other.
+    /// All channels of a page, which are so many, or else gray or RGB and converted to the other.
     Together(usize),
-    /// Each channel of a page by itself, as a grey image.
+    /// Each channel of a page by itself, as a gray image.
     Independent,
 }
 
@@ -596,7 +596,7 @@ mod tests {
     use crate::train::source::Memory;
     use crate::{files, image};
 
-    fn write_grey(path: &Path, height: usize, width: usize, value: f32) {
+    fn write_gray(path: &Path, height: usize, width: usize, value: f32) {
         let image = Image {
             height,
             width,
@@ -645,7 +645,7 @@ mod tests {
             );
             let together = read(Layout::Together(4), &mut skipped);
             assert_eq!((together.len(), together.channels()), (1, 4));
-            // Neither grey nor RGB.
+            // Neither gray nor RGB.
             assert!(read(Layout::Together(3), &mut skipped).is_empty());
         }
     }
@@ -672,10 +672,10 @@ mod tests {
     #[test]
     fn unreadable_files_are_reported_and_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        write_grey(&folder.path().join("a.png"), 3, 5, 0.2);
+        write_gray(&folder.path().join("a.png"), 3, 5, 0.2);
         std::fs::write(folder.path().join("b.jpg"), "not an image").unwrap();
         std::fs::write(folder.path().join("notes.txt"), "not meant to be one").unwrap();
-        write_grey(&folder.path().join("c.png"), 7, 2, 0.4);
+        write_gray(&folder.path().join("c.png"), 7, 2, 0.4);
         // A header that promises more than the file holds.
         let whole = std::fs::read(folder.path().join("a.png")).unwrap();
         std::fs::write(folder.path().join("d.png"), &whole[..whole.len() / 2]).unwrap();
@@ -803,7 +803,7 @@ mod tests {
     fn images_are_decoded_once_as_far_as_the_limit_goes() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a.png", "b.png", "c.png"] {
-            write_grey(&folder.path().join(name), 10, 10, 0.5);
+            write_gray(&folder.path().join(name), 10, 10, 0.5);
         }
         let dataset = Dataset::open(folder.path(), &[], 1, 250, &mut |_| {}).unwrap();
         std::fs::remove_dir_all(folder.path()).unwrap();
@@ -816,7 +816,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut memory = Memory::default();
         for (name, height, width) in [("a.png", 3, 5), ("b.png", 7, 2)] {
-            write_grey(&folder.path().join(name), height, width, 0.4);
+            write_gray(&folder.path().join(name), height, width, 0.4);
             memory.push(name, &Image::read(&folder.path().join(name)).unwrap());
         }
         let memory = Arc::new(memory);
@@ -878,14 +878,14 @@ mod tests {
     fn images_are_known_by_their_path_below_the_folder_and_their_size() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Dataset::open(folder.path(), &[], 1, 0, &mut |_| {}).unwrap();
-        write_grey(&folder.path().join("b/a.png"), 10, 10, 0.5);
-        write_grey(&folder.path().join("c.png"), 10, 10, 0.5);
+        write_gray(&folder.path().join("b/a.png"), 10, 10, 0.5);
+        write_gray(&folder.path().join("c.png"), 10, 10, 0.5);
         let mut dataset = open();
         assert_eq!((dataset.name(0), dataset.name(1)), ("b/a.png", "c.png"));
         let before = dataset.fingerprint();
-        write_grey(&folder.path().join("c.png"), 10, 11, 0.5);
+        write_gray(&folder.path().join("c.png"), 10, 11, 0.5);
         assert_ne!(open().fingerprint(), before);
-        write_grey(&folder.path().join("c.png"), 10, 10, 0.6);
+        write_gray(&folder.path().join("c.png"), 10, 10, 0.6);
         assert_eq!(open().fingerprint(), before);
 
         let taken = dataset.take(&[1]);

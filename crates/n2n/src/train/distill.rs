@@ -1,5 +1,5 @@
 //! Knowledge distillation (Hinton et al., 2015): a network that learns from another's results in place of
-//! neighbours.
+//! neighbors.
 
 use rand::RngExt;
 

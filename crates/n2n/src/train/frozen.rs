@@ -60,7 +60,7 @@ mod tests {
     use super::*;
     use crate::image::{Image, Packed};
 
-    fn grey(height: usize, width: usize) -> Scaled<'static> {
+    fn gray(height: usize, width: usize) -> Scaled<'static> {
         let bytes = vec![128; height * width * 3];
         Packed::from(&Image::from_bytes(height, width, 3, &bytes)).into()
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn patches_show_one_noisy_image_wherever_they_lie() {
-        let image = grey(140, 150);
+        let image = gray(140, 150);
         for noise in ["gauss25", "gauss5_50", "poisson30"] {
             let first = cropped(noise, "a.png", &image, (0, 0));
             for (top, left) in [(1, 0), (31, 32), (5, 63), (63, 17)] {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn images_have_noise_of_their_own_of_the_level_asked_for() {
-        let image = grey(200, 200);
+        let image = gray(200, 200);
         let a = cropped("gauss25", "a.png", &image, (100, 100));
         let b = cropped("gauss25", "b.png", &image, (100, 100));
         let deviation = |values: &mut dyn Iterator<Item = f32>| {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_image_smaller_than_the_patch_is_reflected_with_its_noise() {
-        let image = grey(40, 50);
+        let image = gray(40, 50);
         let patch = cropped("gauss25", "a.png", &image, (0, 0));
         let pixel = |y: usize, x: usize| &patch[(y * 64 + x) * 3..][..3];
         assert_eq!(pixel(40, 3), pixel(38, 3));

@@ -1,5 +1,5 @@
 //! Batches for the network: each epoch goes through the images in a new order and cuts one patch
-//! from each, at a place drawn uniformly; the patches get their noise, and the batch its neighbours,
+//! from each, at a place drawn uniformly; the patches get their noise, and the batch its neighbors,
 //! here or on a device that draws both itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,7 +161,7 @@ impl Cutter {
         Ok(())
     }
 
-    /// A batch with its noise and its neighbours.
+    /// A batch with its noise and its neighbors.
     fn noisy(&self, epoch: usize, iteration: usize) -> Result<Sample> {
         let config = &self.config;
         let (n, side) = (config.batchsize, config.patchsize);
@@ -420,7 +420,7 @@ mod tests {
         let turned: std::collections::BTreeSet<_> = (0..8)
             .map(|how| {
                 let patch = Dihedral(how).apply(&patch, (3, 3));
-                // The centre stays, and the channels of a pixel stay together.
+                // The center stays, and the channels of a pixel stay together.
                 assert_eq!(patch[8..10], [8.0, 9.0]);
                 assert!(patch.chunks(2).all(|pixel| pixel[0] + 1.0 == pixel[1]));
                 patch.iter().map(|&x| x as usize).collect::<Vec<_>>()

@@ -130,7 +130,7 @@ fn charts<'a>(
             vec![
                 ("full", line(|row| row.loss_full)),
                 ("reconstruction", line(|row| row.loss1)),
-                ("regulariser", line(|row| row.loss2)),
+                ("regularizer", line(|row| row.loss2)),
             ],
         ),
         chart("PSNR in dB", false, vec![("BSD300", column(scores, 1))]),
@@ -141,7 +141,7 @@ fn charts<'a>(
             vec![
                 ("full", column(held_out, 3)),
                 ("reconstruction", column(held_out, 1)),
-                ("regulariser", column(held_out, 2)),
+                ("regularizer", column(held_out, 2)),
             ],
         ),
         chart(

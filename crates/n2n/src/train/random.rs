@@ -13,11 +13,11 @@ pub enum Purpose {
     Crop = 2,
     /// The noise on a batch.
     Noise = 3,
-    /// The neighbours drawn on a batch.
+    /// The neighbors drawn on a batch.
     Neighbors = 4,
     /// The flips and turns of a patch.
     Augment = 5,
-    /// The images that are held out, and the neighbours drawn on them.
+    /// The images that are held out, and the neighbors drawn on them.
     HoldOut = 6,
     /// What a device draws itself for a step.
     Step = 7,

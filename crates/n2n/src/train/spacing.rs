@@ -1,6 +1,6 @@
-//! How far apart the pixels are that count as neighbours.
+//! How far apart the pixels are that count as neighbors.
 //!
-//! The sub-sampler takes the noise of neighbouring pixels for independent. Where a camera or a file format
+//! The sub-sampler takes the noise of neighboring pixels for independent. Where a camera or a file format
 //! has spread noise over some pixels, patches are made of every second, third or fourth pixel instead, of
 //! which that is true: the cells of the sub-sampler are then so much wider, and all that follows (pairs,
 //! target, correction by the denoised patch) is as in the paper on an image of these pixels alone.

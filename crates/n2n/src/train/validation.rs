@@ -162,7 +162,7 @@ impl Validation {
     }
 
     /// The middle of a held-out image, denoised, and the losses on it, with Λ of the last epoch. Its
-    /// noise and its neighbours are always the same.
+    /// noise and its neighbors are always the same.
     fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<(Batch, Batch, Losses)> {
         let config = &self.config;
         let side = config.patchsize;
@@ -191,16 +191,16 @@ impl Validation {
         let output = network.denoise(&input)?;
         let denoised = network.denoise(&noisy)?;
         let (expected1, expected2) = neighbors.sub_sample(&denoised);
-        let (mut reconstruction, mut regulariser) = (0.0, 0.0);
+        let (mut reconstruction, mut regularizer) = (0.0, 0.0);
         for i in 0..target.data.len() {
             let diff = f64::from(output.data[i]) - f64::from(target.data[i]);
             let expected = f64::from(expected1.data[i]) - f64::from(expected2.data[i]);
             reconstruction += diff * diff;
-            regulariser += (diff - expected).powi(2);
+            regularizer += (diff - expected).powi(2);
         }
         let count = target.data.len() as f64;
         let loss1 = reconstruction / count;
-        let loss2 = config.increase_ratio * regulariser / count;
+        let loss2 = config.increase_ratio * regularizer / count;
         let losses = Losses {
             loss1,
             loss2,
@@ -216,7 +216,7 @@ impl Validation {
     }
 }
 
-/// What can be shown of an image: of channels that are no colours, the first.
+/// What can be shown of an image: of channels that are no colors, the first.
 fn picture(image: Image) -> Image {
     match image.channels {
         1 | 3 => image,
@@ -242,12 +242,12 @@ fn mean(losses: &[Losses]) -> Losses {
     }
 }
 
-/// What tells a network that has learnt nothing: sums over images and pixels.
+/// What tells a network that has learned nothing: sums over images and pixels.
 #[derive(Debug, Default)]
 struct Traits {
     /// Of the squares of what the network changes.
     changed: f64,
-    /// Of the squares of the differences between neighbours in a noisy row, halved: of noise alone, its
+    /// Of the squares of the differences between neighbors in a noisy row, halved: of noise alone, its
     /// variance.
     rough: f64,
     /// Of the squared deviations from the image's mean, in the noisy and in the denoised image.
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_has_learnt_nothing_is_told_from_one_that_has() {
+    fn a_network_that_has_learned_nothing_is_told_from_one_that_has() {
         assert_eq!(collapse(|clean, _| clean), None);
         assert_eq!(collapse(|clean, noisy| 0.8 * noisy + 0.2 * clean), None);
         assert_eq!(collapse(|_, noisy| noisy), Some(Collapse::Identity));
@@ -336,10 +336,10 @@ mod tests {
         assert_eq!(collapse(nearly), Some(Collapse::Constant));
     }
 
-    /// For the identity both neighbours are given back: `diff = g1 − g2`, and what it gives for the
-    /// whole image leaves nothing for the regulariser.
+    /// For the identity both neighbors are given back: `diff = g1 − g2`, and what it gives for the
+    /// whole image leaves nothing for the regularizer.
     #[test]
-    fn the_held_out_losses_of_the_identity_are_those_of_the_neighbours() {
+    fn the_held_out_losses_of_the_identity_are_those_of_the_neighbors() {
         let folder = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> = (0..70 * 80).map(|i| (i * 31 % 251) as u8).collect();
         for name in ["a.png", "b.png"] {

@@ -185,7 +185,7 @@ impl Weights {
     pub fn encode_onnx(&self) -> Result<Vec<u8>> {
         let unet = self.writable_as(DType::F32)?;
         let pixel_range = match unet.n_channel {
-            1 => "0..1 grey",
+            1 => "0..1 gray",
             3 => "0..1 RGB",
             _ => "0..1",
         };

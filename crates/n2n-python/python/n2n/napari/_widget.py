@@ -208,7 +208,7 @@ class DenoiseWidget(QWidget):
         name: str,
         region: tuple[slice, slice] | None,
     ) -> Image:
-        """A layer beside another, with its scale, colours and metadata."""
+        """A layer beside another, with its scale, colors and metadata."""
         _, state, _ = layer.as_layer_data_tuple()
         state.update(name=name, multiscale=False, metadata=dict(layer.metadata))
         for key in ("data_level", "corner_pixels"):

@@ -113,7 +113,7 @@ impl Codec {
         Ok(bytes)
     }
 
-    /// A JPEG without conversion of colours, its tables put before it.
+    /// A JPEG without conversion of colors, its tables put before it.
     fn jpeg(&self, packed: &[u8], expected: Expected) -> Decoded<Vec<u8>> {
         let whole = match (self.jpeg_tables.as_slice(), packed) {
             // Between the two images an end and a start are left out.

@@ -263,7 +263,7 @@ pub(super) struct Container<S> {
 }
 
 impl<S: BufRead + Seek> Container<S> {
-    /// The most bytes of one field: the places of millions of strips, colour profiles, words.
+    /// The most bytes of one field: the places of millions of strips, color profiles, words.
     const MAX_FIELD: u64 = 64 << 20;
 
     pub(super) fn open(mut source: S) -> Decoded<Self> {

@@ -190,7 +190,7 @@ pub(in crate::image) fn decoder(
         width: area.width.div_ceil(cell),
         color: match (is_mosaic, samples) {
             (true, _) => Color::Bands(4),
-            (false, 1) => Color::Grey,
+            (false, 1) => Color::Gray,
             (false, 3) => Color::Rgb,
             (false, bands) => Color::Bands(bands),
         },

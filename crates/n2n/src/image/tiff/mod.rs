@@ -104,7 +104,7 @@ pub(super) struct Tags {
     planar: bool,
     /// Whether its pages are handed out inverted.
     white_is_zero: bool,
-    /// What the samples behind the colour are.
+    /// What the samples behind the color are.
     extra_samples: Vec<u16>,
     fields: Vec<Field>,
     exif: Vec<Field>,
@@ -116,7 +116,7 @@ pub(super) struct Tags {
 impl Tags {
     /// Whether tags say what another format would not be told.
     pub(super) fn has_private(&self) -> bool {
-        /// Words, the maker, the resolution, the colour profile and the like.
+        /// Words, the maker, the resolution, the color profile and the like.
         const TOLD: [u16; 20] = [
             254, 269, 270, 271, 272, 274, 280, 281, 282, 283, 285, 286, 287, 296, 297, 305, 306,
             315, 33432, 34675,
@@ -317,7 +317,7 @@ impl TiffPages {
         Ok(Page {
             height,
             width,
-            color: Color::Grey,
+            color: Color::Gray,
             extra: 0,
             depth: Depth::U8,
             orientation: Orientation::NoTransforms,
@@ -561,7 +561,7 @@ fn colors(layout: &Layout, extra_samples: &[u16], inks: usize) -> (Color, usize)
     };
     let extra = extra.min(samples.saturating_sub(least));
     let color = match samples - extra {
-        1 => Color::Grey,
+        1 => Color::Gray,
         3 if is_rgb => Color::Rgb,
         bands => Color::Bands(bands),
     };

@@ -41,7 +41,7 @@ pub(super) struct Layout {
     across: usize,
     offsets: Vec<u64>,
     lengths: Vec<u64>,
-    /// Red, green and blue, or grey alone, of each index.
+    /// Red, green and blue, or gray alone, of each index.
     palette: Vec<Vec<u8>>,
     /// Pixels that share a chroma sample, across and down, where luma and chroma are stored.
     chroma: Option<(usize, usize)>,
@@ -460,11 +460,11 @@ fn check_depth(slices: u64) -> Decoded<()> {
     )))
 }
 
-/// Refuses colours that are not understood.
+/// Refuses colors that are not understood.
 fn check_colors(photometric: u16) -> Decoded<()> {
     let reason = match photometric {
         photometric::CIE_LAB | photometric::ITU_LAB => {
-            "its colours are CIE L*a*b*, which is not read"
+            "its colors are CIE L*a*b*, which is not read"
         }
         photometric::LOG_L | photometric::LOG_LUV => "it stores logarithms of luminance",
         _ => return Ok(()),
@@ -563,7 +563,7 @@ fn subsampling<S: BufRead + Seek>(
     }
 }
 
-/// The colours of a palette, as 8 bits: grey alone, if they all are.
+/// The colors of a palette, as 8 bits: gray alone, if they all are.
 fn palette<S: BufRead + Seek>(
     file: &mut Container<S>,
     directory: &Directory,
@@ -588,11 +588,11 @@ fn palette<S: BufRead + Seek>(
     let colors: Vec<[u8; 3]> = (0..count)
         .map(|i| [0, 1, 2].map(|plane| byte(plane, i)))
         .collect();
-    let is_grey = colors.iter().all(|[r, g, b]| r == g && g == b);
+    let is_gray = colors.iter().all(|[r, g, b]| r == g && g == b);
     Ok(colors
         .into_iter()
         .map(|color| {
-            if is_grey {
+            if is_gray {
                 vec![color[0]]
             } else {
                 color.to_vec()
@@ -950,7 +950,7 @@ impl Layout {
         }
     }
 
-    /// The colours of indices, if there is a palette, with what else a pixel has as 8 bits.
+    /// The colors of indices, if there is a palette, with what else a pixel has as 8 bits.
     fn expanded(&self, samples: &[u8]) -> Option<Decoded<Vec<u8>>> {
         if self.palette.is_empty() {
             return None;
@@ -973,7 +973,7 @@ impl Layout {
     }
 }
 
-/// Adds to each sample its neighbour on the left (TIFF 6.0, section 14).
+/// Adds to each sample its neighbor on the left (TIFF 6.0, section 14).
 fn undo_differences(row: &mut [u8], samples: usize, size: usize) {
     fn add<const N: usize, T>(
         row: &mut [u8],

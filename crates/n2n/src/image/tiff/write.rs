@@ -14,7 +14,7 @@ use super::{Tags, Verbatim, fields, photometric, sub_fields, tag};
 
 /// Writes all pages as a TIFF; `first` is the page that `pages` stands at.
 ///
-/// A page that was compressed is deflated, with differences between neighbours for integers. A file keeps
+/// A page that was compressed is deflated, with differences between neighbors for integers. A file keeps
 /// its byte order, and one that may grow beyond what 32 bits can point at is a BigTIFF.
 pub(in crate::image) fn write(
     pages: &mut dyn Pages,
@@ -189,13 +189,13 @@ fn strip(pages: &mut dyn Pages, page: &Page, count: usize, depth: Depth) -> Enco
     Ok(bytes)
 }
 
-/// What the colour samples are said to be.
+/// What the color samples are said to be.
 fn photometric_of(page: &Page, depth: Depth) -> u16 {
     let was = native(page).map(|tags| (tags.photometric, tags.white_is_zero));
     match (page.color, was) {
         (Color::Rgb, Some((photometric::LINEAR_RAW, _))) => photometric::LINEAR_RAW,
         (Color::Rgb, _) => photometric::RGB,
-        (Color::Grey, Some((photometric::WHITE_IS_ZERO, was_inverted)))
+        (Color::Gray, Some((photometric::WHITE_IS_ZERO, was_inverted)))
             if !was_inverted || matches!(depth, Depth::U8 | Depth::U16) =>
         {
             photometric::WHITE_IS_ZERO
@@ -312,7 +312,7 @@ impl Said {
     }
 }
 
-/// Makes samples the differences to their neighbours on the left (TIFF 6.0, section 14).
+/// Makes samples the differences to their neighbors on the left (TIFF 6.0, section 14).
 fn take_differences(row: &mut [u8], samples: usize, size: usize) {
     fn subtract<const N: usize, T>(
         row: &mut [u8],

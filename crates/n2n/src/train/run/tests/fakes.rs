@@ -138,7 +138,7 @@ fn no_memory() -> Error {
     }
 }
 
-/// Stands in for a device that draws noise and neighbours itself, and tells of its steps when asked.
+/// Stands in for a device that draws noise and neighbors itself, and tells of its steps when asked.
 pub(super) struct Drawer {
     pub(super) network: CpuNetwork,
     /// The losses of each step, and its seed.

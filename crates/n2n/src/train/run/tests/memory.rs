@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Grey images of noise, in memory.
+/// Gray images of noise, in memory.
 fn noisy_images(count: usize) -> Vec<Image> {
     let image = |k: usize| {
         let samples: Vec<u8> = (0..70 * 80)
