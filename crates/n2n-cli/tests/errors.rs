@@ -185,7 +185,7 @@ fn what_are_no_weights_is_said_to_be_none() {
         (
             "nowhere",
             "nowhere: no such file, and no shipped model of that name; \
-             shipped: gauss5_50, gauss25, poisson30, poisson5_50",
+             shipped: gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray",
         ),
         ("empty", "empty: expected a weight file, found a folder"),
     ] {

@@ -88,7 +88,7 @@ fn a_missing_file_is_an_error_that_names_the_shipped_models() {
         .stdout(is_empty())
         .stderr(
             "error: missing.pth: no such file, and no shipped model of that name; \
-             shipped: gauss5_50, gauss25, poisson30, poisson5_50\n",
+             shipped: gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray\n",
         );
 }
 

@@ -419,6 +419,38 @@ fn a_claim_beyond_the_limit_is_accepted_when_the_limit_is_raised() {
         .stderr(contains("more than the 599 that are accepted"));
 }
 
+/// A grayscale photograph as RGB, as many programs save one, has the same noise in all channels.
+#[test]
+fn gray_images_go_to_the_gray_model() {
+    let folder = workplace();
+    let values: Vec<u8> = (0..40 * 50).map(|i| (i * 7919 % 251) as u8).collect();
+    let repeated: Vec<u8> = values.iter().flat_map(|&value| [value; 3]).collect();
+    let gray = Image::from_bytes(40, 50, 1, &values);
+    gray.write(&folder.path().join("gray.png")).unwrap();
+    let image = Image::from_bytes(40, 50, 3, &repeated);
+    image.write(&folder.path().join("rgb.png")).unwrap();
+    let denoised = |name: &str, model: &str| {
+        let args = ["predict", name, "--model-path", model];
+        n2n(&folder, &args).success().stderr("");
+        let result = name.replace(".png", "_denoise.png");
+        Image::read(&folder.path().join(result)).unwrap().to_u8()
+    };
+    let expected = denoised("gray.png", "gauss5_50_gray");
+    assert_ne!(expected, values);
+    for model in ["gauss5_50", "poisson30"] {
+        assert_eq!(denoised("gray.png", model), expected, "{model}");
+        let result = denoised("rgb.png", model);
+        assert!(result.chunks_exact(3).all(|pixel| pixel == [pixel[0]; 3]));
+        assert!(result.iter().step_by(3).eq(&expected), "{model}");
+    }
+    // Said once, however many images there are.
+    let warned = "a gray image, denoised by a model for RGB images";
+    n2n(&folder, &["predict", "gray.png", "rgb.png"])
+        .success()
+        .stderr(contains(warned).count(1));
+    n2n(&folder, &["predict", "a.png"]).success().stderr("");
+}
+
 #[test]
 fn numbers_that_are_none_stay_and_spoil_nothing() {
     let folder = workplace();

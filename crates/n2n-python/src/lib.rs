@@ -37,7 +37,8 @@ mod _n2n {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("DEFAULT", n2n::models::DEFAULT)
+        module.add("DEFAULT", n2n::models::DEFAULT)?;
+        module.add("GRAY", n2n::models::GRAY)
     }
 
     /// The shipped models: what each is for, by name.

@@ -152,6 +152,11 @@ impl Model {
     }
 
     #[getter]
+    fn takes_gray(&self) -> PyResult<bool> {
+        Ok(self.get()?.takes_gray())
+    }
+
+    #[getter]
     fn halo(&self) -> PyResult<usize> {
         Ok(self.get()?.halo())
     }

@@ -37,6 +37,28 @@ def test_dtype_shape_and_range_stay(model, name):
     assert 0.04 < change.std() < 0.12 and abs(change.mean()) < 0.02
 
 
+def test_a_gray_image_goes_to_the_gray_model(tmp_path):
+    color, gray = n2n.Model.load("gauss5_50"), n2n.Model.load("gauss5_50_gray")
+    assert (color.channels, gray.channels) == (3, 1) and color.takes_gray and gray.takes_gray
+    noisy = scene(40, 50)
+    clean = gray.denoise(noisy)
+    assert np.array_equal(color.denoise(noisy), clean)
+    assert np.array_equal(n2n.denoise(noisy), clean)
+    repeated = np.repeat(noisy[..., None], 3, axis=-1)
+    assert np.array_equal(color.denoise(repeated, axes="YXS")[..., 1], clean)
+    color.save(tmp_path / "model.safetensors")
+    assert np.array_equal(n2n.Model.load(tmp_path / "model.safetensors").denoise(noisy), clean)
+
+
+def test_an_rgb_model_without_a_gray_one_warns():
+    model = n2n.train(
+        [scene(64, 64, 3)] * 2, axes="YXS", noise="gauss25", n_epoch=1, steps_per_epoch=1, batchsize=1, patchsize=64
+    )
+    assert not model.takes_gray
+    with pytest.warns(UserWarning, match="gray image, denoised by a model for RGB"):
+        model.denoise(scene(40, 50))
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "int32", "float64"])
 def test_byte_order_strides_and_memory_maps_change_nothing(model, dtype, tmp_path):
     noisy = of_dtype(scene(40, 50, 3), dtype)

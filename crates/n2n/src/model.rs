@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::denoise::{
     Denoiser, Frame, ModelRange, OnProgress, Options, Padding, Range, Region, Scale, Survey, Tile,
-    Transform,
+    Transform, WithGray,
 };
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
@@ -38,6 +38,7 @@ pub struct Model {
     weights: Weights,
     unet: UNet,
     grid: Grid,
+    takes_gray: bool,
     /// The range that it was trained on, if it states one.
     range: Option<ModelRange>,
     /// What [forks](Denoise::fork) are made of, and used itself where there are none.
@@ -129,13 +130,18 @@ impl Model {
         Self::from_weights(models::load(Some(name_or_file.as_ref()))?)
     }
 
-    /// A model on the CPU with given weights; its sizes follow from their shapes.
+    /// A model on the CPU with the given weights; its sizes follow from their shapes. If their metadata name a
+    /// [gray companion](models::gray_companion), that denoises single channels.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if they are not those of a network; metadata that state a range that is none.
     pub fn from_weights(weights: Weights) -> Result<Self> {
         let network = CpuNetwork::from_weights(&weights)?;
-        Self::with_network(Box::new(network), weights)
+        let gray = match models::gray_companion(&weights)? {
+            Some(gray) => Some(Box::new(CpuNetwork::from_weights(&gray)?) as Box<dyn Denoise>),
+            None => None,
+        };
+        Self::placed(Box::new(network), gray, weights)
     }
 
     /// A model on another device, or on the CPU with settings of its own: `network` has these weights.
@@ -143,16 +149,29 @@ impl Model {
     /// # Errors
     /// The weights are those of another architecture, or state a range that is none.
     pub fn with_network(network: Box<dyn Denoise>, weights: Weights) -> Result<Self> {
+        Self::placed(network, None, weights)
+    }
+
+    fn placed(
+        network: Box<dyn Denoise>,
+        gray: Option<Box<dyn Denoise>>,
+        weights: Weights,
+    ) -> Result<Self> {
         let unet = weights.architecture()?;
         if unet.n_channel != network.channels() {
             let expected = format!("{}, as of the weights", unet.n_channel);
             let got = network.channels();
             return Err(Error::value("channels of the network", expected, got));
         }
+        let mut network = Transform::place(&weights.metadata, network)?;
+        if let Some(gray) = gray {
+            network = Box::new(WithGray::new(network, gray));
+        }
         Ok(Self {
             range: ModelRange::of(&weights.metadata)?,
             grid: network.grid(),
-            original: Mutex::new(Transform::place(&weights.metadata, network)?),
+            takes_gray: network.takes_gray(),
+            original: Mutex::new(network),
             weights,
             unet,
             idle: Mutex::default(),
@@ -194,6 +213,13 @@ impl Model {
         self.unet.n_channel
     }
 
+    /// Whether single channels have a network of one channel: this one, or the gray companion of a shipped RGB model.
+    /// An RGB network without one removes little of their noise, because it expects noise that differs between the
+    /// channels.
+    pub fn takes_gray(&self) -> bool {
+        self.takes_gray
+    }
+
     /// The side, in pixels, of the cells of the network's grid. Parts of an image have the result of the whole
     /// if they begin and end on the grid, which begins at the image's top left pixel, and see [`Model::halo`]
     /// pixels more on every side. [`Model::denoise_block`] sees to both.
@@ -215,7 +241,8 @@ impl Model {
     /// Denoises an image, as [`DenoiseOptions::default`] says.
     ///
     /// The result has the image's size, channels and depth. Channels that the network does not take together
-    /// are denoised one by one. Values that are no finite number stay as they are.
+    /// are denoised one by one; an RGB image of three equal channels is a gray one to a model that
+    /// [takes those](Model::takes_gray). Values that are no finite number stay as they are.
     ///
     /// # Errors
     /// An image without pixels, one whose channels a network for other than gray or RGB cannot take, or one
@@ -241,7 +268,8 @@ impl Model {
             options.range.scale(noisy.depth, Some(&survey))
         };
         let mut pages = OfImage::new(noisy);
-        let page = only_page(&mut pages)?;
+        let mut page = only_page(&mut pages)?;
+        page.metadata.is_achromatic = noisy.is_achromatic();
         let frame = Frame::whole(&page);
         self.run(&page, &frame, &mut pages, scale, options)
     }
@@ -257,7 +285,8 @@ impl Model {
     /// block lies. It has the size of `region`.
     ///
     /// So an image that is larger than memory, or stored in chunks, can be denoised block by block, in any
-    /// order and on any number of machines. The range is that of the whole image, and has to be given.
+    /// order and on any number of machines. The range is that of the whole image, and has to be given. Blocks of
+    /// RGB images are taken as RGB even if their channels are equal.
     ///
     /// # Errors
     /// Those of [`Model::denoise_with`]; a block that does not hold all of [`Model::block_for`]; a range that
@@ -422,6 +451,10 @@ struct Turns<'a>(&'a Mutex<Box<dyn Denoise>>);
 impl Denoise for Turns<'_> {
     fn channels(&self) -> usize {
         locked(self.0).channels()
+    }
+
+    fn takes_gray(&self) -> bool {
+        locked(self.0).takes_gray()
     }
 
     fn grid(&self) -> Grid {

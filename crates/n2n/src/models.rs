@@ -16,6 +16,8 @@ pub struct Shipped {
     pub noise: &'static str,
     /// Its trade-off between quality and speed.
     pub quality: Quality,
+    /// Channels of the images it was trained on: 3 RGB, 1 gray.
+    pub channels: usize,
     /// One line on its purpose.
     pub description: &'static str,
     bytes: &'static [u8],
@@ -68,13 +70,14 @@ impl FromStr for Quality {
     }
 }
 
-/// A row per model: name, which is also that of its file, noise, quality, description.
+/// A row per model: name, which is also that of its file, noise, quality, channels, description.
 macro_rules! shipped {
-    ($($name:literal, $noise:literal, $quality:ident, $description:literal;)*) => {
+    ($($name:literal, $noise:literal, $quality:ident, $channels:literal, $description:literal;)*) => {
         &[$(Shipped {
             name: $name,
             noise: $noise,
             quality: Quality::$quality,
+            channels: $channels,
             description: $description,
             bytes: include_bytes!(concat!("../models/", $name, ".safetensors")),
         }),*]
@@ -83,14 +86,21 @@ macro_rules! shipped {
 
 /// All shipped models.
 pub const SHIPPED: &[Shipped] = shipped![
-    "gauss5_50", "gauss5_50", Best, "RGB, Gaussian noise of any level from 5 to 50";
-    "gauss25", "gauss25", Best, "RGB, Gaussian noise of level 25";
-    "poisson30", "poisson30", Best, "RGB, Poisson noise of λ 30";
-    "poisson5_50", "poisson5_50", Best, "RGB, Poisson noise of any λ from 5 to 50";
+    "gauss5_50", "gauss5_50", Best, 3, "RGB, Gaussian noise of any level from 5 to 50";
+    "gauss25", "gauss25", Best, 3, "RGB, Gaussian noise of level 25";
+    "poisson30", "poisson30", Best, 3, "RGB, Poisson noise of λ 30";
+    "poisson5_50", "poisson5_50", Best, 3, "RGB, Poisson noise of any λ from 5 to 50";
+    "gauss5_50_gray", "gauss5_50", Best, 1, "gray, Gaussian noise of any level from 5 to 50";
 ];
 
 /// The default model.
 pub const DEFAULT: &str = "gauss5_50";
+
+/// The shipped model that denoises single channels for the shipped RGB models.
+pub const GRAY: &str = "gauss5_50_gray";
+
+/// The key in the metadata of an RGB model's weights that names its gray companion, a shipped model.
+pub const GRAY_KEY: &str = "gray_model";
 
 /// The license of the shipped models, which is that of the program; stored in their metadata as `license`.
 pub const LICENSE: &str = env!("CARGO_PKG_LICENSE");
@@ -118,6 +128,9 @@ pub fn load_with_format(model: Option<&Path>) -> Result<(Weights, Format)> {
         Some(shipped) => {
             let (mut weights, format) = Weights::decode(shipped.bytes, model)?;
             weights.metadata.insert("license".into(), LICENSE.into());
+            if shipped.channels == 3 {
+                weights.metadata.insert(GRAY_KEY.into(), GRAY.into());
+            }
             Ok((weights, format))
         }
         None => Err(Error::UnknownModel {
@@ -131,25 +144,45 @@ pub fn load_with_format(model: Option<&Path>) -> Result<(Weights, Format)> {
     }
 }
 
-/// The name of the shipped model with the given quality that was trained for the same noise as the model `name`.
+/// The weights of the gray model that denoises single channels for an RGB model with the given `weights`, if their
+/// metadata name a shipped one under [`GRAY_KEY`].
+///
+/// An RGB model expects noise that differs between the channels, and removes little from a gray image.
+pub fn gray_companion(weights: &Weights) -> Result<Option<Weights>> {
+    let name = weights.metadata.get(GRAY_KEY);
+    let is_named = |shipped: &&Shipped| {
+        shipped.channels == 1 && Some(shipped.name) == name.map(String::as_str)
+    };
+    let Some(shipped) = SHIPPED.iter().find(is_named) else {
+        return Ok(None);
+    };
+    if weights.architecture()?.n_channel != 3 {
+        return Ok(None);
+    }
+    let (weights, _) = Weights::decode(shipped.bytes, Path::new(shipped.name))?;
+    Ok(Some(weights))
+}
+
+/// The name of the shipped model with the given quality that was trained for the same noise and channels as the model
+/// `name`.
 ///
 /// # Errors
 /// No shipped model has that name, or none for its noise has this quality.
 pub fn of_quality(name: &str, quality: Quality) -> Result<&'static str> {
     let shipped = SHIPPED.iter().find(|shipped| shipped.name == name);
-    let noise = shipped.map(|shipped| shipped.noise).ok_or_else(|| {
+    let model = shipped.ok_or_else(|| {
         let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
         let expected = format!("a shipped model ({})", names.join(", "));
         Error::value("the model to choose a quality of", expected, name)
     })?;
     let siblings: Vec<_> = SHIPPED
         .iter()
-        .filter(|shipped| shipped.noise == noise)
+        .filter(|shipped| (shipped.noise, shipped.channels) == (model.noise, model.channels))
         .collect();
     let found = siblings.iter().find(|sibling| sibling.quality == quality);
     found.map(|sibling| sibling.name).ok_or_else(|| {
         let qualities: Vec<_> = siblings.iter().map(|other| other.quality.name()).collect();
-        let what = format!("quality of a shipped model for {noise}");
+        let what = format!("quality of {name}");
         Error::value(what, qualities.join(" or "), quality)
     })
 }
@@ -168,6 +201,10 @@ mod tests {
                 Quality::Best => UNet::default(),
                 quality => unet::named(quality.name()).unwrap(),
             };
+            let expected = UNet {
+                n_channel: shipped.channels,
+                ..expected
+            };
             assert_eq!(unet, expected, "{}", shipped.name);
             assert_eq!(weights.metadata["noise"], shipped.noise);
             assert_eq!(weights.metadata["license"], LICENSE);
@@ -183,12 +220,10 @@ mod tests {
     #[test]
     fn models_for_one_noise_are_found_by_their_quality() {
         for shipped in SHIPPED {
-            let name = of_quality(shipped.noise, shipped.quality);
-            assert_eq!(name.unwrap(), shipped.name);
-            assert_eq!(
-                of_quality(shipped.name, Quality::Best).unwrap(),
-                shipped.noise
-            );
+            let best = of_quality(shipped.name, Quality::Best).unwrap();
+            let gray = if shipped.channels == 1 { "_gray" } else { "" };
+            assert_eq!(best, format!("{}{gray}", shipped.noise));
+            assert_eq!(of_quality(best, shipped.quality).unwrap(), shipped.name);
         }
         for quality in Quality::ALL {
             assert_eq!(quality.name().parse::<Quality>().unwrap(), quality);
@@ -203,6 +238,23 @@ mod tests {
             "{error}"
         );
         assert!("90".parse::<Quality>().is_err());
+    }
+
+    #[test]
+    fn shipped_rgb_models_have_a_gray_companion_that_files_of_them_keep() {
+        for shipped in SHIPPED {
+            let weights = load(Some(Path::new(shipped.name))).unwrap();
+            let gray = gray_companion(&weights).unwrap();
+            assert_eq!(gray.is_some(), shipped.channels == 3, "{}", shipped.name);
+        }
+        let mut weights = load(None).unwrap();
+        let bytes = weights.encode(crate::weights::DType::F16).unwrap();
+        let (kept, _) = Weights::decode(&bytes, Path::new("kept")).unwrap();
+        let gray = gray_companion(&kept).unwrap().unwrap();
+        assert_eq!(gray.architecture().unwrap().n_channel, 1);
+        // A name that a later version may know is none here.
+        weights.metadata.insert(GRAY_KEY.into(), "other".into());
+        assert_eq!(gray_companion(&weights).unwrap(), None);
     }
 
     #[test]

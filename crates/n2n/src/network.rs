@@ -16,6 +16,12 @@ pub trait Denoise: Send {
     /// Channels of the images it takes.
     fn channels(&self) -> usize;
 
+    /// Whether [`Self::denoise`] also takes batches of one channel: single channels then need not be repeated to make
+    /// [`Self::channels`], which would give all of them the same noise.
+    fn takes_gray(&self) -> bool {
+        self.channels() == 1
+    }
+
     /// The sizes it accepts, and where an image can be split into tiles without changing the result.
     fn grid(&self) -> Grid;
 

@@ -21,7 +21,7 @@ use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
 use crate::files::write_atomically;
 use crate::image::{
-    Depth, Encoding, Image, Limits, Orientation, Page, Pages, Reader, Selection, write_pages,
+    Color, Depth, Encoding, Image, Limits, Orientation, Page, Pages, Reader, Selection, write_pages,
 };
 use crate::network::Denoise;
 use crate::repair::{Repair, Repaired, Repairer};
@@ -129,6 +129,9 @@ pub struct Done {
     pub misfit: Option<Misfit>,
     /// What was repaired on all pages.
     pub repaired: Repaired,
+    /// Whether single channels were denoised as RGB images, which removes little of their noise: by an RGB network with
+    /// no gray one [beside it](crate::denoise::WithGray).
+    pub is_gray_as_rgb: bool,
     /// Wall time from the first row to the end of the network's work.
     pub elapsed_s: f64,
     /// The file, if it was to be kept in memory.
@@ -333,7 +336,9 @@ fn read(
         repairers: BTreeMap::new(),
         repaired: Repaired::default(),
     };
+    let mut pages = 0;
     while let Some(mut page) = reader.next_page()? {
+        pages += 1;
         if !page.metadata.pass_through {
             page.metadata.pass_through = !job.selection.has_page(index, &page);
             index += 1;
@@ -353,7 +358,6 @@ fn read(
         } else {
             Some(repairs.read(&page, &mut reader)?.into_iter())
         };
-        send(Piece::Page(Box::new(page.clone()), scale))?;
         let mut at_once = (PIECE / row).clamp(1, height);
         if model.is_some() {
             // At least two rows, for the survey.
@@ -365,12 +369,25 @@ fn read(
                 return Err(Error::Stopped);
             }
             let count = left.min(at_once);
-            left -= count;
             let mut rows = Vec::with_capacity(count * row);
             match &mut whole {
                 Some(whole) => rows.extend(whole.take(count * row)),
                 None => reader.read_rows(count, &mut rows)?,
             }
+            if left == height {
+                page.metadata.is_achromatic = !is_copied
+                    && page.is_achromatic(&rows)
+                    && match &whole {
+                        Some(rest) => page.is_achromatic(rest.as_slice()),
+                        None if count == height => true,
+                        None => {
+                            let again = open(&job.input, ranges.config.limits)?;
+                            is_achromatic_below(count, again, pages)?
+                        }
+                    };
+                send(Piece::Page(Box::new(page.clone()), scale))?;
+            }
+            left -= count;
             if model.is_some() && !is_copied {
                 let (depth, survey) =
                     seen.get_or_insert_with(|| (page.depth, Survey::new(Survey::OF_ONE)));
@@ -387,6 +404,28 @@ fn read(
             .and_then(|(model, (depth, survey))| model.misfit(depth, &survey)),
         repaired: repairs.repaired,
     })
+}
+
+/// Whether the channels of the last of some pages are equal below its first `rows` too. The file is read once more:
+/// the page may be larger than memory, and how to denoise it has to be known before its first row.
+fn is_achromatic_below(rows: usize, mut again: Reader, pages: usize) -> Result<bool> {
+    let mut page = None;
+    for _ in 0..pages {
+        page = again.next_page()?;
+    }
+    let Some(page) = page else { return Ok(false) };
+    let at_once = (PIECE / page.row()).clamp(1, page.height);
+    let mut read = 0;
+    while read < page.height {
+        let count = at_once.min(page.height - read);
+        let mut samples = Vec::with_capacity(count * page.row());
+        again.read_rows(count, &mut samples)?;
+        if read + count > rows && !page.is_achromatic(&samples) {
+            return Ok(false);
+        }
+        read += count;
+    }
+    Ok(true)
 }
 
 /// How the pages of a job are repaired: by the noise of the first of each type.
@@ -580,6 +619,7 @@ fn run<'scope>(
                 range: scale,
                 misfit: None,
                 repaired: Repaired::default(),
+                is_gray_as_rgb: false,
                 elapsed_s: 0.0,
                 bytes: None,
                 notes: vec![],
@@ -590,6 +630,9 @@ fn run<'scope>(
                     done.notes.push(note);
                 }
             }
+            done.is_gray_as_rgb |= !page.metadata.pass_through
+                && denoiser.is_rgb_alone()
+                && (page.color != Color::Rgb || page.metadata.is_achromatic);
             outputs.send(Made::Page(Arc::new(page.clone()), scale))?;
             let mut rows = 0;
             denoiser.denoise(&page, incoming, scale, |mut band| {
@@ -1005,7 +1048,7 @@ impl Pages for Outgoing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::denoise::{Padding, Tile};
+    use crate::denoise::{Padding, Tile, WithGray};
     use crate::image::{Format, Image};
     use crate::network::fake::Fake;
 
@@ -1203,6 +1246,54 @@ mod tests {
         };
         assert_eq!(misfits(Range::Auto), [false, true, true]);
         assert_eq!(misfits(Range::Percentile), [false; 3]);
+    }
+
+    /// The first result of [`predict`] for a page of 700 × 600, more than the reader sends at once, with networks that
+    /// halve RGB pixels and quarter single channels.
+    fn with_both(image: &Image, with_gray: bool) -> (Done, Image) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        image.write(&path("a.tif")).unwrap();
+        let config = Config {
+            options: Options::default(),
+            range: Range::Auto,
+            model: None,
+            images: vec![],
+            limits: Limits::default(),
+            repair: Repair::default(),
+        };
+        let mut network: Box<dyn Denoise> = Box::new(Fake::new(3, |x| x / 2.0));
+        if with_gray {
+            let gray = Box::new(Fake::new(1, |x| x / 4.0));
+            network = Box::new(WithGray::new(network, gray));
+        }
+        let mut all = vec![];
+        let job = job(path("a.tif"), path("b.tif"), None);
+        predict(&mut *network, &[job], &config, |event| {
+            if let Event::Ended { result, .. } = event {
+                all.push(result.unwrap());
+            }
+        });
+        (all.remove(0), Image::read(&path("b.tif")).unwrap())
+    }
+
+    #[test]
+    fn pages_of_equal_channels_are_gray_however_late_a_color_comes() {
+        let (height, width) = (700, 600);
+        let mut bytes = vec![200; height * width * 3];
+        let image = |bytes: &[u8]| Image::from_bytes(height, width, 3, bytes);
+        let (done, result) = with_both(&image(&bytes), true);
+        assert!(result.to_u8().iter().all(|&x| x == 50) && !done.is_gray_as_rgb);
+        let (done, result) = with_both(&image(&bytes), false);
+        assert!(result.to_u8().iter().all(|&x| x == 100) && done.is_gray_as_rgb);
+        *bytes.last_mut().unwrap() = 202;
+        let (done, result) = with_both(&image(&bytes), true);
+        assert!(result.to_u8()[..9].iter().all(|&x| x == 100) && !done.is_gray_as_rgb);
+        let gray = Image::from_bytes(height, width, 1, &bytes[..height * width]);
+        let (done, result) = with_both(&gray, true);
+        assert!(result.to_u8().iter().all(|&x| x == 50) && !done.is_gray_as_rgb);
+        let (done, result) = with_both(&gray, false);
+        assert!(result.to_u8().iter().all(|&x| x == 100) && done.is_gray_as_rgb);
     }
 
     #[test]

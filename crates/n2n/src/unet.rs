@@ -95,6 +95,15 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// The grid whose cells and halo hold those of both; their multiples are powers of two.
+    pub(crate) fn join(self, other: Self) -> Self {
+        let multiple = self.multiple.max(other.multiple);
+        Self {
+            multiple,
+            halo: self.halo.max(other.halo).next_multiple_of(multiple),
+        }
+    }
+
     /// Rounds a side up to whole cells.
     pub fn up(&self, side: usize) -> usize {
         side.next_multiple_of(self.multiple)

@@ -1,5 +1,6 @@
 //! `n2n predict`
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,7 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
 use n2n::adapt::{self, Budget};
 use n2n::denoise::{
-    Misfit, ModelRange, Options, Padding, Range, Shrunk, Transform, shown, type_name,
+    Misfit, ModelRange, Options, Padding, Range, Shrunk, Transform, WithGray, shown, type_name,
 };
 use n2n::error::Error;
 use n2n::image::{Depth, Encoding, Format, Limits, Reader, Selection};
@@ -65,6 +66,10 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     let Denoiser { computer, half } = &args.denoiser;
     let Placed { network, .. } = device::place(computer, *half, &weights, ui)?;
     let mut network = Transform::place(&weights.metadata, network).with_context(model)?;
+    if let Some(gray) = models::gray_companion(&weights)? {
+        let gray = device::place(computer, *half, &gray, Ui::new(true))?;
+        network = Box::new(WithGray::new(network, gray.network));
+    }
     if let Some(repair) = weights.metadata.get(Repair::KEY)
         && args.repair.is_none()
     {
@@ -98,6 +103,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         lost: None,
         started,
         line_at: started,
+        warned_of_gray: Cell::new(false),
     };
     let range = ModelRange::of(&weights.metadata).with_context(model)?;
     let config = config(args, range, images);
@@ -562,6 +568,8 @@ struct Report<'a> {
     lost: Option<anyhow::Error>,
     started: Instant,
     line_at: Instant,
+    /// Whether it has been said that the model is not for gray images.
+    warned_of_gray: Cell<bool>,
 }
 
 impl Report<'_> {
@@ -673,6 +681,14 @@ impl Report<'_> {
                 name(&job.input),
                 shown(low * unit),
                 shown(high * unit)
+            ));
+        }
+        if done.is_gray_as_rgb && !self.warned_of_gray.replace(true) {
+            self.ui.warn(format_args!(
+                "{}: a gray image, denoised by a model for RGB images, which removes little of its noise. \
+                 Use --model-path {}, or train a model with --n-channel 1",
+                name(&job.input),
+                models::GRAY
             ));
         }
         if let Some(Misfit {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -95,7 +96,8 @@ def denoise(
         left out for two dimensions alone.
 
         Of the samples, 3 are RGB and go through the network together; a second or fourth is
-        transparency and stays as it is; other numbers are denoised one by one.
+        transparency and stays as it is; other numbers are denoised one by one, as gray images are. If the
+        three samples of RGB are equal in every pixel, the image is a gray one.
     channel_axis : int, optional
         The dimension of the samples, in place of the letter ``S``.
     range : {"auto", "percentile"}, (low, high) or Range
@@ -228,6 +230,15 @@ class Model:
     def channels(self) -> int:
         """Samples of a pixel that the network takes together: 1 gray, 3 RGB."""
         return self._native.channels
+
+    @property
+    def takes_gray(self) -> bool:
+        """Whether single channels have a network of one channel.
+
+        That is this model, or the gray companion of a shipped RGB model. An RGB model without one removes little of
+        their noise, because it expects noise that differs between the channels.
+        """
+        return self._native.takes_gray
 
     @property
     def halo(self) -> int:
@@ -437,6 +448,12 @@ class Model:
     ) -> NDArray[Any]:
         """An image of height x width x samples, or the part `kept` of it, denoised by what takes images."""
         colors = self._colors(plane.shape[-1])
+        if colors != 3 and self.channels == 3 and not self.takes_gray:
+            warnings.warn(
+                "a gray image, denoised by a model for RGB images, which removes little of its noise; use the model "
+                f"{_n2n.GRAY!r} or train one on gray images",
+                stacklevel=3,
+            )
         native = _arrays.to_native(plane[..., :colors])
         clean = denoise(native)
         clean = _arrays.from_native(plane[..., :colors][kept], native[kept], clean)

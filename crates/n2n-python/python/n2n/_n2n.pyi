@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 __version__: str
 DEFAULT: str
+GRAY: str
 
 class _Settings(Protocol):
     @property
@@ -42,6 +43,8 @@ class Model:
     def save(self, path: str | PathLike[str]) -> None: ...
     @property
     def channels(self) -> int: ...
+    @property
+    def takes_gray(self) -> bool: ...
     @property
     def halo(self) -> int: ...
     @property

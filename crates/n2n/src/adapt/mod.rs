@@ -44,6 +44,7 @@ use crate::diagnose::{self, diagnose};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::Model;
+use crate::models;
 use crate::network::Denoise;
 use crate::train;
 use crate::train::config::Span;
@@ -204,7 +205,8 @@ impl Model {
 
 /// A copy of one of the `models` that fits the images of a source, on the CPU. The images are noisy, and of one type.
 ///
-/// The first model is the one that would denoise them otherwise, and whose loss has to be lowered. The others, of as many
+/// The first model is the one that would denoise them otherwise, and whose loss has to be lowered; if the images are
+/// gray and it is an RGB model with a [gray companion](models::gray_companion), that companion alone is adapted. The others, of as many
 /// channels, are tried as they are; learning goes on from the best.
 ///
 /// `on_event` is told what happens, images that are left out too. When it breaks off, nothing comes of it.
@@ -221,6 +223,9 @@ pub fn adapt(
     let [model, others @ ..] = models else {
         return Err(Error::value("models to adapt", "at least one", "none"));
     };
+    if let Some(gray) = gray_companion(model, &*images)? {
+        return adapt(&[&gray], images, config, on_event);
+    }
     if let Some(other) = others.iter().find(|m| m.channels() != model.channels()) {
         let got = other.channels();
         return Err(Error::value(
@@ -312,6 +317,20 @@ pub fn adapt(
     Ok(adapted)
 }
 
+/// The gray companion of an RGB model, if it has one and the images are not RGB.
+fn gray_companion(model: &Model, images: &dyn Source) -> Result<Option<Model>> {
+    let Some(weights) = models::gray_companion(model.weights())? else {
+        return Ok(None);
+    };
+    let mut all = (0..images.len()).filter_map(|item| images.images(item).ok());
+    // Images that cannot be read are reported later.
+    let first = all.find_map(|mut images| images.find_map(Result::ok));
+    if first.is_none_or(|image| image.channels == 3 && !image.is_achromatic()) {
+        return Ok(None);
+    }
+    Model::from_weights(weights).map(Some)
+}
+
 /// The network of a model.
 fn network_of(model: &Model, level: Level) -> Result<CpuNetwork> {
     let mut network = CpuNetwork::from_weights(model.weights())?;
@@ -367,6 +386,8 @@ fn finish(
         chosen.weights().clone()
     };
     weights.metadata = chosen.metadata().clone();
+    // Its gray companion is not adapted.
+    weights.metadata.remove(models::GRAY_KEY);
     // For the words.
     adapted.model = Model::from_weights(weights.clone())?;
     describe(&mut weights, range, transform, adapted);

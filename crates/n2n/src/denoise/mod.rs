@@ -2,6 +2,7 @@
 //! be larger than memory, are denoised in tiles.
 
 mod ensemble;
+mod gray;
 mod page;
 mod range;
 mod region;
@@ -9,6 +10,7 @@ pub(crate) mod sensor;
 mod tiles;
 mod transform;
 
+pub use gray::WithGray;
 pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
 pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
 pub(crate) use region::Frame;

@@ -112,6 +112,11 @@ impl<'a> Denoiser<'a> {
         }
     }
 
+    /// Whether single channels would be denoised as RGB images.
+    pub(crate) fn is_rgb_alone(&self) -> bool {
+        self.network.channels() == 3 && !self.network.takes_gray()
+    }
+
     /// Sets the function that is called with progress.
     pub(crate) fn watched_by(self, on_progress: Option<OnProgress<'a>>) -> Self {
         Self {
@@ -123,9 +128,12 @@ impl<'a> Denoiser<'a> {
     /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
     ///
     /// `scale` says which values become the network's 0 and 1. Values of integers stay within one that is
-    /// a limit. It does not count for samples of a sensor, of which the page says it. A gray page under an RGB network is denoised as RGB and made gray again; under a
-    /// gray network the channels of a page are denoised one by one, as under an RGB network where they are not
-    /// RGB. A network of any other number of channels takes pages of as many.
+    /// a limit. It does not count for samples of a sensor, of which the page says it.
+    ///
+    /// A gray network denoises the channels of a page one by one, and so does an RGB network where they are not RGB: by
+    /// the gray network [beside it](super::WithGray), or else as an RGB image of three equal channels, which removes
+    /// little of the noise. An RGB page of equal channels is denoised as a gray one where the network takes those. A
+    /// network of any other number of channels takes pages of as many.
     pub fn denoise(
         &mut self,
         page: &Page,
@@ -152,7 +160,7 @@ impl<'a> Denoiser<'a> {
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
         let keep = frame.keep;
-        let views = views(page.color, self.network.channels())?;
+        let views = views(page, self.network)?;
         let ways = if self.options.ensemble { 8 } else { 1 };
         self.progress = Progress {
             done: 0,
@@ -375,15 +383,21 @@ enum View {
     Tripled(usize),
     /// One channel in, one channel out.
     Single(usize),
+    /// The first channel in; its result is that of the first channels, this many, which are equal.
+    Shared(usize),
 }
 
-/// The views of a page that a network with `taken` channels needs.
-fn views(color: Color, taken: usize) -> Result<Vec<View>> {
-    let channels = color.channels();
-    match (color, taken) {
+/// The views of a page that the network needs.
+fn views(page: &Page, network: &dyn Denoise) -> Result<Vec<View>> {
+    let (channels, taken) = (page.color.channels(), network.channels());
+    let takes_gray = network.takes_gray();
+    match (page.color, taken) {
+        (Color::Rgb, _) if takes_gray && page.metadata.is_achromatic => {
+            Ok(vec![View::Shared(channels)])
+        }
         (Color::Rgb, 3) => Ok(vec![View::Together(3)]),
+        (_, 1 | 3) if takes_gray => Ok((0..channels).map(View::Single).collect()),
         (_, 3) => Ok((0..channels).map(View::Tripled).collect()),
-        (_, 1) => Ok((0..channels).map(View::Single).collect()),
         _ if taken == channels => Ok(vec![View::Together(taken)]),
         _ => {
             let expected = format!("{taken}, the network's");
@@ -399,6 +413,7 @@ impl View {
             Self::Together(count) => (0, 1, count),
             Self::Tripled(c) => (c, 0, 3),
             Self::Single(c) => (c, 0, 1),
+            Self::Shared(_) => (0, 0, 1),
         };
         (0..count).map(move |i| first + step * i)
     }
@@ -408,6 +423,7 @@ impl View {
             Self::Together(count) => pixel[..count].copy_from_slice(values),
             Self::Tripled(c) => pixel[c] = values.iter().zip(LUMA).map(|(v, l)| v * l).sum(),
             Self::Single(c) => pixel[c] = values[0],
+            Self::Shared(count) => pixel[..count].fill(values[0]),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Images from samples in memory, and back.
 
+use super::page::is_gray;
 use super::{Depth, Image, from_u8, from_u16};
 use crate::error::{Error, Result};
 
@@ -55,6 +56,11 @@ impl Image {
         };
         image.check()?;
         Ok(image)
+    }
+
+    /// Whether this is an RGB image whose channels are equal in every pixel.
+    pub fn is_achromatic(&self) -> bool {
+        self.channels == 3 && self.data.chunks_exact(3).all(is_gray)
     }
 
     /// Refuses an image without pixels, or with another number of values than its size says.

@@ -42,6 +42,8 @@ pub struct Metadata {
     pub sensor: Option<Sensor>,
     /// Whether the page is only to be copied: a mask, or a smaller version of another page.
     pub pass_through: bool,
+    /// Whether it is known that the three channels of an RGB page are equal in every pixel.
+    pub is_achromatic: bool,
     /// What of the page is not kept, in words for the user.
     pub notes: Vec<String>,
     /// What only a file of the same format can hold.

@@ -65,6 +65,11 @@ impl Page {
         self.width * self.samples()
     }
 
+    /// Whether this is an RGB page whose channels are equal in every pixel of the given rows.
+    pub(crate) fn is_achromatic(&self, rows: &[f32]) -> bool {
+        self.color == Color::Rgb && rows.chunks_exact(self.samples()).all(is_gray)
+    }
+
     /// Width and height when turned upright.
     pub fn upright_size(&self) -> (usize, usize) {
         if way(self.orientation).swaps_sides() {
@@ -73,6 +78,12 @@ impl Page {
             (self.width, self.height)
         }
     }
+}
+
+/// Whether the first three samples of a pixel are equal.
+pub(super) fn is_gray(pixel: &[f32]) -> bool {
+    let [r, g, b] = [0, 1, 2].map(|channel| pixel[channel].to_bits());
+    r == g && g == b
 }
 
 /// Pages one after the other, each with its rows: a file that is read, or what is made of one.
