@@ -26,9 +26,11 @@ docs:
 deny:
     cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
-# Check that every crate is ready to publish (without building it: `test` does)
+# Check that every crate is ready to publish (without building it: `test` does), and within the 10 MiB of crates.io
 package:
+    rm -rf target/package
     cargo package --workspace --no-verify --allow-dirty --locked --quiet
+    test -z "$(find target/package -name '*.crate' -size +10239k -print | tee /dev/stderr)"
 
 # Check that everything compiles for Windows and macOS; needs `rustup target add` for both
 platforms:

@@ -1,4 +1,6 @@
 //! The shipped models, compiled into the program so that it can denoise without any other file.
+//!
+//! They are in crates of their own, which the feature `models`, a default one, depends on. Without it there are none.
 
 use std::fmt;
 use std::path::Path;
@@ -70,28 +72,39 @@ impl FromStr for Quality {
     }
 }
 
-/// A row per model: name, which is also that of its file, noise, quality, channels, description.
+/// A row per model: name, which is also that of its file, noise, quality, channels, description, and its bytes.
+#[cfg(feature = "models")]
 macro_rules! shipped {
-    ($($name:literal, $noise:literal, $quality:ident, $channels:literal, $description:literal;)*) => {
+    ($($name:literal, $noise:literal, $quality:ident, $channels:literal, $description:literal, $bytes:expr;)*) => {
         &[$(Shipped {
             name: $name,
             noise: $noise,
             quality: Quality::$quality,
             channels: $channels,
             description: $description,
-            bytes: include_bytes!(concat!("../models/", $name, ".safetensors")),
+            bytes: $bytes,
         }),*]
     };
 }
 
 /// All shipped models.
-pub const SHIPPED: &[Shipped] = shipped![
-    "gauss5_50", "gauss5_50", Best, 3, "RGB, Gaussian noise of any level from 5 to 50";
-    "gauss25", "gauss25", Best, 3, "RGB, Gaussian noise of level 25";
-    "poisson30", "poisson30", Best, 3, "RGB, Poisson noise of λ 30";
-    "poisson5_50", "poisson5_50", Best, 3, "RGB, Poisson noise of any λ from 5 to 50";
-    "gauss5_50_gray", "gauss5_50", Best, 1, "gray, Gaussian noise of any level from 5 to 50";
-];
+#[cfg(feature = "models")]
+pub static SHIPPED: &[Shipped] = {
+    use n2n_models_gauss::{GAUSS5_50, GAUSS5_50_GRAY, GAUSS25};
+    use n2n_models_poisson::{POISSON5_50, POISSON30};
+
+    shipped![
+        "gauss5_50", "gauss5_50", Best, 3, "RGB, Gaussian noise of any level from 5 to 50", GAUSS5_50;
+        "gauss25", "gauss25", Best, 3, "RGB, Gaussian noise of level 25", GAUSS25;
+        "poisson30", "poisson30", Best, 3, "RGB, Poisson noise of λ 30", POISSON30;
+        "poisson5_50", "poisson5_50", Best, 3, "RGB, Poisson noise of any λ from 5 to 50", POISSON5_50;
+        "gauss5_50_gray", "gauss5_50", Best, 1, "gray, Gaussian noise of any level from 5 to 50", GAUSS5_50_GRAY;
+    ]
+};
+
+/// All shipped models: none without the feature `models`.
+#[cfg(not(feature = "models"))]
+pub static SHIPPED: &[Shipped] = &[];
 
 /// The default model.
 pub const DEFAULT: &str = "gauss5_50";
@@ -187,7 +200,7 @@ pub fn of_quality(name: &str, quality: Quality) -> Result<&'static str> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "models"))]
 mod tests {
     use super::*;
     use crate::unet::{self, UNet};

@@ -1,0 +1,14 @@
+//! Weights of [n2n](https://docs.rs/n2n)'s denoisers for Gaussian noise, as safetensors files.
+//!
+//! `n2n::Model::load` takes their names. They are a crate of their own, beside that for Poisson noise, because crates.io
+//! accepts 10 MiB for each crate.
+#![forbid(unsafe_code)]
+
+/// RGB, σ 5 to 50.
+pub static GAUSS5_50: &[u8] = include_bytes!("../models/gauss5_50.safetensors");
+
+/// RGB, σ 25.
+pub static GAUSS25: &[u8] = include_bytes!("../models/gauss25.safetensors");
+
+/// Gray, σ 5 to 50.
+pub static GAUSS5_50_GRAY: &[u8] = include_bytes!("../models/gauss5_50_gray.safetensors");
