@@ -57,7 +57,7 @@ pub struct Global {
 /// The flag of commands that run the network.
 #[derive(Debug, Args)]
 pub struct Processor {
-    /// Processor level to compute with, one of those `n2n info` names [default: the fastest]
+    /// CPU instruction set level, one that `n2n info` lists [default: the fastest]
     #[arg(long, value_name = "NAME", env = "N2N_LEVEL", value_parser = level, display_order = 800)]
     level: Option<Level>,
 }
@@ -77,8 +77,8 @@ impl Processor {
 /// The flags of commands that run the network on any device.
 #[derive(Debug, Args)]
 pub struct Computer {
-    /// Device to compute on: cpu, gpu (the first that is none in software), gpu:N (one of those
-    /// `n2n info` lists), or auto (gpu if there is one) [default: cpu]
+    /// Device to compute on: cpu, gpu (the first hardware GPU), gpu:N (as numbered by `n2n info`), or auto (a GPU if
+    /// there is one) [default: cpu]
     #[arg(long, value_name = "DEVICE", env = "N2N_DEVICE", display_order = 799)]
     pub device: Option<Device>,
     /// How, on the CPU.
@@ -92,7 +92,7 @@ pub struct Denoiser {
     /// Where to compute.
     #[command(flatten)]
     pub computer: Computer,
-    /// Keep what lies between layers in half precision, on a GPU: half of the memory
+    /// On a GPU, store activations in half precision: half the memory
     #[arg(long, display_order = 799)]
     pub half: bool,
 }
@@ -103,28 +103,28 @@ pub struct Denoiser {
 pub enum Command {
     /// Select and convert training images
     Prepare(Prepare),
-    /// Look at the noise of images before training on them
+    /// Analyze the noise of images before training on them
     Diagnose(Diagnose),
     /// Train a denoiser
     Train(Train),
-    /// Score a model by the paper's protocol
+    /// Score a model with the paper's protocol
     Val(Val),
     /// Denoise files and folders
     #[command(visible_alias = "denoise")]
     Predict(Predict),
-    /// Add noise to an image, to try things out
+    /// Add noise to an image, for testing
     Corrupt(Corrupt),
-    /// Write a model for other engines: ONNX and safetensors
+    /// Export a model for other engines: ONNX and safetensors
     Export(Export),
-    /// Run an exported model over pictures, with a benchmark report
+    /// Run an exported model on pictures, with a benchmark report
     Infer(Infer),
     /// Time the network on random pixels
     Bench(Bench),
     /// Show the build, the CPU level, the GPUs and the shipped models; or the layers of a model
     Info(Info),
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions(Completions),
-    /// Print the manual page, or write those of every command
+    /// Print the manual page, or write the pages of all commands
     Man(Man),
 }
 
@@ -152,24 +152,25 @@ pub struct Prepare {
 /// `n2n diagnose`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints how strong the noise is at which signal, and what stands in the way of training on \
-                  these images, with what to do about it. All in the units of the files. Pages of a stack \
-                  are images. Of large images the middle is looked at, 16 megapixels in all."
+    after_help = "Prints the noise at each signal level, any obstacles to training on these \
+                  images, and advice on each. All values are in the units of the files. Each page \
+                  of a stack is an image. Only the middle of large images is used, 16 megapixels \
+                  in all."
 )]
 pub struct Diagnose {
     /// Images, stacks, folders of images or patterns
     #[arg(value_name = "INPUT", required = true)]
     pub inputs: Vec<PathBuf>,
-    /// Value of a pixel without light, if it is known: gives the read noise where photons hide it
+    /// Value of a dark pixel, if known; determines the read noise even where photon noise hides it
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true, value_parser = number)]
     pub offset: Option<f64>,
-    /// Images or pages to look at, at most
+    /// Maximum number of images or pages to use
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub max_images: usize,
-    /// Write everything that was measured as JSON
+    /// Write all measurements as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write a page with curves and pictures
+    /// Write an HTML page with curves and pictures
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -182,68 +183,66 @@ pub struct Diagnose {
 #[derive(Debug, Args, Serialize)]
 #[command(
     args_override_self = true,
-    after_help = "A run is a folder, <save-model-path>/<log-name>. It holds the settings \
-                  (config.toml), checkpoints (latest, best and one for every snapshot), logs, tables \
-                  and a page with its curves (report.html). Ctrl-C ends a run after the step, with \
-                  exit status 130; --resume goes on with it, also after a crash, and to the same \
-                  weights as if it had never been interrupted."
+    after_help = "A run is a folder, <save-model-path>/<log-name>. It contains the settings \
+                  (config.toml), checkpoints (latest, best and one for every snapshot), logs, \
+                  tables and a page with curves (report.html). Ctrl-C stops a run after the \
+                  current step, with exit status 130; --resume continues it, also after a crash, \
+                  to the same weights as an uninterrupted run."
 )]
 pub struct Train {
-    /// Go on with the run in this folder; of its settings only --data-dir, --val-dirs, --keep,
-    /// --checkpoint-every, --loader-threads and --cache-mb may be given beside it, and where it computes:
-    /// --device, --level, --threads
+    /// Resume the run in this folder. Only --data-dir, --val-dirs, --keep, --checkpoint-every, --loader-threads,
+    /// --cache-mb, --device, --level and --threads may be changed
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overwrite"])]
     #[serde(skip)]
     pub resume: Option<PathBuf>,
-    /// Settings of a file such as a run's config.toml; flags count more
+    /// File of settings, such as a run's config.toml; flags take precedence
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// Replace the run that the folder already holds
+    /// Replace an existing run in the folder
     #[arg(long)]
     #[serde(skip)]
     pub overwrite: bool,
-    /// Defaults of the other settings: the paper's, or ours for minutes to hours: cosine rate, EMA,
-    /// flips and turns, larger initial weights
+    /// Defaults for all other settings: the paper's, or ours for runs of minutes to hours (cosine rate, EMA, flips
+    /// and turns, larger initial weights)
     #[arg(long, value_name = "paper|fast")]
     pub recipe: Option<String>,
-    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
-    /// levels), or none (of images that are noisy already)
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
+    /// none (the images are already noisy)
     #[arg(long, value_name = "NOISE", value_parser = named::<Noise>)]
     pub noisetype: Option<Noise>,
-    /// Add the noise once to each image, by its path, instead of anew at every visit
+    /// Add the noise to each image once, derived from its path, instead of anew at every visit
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub frozen_noise: Option<bool>,
-    /// Which values are black and white to the network, in the units of the images: MIN,MAX; percentile
-    /// (measured); auto (measured with --noisetype none, else the whole range of their type). It is kept
-    /// with the weights
+    /// Values that map to the network's 0 and 1, in the units of the images: MIN,MAX; percentile (measured); or auto
+    /// (measured with --noisetype none, otherwise the full range of the type). Stored with the weights
     #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = named::<Range>)]
     pub range: Option<Range>,
     /// Folder of training images, searched recursively
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Folder with the validation set, in BSD300/test, or none [default: ./validation, if it is there;
-    /// none with --noisetype none]
+    /// Folder that contains the validation set BSD300/test, or none [default: ./validation if it exists; none with
+    /// --noisetype none]
     #[arg(long, value_name = "DIR")]
     pub val_dirs: Option<PathBuf>,
-    /// Training images to hold out, for a validation loss without clean images [default: with
-    /// --noisetype none 1 of 20, from 1 (of a single image, a part) to 32; else 0]
+    /// Training images to hold out for a validation loss without clean images [default: with --noisetype none, 1 in
+    /// 20, at least 1 (of a single image, a part), at most 32; otherwise 0]
     #[arg(long, value_name = "N")]
     pub holdout: Option<usize>,
-    /// Folder that runs are saved in
+    /// Folder in which runs are saved
     #[arg(long, value_name = "DIR")]
     pub save_model_path: Option<PathBuf>,
     /// Name of this run's folder
     #[arg(long, value_name = "NAME")]
     pub log_name: Option<String>,
-    /// Sizes of the network: paper, or fast, faster and fastest, which take a fraction of the time for a little less
-    /// quality. The flags below override single sizes
+    /// Network architecture: paper; or fast, faster or fastest, which need a fraction of the time at slightly lower
+    /// quality. The flags below override individual sizes
     #[arg(long, value_name = "NAME", value_parser = architecture)]
     pub architecture: Option<String>,
     /// Channels of the first layer
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_feature: Option<usize>,
-    /// Channels that the network takes together, up to 16: 3 RGB, 1 gray
+    /// Channels that the network processes together, up to 16: 3 for RGB images, 1 for gray ones
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_channel: Option<usize>,
     /// Number of 2x2 poolings, 1 to 5
@@ -252,61 +251,60 @@ pub struct Train {
     /// Channels of the last layers
     #[arg(long, value_name = "N", value_parser = positive)]
     pub head_width: Option<usize>,
-    /// Space-to-depth factor before the first layer, undone after the last one: with 2 the network runs at half the
+    /// Space-to-depth factor before the first layer, undone after the last one: with 2, the network runs at half the
     /// resolution, on blocks of 2x2 pixels; 1 for none
     #[arg(long, value_name = "N", value_parser = positive)]
     pub pixel_shuffle: Option<usize>,
-    /// Whether the channels of an image are denoised together or each by itself, by one model with --n-channel 1
+    /// Denoise the channels of an image together, or each independently by one model with --n-channel 1
     #[arg(long, value_name = "together|independent")]
     pub channels: Option<String>,
-    /// Faults of the sensor to take out of the images first: hot-pixels, rows, columns, separated by commas
+    /// Sensor faults to correct in the images first: hot-pixels, rows, columns; separated by commas
     #[arg(long, value_name = "FAULTS", value_parser = named::<Repair>)]
     pub repair: Option<Repair>,
     /// Learning rate
     #[arg(long, value_name = "RATE", value_parser = positive_number)]
     pub lr: Option<f64>,
-    /// Update rule: the paper's Adam, or Muon for the weights of hidden layers
+    /// Optimizer: the paper's Adam, or Muon for the weights of hidden layers
     #[arg(long, value_name = "adam|muon")]
     pub optimizer: Option<String>,
-    /// How the learning rate falls: by --gamma after each fifth of the run, along a cosine, or not until the
-    /// last 30 % of the run and then along a cosine
+    /// Learning rate schedule: multiplied by --gamma after each fifth of the run; a cosine; or constant until the
+    /// last 30 % of the run, then a cosine
     #[arg(long, value_name = "step|cosine|trapezoid")]
     pub lr_schedule: Option<String>,
-    /// Part of the run over which the learning rate rises first, unless it falls in steps
+    /// Fraction of the run for warm-up, unless the schedule is step
     #[arg(long, value_name = "PART", value_parser = factor)]
     pub warmup: Option<f64>,
-    /// Factor of the learning rate after each fifth of the epochs
+    /// Factor on the learning rate after each fifth of the epochs
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub gamma: Option<f64>,
     /// Epochs
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_epoch: Option<usize>,
-    /// Iterations an epoch [default: as many as the images make batches; with --noisetype none 250 at
-    /// least]
+    /// Iterations per epoch [default: one pass over the images; with --noisetype none, at least 250]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub steps_per_epoch: Option<usize>,
-    /// Train for so long instead of --n-epoch, with the schedule fitted to it: 90s, 30m, 1h 30m
+    /// Train for this long instead of --n-epoch, with the schedule scaled to it: 90s, 30m, 1h 30m
     #[arg(long, value_name = "TIME", value_parser = named::<Span>)]
     pub time_budget: Option<Span>,
-    /// Iterations between two lines of losses
+    /// Iterations between lines of losses
     #[arg(long, value_name = "N", value_parser = positive)]
     pub log_iters: Option<usize>,
-    /// Epochs between two numbered checkpoints, each with its scores
+    /// Epochs between numbered checkpoints, each with its scores
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_snapshot: Option<usize>,
-    /// Numbered checkpoints to keep, the newest
+    /// Number of newest numbered checkpoints to keep
     #[arg(long, value_name = "N", value_parser = positive)]
     pub keep: Option<usize>,
-    /// Time between two writings of the checkpoint that a run is resumed from
+    /// Time between updates of the checkpoint that a run is resumed from
     #[arg(long, value_name = "TIME", value_parser = named::<Span>)]
     pub checkpoint_every: Option<Span>,
-    /// Patches a step
+    /// Patches per step
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batchsize: Option<usize>,
     /// Side of the square patches, a multiple of 64
     #[arg(long, value_name = "PIXELS", value_parser = patch_size)]
     pub patchsize: Option<usize>,
-    /// Factor of the reconstruction loss
+    /// Factor on the reconstruction loss
     #[arg(
         id = "Lambda1",
         long = "Lambda1",
@@ -316,7 +314,7 @@ pub struct Train {
     )]
     #[serde(rename = "Lambda1")]
     pub lambda1: Option<f64>,
-    /// Factor of the regularizer
+    /// Factor on the regularizer
     #[arg(
         id = "Lambda2",
         long = "Lambda2",
@@ -326,57 +324,58 @@ pub struct Train {
     )]
     #[serde(rename = "Lambda2")]
     pub lambda2: Option<f64>,
-    /// How Λ reaches that of the last epoch: in proportion to the epoch, or it is constant (for --init-from)
+    /// Λ schedule: proportional to the epoch, or constant (for --init-from)
     #[arg(long, value_name = "ramp|constant")]
     pub lambda_schedule: Option<String>,
     /// Λ in the last epoch: 2 for synthetic noise, 1 for real raw noise
     #[arg(long, value_name = "RATIO", value_parser = factor)]
     pub increase_ratio: Option<f64>,
-    /// Λ below this counts as 0, and saves its forward pass
+    /// Λ below this counts as 0, which saves a forward pass
     #[arg(long, value_name = "RATIO", value_parser = factor)]
     pub min_lambda: Option<f64>,
-    /// Target: the neighbor drawn, as in the paper, or the mean of both that could have been
+    /// Target: the drawn neighbor, as in the paper, or the mean of the two that could have been drawn
     #[arg(long, value_name = "drawn|mean")]
     pub target: Option<String>,
-    /// Patches of a batch, in turn, to compute the regularizer on: fewer make steps faster [default: all]
+    /// Number of patches per batch, in rotation, to compute the regularizer on; fewer make steps faster [default:
+    /// all]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub regularized_patches: Option<usize>,
-    /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 suits short runs
+    /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 is better for short runs
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub init_scale: Option<f64>,
-    /// Model of the same sizes to start from instead: a file or one of those that `n2n info` lists. With --n-channel 1
-    /// a color model is converted
+    /// Model to start from, with the same architecture: a file or a shipped model (see `n2n info`). With --n-channel
+    /// 1, a color model is converted
     #[arg(long, value_name = "MODEL", conflicts_with = "init_scale")]
     pub init_from: Option<PathBuf>,
-    /// Model to learn from instead of the neighbors, so that a small network imitates a large one: a file or one of
-    /// those that `n2n info` lists. The target is what it makes of the same noisy image, flipped and turned at random
+    /// Model to learn from instead of the neighbors, so that a small network imitates a large one: a file or a
+    /// shipped model. The target is its result on the same noisy image, flipped and turned at random
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
-    /// How far apart the pixels are that count as neighbors, for noise that neighbors share (JPEG,
-    /// demosaicing, scan lines): pixels, as 3 or 3x1 (along rows x along columns), or auto
+    /// Distance between the pixels used as neighbors, for noise that adjacent pixels share (JPEG, demosaicing, scan
+    /// lines): pixels, such as 3 or 3x1 (along rows x along columns), or auto
     #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]
     pub neighbor_distance: Option<NeighborDistance>,
     /// Flip and turn patches at random
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub augment: Option<bool>,
-    /// Decay of a running average of the weights, which is then scored and saved; 0 for none
+    /// Decay of a running average of the weights, which is scored and saved in their place; 0 for none
     #[arg(long, value_name = "DECAY", value_parser = factor)]
     pub ema: Option<f64>,
-    /// Seed of everything that is drawn
+    /// Seed of all random draws
     #[arg(long, value_name = "N", value_parser = seed)]
     #[serde(serialize_with = "as_text")]
     pub seed: Option<u64>,
     /// Threads that read images
     #[arg(long, value_name = "N", value_parser = threads)]
     pub loader_threads: Option<usize>,
-    /// Memory for decoded images in MB; others are decoded at every visit
+    /// Memory for decoded images in MB; images beyond it are decoded at every visit
     #[arg(long, value_name = "MB")]
     pub cache_mb: Option<usize>,
-    /// Accepted for the reference's scripts; --device says where this program trains
+    /// Accepted for the reference's scripts; has no effect: use --device
     #[arg(long, value_name = "LIST", hide = true)]
     #[serde(skip)]
     pub gpu_devices: Option<String>,
-    /// Accepted for the reference's scripts; this program always uses all its threads
+    /// Accepted for the reference's scripts; has no effect: all threads are always used
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     #[serde(skip)]
     pub parallel: Option<bool>,
@@ -414,23 +413,23 @@ pub struct Val {
         value_parser = named::<Set>
     )]
     pub sets: Vec<Set>,
-    /// Times each set is gone through [default: BSD300 3, Kodak 10, Set14 20]
+    /// Passes over each set [default: BSD300 3, Kodak 10, Set14 20]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub repeats: Option<usize>,
-    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
-    /// levels), or none
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
+    /// none
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
-    /// Score the mean over the eight flips and turns of each noisy image; published scores are without
+    /// Score the mean over the eight flips and turns of each noisy image; published scores do not do this
     #[arg(long)]
     pub ensemble: bool,
-    /// Channels of the first layer; checked against the model when given
+    /// Channels of the first layer; if given, checked against the model
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_feature: Option<usize>,
-    /// Channels of the images; checked against the model when given
+    /// Channels of the images; if given, checked against the model
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_channel: Option<usize>,
-    /// Write a table with a line for each image and repeat
+    /// Write a table with one row per image and pass
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Write the scores as JSON
@@ -444,17 +443,16 @@ pub struct Val {
 /// `n2n predict`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A result has the format, depth, channels, size and pages of its image, and what the \
-                  file says beside its pixels. It is called <name>_denoise. A folder is searched \
-                  recursively, and its images keep their place below it. - reads standard input and \
-                  writes standard output."
+    after_help = "A result has the format, depth, channels, size, pages and metadata of its \
+                  image. It is named <name>_denoise. Folders are searched recursively, and their \
+                  structure is kept. - reads standard input and writes standard output."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Predict {
     /// Images (PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF, HDR), folders of images, patterns, or -
     #[arg(value_name = "INPUT", required_unless_present = "image_path")]
     pub inputs: Vec<PathBuf>,
-    /// One more image or folder
+    /// Another image or folder
     #[arg(long, value_name = "PATH")]
     pub image_path: Option<PathBuf>,
     /// A weight file, or the name of a shipped model
@@ -467,38 +465,37 @@ pub struct Predict {
     /// Folder for the results
     #[arg(long, value_name = "DIR", default_value = "./output")]
     pub save_dir: PathBuf,
-    /// What follows the name of an image in that of its result
+    /// Suffix of the results' names
     #[arg(long, value_name = "TEXT", default_value = "_denoise")]
     pub suffix: String,
-    /// Put each result in the place of its image
+    /// Replace each image with its result
     #[arg(long, conflicts_with_all = ["save_dir", "suffix", "format", "skip_existing"])]
     pub in_place: bool,
-    /// Leave out images whose result is already there
+    /// Skip images whose result already exists
     #[arg(long)]
     pub skip_existing: bool,
-    /// Denoise one part of the images, as 3/16 for the third of sixteen: the parts of a job array on a cluster
+    /// Denoise one part of the images, such as 3/16 for the third of sixteen parts, for job arrays on a cluster
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<Shard>,
-    /// Format of the results [default: that of the image]
+    /// Format of the results [default: same as the image]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<ImageFormat>,
-    /// Bits of a sample: 8, 16 or 32f (floats, with the values of integers as they are) [default:
-    /// those of the image]
+    /// Bits per sample: 8, 16 or 32f (floats; values of integers are unchanged) [default: same as the image]
     #[arg(long, value_enum, value_name = "BITS")]
     pub depth: Option<ImageDepth>,
-    /// Quality of a JPEG, from 1 to 100
+    /// JPEG quality, 1 to 100
     #[arg(long, value_name = "N", default_value_t = QUALITY, value_parser = jpeg_quality)]
     pub jpeg_quality: u8,
-    /// Pages to denoise, counted from 1, as 2 or 1,3 or 5-8,12-; the others are copied [default: all]
+    /// Pages to denoise, counted from 1, such as 2 or 1,3 or 5-8,12-; the others are copied [default: all]
     #[arg(long, value_name = "PAGES", value_parser = named::<Numbers>)]
     pub pages: Option<Numbers>,
     /// Channels to denoise, counted from 1; the others are copied. In an ImageJ or OME stack, the
     /// pages of these channels [default: all]
     #[arg(long, value_name = "CHANNELS", value_parser = named::<Numbers>)]
     pub channel: Option<Numbers>,
-    /// Which values are black and white to the network, in the units of the image: MIN,MAX; percentile;
-    /// or auto, which is the range that the model was trained on, or else by the type and the values of
-    /// all images of a folder
+    /// Values that map to the network's 0 and 1, in the units of the image: MIN,MAX; percentile; or auto (the range
+    /// that the model was trained on or, if it has none, a range derived from the type and the values of all images
+    /// in the folder)
     #[arg(
         long,
         value_name = "RANGE",
@@ -507,44 +504,43 @@ pub struct Predict {
         value_parser = named::<Range>
     )]
     pub range: Range,
-    /// Faults of the sensor to take out first: hot-pixels, rows, columns, separated by commas
+    /// Sensor faults to correct first: hot-pixels, rows, columns; separated by commas
     #[arg(long, value_name = "FAULTS", value_parser = named::<Repair>)]
     pub repair: Option<Repair>,
-    /// First fit a copy of the model to the noise of these images, for a time as 3m or a number of steps
+    /// First fit a copy of the model to the noise of these images, for a time such as 3m or a number of steps
     #[arg(long, value_name = "TIME", value_parser = named::<Budget>)]
     pub adapt: Option<Budget>,
-    /// Seed of what is drawn while the model is fitted
+    /// Seed of all random draws while fitting the model
     #[arg(long, value_name = "N", default_value_t = 0, requires = "adapt")]
     pub seed: u64,
-    /// Keep the fitted model, for more images of the same kind
+    /// Save the fitted model, for more images of the same kind
     #[arg(long, value_name = "FILE", requires = "adapt")]
     pub save_model: Option<PathBuf>,
-    /// How much of the noise is removed: 0 nothing, 1 all that the network finds
+    /// Fraction of the detected noise to remove: 0 to 1
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
     pub strength: f32,
-    /// Take the mean over eight flips and turns: better by a little, eight times the work
+    /// Average over eight flips and turns: slightly better, eight times the work
     #[arg(long)]
     pub ensemble: bool,
-    /// Also write what was removed, as <name>_residual
+    /// Also write the removed noise, as <name>_residual
     #[arg(long)]
     pub residual: bool,
-    /// Also write the image before and after side by side, as <name>_compare
+    /// Also write input and result side by side, as <name>_compare
     #[arg(long)]
     pub compare: bool,
-    /// The clean image, or folder of clean images of the same names: put before the two, with scores
+    /// Clean image, or folder of clean images with the same names, to show first in the comparison, with scores
     #[arg(long, value_name = "PATH", requires = "compare")]
     pub reference: Option<PathBuf>,
-    /// Side of the tiles in pixels, or auto (by the memory), or none; smaller where a GPU has not the
-    /// memory for them
+    /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
-    /// Memory that an image, its tiles and the network may take together
+    /// Memory limit for an image, its tiles and the network together
     #[arg(long, value_name = "BYTES", default_value = "2GB", value_parser = bytes)]
     pub max_memory: u64,
-    /// Largest number of pixels that a file may claim
+    /// Maximum number of pixels that a file may declare
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]
     pub max_pixels: u64,
-    /// How an image is padded to a size that the network takes
+    /// How to pad an image to a size that the network accepts
     #[arg(long, value_enum, default_value_t = Pad::Multiple)]
     pub pad: Pad,
     /// Write a report of all images as JSON
@@ -579,7 +575,7 @@ pub enum ImageFormat {
     /// Lossy, 8 bits
     #[value(alias = "jpg")]
     Jpeg,
-    /// Lossless, any depth, many pages
+    /// Lossless, any depth, multiple pages
     #[value(alias = "tif")]
     Tiff,
     /// Lossless, 8 bits
@@ -595,9 +591,9 @@ pub enum ImageFormat {
     Tga,
     /// Floats, gray or RGB
     Pfm,
-    /// A camera's samples, of DNGs alone
+    /// Raw camera samples; from DNG files only
     Dng,
-    /// Gray, 16 bits or floats, many pages
+    /// Gray, 16 bits or floats, multiple pages
     Mrc,
 }
 
@@ -648,7 +644,7 @@ impl ImageDepth {
 /// How an image is padded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Pad {
-    /// Each side to its next multiple of 32
+    /// Each side to the next multiple of 32
     Multiple,
     /// To a square, as the reference does
     Square,
@@ -660,14 +656,13 @@ pub struct Corrupt {
     /// An image in any format
     #[arg(value_name = "IMAGE")]
     pub input: PathBuf,
-    /// Where the noisy image goes; its name decides its format
+    /// Output file; its extension determines the format
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
-    /// levels)
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels)
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
-    /// Which values are black and white to the noise: auto, percentile or MIN,MAX
+    /// Values that map to 0 and 1 for the noise: auto, percentile or MIN,MAX
     #[arg(
         long,
         value_name = "RANGE",
@@ -679,10 +674,10 @@ pub struct Corrupt {
     /// Seed of the noise
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub seed: u64,
-    /// Bits of a sample: 8, 16 or 32f (floats, which are not clipped) [default: those of the image]
+    /// Bits per sample: 8, 16 or 32f (floats, not clipped) [default: same as the image]
     #[arg(long, value_enum, value_name = "BITS")]
     pub depth: Option<ImageDepth>,
-    /// Replace the output if it is already there
+    /// Overwrite an existing output file
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -705,14 +700,14 @@ pub struct Export {
         default_value = "onnx,safetensors"
     )]
     pub format: Vec<ExportFormat>,
-    /// Numbers of model.safetensors; f16 has half the size. The ONNX model has f32
+    /// Precision of model.safetensors; f16 halves the size. The ONNX model is always f32
     #[arg(long, value_enum, default_value_t = ExportType::F32)]
     pub dtype: ExportType,
-    /// License of the weights, to be stated in the files [default: what the model states]
+    /// License of the weights, stored in the files [default: as stated by the model]
     #[arg(long, value_name = "SPDX", alias = "licence")]
     pub license: Option<String>,
-    /// Which values of images are the network's 0 and 1 in a package of bioimage.io, MIN,MAX [default: the
-    /// range that the model was trained on, or else images have to be in 0..1]
+    /// Image values that map to the network's 0 and 1 in a bioimage.io package: MIN,MAX [default: the range that the
+    /// model was trained on or, if it has none, 0,1]
     #[arg(
         long,
         value_name = "MIN,MAX",
@@ -732,7 +727,7 @@ pub enum ExportFormat {
     Onnx,
     /// The weights alone, for PyTorch
     Safetensors,
-    /// A package of bioimage.io, for ilastik, deepImageJ and others
+    /// A bioimage.io package, for ilastik, deepImageJ and others
     Bioimageio,
     /// A package for darktable's neural restore
     Darktable,
@@ -760,8 +755,8 @@ impl From<ExportType> for DType {
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,
-    after_help = "An image becomes <name>_denoise.png. The result is scored against its noisy input, \
-                  as the reference does, and against the clean image."
+    after_help = "Results are named <name>_denoise.png. Each is scored against its noisy input, \
+                  as in the reference, and against the clean image."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "the reference's flags")]
 pub struct Infer {
@@ -774,23 +769,23 @@ pub struct Infer {
     /// Folder for the results
     #[arg(long, value_name = "DIR", default_value = "output/inference_img")]
     pub save_dir: PathBuf,
-    /// Images a batch
+    /// Images per batch
     #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = batch_size)]
     pub batch_size: usize,
-    /// What runs the model
+    /// Engine that runs the model
     #[arg(long, value_enum, default_value_t = Engine::Native)]
     pub engine: Engine,
-    /// Leave the images at their own size; without, each is resized to 256×256
+    /// Keep each image's own size instead of resizing it to 256×256
     #[arg(long)]
     pub keep_size: bool,
-    /// Noise to add: gaussS (σ of 255), poissonL (rate), gaussA_B or poissonA_B (between two
-    /// levels), or none (to images that are noisy already)
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
+    /// none (the images are already noisy)
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
     /// Seed of the noise
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub seed: u64,
-    /// Print a benchmark report in AutoLog's form, and write it to a file
+    /// Print a benchmark report in AutoLog's format, and write it to a file
     #[arg(
         long,
         value_name = "BOOL",
@@ -801,13 +796,13 @@ pub struct Infer {
         value_parser = boolean
     )]
     pub enable_benchmark: bool,
-    /// File for the benchmark report; what it held is replaced
+    /// File for the benchmark report; overwritten if it exists
     #[arg(long, value_name = "FILE", default_value = "./output/auto_log.lpg")]
     pub log_path: PathBuf,
-    /// Numbers to compute with; this program has fp32
+    /// Precision; only fp32 is supported
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     pub precision: Precision,
-    /// Whether to run on a GPU; this command does not. The reference's default is True
+    /// Run on a GPU; not supported by this command. The reference's default is True
     #[arg(
         long,
         value_name = "BOOL",
@@ -818,7 +813,7 @@ pub struct Infer {
         value_parser = boolean
     )]
     pub use_gpu: bool,
-    /// Whether to run in TensorRT; this program has none
+    /// Run in TensorRT; not supported
     #[arg(
         long,
         value_name = "BOOL",
@@ -829,7 +824,7 @@ pub struct Infer {
         value_parser = boolean
     )]
     pub use_tensorrt: bool,
-    /// Accepted for the reference's scripts; this program's own kernels are used either way
+    /// Accepted for the reference's scripts; has no effect: the program's own kernels are always used
     #[arg(
         long,
         value_name = "BOOL",
@@ -840,7 +835,7 @@ pub struct Infer {
         value_parser = boolean
     )]
     pub enable_mkldnn: bool,
-    /// Accepted for the reference's scripts; layers are always fused with what follows them
+    /// Accepted for the reference's scripts; has no effect: layers and their epilogues are always fused
     #[arg(
         long,
         value_name = "BOOL",
@@ -851,10 +846,10 @@ pub struct Infer {
         value_parser = boolean
     )]
     pub ir_optim: bool,
-    /// Accepted for the reference's scripts, also empty; the model file holds the weights
+    /// Accepted for the reference's scripts, also if empty; has no effect: the model file contains the weights
     #[arg(long, value_name = "FILE", hide = true)]
     pub params_file: Option<String>,
-    /// Accepted for the reference's scripts; there is no GPU to take memory of
+    /// Accepted for the reference's scripts; has no effect
     #[arg(long, value_name = "MB", default_value_t = 8000, hide = true)]
     pub gpu_mem: u64,
     /// Where to compute.
@@ -876,28 +871,28 @@ pub enum Engine {
 pub enum Precision {
     /// 32-bit floats
     Fp32,
-    /// 16-bit floats: not in this program
+    /// 16-bit floats: not supported
     Fp16,
-    /// 8-bit integers: not in this program
+    /// 8-bit integers: not supported
     Int8,
 }
 
 /// `n2n bench`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Times are of whole runs, after untimed ones until they settle. GFLOP/s count two \
-                  operations for each multiply-add of the convolutions computed directly, whatever \
-                  the algorithm: of a training step, the forward pass of the full-size images, that \
-                  of the half-size neighbors, and twice the latter for the gradients."
+    after_help = "Times are for whole runs, after warm-up runs. GFLOP/s count two operations per \
+                  multiply-add of the direct convolutions, whatever the algorithm; for a training \
+                  step, they count the forward pass of the full-size images, that of the \
+                  half-size neighbors, and twice the latter for the gradients."
 )]
 pub struct Bench {
     /// What to time: denoising an image, or training steps
     #[arg(value_enum)]
     pub work: BenchWork,
-    /// Image that `infer` denoises: height x width, or one number for both, multiples of 32
+    /// Image size for `infer`: height x width, or one number for both; multiples of 32
     #[arg(long, value_name = "PIXELS", default_value = "512x512", value_parser = size)]
     pub size: [usize; 2],
-    /// Patches a step of `train`
+    /// Patches per step for `train`
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = batch_size)]
     pub batch: usize,
     /// Side of the square patches of `train`, a multiple of 64
@@ -913,7 +908,7 @@ pub struct Bench {
     /// sizes as ,NAME=N with the names of the flags of n2n train
     #[arg(long, value_name = "SIZES", default_value = "paper", value_parser = sizes, conflicts_with = "model_path")]
     pub architecture: UNet,
-    /// Seed of the pixels, and of random weights
+    /// Seed of the pixels and of random weights
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub seed: u64,
     /// Print one JSON object instead of lines
@@ -952,7 +947,7 @@ pub struct Info {
                   fish: n2n completions fish > ~/.config/fish/completions/n2n.fish"
 )]
 pub struct Completions {
-    /// Shell to complete commands in
+    /// Shell to print completions for
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
@@ -960,7 +955,7 @@ pub struct Completions {
 /// `n2n man`
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Folder for the pages of the program and of every command, as n2n.1 and n2n-train.1
+    /// Folder for the manual pages of the program and of every command, such as n2n.1 and n2n-train.1
     #[arg(long, value_name = "DIR")]
     pub save_dir: Option<PathBuf>,
 }
@@ -1026,7 +1021,7 @@ fn shard(text: &str) -> Result<Shard, String> {
             index: number - 1,
             count,
         }),
-        _ => Err("expected I/N, part I of N, counted from 1, as 3/16".into()),
+        _ => Err("expected I/N, part I of N, counted from 1, such as 3/16".into()),
     }
 }
 
@@ -1133,9 +1128,11 @@ fn sizes(text: &str) -> Result<UNet, String> {
 fn patch_size(text: &str) -> Result<usize, String> {
     match positive(text) {
         Ok(size) if size % 64 == 0 && size <= 4096 => Ok(size),
-        _ => Err("expected a multiple of 64 from 64 to 4096 \
-                  (the network sees halves of it, and they must be multiples of 32)"
-            .into()),
+        _ => Err(
+            "expected a multiple of 64 from 64 to 4096 (the network sees patches of half \
+                  this size, which must be a multiple of 32)"
+                .into(),
+        ),
     }
 }
 
@@ -1143,8 +1140,7 @@ fn patch_size(text: &str) -> Result<usize, String> {
 fn quality(text: &str) -> Result<Quality, String> {
     if text.parse::<u8>().is_ok() {
         return Err(
-            "expected best, fast, faster or fastest; the quality of a JPEG is --jpeg-quality"
-                .into(),
+            "expected best, fast, faster or fastest; for JPEG quality, use --jpeg-quality".into(),
         );
     }
     named(text)
@@ -1167,7 +1163,7 @@ fn share(text: &str) -> Result<f32, String> {
 
 /// A number of bytes, with a unit if not bytes: `800MB`, `1.5GiB`.
 fn bytes(text: &str) -> Result<u64, String> {
-    let expected = || "expected a number of bytes, as 800MB, 2GB or 1.5GiB".to_string();
+    let expected = || "expected a number of bytes, such as 800MB, 2GB or 1.5GiB".to_string();
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: f64 = match text[number.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,

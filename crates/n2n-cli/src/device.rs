@@ -76,14 +76,13 @@ pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow:
         })
     };
     let (placed, reason) = match flags.device {
-        None | Some(Device::Cpu) if half => bail!(
-            "--half: expected with a GPU, found with the CPU, which computes in full precision\nhint: {}",
-            gpu::HINT
-        ),
+        None | Some(Device::Cpu) if half => {
+            bail!("--half is supported on GPUs only\nhint: {}", gpu::HINT)
+        }
         None | Some(Device::Cpu) => (on_cpu()?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
         Some(Device::Auto) => match gpu::place_best(half, weights)? {
-            Ok(placed) => (placed, Some("the first GPU that was found".to_string())),
+            Ok(placed) => (placed, Some("the first hardware GPU".to_string())),
             Err(reason) if half => (on_cpu()?, Some(reason + "; in full precision")),
             Err(reason) => (on_cpu()?, Some(reason)),
         },
@@ -91,7 +90,7 @@ pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow:
     if flags.device.is_some() {
         let reason = reason.map_or(String::new(), |reason| format!(", {reason}"));
         let level = match (placed.level, flags.processor.is_given()) {
-            (None, true) => "; the level is of the CPU and does nothing here",
+            (None, true) => "; --level applies to the CPU only",
             _ => "",
         };
         let device = placed.network.device();
@@ -114,7 +113,7 @@ mod gpu {
     use super::Placed;
 
     /// How a GPU is asked for.
-    pub const HINT: &str = "--device gpu, or auto for a GPU if there is one";
+    pub const HINT: &str = "use --device gpu, or auto for a GPU if there is one";
 
     /// A network on the first adapter that is a GPU, or why there is none.
     pub fn place_best(half: bool, weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
@@ -167,8 +166,8 @@ mod gpu {
     fn best_of(found: &[Found]) -> Result<usize, String> {
         let real = found.iter().position(|adapter| !adapter.is_software);
         real.ok_or_else(|| match found {
-            [] => "for no GPU was found".into(),
-            _ => format!("for no GPU was found but in software: {}", list(found)),
+            [] => "no GPU found".into(),
+            _ => format!("only software adapters found: {}", list(found)),
         })
     }
 
@@ -183,13 +182,14 @@ mod gpu {
                 list(found)
             ),
             (None, []) => bail!(
-                "--device gpu: no GPU was found\nhint: its driver must offer Vulkan, Metal or DX12 (in a \
-                 container of NVIDIA's: NVIDIA_DRIVER_CAPABILITIES with graphics); --device cpu needs none"
+                "--device gpu: no GPU found\nhint: its driver must offer Vulkan, Metal or DX12 \
+                 (in an NVIDIA container: NVIDIA_DRIVER_CAPABILITIES with graphics); --device cpu \
+                 needs none"
             ),
             (None, _) => best_of(found).or_else(|_| {
                 bail!(
-                    "--device gpu: expected a GPU, found in software {}\nhint: --device gpu:N takes \
-                     one by its number; --device cpu is faster",
+                    "--device gpu: expected a hardware GPU, found only software adapters: \
+                     {}\nhint: --device gpu:N selects one of them; --device cpu is faster",
                     list(found)
                 )
             }),
@@ -224,7 +224,7 @@ mod gpu {
                 (&[true], Some(0), Ok(0)),
                 (&[true], None, Err("gpu:0 Adapter 0\nhint: --device gpu:N")),
                 (&[true], Some(1), Err("--device gpu:1: expected the number")),
-                (&[], None, Err("no GPU was found")),
+                (&[], None, Err("no GPU found")),
                 (&[], Some(0), Err("found none")),
             ] {
                 match (choose(number, &found(software)), want) {
@@ -251,20 +251,20 @@ mod gpu {
     /// How a program with GPUs is built, in the folder of its source.
     const BUILD: &str = "cargo build --release --features gpu";
     /// How a GPU is asked for.
-    pub const HINT: &str = "this program is built without GPUs; cargo build --release --features gpu, then \
-                            --device gpu";
+    pub const HINT: &str = "this program was built without GPU support; cargo build --release \
+                            --features gpu, then --device gpu";
 
     #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
     pub fn place_best(_: bool, _: &Weights) -> anyhow::Result<Result<Placed, String>> {
-        Ok(Err("for this program is built without GPUs".into()))
+        Ok(Err("this program was built without GPU support".into()))
     }
 
     pub fn place(_: Option<usize>, _: bool, _: &Weights) -> anyhow::Result<Placed> {
-        bail!("--device: this program is built without GPUs\nhint: build it with {BUILD}")
+        bail!("--device: this program was built without GPU support\nhint: build it with {BUILD}")
     }
 
     pub fn entries() -> Vec<(String, String)> {
-        vec![("gpu".into(), format!("built without; {BUILD}"))]
+        vec![("gpu".into(), format!("not built in; {BUILD}"))]
     }
 }
 

@@ -24,7 +24,7 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
     };
     let Denoiser { computer, half } = &args.denoiser;
     if *half && args.work == BenchWork::Train {
-        bail!("--half: expected with infer, found with train, which computes in full precision");
+        bail!("--half is supported for infer only; train computes in full precision");
     }
     let Placed { mut network, level } = device::place(computer, *half, &weights(args)?, ui)?;
 

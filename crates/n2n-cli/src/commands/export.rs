@@ -33,7 +33,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         weights.metadata.insert("license".into(), license.clone());
     }
     if !weights.metadata.contains_key("license") {
-        ui.note("note: the model states no license; --license states one in the files");
+        ui.note("note: the model states no license; set one with --license");
     }
 
     if Transform::of(&weights.metadata)
@@ -41,8 +41,8 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         .is_some()
     {
         ui.note(
-            "note: the model has a transform around its network, which n2n applies and other engines have to: \
-             docs/deploy.md",
+            "note: the model has a transform around its network, which other engines must apply \
+             too; see docs/deploy.md",
         );
     }
 

@@ -51,7 +51,7 @@ fn render(config: &Prepare, prepared: &Prepared, ui: Ui) -> anyhow::Result<()> {
     ))?;
     ui.result(format_args!("  {} unreadable", prepared.unreadable.len()))?;
     if kept == 0 {
-        ui.error("there is nothing to train on");
+        ui.error("no training images were kept");
     }
     Ok(())
 }

@@ -107,13 +107,14 @@ fn render(report: &Report, ui: Ui) -> anyhow::Result<()> {
         let whole = score.set.images();
         if score.images != whole {
             ui.warn(format!(
-                "{} has {whole} images, found {}: the score compares with no published one",
+                "{}: expected {whole} images, found {}; the score is not comparable with \
+                 published ones",
                 score.set, score.images
             ));
         }
     }
     if report.ensemble {
-        ui.note("note: with --ensemble; published scores are without");
+        ui.note("note: scored with --ensemble; published scores do not use it");
     }
     ui.note(format!("{:.2} images/s", report.images_per_s()));
     Ok(())
