@@ -381,8 +381,8 @@ impl Train for CpuNetwork {
                 .map(Some),
             Sample::Clean(_) => Err(Error::value(
                 "patches of a step on the CPU",
-                "noisy ones with their neighbors drawn",
-                "clean ones",
+                "noisy patches with drawn neighbors",
+                "clean patches",
             )),
         }
     }

@@ -54,7 +54,7 @@ pub fn none_in(folder: &Path) -> Error {
     Error::Nothing {
         path: folder.to_path_buf(),
         expected: format!(
-            "no image in this folder or below: no file named .{}",
+            "no image in this folder or its subfolders: no file with the extension .{}",
             EXTENSIONS.join(", .")
         ),
     }

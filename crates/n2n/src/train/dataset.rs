@@ -545,11 +545,11 @@ fn converted(
     };
     image
         .check()
-        .map_err(|error| wrong(format!("is none: {error}")))?;
+        .map_err(|error| wrong(format!("is invalid: {error}")))?;
     let image = match channel {
         // What the source gives may change during a run.
         Some(channel) if channel >= image.channels => {
-            return Err(wrong(format!("no longer has a channel {}", channel + 1)));
+            return Err(wrong(format!("channel {} no longer exists", channel + 1)));
         }
         Some(channel) => image.channel(channel),
         None => image.clone(),
@@ -560,7 +560,7 @@ fn converted(
         let of = channel.map_or(String::new(), |channel| {
             format!("in channel {} ", channel + 1)
         });
-        return Err(wrong(format!("{of}holds values that are not finite")));
+        return Err(wrong(format!("{of}contains values that are not finite")));
     }
     let channels = layout.channels();
     if image.channels != channels
@@ -569,7 +569,7 @@ fn converted(
             .all(|c| matches!(c, 1 | 3))
     {
         return Err(wrong(format!(
-            "has {} channels; expected {channels}, or images of which each channel is one",
+            "has {} channels; expected {channels}, or independent channels",
             image.channels
         )));
     }
@@ -845,7 +845,7 @@ mod tests {
             }
         });
         assert_eq!((dataset.len(), dataset.name(0)), (1, "good"));
-        assert!(skipped[0].starts_with("nan: page 1 holds values that are not finite"));
+        assert!(skipped[0].starts_with("nan: page 1 contains values that are not finite"));
         assert!(skipped[1].starts_with("two: page 1 has 2 channels; expected 1"));
     }
 

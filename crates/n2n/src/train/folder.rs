@@ -109,7 +109,7 @@ pub fn settings_of_run(folder: &Path) -> Result<Table> {
     if !path.is_file() {
         return Err(Error::Nothing {
             path: folder.into(),
-            expected: format!("expected the folder of a run here, found no {CONFIG}"),
+            expected: format!("expected a run folder, found no {CONFIG}"),
         });
     }
     let mut settings = read_settings(&path)?;
@@ -290,7 +290,7 @@ impl RunFolder {
                 ("threads", &threads),
             ]),
         ];
-        let mut text = toml::to_string(config).expect("numbers, texts and truth values");
+        let mut text = toml::to_string(config).expect("numbers, strings and booleans");
         let about: Table = ABOUT
             .map(String::from)
             .into_iter()

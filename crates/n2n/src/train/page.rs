@@ -57,7 +57,7 @@ fn summary(config: &Config) -> String {
     };
     let frozen = if config.frozen_noise { ", frozen" } else { "" };
     format!(
-        "noise <b>{}{frozen}</b> · {} patches of {} pixels a step · {length} · network of {} \
+        "noise <b>{}{frozen}</b> · {} patches of {} pixels per step · {length} · network of {} \
          channels · seed {}",
         config.noise, config.batchsize, config.patchsize, config.n_feature, config.seed
     )

@@ -37,7 +37,7 @@ pub trait Source: Debug + Send + Sync {
     fn image(&self, item: usize, place: usize) -> Result<Image> {
         let missing = || Error::Image {
             path: self.path(item),
-            reason: format!("it had an image {place}, and no longer has"),
+            reason: format!("its image {place} no longer exists"),
         };
         self.images(item)?.nth(place).ok_or_else(missing)?
     }

@@ -145,7 +145,8 @@ impl FromStr for NeighborDistance {
             return Ok(Self::Fixed(Spacing { x, y }));
         }
         let expected = format!(
-            "auto, or a number of pixels from 1 to {}, or two of them as 3x1: along a row and along a column",
+            "auto, a number of pixels from 1 to {}, or two such as 3x1 (along rows x along \
+             columns)",
             Spacing::MOST
         );
         Err(Error::value(

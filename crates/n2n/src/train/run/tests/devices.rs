@@ -168,6 +168,6 @@ fn a_run_whose_device_fails_names_its_checkpoint() {
     full.full_at = Some(9);
     fail("full", &mut full);
     let unplugged = "a test: it was unplugged";
-    let full = "a test has not the memory for a step";
+    let full = "a test has too little memory for a step";
     assert_eq!(failed, [unplugged, unplugged, full]);
 }
