@@ -1,10 +1,7 @@
-//! Where the network computes: the CPU or a GPU, and how a flag names it.
+//! Where the network computes: the CPU or a GPU.
 //!
 //! GPUs are numbered in the order in which `n2n info` lists them. Without the feature `gpu` there are
 //! none, and asking for one is an error that says how to get them.
-
-use std::fmt::{self, Display};
-use std::str::FromStr;
 
 use anyhow::bail;
 use n2n::Error;
@@ -12,47 +9,8 @@ use n2n::cpu::{CpuNetwork, Level};
 use n2n::network::Train;
 use n2n::weights::Weights;
 
-use crate::args::Computer;
+use crate::args::{Device, DeviceArgs};
 use crate::ui::Ui;
-
-/// A device as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// The first GPU that is none in software, or one by its number.
-    Gpu(Option<usize>),
-    /// The first GPU that is none in software, or else the processor.
-    Auto,
-}
-
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "gpu" => Ok(Self::Gpu(None)),
-            "auto" => Ok(Self::Auto),
-            _ => {
-                let number = text.strip_prefix("gpu:").and_then(|n| n.parse().ok());
-                let gpu = number.map(|number| Self::Gpu(Some(number)));
-                gpu.ok_or_else(|| "expected cpu, gpu, gpu:N or auto".into())
-            }
-        }
-    }
-}
-
-impl Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Gpu(None) => f.write_str("gpu"),
-            Self::Gpu(Some(number)) => write!(f, "gpu:{number}"),
-            Self::Auto => f.write_str("auto"),
-        }
-    }
-}
 
 /// A network ready to compute.
 pub struct Placed {
@@ -66,7 +24,7 @@ pub struct Placed {
 /// computes on is said, if there was a choice to make.
 ///
 /// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision; the CPU cannot.
-pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
+pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
     let on_cpu = || -> Result<Placed, Error> {
         let mut network = CpuNetwork::from_weights(weights)?;
         network.set_level(flags.processor.level());
@@ -265,27 +223,5 @@ mod gpu {
 
     pub fn entries() -> Vec<(String, String)> {
         vec![("gpu".into(), format!("not built in; {BUILD}"))]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_have_names() {
-        for (text, want) in [
-            ("cpu", Device::Cpu),
-            ("gpu", Device::Gpu(None)),
-            ("gpu:0", Device::Gpu(Some(0))),
-            ("gpu:12", Device::Gpu(Some(12))),
-            ("auto", Device::Auto),
-        ] {
-            assert_eq!(text.parse(), Ok(want), "{text}");
-            assert_eq!(want.to_string(), text);
-        }
-        for text in ["", "GPU", "gpu:", "gpu:-1", "gpu0", "cuda"] {
-            assert!(text.parse::<Device>().is_err(), "{text}");
-        }
     }
 }

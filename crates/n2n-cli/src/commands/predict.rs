@@ -62,8 +62,8 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         let models = (weights, &*model_path);
         weights = adapted(models, budget, args, &jobs, &images, ui)?;
     }
-    let Denoiser { computer, half } = &args.denoiser;
-    let Placed { network, .. } = device::place(computer, *half, &weights, ui)?;
+    let Denoiser { device_args, half } = &args.denoiser;
+    let Placed { network, .. } = device::place(device_args, *half, &weights, ui)?;
     let mut network = Transform::place(&weights.metadata, network).with_context(model)?;
     if let Some(repair) = weights.metadata.get(Repair::KEY)
         && args.repair.is_none()
@@ -193,7 +193,7 @@ fn adapted(
         budget,
         range: args.range,
         seed: args.seed,
-        level: args.denoiser.computer.processor.level(),
+        level: args.denoiser.device_args.processor.level(),
         ..adapt::Config::default()
     };
     // All images of a job array, so that each job comes to the same model.

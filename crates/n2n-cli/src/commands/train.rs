@@ -45,7 +45,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     let (mut config, start) = settings(args, ui)?;
     let weights = weights(&config, start)?;
-    let Placed { mut network, level } = device::place(&args.computer, false, &weights, ui)?;
+    let Placed { mut network, level } = device::place(&args.device_args, false, &weights, ui)?;
     if level.is_none() && start != Start::Resume {
         as_gpus_train(&mut config, args, ui);
     }
@@ -67,7 +67,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     });
     screen.bar.finish_and_clear();
     let device =
-        (args.computer.device).map_or(String::new(), |device| format!(" --device {device}"));
+        (args.device_args.device).map_or(String::new(), |device| format!(" --device {device}"));
     let resume = format!("n2n train --resume {}{device}", config.folder().display());
     match outcome {
         Ok(Outcome::Finished) => Ok(ExitCode::SUCCESS),

@@ -72,8 +72,8 @@ fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Loaded> {
     let unet = weights.architecture().with_context(|| model.to_string())?;
     check(args, unet)?;
     let range = ModelRange::of(&weights.metadata).with_context(|| model.to_string())?;
-    let Denoiser { computer, half } = &args.denoiser;
-    let Placed { network, level } = device::place(computer, *half, &weights, ui)?;
+    let Denoiser { device_args, half } = &args.denoiser;
+    let Placed { network, level } = device::place(device_args, *half, &weights, ui)?;
     let network = Transform::place(&weights.metadata, network);
     let network = network.with_context(|| model.to_string())?;
     let loaded = weights.tensors.len();
