@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// A folder contains none of the requested files.
     #[error("{}: {expected}", path.display())]
-    Nothing {
+    NoFiles {
         /// The folder.
         path: PathBuf,
         /// What was looked for.

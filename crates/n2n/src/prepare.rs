@@ -548,7 +548,7 @@ mod tests {
     fn nothing_to_do_is_an_error_that_names_the_folder() {
         let mut folders = Folders::new();
         let error = prepare(&folders.config, |_, _| ()).unwrap_err();
-        assert!(matches!(&error, Error::Nothing { path, .. } if *path == folders.config.input_dir));
+        assert!(matches!(&error, Error::NoFiles { path, .. } if *path == folders.config.input_dir));
 
         folders.config.input_dir.push("missing");
         let error = prepare(&folders.config, |_, _| ()).unwrap_err();

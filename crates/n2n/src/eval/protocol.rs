@@ -179,7 +179,7 @@ fn passes(config: &Config) -> Result<Vec<Pass>> {
 
 /// The files in a set's folder, except hidden ones, in byte order of their names.
 fn list(set: Set, folder: &Path) -> Result<Vec<PathBuf>> {
-    let nothing = |found: &str| Error::Nothing {
+    let nothing = |found: &str| Error::NoFiles {
         path: folder.to_path_buf(),
         expected: format!("expected the images of {set} here, found {found}"),
     };

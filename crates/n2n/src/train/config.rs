@@ -1,7 +1,7 @@
-//! What a training run is told: every setting, its default, its name in flags and files, its check.
+//! The settings of a training run: their names in files, defaults and checks.
 //!
 //! Settings come in layers of named values, each over the one before: the defaults of a recipe, a
-//! configuration file, the flags of the command line. [`Config::resolve`] makes one of them.
+//! configuration file, explicit settings of the caller. [`Config::resolve`] merges them.
 
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::train::dataset::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::unet::{self, INIT_SCALE, UNet};
 
-/// The settings of a run. Names in files and flags are those of the fields, but where noted.
+/// The settings of a run. Their names in files are those of the fields, except where noted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -173,7 +173,7 @@ pub enum LambdaSchedule {
     Constant,
 }
 
-/// A length of time, in files and flags as `30m` or `1h 30m`.
+/// A length of time, written as `30m` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -271,7 +271,7 @@ impl Config {
     pub const MAX_PATCHES: usize = u32::MAX as usize;
     /// Most channels accepted.
     pub const MAX_CHANNELS: usize = 16;
-    /// Most pixels a batch accepted, 256 times the paper's: a slip in a flag must not ask for more
+    /// Most pixels a batch accepted, 256 times the paper's: a typing error must not ask for more
     /// memory than there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 

@@ -107,7 +107,7 @@ pub fn read_settings(path: &Path) -> Result<Table> {
 pub fn settings_of_run(folder: &Path) -> Result<Table> {
     let path = folder.join(CONFIG);
     if !path.is_file() {
-        return Err(Error::Nothing {
+        return Err(Error::NoFiles {
             path: folder.into(),
             expected: format!("expected a run folder, found no {CONFIG}"),
         });
@@ -448,7 +448,7 @@ mod tests {
         config.log_name = "moved".into();
         assert_eq!(Config::resolve(&[settings]).unwrap(), config);
         let error = settings_of_run(folder.path()).unwrap_err();
-        assert!(matches!(error, Error::Nothing { .. }), "{error}");
+        assert!(matches!(error, Error::NoFiles { .. }), "{error}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<(
     let _ = write!(
         body,
         "<h2>Settings</h2><pre>{settings}</pre>\
-         <footer>n2n {version} · `n2n train --config` repeats the run from its config.toml</footer>"
+         <footer>n2n {version} · training with this folder's config.toml repeats the run</footer>"
     );
     let page = html::document(&config.log_name, &body);
     let path = folder.page();

@@ -64,7 +64,7 @@ impl Folder {
     /// out.
     ///
     /// # Errors
-    /// [`Error::Nothing`] if there is none.
+    /// [`Error::NoFiles`] if there is none.
     pub fn open(folder: &Path, excluded: &[&Path]) -> Result<Self> {
         let paths = files::find_outside(folder, &EXTENSIONS, excluded)?;
         if paths.is_empty() {

@@ -17,7 +17,7 @@ use crate::train::config::Config;
 use crate::train::dataset::Dataset;
 use crate::train::event::Event;
 
-/// The setting; in files and flags `auto`, `3`, or `3x1` for along a row and along a column.
+/// The setting, written as `auto`, `3`, or `3x1` for along a row and along a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeighborDistance {
     /// As the noise of the images needs it. What was chosen is put in its place.
