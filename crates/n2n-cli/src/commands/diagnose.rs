@@ -12,6 +12,7 @@ use n2n::image::{self, Format, Limits, Pages, Reader};
 
 use crate::args;
 use crate::jobs;
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Pixels that are looked at in all, in each channel.
@@ -144,9 +145,9 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
         left_out: 0,
         errors: vec![],
     };
-    let bar = ui.progress(paths.len() as u64);
-    for path in paths {
-        bar.set_message(path.display().to_string());
+    let mut progress = Progress::new(ui, "file");
+    for (done, path) in paths.iter().enumerate() {
+        progress.show(done as f64, paths.len(), &path.display().to_string());
         let mut count = 0;
         if is_pipe(path) {
             looked.errors.push(Error::Image {
@@ -187,9 +188,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
             looked.errors.push(error);
         }
         looked.files.push((path.clone(), count));
-        bar.inc(1);
     }
-    bar.finish_and_clear();
     looked
 }
 

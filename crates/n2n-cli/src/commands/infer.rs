@@ -14,6 +14,7 @@ use n2n::{Error, files, models, system};
 
 use crate::args::{self, Precision};
 use crate::jobs::{AsPng, Earlier, jobs};
+use crate::progress::Progress;
 use crate::rten_engine::RtenModel;
 use crate::ui::Ui;
 
@@ -42,15 +43,17 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
         files::check_writable(&args.log_path)?;
     }
 
-    let bar = ui.progress(config.images.len() as u64);
+    let mut progress = Progress::new(ui, "image");
+    let (mut count, total) = (0_u32, config.images.len());
     let mut said = Ok(());
     let done = infer::infer(&mut *model.network, &config, |image| {
         if said.is_ok() {
-            said = bar.suspend(|| say_image(image, ui));
+            said = progress.suspend(|| say_image(image, ui));
         }
-        bar.inc(1);
+        count += 1;
+        progress.show(f64::from(count), total, "");
     });
-    bar.finish_and_clear();
+    drop(progress);
     let done = done?;
     said?;
     say_means(&done.images, ui)?;

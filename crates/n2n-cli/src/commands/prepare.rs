@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use n2n::prepare::{Prepare, Prepared, prepare};
 
 use crate::args;
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -16,12 +17,11 @@ pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
         max_size: args.max_size,
         magnification: args.magnification,
     };
-    let bar = ui.progress(0);
+    let mut progress = Progress::new(ui, "image");
     let prepared = prepare(&config, |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+        progress.show(done as f64, total, "");
     });
-    bar.finish_and_clear();
+    drop(progress);
     let prepared = prepared?;
     render(&config, &prepared, ui)?;
     Ok(if prepared.kept() > 0 {

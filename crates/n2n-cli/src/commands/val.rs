@@ -14,6 +14,7 @@ use n2n::unet::UNet;
 
 use crate::args::{self, Denoiser};
 use crate::device::{self, Placed};
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -37,14 +38,13 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     for path in args.csv.iter().chain(&args.json) {
         files::check_writable(path)?;
     }
-    let bar = ui.progress(0);
+    let mut progress = Progress::new(ui, "image");
     let report = eval::evaluate(&mut *network, &config, |scored| {
-        bar.set_length(scored.total as u64);
-        bar.set_position(scored.done as u64);
-        bar.set_message(scored.score.set.name());
+        let set = scored.score.set.name();
+        progress.show(scored.done as f64, scored.total, set);
         Ok(())
     });
-    bar.finish_and_clear();
+    drop(progress);
     let mut report = report?;
     report.cpu_level = level.map(|level| level.to_string());
     render(&report, ui)?;
