@@ -1,6 +1,7 @@
 //! `n2n prepare`
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use n2n::prepare::{Prepare, Prepared, prepare};
 
@@ -17,8 +18,9 @@ pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
         max_size: args.max_size,
         magnification: args.magnification,
     };
-    let mut progress = Progress::new(ui, "image");
+    let progress = Mutex::new(Progress::new(ui, "image"));
     let prepared = prepare(&config, |done, total| {
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.show(done as f64, total, "");
     });
     drop(progress);

@@ -84,7 +84,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
              --resume would take the same steps again"
         ),
         Err(error @ Error::Unsaved { .. }) => {
-            bail!("{error}\nhint: {}{resume}", before_it_goes_on(&error))
+            bail!("{error}\nhint: {}{resume}", before_resuming(&error))
         }
         Err(error @ Error::OutOfMemory { .. }) => {
             bail!("{error}\nhint: a smaller --batchsize or --patchsize needs less memory")
@@ -118,7 +118,7 @@ fn has_diverged(error: &Error) -> bool {
 }
 
 /// What is to be done before a run goes on that could not.
-fn before_it_goes_on(error: &Error) -> &'static str {
+fn before_resuming(error: &Error) -> &'static str {
     let Error::Unsaved { reason, .. } = error else {
         return "";
     };
