@@ -7,7 +7,7 @@ use std::time::Duration;
 use n2n::{Error, Result};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 
-use crate::graph::Kernel;
+use crate::kernel::Kernel;
 
 /// Longest wait for a result. A step on a slow device takes seconds; a device that takes this long has hung.
 const PATIENCE: Duration = Duration::from_secs(600);
