@@ -1,10 +1,7 @@
-//! Where the network computes: the CPU or a GPU, and how a flag names it.
+//! Where the network computes: the CPU or a GPU.
 //!
 //! GPUs are numbered in the order in which `n2n info` lists them. Without the feature `gpu` there are
 //! none, and asking for one is an error that says how to get them.
-
-use std::fmt::{self, Display};
-use std::str::FromStr;
 
 use anyhow::bail;
 use n2n::Error;
@@ -12,47 +9,8 @@ use n2n::cpu::{CpuNetwork, Level};
 use n2n::network::Train;
 use n2n::weights::Weights;
 
-use crate::args::Computer;
+use crate::args::{Device, DeviceArgs};
 use crate::ui::Ui;
-
-/// A device as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// The first GPU that is none in software, or one by its number.
-    Gpu(Option<usize>),
-    /// The first GPU that is none in software, or else the processor.
-    Auto,
-}
-
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            "gpu" => Ok(Self::Gpu(None)),
-            "auto" => Ok(Self::Auto),
-            _ => {
-                let number = text.strip_prefix("gpu:").and_then(|n| n.parse().ok());
-                let gpu = number.map(|number| Self::Gpu(Some(number)));
-                gpu.ok_or_else(|| "expected cpu, gpu, gpu:N or auto".into())
-            }
-        }
-    }
-}
-
-impl Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Gpu(None) => f.write_str("gpu"),
-            Self::Gpu(Some(number)) => write!(f, "gpu:{number}"),
-            Self::Auto => f.write_str("auto"),
-        }
-    }
-}
 
 /// A network ready to compute.
 pub struct Placed {
@@ -66,7 +24,7 @@ pub struct Placed {
 /// computes on is said, if there was a choice to make.
 ///
 /// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision; the CPU cannot.
-pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
+pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
     let on_cpu = || -> Result<Placed, Error> {
         let mut network = CpuNetwork::from_weights(weights)?;
         network.set_level(flags.processor.level());
@@ -76,14 +34,13 @@ pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow:
         })
     };
     let (placed, reason) = match flags.device {
-        None | Some(Device::Cpu) if half => bail!(
-            "--half: expected with a GPU, found with the CPU, which computes in full precision\nhint: {}",
-            gpu::HINT
-        ),
+        None | Some(Device::Cpu) if half => {
+            bail!("--half is supported on GPUs only\nhint: {}", gpu::HINT)
+        }
         None | Some(Device::Cpu) => (on_cpu()?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
         Some(Device::Auto) => match gpu::place_best(half, weights)? {
-            Ok(placed) => (placed, Some("the first GPU that was found".to_string())),
+            Ok(placed) => (placed, Some("the first hardware GPU".to_string())),
             Err(reason) if half => (on_cpu()?, Some(reason + "; in full precision")),
             Err(reason) => (on_cpu()?, Some(reason)),
         },
@@ -91,7 +48,7 @@ pub fn place(flags: &Computer, half: bool, weights: &Weights, ui: Ui) -> anyhow:
     if flags.device.is_some() {
         let reason = reason.map_or(String::new(), |reason| format!(", {reason}"));
         let level = match (placed.level, flags.processor.is_given()) {
-            (None, true) => "; the level is of the CPU and does nothing here",
+            (None, true) => "; --level applies to the CPU only",
             _ => "",
         };
         let device = placed.network.device();
@@ -114,7 +71,7 @@ mod gpu {
     use super::Placed;
 
     /// How a GPU is asked for.
-    pub const HINT: &str = "--device gpu, or auto for a GPU if there is one";
+    pub const HINT: &str = "use --device gpu, or auto for a GPU if there is one";
 
     /// A network on the first adapter that is a GPU, or why there is none.
     pub fn place_best(half: bool, weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
@@ -167,8 +124,8 @@ mod gpu {
     fn best_of(found: &[Found]) -> Result<usize, String> {
         let real = found.iter().position(|adapter| !adapter.is_software);
         real.ok_or_else(|| match found {
-            [] => "for no GPU was found".into(),
-            _ => format!("for no GPU was found but in software: {}", list(found)),
+            [] => "no GPU found".into(),
+            _ => format!("only software adapters found: {}", list(found)),
         })
     }
 
@@ -183,13 +140,14 @@ mod gpu {
                 list(found)
             ),
             (None, []) => bail!(
-                "--device gpu: no GPU was found\nhint: its driver must offer Vulkan, Metal or DX12 (in a \
-                 container of NVIDIA's: NVIDIA_DRIVER_CAPABILITIES with graphics); --device cpu needs none"
+                "--device gpu: no GPU found\nhint: its driver must offer Vulkan, Metal or DX12 \
+                 (in an NVIDIA container: NVIDIA_DRIVER_CAPABILITIES with graphics); --device cpu \
+                 needs none"
             ),
             (None, _) => best_of(found).or_else(|_| {
                 bail!(
-                    "--device gpu: expected a GPU, found in software {}\nhint: --device gpu:N takes \
-                     one by its number; --device cpu is faster",
+                    "--device gpu: expected a hardware GPU, found only software adapters: \
+                     {}\nhint: --device gpu:N selects one of them; --device cpu is faster",
                     list(found)
                 )
             }),
@@ -224,7 +182,7 @@ mod gpu {
                 (&[true], Some(0), Ok(0)),
                 (&[true], None, Err("gpu:0 Adapter 0\nhint: --device gpu:N")),
                 (&[true], Some(1), Err("--device gpu:1: expected the number")),
-                (&[], None, Err("no GPU was found")),
+                (&[], None, Err("no GPU found")),
                 (&[], Some(0), Err("found none")),
             ] {
                 match (choose(number, &found(software)), want) {
@@ -251,41 +209,19 @@ mod gpu {
     /// How a program with GPUs is built, in the folder of its source.
     const BUILD: &str = "cargo build --release --features gpu";
     /// How a GPU is asked for.
-    pub const HINT: &str = "this program is built without GPUs; cargo build --release --features gpu, then \
-                            --device gpu";
+    pub const HINT: &str = "this program was built without GPU support; cargo build --release \
+                            --features gpu, then --device gpu";
 
     #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
     pub fn place_best(_: bool, _: &Weights) -> anyhow::Result<Result<Placed, String>> {
-        Ok(Err("for this program is built without GPUs".into()))
+        Ok(Err("this program was built without GPU support".into()))
     }
 
     pub fn place(_: Option<usize>, _: bool, _: &Weights) -> anyhow::Result<Placed> {
-        bail!("--device: this program is built without GPUs\nhint: build it with {BUILD}")
+        bail!("--device: this program was built without GPU support\nhint: build it with {BUILD}")
     }
 
     pub fn entries() -> Vec<(String, String)> {
-        vec![("gpu".into(), format!("built without; {BUILD}"))]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_have_names() {
-        for (text, want) in [
-            ("cpu", Device::Cpu),
-            ("gpu", Device::Gpu(None)),
-            ("gpu:0", Device::Gpu(Some(0))),
-            ("gpu:12", Device::Gpu(Some(12))),
-            ("auto", Device::Auto),
-        ] {
-            assert_eq!(text.parse(), Ok(want), "{text}");
-            assert_eq!(want.to_string(), text);
-        }
-        for text in ["", "GPU", "gpu:", "gpu:-1", "gpu0", "cuda"] {
-            assert!(text.parse::<Device>().is_err(), "{text}");
-        }
+        vec![("gpu".into(), format!("not built in; {BUILD}"))]
     }
 }

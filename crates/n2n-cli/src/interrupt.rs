@@ -30,7 +30,7 @@ pub fn watch() {
         if let Some((stop, ui)) = STOP.get()
             && !stop.swap(true, Relaxed)
         {
-            ui.note("stopping after this step; once more to stop at once");
+            ui.note("stopping after this step; press Ctrl-C again to stop immediately");
             return;
         }
         if let Some(last) = taken() {

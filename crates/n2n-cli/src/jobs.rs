@@ -107,7 +107,7 @@ pub fn expanded<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Re
                     found.push(path?);
                 }
                 if found.len() == before {
-                    bail!("{pattern}: no file fits this pattern");
+                    bail!("{pattern}: no file matches this pattern");
                 }
             }
             _ => found.push(input.clone()),
@@ -166,7 +166,7 @@ fn reject_collisions(jobs: Vec<Job>) -> anyhow::Result<Vec<Job>> {
             // The same image, named twice.
             Some(other) if real(&other) == real(&job.input) => {}
             Some(other) => bail!(
-                "{} and {} would both become {}; denoise them into folders of their own",
+                "{} and {} would both be written to {}; use separate output folders",
                 other.display(),
                 job.input.display(),
                 job.output.display()

@@ -7,6 +7,7 @@ mod commands;
 mod device;
 mod interrupt;
 mod jobs;
+mod progress;
 mod rten_engine;
 mod ui;
 

@@ -121,7 +121,7 @@ fn faults_are_repaired_before_training_and_before_denoising() {
     // The model says how it was trained.
     n2n(&folder, &PREDICT)
         .success()
-        .stderr(contains("--repair hot-pixels does the same here"));
+        .stderr(contains("repair these too with --repair hot-pixels"));
     let at_the_fault = || {
         let path = folder.path().join("output/1_denoise.tif");
         Image::read(&path).unwrap().to_u16()[40 * 80 + 33]

@@ -100,8 +100,7 @@ fn what_is_not_there_is_named() {
 fn an_empty_folder_is_an_error_that_says_what_was_looked_for() {
     let folder = workplace();
     fs::create_dir_all(folder.path().join("sets/BSD300/test")).unwrap();
-    let images =
-        "empty: no image in this folder or below: no file named .bmp, .btf, .dib, .dng, .exr, ";
+    let images = "empty: no image in this folder or its subfolders: no file with the extension .bmp, .btf, .dib, .dng, .exr, ";
     refuse(&folder, "predict empty", 1, images);
     refuse(&folder, "diagnose empty", 1, images);
     refuse(&folder, "train --data-dir=empty", 1, images);
@@ -131,7 +130,7 @@ fn what_is_no_image_is_said_to_be_none() {
     let folder = workplace();
     let reason = "not a readable image: ";
     for (name, what) in [
-        ("words.png", "it does not begin as PNG, JPEG, "),
+        ("words.png", "it is not a PNG, JPEG, "),
         ("nothing.png", "the file is empty"),
         ("cut.png", "unexpected end of file"),
     ] {
@@ -168,14 +167,11 @@ fn what_are_no_weights_is_said_to_be_none() {
         (
             "words.pth",
             "words.pth: expected safetensors, ONNX, PyTorch .pth or Paddle .pdparams, \
-             found a file that begins with \"words\"",
+             found a file that starts with \"words\"",
         ),
         ("nothing.png", "nothing.png: expected safetensors"),
-        ("images/1.png", "found a file that begins with \"\\x89PNG"),
-        (
-            "archive.pth",
-            "archive.pth: a zip archive that cannot be read",
-        ),
+        ("images/1.png", "found a file that starts with \"\\x89PNG"),
+        ("archive.pth", "archive.pth: an unreadable zip archive"),
         ("cut.safetensors", "cut.safetensors: "),
         (
             "other.pth",
@@ -184,8 +180,8 @@ fn what_are_no_weights_is_said_to_be_none() {
         ),
         (
             "nowhere",
-            "nowhere: no such file, and no shipped model of that name; \
-             shipped: gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray",
+            "nowhere: neither a file nor a shipped model; shipped models: \
+             gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray",
         ),
         ("empty", "empty: expected a weight file, found a folder"),
     ] {
@@ -211,8 +207,8 @@ fn a_model_of_images_with_other_channels_is_refused() {
     let folder = workplace();
     let model = "--model-path=four.safetensors";
     for (command, found) in [
-        ("predict images/1.png", "expected 4, the network's, got 3"),
-        ("val --val-dirs=images", "got 4"),
+        ("predict images/1.png", "expected 4, the network's, found 3"),
+        ("val --val-dirs=images", "found 4"),
     ] {
         refuse(&folder, &format!("{command} {model}"), 1, found);
     }

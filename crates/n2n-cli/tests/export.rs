@@ -220,15 +220,15 @@ fn damaged_missing_and_foreign_models_are_errors() {
     )
     .unwrap();
     for (name, part) in [
-        (
-            "cut.onnx",
-            "cut.onnx: an ONNX model that is cut short or damaged",
-        ),
+        ("cut.onnx", "cut.onnx: a truncated or damaged ONNX model"),
         (
             "foreign.onnx",
             "foreign.onnx: an ONNX model of 1 operations that is not this network",
         ),
-        ("missing.onnx", "missing.onnx: no such file"),
+        (
+            "missing.onnx",
+            "missing.onnx: neither a file nor a shipped model",
+        ),
     ] {
         n2n(folder.path(), &["export", "--model-path", name])
             .code(1)

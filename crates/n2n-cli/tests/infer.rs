@@ -412,7 +412,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
     };
     let (input, model) = ("--input_file=pictures", "--model_file=gray.safetensors");
 
-    let gpu = "--use-gpu: expected False: this command runs on the CPU, got True";
+    let gpu = "--use-gpu: expected False: this command runs on the CPU, found True";
     fails(&[input, model, "--use_gpu=True"], 1, gpu);
     fails(
         &[input, model, "--use_tensorrt=True"],
@@ -424,7 +424,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
         1,
         "--precision: expected fp32",
     );
-    fails(&[input, model, "--precision=int8"], 1, "got int8");
+    fails(&[input, model, "--precision=int8"], 1, "found int8");
 
     fails(&[input, model, "--precision=fp64"], 2, "fp32, fp16, int8");
     fails(&[input, model, "--engine=paddle"], 2, "native, rten");
@@ -443,7 +443,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
     fails(
         &[input, "--model_file=missing.onnx"],
         1,
-        "missing.onnx: no such file",
+        "missing.onnx: neither a file nor a shipped model",
     );
     fails(
         &[input, "--model_file=cut.safetensors"],

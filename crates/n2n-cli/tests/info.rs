@@ -87,8 +87,8 @@ fn a_missing_file_is_an_error_that_names_the_shipped_models() {
         .code(1)
         .stdout(is_empty())
         .stderr(
-            "error: missing.pth: no such file, and no shipped model of that name; \
-             shipped: gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray\n",
+            "error: missing.pth: neither a file nor a shipped model; shipped models: \
+             gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray\n",
         );
 }
 
@@ -102,7 +102,7 @@ fn a_text_file_is_an_error_whatever_its_name() {
         .stdout(is_empty())
         .stderr(format!(
             "error: {}: expected safetensors, ONNX, PyTorch .pth or Paddle .pdparams, \
-             found a file that begins with \"These are\"\n",
+             found a file that starts with \"These are\"\n",
             path.display()
         ));
 }

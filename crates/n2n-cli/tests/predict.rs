@@ -255,7 +255,7 @@ fn results_that_would_meet_under_one_name_are_refused() {
             .code(1)
             .stdout("")
             .stderr(contains(format!(
-                "error: {pair} would both become ./output/a_denoise.png"
+                "error: {pair} would both be written to ./output/a_denoise.png"
             )));
         assert!(!folder.path().join("output").exists());
     }

@@ -71,7 +71,7 @@ fn it_warns_of_files_it_cannot_read_even_when_quiet() {
         .success()
         .stderr(
             "warning: in/words.png: not a readable image: \
-             it does not begin as PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR do\n",
+             it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR do\n",
         );
 }
 
@@ -109,7 +109,7 @@ fn it_says_when_no_image_was_kept() {
     prepare(dir.path(), &[&IN_TO_OUT[..], &range].concat())
         .code(1)
         .stdout(contains("kept 0 of 5 images"))
-        .stderr(contains("error: there is nothing to train on"));
+        .stderr(contains("error: no training images were kept"));
 }
 
 #[test]
@@ -128,7 +128,8 @@ fn a_folder_without_an_image_is_an_error_that_says_what_was_looked_for() {
     fs::create_dir(dir.path().join("in")).unwrap();
     fs::write(dir.path().join("in/notes.txt"), "words").unwrap();
     prepare(dir.path(), &IN_TO_OUT).code(1).stdout("").stderr(
-        starts_with("error: in: no image in this folder or below: ").and(contains(".jpeg")),
+        starts_with("error: in: no image in this folder or its subfolders: ")
+            .and(contains(".jpeg")),
     );
 }
 

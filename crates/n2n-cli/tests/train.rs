@@ -209,7 +209,7 @@ fn the_references_spelling_of_the_command_works() {
         ])
         .assert()
         .success()
-        .stderr(contains("--gpu-devices and --parallel do nothing"));
+        .stderr(contains("--gpu-devices and --parallel have no effect"));
     assert!(
         folder
             .path()
@@ -386,7 +386,7 @@ fn a_run_that_is_killed_goes_on() {
     train(&folder, &["--resume=results/run", "--n-epoch=3"])
         .assert()
         .code(1)
-        .stderr(contains("cannot be changed in a run that is resumed"));
+        .stderr(contains("cannot be changed when resuming a run"));
     let text =
         read(&folder, "results/run/config.toml").replace("100000", &(before + 2).to_string());
     fs::write(folder.path().join("results/run/config.toml"), text).unwrap();
@@ -396,7 +396,7 @@ fn a_run_that_is_killed_goes_on() {
         .args(["train", "--resume=results/run"])
         .assert()
         .success()
-        .stderr(contains("goes on in epoch"));
+        .stderr(contains("resuming at epoch"));
     let log = read(&folder, "results/run/train.log");
     let began: Vec<_> = log
         .lines()
@@ -434,8 +434,8 @@ fn a_full_disk_keeps_the_checkpoint_before_and_says_so() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     for said in [
         "validation/BSD300_000-001_",
-        "the checkpoint of epoch 1, iteration 2 is kept: ./results/full/latest.safetensors",
-        "hint: make room, then n2n train --resume ./results/full",
+        "the checkpoint of epoch 1, iteration 2 was kept: ./results/full/latest.safetensors",
+        "hint: free disk space, then n2n train --resume ./results/full",
     ] {
         assert!(stderr.contains(said), "{stderr}");
     }
@@ -538,7 +538,7 @@ fn what_no_run_can_be_made_of_is_refused_and_nothing_is_written() {
     let folder = workplace();
     fs::create_dir(folder.path().join("empty")).unwrap();
     for (flag, message) in [
-        ("--holdout=5", "at least one that is not held out"),
+        ("--holdout=5", "at least one image that is not held out"),
         ("--data-dir=empty", "empty"),
         ("--data-dir=missing", "missing"),
         ("--n-channel=2", "n_channel"),
@@ -664,7 +664,7 @@ fn images_as_a_microscope_gives_them_are_denoised_in_their_own_counts() {
         "--n-epoch=2",
         "--log-name=mine",
     ])
-    .stdout(contains("(uint16) are the network's 0 to 1"));
+    .stdout(contains("(uint16) map to the network's 0 to 1"));
     let model = "--model-path=results/mine/best.safetensors";
     n2n(&["predict", model, "scans/0.tif", "--depth=32f"]).stderr(contains("warning").not());
     let read = |path: &str| Image::read(&folder.path().join(path)).unwrap().data;
@@ -739,7 +739,7 @@ fn a_run_whose_image_vanishes_says_how_to_go_on() {
     for part in [
         "2.png",
         "is kept",
-        "put the file back as it was, then n2n train --resume",
+        "restore the file, then n2n train --resume",
     ] {
         assert!(stderr.contains(part), "{stderr}");
     }
@@ -753,5 +753,5 @@ fn a_run_whose_image_vanishes_says_how_to_go_on() {
         .args(["train", "--resume=results/run"])
         .assert()
         .success()
-        .stderr(contains("goes on in epoch"));
+        .stderr(contains("resuming at epoch"));
 }

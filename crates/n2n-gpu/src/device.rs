@@ -7,7 +7,7 @@ use std::time::Duration;
 use n2n::{Error, Result};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 
-use crate::graph::Kernel;
+use crate::kernel::Kernel;
 
 /// Longest wait for a result. A step on a slow device takes seconds; a device that takes this long has hung.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -324,7 +324,7 @@ impl Device {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        self.had_memory(scope, &format!("{bytes} bytes to hand back"))?;
+        self.had_memory(scope, &format!("a readback buffer of {bytes} bytes"))?;
         let ticket = self.submit(|encoder| {
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
         })?;
@@ -338,7 +338,7 @@ impl Device {
         match mapped {
             Some(Ok(())) => {}
             Some(Err(error)) => return Err(self.error(error)),
-            None => return Err(self.error("the result was not handed back")),
+            None => return Err(self.error("the result could not be read back")),
         }
         let view = staging
             .get_mapped_range(..)

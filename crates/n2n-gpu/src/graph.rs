@@ -5,29 +5,8 @@ use std::ops::Range;
 
 use n2n::Result;
 
-use crate::conv::Conv;
-use crate::correlation::Correlation;
 use crate::device::Device;
-
-/// What a pass computes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Kernel {
-    Conv(Conv),
-    Correlation(Correlation),
-    /// The source text itself.
-    Text(String),
-}
-
-impl Kernel {
-    /// The kernel's WGSL source.
-    pub fn source(&self) -> String {
-        match self {
-            Self::Conv(conv) => conv.source(),
-            Self::Correlation(correlation) => correlation.source(),
-            Self::Text(text) => text.clone(),
-        }
-    }
-}
+use crate::kernel::Kernel;
 
 /// A buffer of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

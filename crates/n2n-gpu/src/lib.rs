@@ -9,6 +9,7 @@ mod conv;
 mod correlation;
 mod device;
 mod graph;
+mod kernel;
 mod layout;
 mod network;
 mod passes;

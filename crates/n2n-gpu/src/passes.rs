@@ -7,7 +7,8 @@ use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 
 use crate::conv::{Conv, ConvParams, Epilogue, Output};
 use crate::correlation::{Correlation, CorrelationParams};
-use crate::graph::{Graph, Id, Kernel, Pass};
+use crate::graph::{Graph, Id, Pass};
+use crate::kernel::Kernel;
 use crate::layout::{Layout, Place, fours};
 use crate::wgsl::Storage;
 

@@ -23,7 +23,7 @@ pub fn to_python(error: Error) -> PyErr {
         | Error::Weights { .. }
         | Error::Mismatch { .. }
         | Error::Settings { .. }
-        | Error::Nothing { .. } => PyValueError::new_err(words),
+        | Error::NoFiles { .. } => PyValueError::new_err(words),
         _ => PyRuntimeError::new_err(words),
     }
 }

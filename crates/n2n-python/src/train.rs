@@ -108,7 +108,7 @@ fn setting(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
         Ok(Value::String(value))
     } else {
         let kind = value.get_type().name()?;
-        let words = format!("{name}: expected a number, a text or a truth value, got {kind}");
+        let words = format!("{name}: expected a number, str or bool, found {kind}");
         Err(PyTypeError::new_err(words))
     }
 }

@@ -198,7 +198,7 @@ def test_models_are_found_by_name_and_by_file(model, tmp_path):
         assert np.array_equal(again.denoise(noisy, axes="YXS"), model.denoise(noisy, axes="YXS"))
     assert (model.channels, model.halo, model.multiple) == (3, 128, 32)
     assert model.metadata["noise"] == "gauss25"
-    with pytest.raises(FileNotFoundError, match="no such file, and no shipped model.*gauss25"):
+    with pytest.raises(FileNotFoundError, match="neither a file nor a shipped model.*gauss25"):
         n2n.denoise(noisy[..., 0], "gauss26")
     (tmp_path / "no.pth").write_bytes(b"no weights")
     with pytest.raises(ValueError, match="no.pth: "):

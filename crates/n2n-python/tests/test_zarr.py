@@ -166,7 +166,7 @@ def test_refusals(tmp_path, noisy, capsys):
     output.mkdir()
     assert "is there already" in refused(source, output)
     output.rmdir()
-    assert "no such file, and no shipped model" in refused(source, output, "--model", "gauss26")
+    assert "neither a file nor a shipped model" in refused(source, output, "--model", "gauss26")
     assert "MIN below MAX" in refused(source, output, "--range", "5,2")
     assert "strength: expected 0 to 1" in refused(source, output, "--strength", "2")
     assert "rgb: expected a channel axis of 3" in refused(source, output, "--rgb")

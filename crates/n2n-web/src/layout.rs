@@ -3,12 +3,11 @@
 use n2n::Region;
 use n2n::unet::Grid;
 
-/// The tiles of a page, from the top, each row from the left. They begin on the network's grid, and so have
-/// the result of the whole page.
+/// The tiles of a page, from top to bottom and left to right. They begin on the network's grid, so their results
+/// equal those for the whole page.
 ///
-/// Each tile also sees a halo on every side, which several tiles then compute: few large ones have less to
-/// do, but may leave workers idle. Of all cuts whose tiles see at most `most_pixels`, that one is taken which
-/// ends first.
+/// Each tile also sees a halo on every side, which several tiles then compute: few large tiles mean less work but may
+/// leave workers idle. Of all layouts whose tiles see at most `most_pixels`, this returns the one that finishes first.
 pub fn tiles(
     grid: Grid,
     (height, width): (usize, usize),
@@ -17,7 +16,7 @@ pub fn tiles(
 ) -> Vec<Region> {
     let cell = grid.multiple;
     let (rows, columns) = (height.div_ceil(cell), width.div_ceil(cell));
-    // The pixels that one worker computes, and how much of them is in a tile.
+    // The pixels that one worker computes, and how many of them are in one tile.
     let cost = |down: usize, across: usize| {
         let seen = |cells: usize, parts: usize| {
             let halo = grid.halo * 2.min(parts - 1);

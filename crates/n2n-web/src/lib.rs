@@ -160,7 +160,7 @@ impl Denoiser {
         match model.channels() {
             1 | 3 => Ok(Self(model)),
             other => Err(error(format!(
-                "{name}: expected a model of 1 channel (gray) or 3 (RGB), found {other}"
+                "{name}: expected a model with 1 (gray) or 3 (RGB) channels, found {other}"
             ))),
         }
     }

@@ -55,7 +55,7 @@ fn grid() -> Grid {
     UNet::default().grid()
 }
 
-/// The range of the pages of a depth.
+/// The range for the pages of a depth.
 pub(crate) fn scale(pages: &mut dyn Pages, depth: Depth) -> n2n::Result<Scale> {
     let mut survey = Survey::new(Survey::OF_ALL);
     survey.add_pages(pages, Some(depth))?;
@@ -650,8 +650,8 @@ mod tests {
         let error = Picture::open(b"words".to_vec(), "notes.txt").err().unwrap();
         assert_eq!(
             error.to_string(),
-            "notes.txt: not a readable image: it does not begin as PNG, JPEG, TIFF, DNG, WebP, BMP, \
-             PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR do"
+            "notes.txt: not a readable image: it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, \
+             PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR file"
         );
     }
 }

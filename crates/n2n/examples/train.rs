@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let images = Arc::new(Folder::open(Path::new(folder), &[])?);
     let model = n2n::train_with(images, &config, &mut |event| {
         match event {
-            Event::Skipped { error } => eprintln!("left out: {error}"),
+            Event::Skipped { error } => eprintln!("skipped: {error}"),
             Event::Stepped(step) => eprint!("\r{:5.1} %", 100.0 * step.passed),
             event => {
                 if let Some(line) = event.line() {

@@ -24,7 +24,7 @@ pub enum Work {
     },
     /// Training steps.
     Train {
-        /// Patches a step.
+        /// Patches per step.
         batch: usize,
         /// Side of the square patches, a multiple of twice that.
         patch: usize,

@@ -48,8 +48,8 @@ pub enum Error {
     },
     /// A device has too little memory for a request.
     #[error(
-        "{device} has not the memory for {asked}{}",
-        fits.as_ref().map_or(String::new(), |fits| format!("; what fits: {fits}"))
+        "{device} has too little memory for {asked}{}",
+        fits.as_ref().map_or(String::new(), |fits| format!("; the largest that fits: {fits}"))
     )]
     OutOfMemory {
         /// The device.
@@ -66,7 +66,7 @@ pub enum Error {
         problems: Vec<String>,
     },
     /// A model is neither a file nor a shipped model.
-    #[error("{name}: no such file, and no shipped model of that name; shipped: {shipped}")]
+    #[error("{name}: neither a file nor a shipped model; shipped models: {shipped}")]
     UnknownModel {
         /// The requested name.
         name: String,
@@ -75,21 +75,21 @@ pub enum Error {
     },
     /// A folder contains none of the requested files.
     #[error("{}: {expected}", path.display())]
-    Nothing {
+    NoFiles {
         /// The folder.
         path: PathBuf,
         /// What was looked for.
         expected: String,
     },
     /// A value is outside what the operation accepts.
-    #[error("{what}: expected {expected}, got {got}")]
+    #[error("{what}: expected {expected}, found {found}")]
     Value {
         /// The name of the value.
         what: String,
         /// What it must be.
         expected: String,
         /// What it is.
-        got: String,
+        found: String,
     },
     /// A run folder already holds a run.
     #[error("{} already holds a run", path.display())]
@@ -119,8 +119,8 @@ pub enum Error {
     },
     /// Training has diverged: its loss is many times its minimum.
     #[error(
-        "training has diverged: the loss is {loss:.1e} at epoch {epoch}, iteration {iteration}, and was \
-         {least:.1e} at its least"
+        "training has diverged: the loss is {loss:.1e} at epoch {epoch}, iteration {iteration}; \
+         its minimum was {least:.1e}"
     )]
     Diverged {
         /// Epoch, counted from 1.
@@ -154,7 +154,7 @@ pub enum Error {
     Stopped,
     /// A run cannot continue: it cannot write to its folder, its device fails, or it has diverged.
     #[error(
-        "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} is kept: {}",
+        "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} was kept: {}",
         checkpoint.display()
     )]
     Unsaved {
@@ -179,11 +179,11 @@ impl Error {
     }
 
     /// An [`Error::Value`] from anything that can be shown.
-    pub fn value(what: impl Display, expected: impl Display, got: impl Display) -> Self {
+    pub fn value(what: impl Display, expected: impl Display, found: impl Display) -> Self {
         Self::Value {
             what: what.to_string(),
             expected: expected.to_string(),
-            got: got.to_string(),
+            found: found.to_string(),
         }
     }
 }

@@ -108,7 +108,7 @@ pub fn infer(
     config: &Config,
     mut on_image: impl FnMut(&Denoised),
 ) -> Result<Inference> {
-    assert!(config.batch_size > 0, "images a batch");
+    assert!(config.batch_size > 0, "images per batch");
     let channels = engine.channels();
     if !matches!(channels, 1 | 3) {
         let expected = "1 (gray) or 3 (RGB)";
@@ -265,7 +265,7 @@ mod tests {
     use crate::image::Depth;
     use crate::unet::{Grid, UNet};
 
-    /// Adds 0.5 to each value, and notes the batches it saw.
+    /// Adds 0.5 to each value, and records the batches it saw.
     struct Brighter {
         channels: usize,
         seen: Vec<Batch>,
@@ -488,7 +488,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = pictures(&folder, &[(12, 13)]);
         let error = infer(&mut brighter(4), &config, |_| ()).unwrap_err();
-        let want = "channels of the model: expected 1 (gray) or 3 (RGB), got 4";
+        let want = "channels of the model: expected 1 (gray) or 3 (RGB), found 4";
         assert_eq!(error.to_string(), want);
     }
 

@@ -159,7 +159,7 @@ impl Model {
     ) -> Result<Self> {
         let unet = weights.architecture()?;
         if unet.n_channel != network.channels() {
-            let expected = format!("{}, as of the weights", unet.n_channel);
+            let expected = format!("{}, as in the weights", unet.n_channel);
             let got = network.channels();
             return Err(Error::value("channels of the network", expected, got));
         }

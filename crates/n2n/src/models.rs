@@ -276,7 +276,7 @@ mod tests {
         let file = folder.path().join(DEFAULT);
         std::fs::write(&file, "not weights").unwrap();
         let error = load(Some(&file)).unwrap_err().to_string();
-        assert!(error.contains("found a file that begins with"), "{error}");
+        assert!(error.contains("found a file that starts with"), "{error}");
         let error = load(Some(folder.path())).unwrap_err().to_string();
         assert!(
             error.contains("expected a weight file, found a folder"),
@@ -284,7 +284,8 @@ mod tests {
         );
         let error = load(Some(Path::new("nowhere"))).unwrap_err().to_string();
         assert!(
-            error.contains("no such file") && error.contains("shipped: gauss5_50"),
+            error.contains("neither a file nor a shipped model")
+                && error.contains("shipped models: gauss5_50"),
             "{error}"
         );
     }

@@ -99,7 +99,7 @@ pub trait Train: Denoise {
         learning_rate: f64,
     ) -> Result<Losses> {
         let _ = (noisy, target, learning_rate);
-        let expected = "a device that trains towards a teacher, as the CPU does";
+        let expected = "a device that can train with a teacher, such as the CPU";
         Err(Error::value("the device", expected, self.device()))
     }
 
@@ -119,8 +119,8 @@ pub trait Train: Denoise {
             return Ok(());
         }
         Err(Error::value(
-            format!("the way to train on {}", self.device()),
-            "the paper's: Adam, the target drawn, all patches regularized",
+            format!("the training method on {}", self.device()),
+            "the paper's: Adam, the drawn target, all patches regularized",
             format!("{method:?}"),
         ))
     }
@@ -291,7 +291,7 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
     let drawn = (neighbors.n, neighbors.h, neighbors.w);
     if drawn != cells {
-        let what = "cells of the neighbors' draw";
+        let what = "cells of the drawn neighbors";
         return Err(Error::value(
             what,
             format!("{cells:?}"),
@@ -300,9 +300,9 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     }
     let (count, pairs) = (cells.0 * cells.1 * cells.2, &neighbors.pairs);
     if pairs.len() != count || pairs.iter().any(|&pair| usize::from(pair) >= PAIRS.len()) {
-        let what = "pairs of the neighbors' draw";
+        let what = "pairs of the drawn neighbors";
         let expected = format!("{count} below {}", PAIRS.len());
-        let got = format!("{}, the greatest {:?}", pairs.len(), pairs.iter().max());
+        let got = format!("{}, the largest {:?}", pairs.len(), pairs.iter().max());
         return Err(Error::value(what, expected, got));
     }
     Ok(())

@@ -43,7 +43,7 @@ pub enum Noise {
 pub struct NoiseLevel(f64);
 
 impl NoiseLevel {
-    /// From a level on the 0..255 scale, which papers and flags use.
+    /// From a level on the 0..255 scale, which papers use.
     pub fn from_8bit(sigma: f64) -> Self {
         Self(sigma)
     }

@@ -26,7 +26,7 @@ pub fn bioimageio(weights: &Weights, name: &str, range: Option<(f32, f32)>) -> R
     let license = weights.metadata.get("license").ok_or_else(|| {
         Error::value(
             "license of the model",
-            "an SPDX identifier, which a package of bioimage.io states",
+            "an SPDX identifier, which a bioimage.io package requires",
             "none",
         )
     })?;
@@ -69,7 +69,7 @@ pub fn darktable(weights: &Weights, name: &str) -> Result<Vec<u8>> {
     const TILES: [usize; 3] = [1024, 768, 512];
     let unet = weights.architecture()?;
     if unet.n_channel != 3 {
-        let expected = "3 (RGB), as darktable takes";
+        let expected = "3 (RGB), as darktable requires";
         return Err(Error::value(
             "channels of the model",
             expected,
@@ -175,10 +175,10 @@ fn readme(weights: &Weights, grid: Grid, name: &str, range: Option<(f32, f32)>) 
     let _ = match range {
         Some((low, high)) => writeln!(
             text,
-            "Values from {low} to {high}, in the units of the images, are the network's 0 to 1; the package \
-             scales by them."
+            "Values {low} to {high}, in the units of the images, map to the network's 0 to 1; the \
+             package scales them."
         ),
-        None => writeln!(text, "Values of the images have to be in 0 to 1."),
+        None => writeln!(text, "Image values must be in the range 0 to 1."),
     };
     let _ = writeln!(
         text,
@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(onnx, weights(3).encode_onnx().unwrap());
         let error = darktable(&weights(1), "a").unwrap_err().to_string();
         assert!(
-            error.contains("expected 3 (RGB), as darktable takes, got 1"),
+            error.contains("expected 3 (RGB), as darktable requires, found 1"),
             "{error}"
         );
     }

@@ -659,7 +659,7 @@ fn run<'scope>(
             done.pages += 1;
         }
         let mut done = done.ok_or_else(|| Error::Engine {
-            reason: "there is no page in it".into(),
+            reason: "it has no pages".into(),
         })?;
         Seen {
             misfit: done.misfit,
@@ -958,8 +958,8 @@ impl Outgoing<'_> {
                 return Err(Error::Image {
                     path: path.clone(),
                     reason: format!(
-                        "expected an image of {}x{} pixels with {} channels, as the noisy one, to \
-                         compare it with",
+                        "expected an image of {}x{} pixels with {} channels, like the noisy image \
+                         that it is compared with",
                         page.width,
                         page.height,
                         page.samples()

@@ -226,7 +226,7 @@ fn jobs(config: &Prepare) -> Result<Vec<Job>> {
             let (output, other) = (output.display(), other.display());
             return Err(Error::Image {
                 path: input,
-                reason: format!("would be saved as {output}, and so would {other}"),
+                reason: format!("would be saved as {output}, as would {other}"),
             });
         }
         jobs.push(Job { input, output });
@@ -500,7 +500,7 @@ mod tests {
             folders.add(name, &flat(10, 10, 50));
         }
         let error = prepare(&folders.config, |_, _| ()).unwrap_err().to_string();
-        assert!(error.contains("1.png.jpg, and so would"), "{error}");
+        assert!(error.contains("1.png.jpg, as would"), "{error}");
         assert!(!folders.config.save_dir.exists());
     }
 
@@ -548,7 +548,7 @@ mod tests {
     fn nothing_to_do_is_an_error_that_names_the_folder() {
         let mut folders = Folders::new();
         let error = prepare(&folders.config, |_, _| ()).unwrap_err();
-        assert!(matches!(&error, Error::Nothing { path, .. } if *path == folders.config.input_dir));
+        assert!(matches!(&error, Error::NoFiles { path, .. } if *path == folders.config.input_dir));
 
         folders.config.input_dir.push("missing");
         let error = prepare(&folders.config, |_, _| ()).unwrap_err();

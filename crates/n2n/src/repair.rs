@@ -11,7 +11,7 @@ use crate::diagnose::{Frame, NoiseLine, Options, diagnose, standing_out};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
-/// What is repaired; in files and flags `hot-pixels,rows,columns`, or some of these, or `none`.
+/// What is repaired, written as `hot-pixels,rows,columns`, or some of these, or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Repair {
     /// Pixels that stand out of all eight around them by eight standard deviations, none of which does so itself:

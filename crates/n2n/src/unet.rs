@@ -235,7 +235,7 @@ impl UNet {
         Ok(())
     }
 
-    /// The sizes by their names in flags and files.
+    /// The sizes by their names in settings and files.
     pub fn sizes(&self) -> [(&'static str, usize); 5] {
         [
             ("n_feature", self.n_feature),

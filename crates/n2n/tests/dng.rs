@@ -232,12 +232,12 @@ fn a_dng_is_made_of_a_dng_alone() {
         copy(&bytes, encoding).unwrap_err().to_string()
     };
     let said = refused("rgb16.png", Encoding::new(Format::Dng));
-    assert!(said.contains("TIFF holds other images"), "{said}");
+    assert!(said.contains("use TIFF for other images"), "{said}");
     let floats = Encoding {
         depth: Some(Depth::F32),
         ..Encoding::new(Format::Dng)
     };
-    assert!(refused("mosaic.dng", floats).contains("the depth that were read"));
+    assert!(refused("mosaic.dng", floats).contains("in the number and depth that were read"));
 }
 
 #[test]

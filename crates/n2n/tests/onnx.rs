@@ -108,7 +108,7 @@ fn the_sizes_of_other_networks_come_back_too() {
     damaged[at + one..][..4].fill(0);
     let error = refused(&damaged);
     assert!(
-        error.contains("filters that make pixels of blocks"),
+        error.contains("filters that turn blocks into pixels"),
         "{error}"
     );
     // The other order of the channels.

@@ -183,7 +183,7 @@ fn all_frames_behind_one_directory_are_read() {
         let error = pages(whole[..whole.len() - 140].to_vec())
             .unwrap_err()
             .to_string();
-        assert!(error.contains("said to hold 3 images"), "{error}");
+        assert!(error.contains("it declares 3 images"), "{error}");
     }
 }
 

@@ -22,11 +22,11 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
             patch: args.patch,
         },
     };
-    let Denoiser { computer, half } = &args.denoiser;
+    let Denoiser { device_args, half } = &args.denoiser;
     if *half && args.work == BenchWork::Train {
-        bail!("--half: expected with infer, found with train, which computes in full precision");
+        bail!("--half is supported for infer only; train computes in full precision");
     }
-    let Placed { mut network, level } = device::place(computer, *half, &weights(args)?, ui)?;
+    let Placed { mut network, level } = device::place(device_args, *half, &weights(args)?, ui)?;
 
     let bar = ui.progress(args.runs as u64);
     let times = work.measure(&mut *network, args.runs, args.seed, || bar.inc(1));

@@ -19,11 +19,11 @@ pub fn run(args: &Corrupt, ui: Ui) -> anyhow::Result<ExitCode> {
         .depth
         .is_some_and(|depth| !encoding.format.depths().contains(&depth))
     {
-        bail!("--depth: {:?} has no such samples", encoding.format);
+        bail!("--depth: {:?} does not support this depth", encoding.format);
     }
     if args.output.exists() && !args.overwrite {
         bail!(
-            "{}: already there; --overwrite replaces it",
+            "{} already exists; --overwrite replaces it",
             args.output.display()
         );
     }

@@ -12,6 +12,7 @@ use n2n::image::{self, Format, Limits, Pages, Reader};
 
 use crate::args;
 use crate::jobs;
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Pixels that are looked at in all, in each channel.
@@ -22,7 +23,7 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     for path in args.json.iter().chain(&args.html) {
         if image::is_supported(path) {
             bail!(
-                "{}: expected the name of a file for a report, found an image's",
+                "{}: expected a report file, found the name of an image",
                 path.display()
             );
         }
@@ -53,18 +54,18 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     if paths.len() < all {
         ui.note(format_args!(
-            "note: {} of {all} files are looked at; --max-images for more",
+            "note: using {} of {all} files; raise --max-images for more",
             paths.len()
         ));
     }
     if looked.left_out > 0 {
         ui.note(format_args!(
-            "note: {} images are left out: they have other channels than the first",
+            "note: skipping {} images whose number of channels differs from the first",
             looked.left_out
         ));
     }
     if !looked.whole {
-        ui.note("note: images are large; their middles are looked at");
+        ui.note("note: large images; using only their middles");
     }
     let options = Options {
         offset: args.offset,
@@ -144,9 +145,9 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
         left_out: 0,
         errors: vec![],
     };
-    let bar = ui.progress(paths.len() as u64);
-    for path in paths {
-        bar.set_message(path.display().to_string());
+    let mut progress = Progress::new(ui, "file");
+    for (done, path) in paths.iter().enumerate() {
+        progress.show(done as f64, paths.len(), &path.display().to_string());
         let mut count = 0;
         if is_pipe(path) {
             looked.errors.push(Error::Image {
@@ -187,9 +188,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
             looked.errors.push(error);
         }
         looked.files.push((path.clone(), count));
-        bar.inc(1);
     }
-    bar.finish_and_clear();
     looked
 }
 
@@ -234,13 +233,16 @@ fn lines(diagnosis: &Diagnosis, frames: &[Frame], jpeg: bool) -> Vec<String> {
     }
     if jpeg && !diagnosis.jpeg.found {
         lines.push(
-            "\nnote: There are JPEGs among the files. Their blocks do not show, but coding may have changed \
-             the noise.\n  -> Train on raw or lossless files where you have them."
+            "\nnote: There are JPEGs among the files. Their blocks are not visible, but \
+             compression may have changed the noise.\n  -> Train on raw or lossless files if you \
+             have them."
                 .into(),
         );
     }
     if findings.is_empty() {
-        lines.push("\nNothing stands in the way: n2n train --noisetype none --recipe fast".into());
+        lines.push(
+            "\nNo obstacles found. Train with: n2n train --noisetype none --recipe fast".into(),
+        );
     }
     lines
 }
@@ -249,13 +251,14 @@ fn lines(diagnosis: &Diagnosis, frames: &[Frame], jpeg: bool) -> Vec<String> {
 pub fn remedy(finding: &Finding) -> Option<String> {
     let text = match finding {
         Finding::Correlated { .. } => {
-            "Train on raw data from before the step that spread the noise, if you can. Otherwise train on \
-             pixels that are farther apart: n2n train --noisetype none --neighbor-distance auto"
+            "If possible, train on raw data from before the processing that spread the noise. \
+             Otherwise train on pixels that are farther apart: n2n train --noisetype none \
+             --neighbor-distance auto"
                 .into()
         }
         Finding::Demosaiced { .. } => {
-            "Train on the raw mosaic, its four color planes as images of their \
-             own, with --n-channel 1."
+            "Train on the raw mosaic, with its four color planes as separate images and \
+             --n-channel 1."
                 .into()
         }
         Finding::Mosaic { .. } => {
@@ -267,18 +270,18 @@ pub fn remedy(finding: &Finding) -> Option<String> {
             "Train on raw or lossless files, or with --neighbor-distance auto.".into()
         }
         Finding::Lines { .. } => {
-            "Subtract the mean of dark frames, or each line's own offset (the median of \
-             its difference from the lines beside it), before training."
+            "Subtract the mean of dark frames, or each line's own offset (the median of its \
+             difference from the adjacent lines), before training."
                 .into()
         }
         Finding::HotPixels { fixed: 0, .. } => {
-            "They are kept as they are: replace them by the median of \
-             their neighbors first where that matters."
+            "They are not denoised: if that matters, first replace them with the median of their \
+             neighbors."
                 .into()
         }
         Finding::HotPixels { .. } => {
-            "Correct them by a dark frame, or by the median of their neighbors, \
-             before training: the network keeps what it cannot predict."
+            "Correct them with a dark frame, or with the median of their neighbors, before \
+             training: the network keeps what it cannot predict."
                 .into()
         }
         Finding::CutOff { .. } => {
@@ -286,13 +289,11 @@ pub fn remedy(finding: &Finding) -> Option<String> {
              without background subtraction."
                 .into()
         }
-        Finding::Saturated { .. } => "Expose less where these pixels matter.".into(),
-        Finding::NotFinite { .. } => {
-            "Replace them: images that hold such values are left out of training.".into()
-        }
-        Finding::Coarse { .. } => "Save images with more bits.".into(),
+        Finding::Saturated { .. } => "Reduce the exposure if these pixels matter.".into(),
+        Finding::NotFinite { .. } => "Replace them: training skips images with such values.".into(),
+        Finding::Coarse { .. } => "Save images with a higher bit depth.".into(),
         Finding::NothingMeasured => {
-            "Look at one image by eye, at full size, and pass more of them.".into()
+            "Inspect one image at full size, and provide more images.".into()
         }
         _ => return None,
     };

@@ -12,6 +12,7 @@ use n2n::weights::Weights;
 use n2n::{Error, Range, files, models, package};
 
 use crate::args::{self, ExportFormat};
+use crate::progress::Progress;
 use crate::rten_engine::{self, RtenModel};
 use crate::ui::Ui;
 
@@ -33,7 +34,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         weights.metadata.insert("license".into(), license.clone());
     }
     if !weights.metadata.contains_key("license") {
-        ui.note("note: the model states no license; --license states one in the files");
+        ui.note("note: the model states no license; set one with --license");
     }
 
     if Transform::of(&weights.metadata)
@@ -41,8 +42,8 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         .is_some()
     {
         ui.note(
-            "note: the model has a transform around its network, which n2n applies and other engines have to: \
-             docs/deploy.md",
+            "note: the model has a transform around its network, which other engines must apply \
+             too; see docs/deploy.md",
         );
     }
 
@@ -52,8 +53,12 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         let bytes = weights.encode_onnx()?;
         if rten_engine::BUILT_IN {
             let model = RtenModel::from_bytes(bytes.clone(), &onnx)?;
-            let difference = difference(&mut network, &model)
-                .with_context(|| format!("{} was not written", onnx.display()))?;
+            let mut progress = Progress::new(ui, "image");
+            let difference = difference(&mut network, &model, &mut |done, total| {
+                progress.show(done as f64, total, "comparing rten and n2n");
+            })
+            .with_context(|| format!("{} was not written", onnx.display()))?;
+            drop(progress);
             ui.result(format_args!(
                 "rten and n2n differ by at most {difference:.1e} of the largest value"
             ))?;
@@ -107,10 +112,15 @@ fn range(args: &args::Export, weights: &Weights) -> anyhow::Result<Option<(f32, 
 
 /// The largest difference between the two engines over the images of [`SIZES`], relative to the
 /// largest value; an error if it is above [`TOLERANCE`] or not a number.
-fn difference(ours: &mut dyn Denoise, theirs: &RtenModel) -> anyhow::Result<f32> {
+fn difference(
+    ours: &mut dyn Denoise,
+    theirs: &RtenModel,
+    observe: &mut dyn FnMut(usize, usize),
+) -> anyhow::Result<f32> {
     let mut worst = 0.0_f32;
     let multiple = ours.grid().multiple;
-    for (n, rows, columns) in SIZES {
+    for (done, (n, rows, columns)) in SIZES.into_iter().enumerate() {
+        observe(done, SIZES.len());
         let (h, w) = (rows * multiple, columns * multiple);
         let noisy = images(n, h, w, ours.channels());
         let (ours, theirs) = (ours.denoise(&noisy)?, theirs.run(&noisy)?);
@@ -172,7 +182,7 @@ mod tests {
         for (n_feature, n_channel) in [(1, 3), (5, 1), (8, 2)] {
             let mut network = network(n_feature, n_channel, 1);
             let model = in_rten(&network);
-            let difference = difference(&mut network, &model).unwrap();
+            let difference = difference(&mut network, &model, &mut |_, _| {}).unwrap();
             assert!(difference < 1e-5, "{difference} at F = {n_feature}");
         }
     }
@@ -188,7 +198,7 @@ mod tests {
             };
             let mut network = CpuNetwork::initial_scaled(unet, 1.0, 1);
             let model = in_rten(&network);
-            let difference = difference(&mut network, &model).unwrap();
+            let difference = difference(&mut network, &model, &mut |_, _| {}).unwrap();
             assert!(difference < 1e-5, "{difference} of {unet}");
         }
     }
@@ -196,7 +206,7 @@ mod tests {
     #[test]
     fn other_weights_are_found_out() {
         let model = in_rten(&network(2, 3, 2));
-        let error = difference(&mut network(2, 3, 1), &model).unwrap_err();
+        let error = difference(&mut network(2, 3, 1), &model, &mut |_, _| {}).unwrap_err();
         assert!(error.to_string().contains("for 1 of 64x96"), "{error}");
     }
 
@@ -209,7 +219,7 @@ mod tests {
         }
         let mut network = CpuNetwork::from_weights(&weights).unwrap();
         let model = in_rten(&network);
-        assert!(difference(&mut network, &model).is_err());
+        assert!(difference(&mut network, &model, &mut |_, _| {}).is_err());
     }
 
     #[test]

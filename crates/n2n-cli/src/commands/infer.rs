@@ -14,14 +14,15 @@ use n2n::{Error, files, models, system};
 
 use crate::args::{self, Precision};
 use crate::jobs::{AsPng, Earlier, jobs};
+use crate::progress::Progress;
 use crate::rten_engine::RtenModel;
 use crate::ui::Ui;
 
 /// Runs the command: denoises the images, prints how alike each result is to its input, and, if
 /// asked, reports memory and times.
 pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
-    refuse_what_is_missing(args)?;
-    note_what_makes_no_difference(args, ui);
+    reject_unsupported(args)?;
+    note_ineffective(args, ui);
     let jobs = jobs([&args.input_file], &args.save_dir, &AsPng, Earlier::Image)?;
     let mut model = Model::load(args)?;
     let config = Config {
@@ -42,18 +43,20 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
         files::check_writable(&args.log_path)?;
     }
 
-    let bar = ui.progress(config.images.len() as u64);
+    let mut progress = Progress::new(ui, "image");
+    let (mut count, total) = (0_u32, config.images.len());
     let mut said = Ok(());
     let done = infer::infer(&mut *model.network, &config, |image| {
         if said.is_ok() {
-            said = bar.suspend(|| say_image(image, ui));
+            said = progress.suspend(|| print_image(image, ui));
         }
-        bar.inc(1);
+        count += 1;
+        progress.show(f64::from(count), total, "");
     });
-    bar.finish_and_clear();
+    drop(progress);
     let done = done?;
     said?;
-    say_means(&done.images, ui)?;
+    print_means(&done.images, ui)?;
     if args.enable_benchmark {
         report(args, &benchmark(&config, &model, &done), ui)?;
     }
@@ -61,7 +64,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
 }
 
 /// Nothing else is done in the place of what was asked for.
-fn refuse_what_is_missing(args: &args::Infer) -> Result<(), Error> {
+fn reject_unsupported(args: &args::Infer) -> Result<(), Error> {
     if args.use_gpu {
         let expected = "False: this command runs on the CPU";
         return Err(Error::value("--use-gpu", expected, "True"));
@@ -79,7 +82,7 @@ fn refuse_what_is_missing(args: &args::Infer) -> Result<(), Error> {
     Err(Error::value("--precision", expected, got))
 }
 
-fn note_what_makes_no_difference(args: &args::Infer, ui: Ui) {
+fn note_ineffective(args: &args::Infer, ui: Ui) {
     if args.enable_mkldnn {
         ui.note(
             "note: --enable-mkldnn: there is no oneDNN (MKL-DNN) here; the engine's own kernels run \
@@ -147,19 +150,19 @@ impl Model {
 
 /// The result's place, and its scores. The reference prints the first alone, although its noisy
 /// input is what a denoised image should differ from.
-fn say_image(image: &Denoised, ui: Ui) -> anyhow::Result<()> {
+fn print_image(image: &Denoised, ui: Ui) -> anyhow::Result<()> {
     ui.result(image.output.display())?;
-    say_scores(Some(image.against_noisy), image.against_clean, ui)
+    print_scores(Some(image.against_noisy), image.against_clean, ui)
 }
 
-fn say_means(images: &[Denoised], ui: Ui) -> anyhow::Result<()> {
+fn print_means(images: &[Denoised], ui: Ui) -> anyhow::Result<()> {
     ui.result(format_args!("mean of {} images", images.len()))?;
     let noisy = images.iter().map(|image| Some(image.against_noisy));
     let clean = images.iter().map(|image| image.against_clean);
-    say_scores(mean(noisy), mean(clean), ui)
+    print_scores(mean(noisy), mean(clean), ui)
 }
 
-fn say_scores(noisy: Option<Score>, clean: Option<Score>, ui: Ui) -> anyhow::Result<()> {
+fn print_scores(noisy: Option<Score>, clean: Option<Score>, ui: Ui) -> anyhow::Result<()> {
     for (against, score) in [("noisy input", noisy), ("clean image", clean)] {
         if let Some(Score { psnr_db, ssim }) = score {
             let ssim = ssim.map_or("None".into(), |ssim| format!("{ssim:?}"));

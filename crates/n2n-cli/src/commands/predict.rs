@@ -63,8 +63,8 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         let models = (weights, &*model_path);
         weights = adapted(models, budget, args, &jobs, &images, ui)?;
     }
-    let Denoiser { computer, half } = &args.denoiser;
-    let Placed { network, .. } = device::place(computer, *half, &weights, ui)?;
+    let Denoiser { device_args, half } = &args.denoiser;
+    let Placed { network, .. } = device::place(device_args, *half, &weights, ui)?;
     let mut network = Transform::place(&weights.metadata, network).with_context(model)?;
     if let Some(gray) = models::gray_companion(&weights)? {
         let gray = device::place(computer, *half, &gray, Ui::new(true))?;
@@ -74,7 +74,8 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         && args.repair.is_none()
     {
         ui.note(format_args!(
-            "note: the model was trained on images that had been repaired; --repair {repair} does the same here"
+            "note: the model was trained on repaired images; repair these too with --repair \
+             {repair}"
         ));
     }
     let started = Instant::now();
@@ -117,7 +118,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
 fn check_names(args: &args::Predict) -> anyhow::Result<()> {
     if args.suffix.contains(std::path::is_separator) {
         bail!(
-            "--suffix: expected a part of a name, found {:?}",
+            "--suffix: expected part of a file name, found {:?}",
             args.suffix
         );
     }
@@ -125,7 +126,7 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
     let other = |json: &&PathBuf| image::is_supported(json) || is_stream(json);
     if let Some(json) = args.json.as_ref().filter(other) {
         bail!(
-            "--json: expected the name of a file for the report, found {}",
+            "--json: expected a file name for the report, found {}",
             json.display()
         );
     }
@@ -170,7 +171,7 @@ fn load(model: &Path) -> anyhow::Result<Weights> {
     match unet.n_channel {
         1..=train::Config::MAX_CHANNELS => Ok(weights),
         other => bail!(
-            "{}: expected a model of 1 to {} channels, found {other}",
+            "{}: expected a model with 1 to {} channels, found {other}",
             model.display(),
             train::Config::MAX_CHANNELS
         ),
@@ -198,7 +199,7 @@ fn adapted(
         budget,
         range: args.range,
         seed: args.seed,
-        level: args.denoiser.computer.processor.level(),
+        level: args.denoiser.device_args.processor.level(),
         ..adapt::Config::default()
     };
     // All images of a job array, so that each job comes to the same model.
@@ -225,7 +226,7 @@ fn adapted(
                 }
             }
             adapt::Event::Skipped { error } => bar.suspend(|| {
-                ui.warn(format_args!("not learned from: {error}"));
+                ui.warn(format_args!("not used for fitting: {error}"));
             }),
             _ => {}
         }
@@ -279,7 +280,10 @@ fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
             || args.compare
             || args.shard.is_some()
         {
-            bail!("-: standard input is denoised alone, to standard output");
+            bail!(
+                "-: standard input cannot be combined with other inputs or outputs; its result \
+                   goes to standard output"
+            );
         }
         return Ok(Plan {
             jobs: vec![stream(args)?],
@@ -320,7 +324,10 @@ fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
         for output in [&job.residual, &job.compare].into_iter().flatten() {
             if let Some(other) = outputs.insert(output.clone(), job.input.clone()) {
                 let (other, this) = (name(&other), name(&job.input));
-                bail!("{other} and {this} would both become {}", output.display());
+                bail!(
+                    "{other} and {this} would both be written to {}",
+                    output.display()
+                );
             }
         }
         jobs.push(job);
@@ -386,7 +393,7 @@ fn predict_job(
 fn encoding(args: &args::Predict, format: Format) -> anyhow::Result<Encoding> {
     let depth = args.depth.map(args::ImageDepth::get);
     if let Some(depth) = depth.filter(|depth| !format.depths().contains(depth)) {
-        bail!("--depth: {format:?} has no samples of {}", bits(depth));
+        bail!("--depth: {format:?} does not support {}", bits(depth));
     }
     Ok(Encoding {
         format,
@@ -451,7 +458,10 @@ impl Pipes {
         for input in inputs.iter().filter(|input| files::is_device(input)) {
             let name = || input.display().to_string();
             if args.in_place {
-                bail!("{}: a pipe has no place for a result", name());
+                bail!(
+                    "{}: --in-place cannot replace a pipe; use --save-dir",
+                    name()
+                );
             }
             let pipe = File::open(input).with_context(name)?;
             let bytes = all_of(pipe, args).with_context(name)?;
@@ -584,7 +594,8 @@ impl Report<'_> {
             Event::Shrunk { shrunk, .. } => self.bar.suspend(|| {
                 let Shrunk { side, reason } = shrunk;
                 self.ui.warn(format_args!(
-                    "{reason}; goes on with tiles of {side} pixels, as --tile {side} does from the start"
+                    "{reason}; continuing with tiles of {side} pixels (use --tile {side} to start \
+                     with them)"
                 ));
             }),
             Event::Ended { job, result } => {
@@ -677,7 +688,7 @@ impl Report<'_> {
         if (low, high) != (0.0, 1.0) {
             let unit = done.depth.0.unit();
             self.ui.note(format_args!(
-                "{}: values from {} to {} are the network's 0 to 1",
+                "{}: values {} to {} map to the network's 0 to 1",
                 name(&job.input),
                 shown(low * unit),
                 shown(high * unit)
@@ -698,10 +709,10 @@ impl Report<'_> {
         }) = done.misfit
         {
             self.ui.warn(format_args!(
-                "{}: its values lie between {} and {} ({}), and the model was trained on images \
-                 of {model}: do not trust the result. Train on images like this one; or, if these \
-                 differ from those only in scale, pass as --range MIN,MAX what is as dark and as bright \
-                 here as {} and {} were there",
+                "{}: its values lie between {} and {} ({}), but the model was trained on images \
+                 of {model}: do not trust the result. Train on images like this one; or, if they \
+                 differ only in scale, pass as --range MIN,MAX the values that are as dark and as \
+                 bright here as {} and {} were there",
                 name(&job.input),
                 shown(low),
                 shown(high),
@@ -727,7 +738,7 @@ impl Report<'_> {
         }
         if tally.skipped > 0 {
             self.ui.note(format_args!(
-                "{} images left out: their results are there",
+                "skipped {} images whose results exist",
                 tally.skipped
             ));
         }
@@ -746,8 +757,8 @@ impl Report<'_> {
 fn with_hint(error: Error) -> anyhow::Error {
     match error {
         Error::OutOfMemory { .. } => anyhow!(
-            "{error}\nhint: tiles cannot be smaller, and squares (--pad square) are not cut; make room \
-             on the device, or take --device cpu"
+            "{error}\nhint: tiles cannot be smaller, and squares (--pad square) are not tiled; \
+             free memory on the device, or use --device cpu"
         ),
         error => error.into(),
     }

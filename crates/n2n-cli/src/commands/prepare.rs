@@ -1,10 +1,12 @@
 //! `n2n prepare`
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use n2n::prepare::{Prepare, Prepared, prepare};
 
 use crate::args;
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -16,12 +18,12 @@ pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
         max_size: args.max_size,
         magnification: args.magnification,
     };
-    let bar = ui.progress(0);
+    let progress = Mutex::new(Progress::new(ui, "image"));
     let prepared = prepare(&config, |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.show(done as f64, total, "");
     });
-    bar.finish_and_clear();
+    drop(progress);
     let prepared = prepared?;
     render(&config, &prepared, ui)?;
     Ok(if prepared.kept() > 0 {
@@ -51,7 +53,7 @@ fn render(config: &Prepare, prepared: &Prepared, ui: Ui) -> anyhow::Result<()> {
     ))?;
     ui.result(format_args!("  {} unreadable", prepared.unreadable.len()))?;
     if kept == 0 {
-        ui.error("there is nothing to train on");
+        ui.error("no training images were kept");
     }
     Ok(())
 }

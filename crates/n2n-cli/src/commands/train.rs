@@ -41,19 +41,17 @@ const PLAIN_EVERY: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.gpu_devices.is_some() || args.parallel.is_some() {
-        ui.note("note: --gpu-devices and --parallel do nothing; --device says where to train");
+        ui.note("note: --gpu-devices and --parallel have no effect; use --device");
     }
     let (mut config, start) = settings(args, ui)?;
     let weights = weights(&config, start)?;
-    let Placed { mut network, level } = device::place(&args.computer, false, &weights, ui)?;
+    let Placed { mut network, level } = device::place(&args.device_args, false, &weights, ui)?;
     if level.is_none() && start != Start::Resume {
         as_gpus_train(&mut config, args, ui);
     }
     if let Some(teacher) = &config.teacher {
         let Some(level) = level else {
-            bail!(
-                "--teacher: expected with --device cpu, found with a GPU, which learns from neighbors alone"
-            );
+            bail!("--teacher is supported on the CPU only; use --device cpu");
         };
         let weights = models::load(Some(teacher)).context("--teacher")?;
         let mut teacher = CpuNetwork::from_weights(&weights).context("--teacher")?;
@@ -69,12 +67,12 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     });
     screen.bar.finish_and_clear();
     let device =
-        (args.computer.device).map_or(String::new(), |device| format!(" --device {device}"));
+        (args.device_args.device).map_or(String::new(), |device| format!(" --device {device}"));
     let resume = format!("n2n train --resume {}{device}", config.folder().display());
     match outcome {
         Ok(Outcome::Finished) => Ok(ExitCode::SUCCESS),
         Ok(Outcome::Stopped) => {
-            ui.note(format!("stopped and saved; to go on: {resume}"));
+            ui.note(format!("stopped and saved; to continue: {resume}"));
             Ok(ExitCode::from(interrupt::STATUS))
         }
         Err(error @ Error::RunExists { .. }) => bail!(
@@ -82,18 +80,18 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
             config.folder().display()
         ),
         Err(error @ Error::Unsaved { .. }) if has_diverged(&error) => bail!(
-            "{error}\nhint: begin again with a lower --lr, or from a snapshot by --init-from; --resume would \
-             take the same steps again"
+            "{error}\nhint: start again with a lower --lr, or from a snapshot with --init-from; \
+             --resume would take the same steps again"
         ),
         Err(error @ Error::Unsaved { .. }) => {
-            bail!("{error}\nhint: {}{resume}", before_it_goes_on(&error))
+            bail!("{error}\nhint: {}{resume}", before_resuming(&error))
         }
         Err(error @ Error::OutOfMemory { .. }) => {
-            bail!("{error}\nhint: a smaller --batchsize or --patchsize takes less")
+            bail!("{error}\nhint: a smaller --batchsize or --patchsize needs less memory")
         }
-        Err(error @ Error::NotFinite { .. }) => bail!(
-            "{error}\nhint: look at these images; a lower --lr, or a start from another --seed, may help"
-        ),
+        Err(error @ Error::NotFinite { .. }) => {
+            bail!("{error}\nhint: check these images; a lower --lr or another --seed may help")
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -112,9 +110,7 @@ fn as_gpus_train(config: &mut Config, args: &args::Train, ui: Ui) {
     config.optimizer = paper.optimizer;
     config.target = paper.target;
     config.regularized_patches = paper.regularized_patches;
-    ui.note(
-        "note: on a GPU this recipe trains with Adam, the target drawn and all patches regularized",
-    );
+    ui.note("note: on a GPU this recipe uses Adam, the drawn target, and regularizes all patches");
 }
 
 fn has_diverged(error: &Error) -> bool {
@@ -122,18 +118,26 @@ fn has_diverged(error: &Error) -> bool {
 }
 
 /// What is to be done before a run goes on that could not.
-fn before_it_goes_on(error: &Error) -> &'static str {
+fn before_resuming(error: &Error) -> &'static str {
     let Error::Unsaved { reason, .. } = error else {
         return "";
     };
     match **reason {
         Error::Device { .. } => "once the device works again, or with another --device: ",
-        Error::OutOfMemory { .. } => "make room on the device, then ",
-        Error::Image { .. } => "put the image back as it was, then ",
+        Error::OutOfMemory { .. } => "free memory on the device, then ",
+        Error::Image { .. } => "restore the image, then ",
         Error::Io { ref reason, .. } if reason.kind() == ErrorKind::NotFound => {
-            "put the file back as it was, then "
+            "restore the file, then "
         }
-        _ => "make room, then ",
+        Error::Io { ref reason, .. }
+            if matches!(
+                reason.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            ) =>
+        {
+            "free disk space, then "
+        }
+        _ => "once this is resolved: ",
     }
 }
 
@@ -174,8 +178,8 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
             .find(|name| !RESUMABLE.contains(&name.as_str()))
         {
             bail!(
-                "--{} cannot be changed in a run that is resumed\nhint: begin a new one with \
-                 --config {}",
+                "--{} cannot be changed when resuming a run\nhint: start a new run with --config \
+                 {}",
                 flag.replace('_', "-"),
                 run.join("config.toml").display()
             );
@@ -196,7 +200,7 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
         if usual.join("BSD300/test").is_dir() {
             config.val_dirs = Some(usual.into());
         } else {
-            ui.note("note: no validation set in ./validation/BSD300/test; training goes on without scores");
+            ui.note("note: no validation set in ./validation/BSD300/test; training without scores");
         }
     }
     let start = if args.overwrite {
@@ -254,7 +258,7 @@ impl Screen {
                 }
             }
             Event::Skipped { error } => {
-                let text = format!("{error}; left out");
+                let text = format!("{error}; skipped");
                 self.bar.suspend(|| self.ui.warn(text));
             }
             Event::Padded { images, patchsize } => self.ui.note(format!(
@@ -264,15 +268,15 @@ impl Screen {
             Event::Diagnosed { diagnosis, spacing } => self.diagnosed(diagnosis, *spacing),
             Event::Repaired(repaired) => self.ui.note(format!("repaired {repaired}")),
             Event::HeldOut { images: 1 } => self.ui.note(
-                "note: one image, or a part of the only one, is held out of training, to validate on",
+                "note: one image (or part of it, if it is the only one) is held out for validation",
             ),
-            Event::HeldOut { images } => self.ui.note(format!(
-                "note: {images} images are held out of training, to validate on"
-            )),
+            Event::HeldOut { images } => self
+                .ui
+                .note(format!("note: {images} images are held out for validation")),
             Event::MixedTypes => self.bar.suspend(|| {
                 self.ui.warn(
-                    "the images are of several types, so that no range is measured: each type's whole \
-                     range is 0 to 1; keep to one type, or set --range MIN,MAX",
+                    "the images are of several types, so no range is measured: the full range of \
+                     each type maps to 0 to 1; use images of one type, or set --range MIN,MAX",
                 );
             }),
             Event::Resumed {
@@ -282,12 +286,12 @@ impl Screen {
                 ..
             } => {
                 self.ui.note(format!(
-                    "goes on in epoch {epoch}, after iteration {iteration}"
+                    "resuming at epoch {epoch}, after iteration {iteration}"
                 ));
                 if let Some(device) = other_device {
                     self.ui.warn(format!(
-                        "the run was begun on {device}; results will differ in their last bits, and \
-                         in the noise where one of the two draws it itself"
+                        "the run was started on {device}; results will differ in their last bits, \
+                         and in the noise if one of the two devices draws it itself"
                     ));
                 }
             }
@@ -313,12 +317,12 @@ impl Screen {
             Event::Evaluated(score) => self.psnr_db = Some(score.psnr_db),
             Event::Collapsed(collapse) => {
                 let text = match collapse {
-                    Collapse::Identity => "the network gives back what it is given",
-                    Collapse::Constant => "the network gives the same for every pixel",
+                    Collapse::Identity => "the network returns its input",
+                    Collapse::Constant => "the network returns the same value for every pixel",
                 };
                 self.bar.suspend(|| {
                     self.ui.warn(format!(
-                        "{text}: it has learned nothing yet, or has collapsed"
+                        "{text}: it has not learned anything yet, or has collapsed"
                     ));
                 });
             }
@@ -332,8 +336,8 @@ impl Screen {
         if spaced {
             let Spacing { x, y } = spacing;
             self.ui.note(format_args!(
-                "note: patches are made of pixels {x} apart along rows and {y} apart along columns, for the \
-                 noise that neighbors share"
+                "note: patches use pixels {x} apart along rows and {y} apart along columns, \
+                 because neighbors share noise"
             ));
         }
         let mut about_neighbors = spaced;

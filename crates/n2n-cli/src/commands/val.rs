@@ -14,6 +14,7 @@ use n2n::unet::UNet;
 
 use crate::args::{self, Denoiser};
 use crate::device::{self, Placed};
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -37,14 +38,13 @@ pub fn run(args: &args::Val, ui: Ui) -> anyhow::Result<ExitCode> {
     for path in args.csv.iter().chain(&args.json) {
         files::check_writable(path)?;
     }
-    let bar = ui.progress(0);
+    let mut progress = Progress::new(ui, "image");
     let report = eval::evaluate(&mut *network, &config, |scored| {
-        bar.set_length(scored.total as u64);
-        bar.set_position(scored.done as u64);
-        bar.set_message(scored.score.set.name());
+        let set = scored.score.set.name();
+        progress.show(scored.done as f64, scored.total, set);
         Ok(())
     });
-    bar.finish_and_clear();
+    drop(progress);
     let mut report = report?;
     report.cpu_level = level.map(|level| level.to_string());
     render(&report, ui)?;
@@ -72,8 +72,8 @@ fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Loaded> {
     let unet = weights.architecture().with_context(|| model.to_string())?;
     check(args, unet)?;
     let range = ModelRange::of(&weights.metadata).with_context(|| model.to_string())?;
-    let Denoiser { computer, half } = &args.denoiser;
-    let Placed { network, level } = device::place(computer, *half, &weights, ui)?;
+    let Denoiser { device_args, half } = &args.denoiser;
+    let Placed { network, level } = device::place(device_args, *half, &weights, ui)?;
     let network = Transform::place(&weights.metadata, network);
     let network = network.with_context(|| model.to_string())?;
     let loaded = weights.tensors.len();
@@ -107,13 +107,14 @@ fn render(report: &Report, ui: Ui) -> anyhow::Result<()> {
         let whole = score.set.images();
         if score.images != whole {
             ui.warn(format!(
-                "{} has {whole} images, found {}: the score compares with no published one",
+                "{}: expected {whole} images, found {}; the score is not comparable with \
+                 published ones",
                 score.set, score.images
             ));
         }
     }
     if report.ensemble {
-        ui.note("note: with --ensemble; published scores are without");
+        ui.note("note: scored with --ensemble; published scores do not use it");
     }
     ui.note(format!("{:.2} images/s", report.images_per_s()));
     Ok(())

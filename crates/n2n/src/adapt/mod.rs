@@ -137,7 +137,7 @@ impl FromStr for Budget {
             Ok(Span(time)) => Ok(Self::Time(time)),
             Err(_) => Err(Error::value(
                 "budget",
-                "a time as 90s or 3m, or a number of steps",
+                "a time such as 90s or 3m, or a number of steps",
                 format!("'{text}'"),
             )),
         }
@@ -171,7 +171,7 @@ impl Display for Adapted {
         if ways.is_empty() {
             return write!(
                 f,
-                "nothing lowered the held-out loss of {before:.6}: the model is used as it is"
+                "nothing lowered the held-out loss of {before:.6}: the model is used unchanged"
             );
         }
         write!(
@@ -487,7 +487,7 @@ struct Way {
 
 impl Way {
     fn new(network: &CpuNetwork, transform: Transform, held_out: &HeldOut) -> Result<Self> {
-        let network = network.fork().expect("networks on the CPU fork");
+        let network = network.fork().expect("a network on the CPU can be forked");
         let losses = held_out.losses(&mut *transform.clone().around(network))?;
         Ok(Self { transform, losses })
     }
@@ -751,8 +751,8 @@ mod tests {
             let error = untrained().adapt(images, &steps(1)).unwrap_err();
             error.to_string()
         };
-        assert!(refused(&[]).contains("got none"));
-        assert!(refused(&[ramp(64, 64), bytes]).contains("got several"));
+        assert!(refused(&[]).contains("found none"));
+        assert!(refused(&[ramp(64, 64), bytes]).contains("found several"));
         let mut broken = Image::from_f32(64, 64, 1, vec![0.5; 64 * 64]).unwrap();
         broken.data[5] = f32::NAN;
         assert!(refused(&[broken]).contains("not finite"));

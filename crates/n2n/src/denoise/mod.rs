@@ -28,7 +28,7 @@ use crate::unet::Grid;
 /// How an image is padded, by reflection at the bottom and the right, before the network sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
-    /// To a square whose side is the larger side, rounded up to a multiple of the network's grid (32 in the paper):
+    /// To a square whose side is the longer side, rounded up to a multiple of the network's grid (32 in the paper):
     /// the paper's protocol.
     Square,
     /// Each side to the next multiple of the network's grid.
@@ -81,8 +81,8 @@ pub fn padded(
     Ok(window(&denoised, (0, 0), (noisy.h, noisy.w)))
 }
 
-/// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the
-/// network can within `max_bytes`, and one that is too large for that in tiles.
+/// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the network can within
+/// `max_bytes`, and in tiles if a single image is too large.
 pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
     let grid = network.grid();
     let needed = network
@@ -252,10 +252,10 @@ mod tests {
         for (noisy, hint) in [
             (
                 Batch::zeros(1, 8, 8, 1),
-                "channels of the image: expected 3, got 1",
+                "channels of the image: expected 3, found 1",
             ),
-            (Batch::zeros(1, 0, 8, 3), "at least 1x1, got 0x8"),
-            (Batch::zeros(1, 8, 0, 3), "at least 1x1, got 8x0"),
+            (Batch::zeros(1, 0, 8, 3), "at least 1x1, found 0x8"),
+            (Batch::zeros(1, 8, 0, 3), "at least 1x1, found 8x0"),
             (Batch::zeros(1, 1, 8193, 3), "at most 8388608 pixels"),
         ] {
             let error = denoise(&mut network, &noisy, Padding::Square).unwrap_err();

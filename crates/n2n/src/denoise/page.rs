@@ -67,15 +67,15 @@ impl Progress {
 /// then ends with [`Error::Stopped`].
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
-/// A network with the way pages go through it.
+/// A network, and the options for denoising pages with it.
 pub struct Denoiser<'a> {
     pub(super) network: &'a mut dyn Denoise,
     pub(super) options: Options,
     pub(super) on_progress: Option<OnProgress<'a>>,
     progress: Progress,
-    /// What the device has the memory for, once that is known to be less than what was planned.
+    /// The tiles that fit on the device, once it has turned out to have less memory than planned.
     pub(super) shrunk: Option<Shrunk>,
-    /// Whether the next band is to say so.
+    /// Whether the next band should report them.
     is_news: bool,
 }
 
@@ -125,15 +125,15 @@ impl<'a> Denoiser<'a> {
         }
     }
 
-    /// Denoises the page that `pages` stands at and hands out its rows, from the top, band by band.
+    /// Denoises the current page of `pages` and passes on its rows, from the top, band by band.
     ///
-    /// `scale` says which values become the network's 0 and 1. Values of integers stay within one that is
-    /// a limit. It does not count for samples of a sensor, of which the page says it.
+    /// `scale` says which values map to the network's 0 and 1. If the scale is a limit, integers stay within it. It does
+    /// not apply to sensor data, whose page states its own.
     ///
-    /// A gray network denoises the channels of a page one by one, and so does an RGB network where they are not RGB: by
+    /// A gray network denoises the channels of a page one by one, and so does an RGB network if the page is not RGB: with
     /// the gray network [beside it](super::WithGray), or else as an RGB image of three equal channels, which removes
     /// little of the noise. An RGB page of equal channels is denoised as a gray one where the network takes those. A
-    /// network of any other number of channels takes pages of as many.
+    /// network with any other number of channels takes pages with the same number.
     pub fn denoise(
         &mut self,
         page: &Page,
@@ -822,7 +822,7 @@ mod tests {
         let error = Denoiser::new(&mut Fake::identity(2), WHOLE)
             .denoise(&page, &mut pages, Scale::UNIT, |_| Ok(()))
             .unwrap_err();
-        let want = "channels of the image: expected 2, the network's, got 3";
+        let want = "channels of the image: expected 2, the network's, found 3";
         assert_eq!(error.to_string(), want);
     }
 

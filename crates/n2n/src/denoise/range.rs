@@ -437,7 +437,7 @@ impl Survey {
         self.at(0.001, 0.999).filter(|(low, high)| low < high)
     }
 
-    /// The smallest and the largest value, if there are two.
+    /// The smallest and the largest value, if they differ.
     pub fn extremes(&self) -> Option<(f32, f32)> {
         (self.min < self.max).then_some((self.min, self.max))
     }

@@ -47,13 +47,13 @@ impl Region {
         within(self.rows(), other.rows()) && within(self.columns(), other.columns())
     }
 
-    /// The rows and columns of the cells of the network's grid that the region touches.
+    /// The rows and columns of the network's grid cells that the region touches.
     pub(super) fn on_grid(&self, grid: Grid) -> (Range<usize>, Range<usize>) {
         (on_grid(grid, self.rows()), on_grid(grid, self.columns()))
     }
 
-    /// What the network sees of an image of `height` × `width` pixels to denoise this region of it: the
-    /// cells of the network's grid that the region touches, plus the halo on every side.
+    /// What the network sees of an image of `height` × `width` pixels to denoise this region: the cells of the
+    /// network's grid that the region touches, plus the halo on every side.
     #[must_use]
     pub fn seen_in(&self, grid: Grid, height: usize, width: usize) -> Self {
         let seen = |range: Range<usize>, side: usize| {

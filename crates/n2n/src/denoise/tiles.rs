@@ -10,7 +10,7 @@ use crate::image::Page;
 use crate::network::Denoise;
 use crate::unet::Grid;
 
-/// Bytes of the program itself, and of the rows on their way from one file and to another.
+/// Bytes for the program itself, and for rows in transit between files.
 const PROGRAM: u64 = 80 << 20;
 
 /// How large tiles are.
@@ -18,7 +18,7 @@ const PROGRAM: u64 = 80 << 20;
 pub enum Tile {
     /// As large as memory allows; the whole image as one tile, if that fits.
     Auto,
-    /// One, whatever memory it takes.
+    /// One tile, whatever memory it takes.
     None,
     /// This many pixels high and wide, without the halo; rounded up to a multiple of the network's grid.
     Side(usize),
@@ -44,13 +44,13 @@ impl FromStr for Tile {
 /// The layout of tiles for a page, or for a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
-    /// Height and width of the page with its padding.
+    /// Height and width of the padded page.
     pub padded: (usize, usize),
     /// The network's grid. In the paper's network a pixel depends on others up to 157 away, but how far to one side
     /// depends on its place in its pooling cell. Tiles begin and end at cells of the whole image's grid, and from the
     /// edge of a cell the network sees exactly 128 pixels.
     pub grid: Grid,
-    /// Rows and columns of it that tiles cover, in whole cells of the grid.
+    /// The rows and columns that tiles cover, in whole cells of the grid.
     pub covered: (Range<usize>, Range<usize>),
     /// Height and width of the part of a tile that is kept, in whole cells of the grid.
     pub kept: (usize, usize),
@@ -95,7 +95,7 @@ impl Cut {
         match (tile, padding) {
             (Tile::None, _) => Ok(whole),
             (_, Padding::Square) if need(&whole) > max_bytes => Err(too_little(
-                "a square of the longer side, which is not cut into tiles",
+                "a square with the longer side, which is not tiled",
                 need(&whole),
                 max_bytes,
             )),
@@ -106,14 +106,14 @@ impl Cut {
         }
     }
 
-    /// The cut with the fewest pixels for the network that needs no more than `max_bytes`.
+    /// The layout with the fewest pixels for the network that needs at most `max_bytes`.
     fn largest_within(self, need: impl Fn(&Self) -> u64, max_bytes: u64) -> Result<Self> {
         let cell = self.grid.multiple;
         let (rows, columns) = (self.kept.0 / cell, self.kept.1 / cell);
         let mut best: Option<(u64, Self)> = None;
         let mut smallest = u64::MAX;
         for across in 1..=columns {
-            // Tiles of about one size: the network keeps its memory for the next.
+            // Tiles of similar size let the network reuse its memory.
             let width = cell * columns.div_ceil(across);
             let cut = |height: usize| Self {
                 kept: (cell * height, width),
@@ -190,8 +190,7 @@ impl Cut {
         (PROGRAM + tile + row * rows as u64).saturating_add(network.working_bytes(h, w))
     }
 
-    /// The row of tiles that begins at row `top`: what it sees of the padded page, and what is kept of
-    /// it.
+    /// The row of tiles that begins at row `top`: the rows of the padded page that it sees, and those that are kept.
     pub(super) fn row(&self, top: usize) -> (Range<usize>, Range<usize>) {
         span(
             self.grid.halo,
@@ -208,7 +207,8 @@ impl Cut {
     }
 }
 
-/// The part `covered` of a side of `padded` pixels in steps of `kept`: what a tile sees, and what is kept of it.
+/// Divides the part `covered` of a side of `padded` pixels into steps of `kept`: what each tile sees, and what is
+/// kept of it.
 fn spans(
     halo: usize,
     kept: usize,
@@ -220,7 +220,7 @@ fn spans(
     starts.map(move |start| span(halo, start, kept, end, padded))
 }
 
-/// The tile of a side that begins at `start`.
+/// The extent, along one side, of the tile that begins at `start`.
 fn span(
     halo: usize,
     start: usize,
@@ -235,7 +235,7 @@ fn span(
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
     if needed == u64::MAX {
-        return Error::value(what, "what the device can hold in one piece", "more");
+        return Error::value(what, "the largest buffer of the device", "more");
     }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::unet::{Kind, Skip, UNet};
 
-    /// Which input pixels each output pixel depends on, along one side, from the rows of the network.
+    /// The input pixels that each output pixel depends on, along one side, from the rows of the network.
     fn dependencies(unet: UNet, length: usize) -> Vec<(usize, usize)> {
         let join = |a: (usize, usize), b: (usize, usize)| (a.0.min(b.0), a.1.max(b.1));
         let block = unet.pixel_shuffle;

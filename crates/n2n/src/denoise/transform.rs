@@ -125,7 +125,7 @@ impl Transform {
         let knots = knots.ok_or_else(|| {
             Error::value(
                 "transform in the metadata of the model",
-                "knots of three numbers each, as 0,0.1,0 1,0.9,1",
+                "knots of three numbers each, such as 0,0.1,0 1,0.9,1",
                 text.chars().take(60).collect::<String>(),
             )
         })?;

@@ -267,7 +267,7 @@ impl Diagnosis {
     pub fn summary(&self) -> Vec<String> {
         let mut lines = vec![];
         if self.same_scene {
-            lines.push("The images show the same scene: their differences are noise alone.".into());
+            lines.push("The images show the same scene: they differ only in noise.".into());
         }
         let names: &[&str] = match self.channels {
             1 => &["The"],
@@ -280,7 +280,7 @@ impl Diagnosis {
             let [dark, _, bright] = noise.levels;
             let mut line = if noise.slope == 0.0 {
                 format!(
-                    "{name} noise has a standard deviation of {} at any signal.",
+                    "{name} noise has a standard deviation of {} at every signal level.",
                     number(dark.noise)
                 )
             } else {
@@ -303,7 +303,7 @@ impl Diagnosis {
             if let Some(gain) = noise.gain.filter(|_| from_camera) {
                 let _ = write!(
                     line,
-                    " Taken as photon noise: gain {} per photoelectron",
+                    " Interpreted as photon noise: gain {} per photoelectron",
                     number(gain)
                 );
                 match (noise.offset, noise.read_noise) {
@@ -319,11 +319,11 @@ impl Diagnosis {
                     (Some(offset), None) => {
                         let _ = write!(
                             line,
-                            ", offset {}; the photons hide the read noise.",
+                            ", offset {}; photon noise hides the read noise.",
                             with_error(offset)
                         );
                     }
-                    _ => line += "; these images do not tell the offset and the read noise.",
+                    _ => line += "; offset and read noise cannot be determined from these images.",
                 }
             }
             lines.push(line);
@@ -332,7 +332,9 @@ impl Diagnosis {
             && (1..=LAGS)
                 .all(|lag| correlation.x[lag].abs().max(correlation.y[lag].abs()) < CORRELATED)
         {
-            lines.push("Neighboring pixels have independent noise, as the method wants it.".into());
+            lines.push(
+                "The noise of neighboring pixels is independent, as the method requires.".into(),
+            );
         }
         lines
     }
@@ -388,18 +390,18 @@ impl fmt::Display for Finding {
         match self {
             Self::NothingMeasured => write!(
                 f,
-                "No noise could be measured: the images are too small (16 pixels at least), hold no \
-                 noise, or hold structure everywhere."
+                "No noise could be measured: the images are too small (at least 16 pixels), \
+                 contain no noise, or contain structure everywhere."
             ),
             Self::FewFlatWindows { part } => write!(
                 f,
-                "Only {} of the windows hold no structure: some of what is said of the noise here may be true \
-                 of texture.",
+                "Only {} of the windows are free of structure: some of these noise measurements \
+                 may describe texture instead.",
                 percent(*part)
             ),
             Self::LittleNoise { part } => write!(
                 f,
-                "There is little noise: its standard deviation is {} of the range of the signal.",
+                "There is little noise: its standard deviation is {} of the signal range.",
                 percent(*part)
             ),
             Self::Correlated {
@@ -419,8 +421,8 @@ impl fmt::Display for Finding {
                 };
                 write!(
                     f,
-                    "The noise is correlated {along} ({at_one}). A network trained on neighboring pixels \
-                     takes that part of it for signal and keeps it."
+                    "The noise is correlated {along} ({at_one}). A network trained on neighboring \
+                     pixels mistakes the shared noise for signal and keeps it."
                 )?;
                 let from = |distance: Option<usize>, of: &str| match distance {
                     Some(distance) => format!("{of} {distance} apart are independent"),
@@ -438,19 +440,20 @@ impl fmt::Display for Finding {
             }
             Self::Demosaiced { variances } => write!(
                 f,
-                "The picture was interpolated from a color filter: at some places of every 2×2 cell the \
-                 noise has {} times the variance that it has at others.",
+                "The picture was interpolated from a color filter array: at some positions of \
+                 every 2×2 cell the noise has {} times the variance it has at others.",
                 number(*variances)
             ),
             Self::Mosaic { .. } => write!(
                 f,
-                "This is a raw mosaic: the pixels of every 2×2 cell lie behind different color filters, \
-                 so that neighbors do not show the same signal."
+                "This is a raw mosaic: the pixels of every 2×2 cell are behind different color \
+                 filters, so neighbors do not show the same signal."
             ),
             Self::JpegBlocks { strength } => write!(
                 f,
-                "Blocks of 8×8 pixels show, as of JPEG: between them the values jump {} more than inside. \
-                 The coding has taken fine noise away and spread the rest over each block.",
+                "Blocks of 8×8 pixels are visible, as from JPEG: jumps between blocks are {} \
+                 larger than inside them. Compression has removed fine noise and spread the rest \
+                 over each block.",
                 percent(*strength)
             ),
             Self::Lines {
@@ -459,18 +462,20 @@ impl fmt::Display for Finding {
             } => match axis {
                 Axis::X => write!(
                     f,
-                    "Rows have offsets of their own, with a standard deviation of {} of a pixel's noise.",
+                    "Rows have individual offsets, with a standard deviation of {} of a pixel's \
+                     noise.",
                     percent(*rows)
                 ),
                 Axis::Y => write!(
                     f,
-                    "Columns have offsets of their own, with a standard deviation of {} of a pixel's noise.",
+                    "Columns have individual offsets, with a standard deviation of {} of a \
+                     pixel's noise.",
                     percent(*columns)
                 ),
                 Axis::Both => write!(
                     f,
-                    "Rows and columns have offsets of their own, with standard deviations of {} and {} of a \
-                     pixel's noise.",
+                    "Rows and columns have individual offsets, with standard deviations of {} and \
+                     {} of a pixel's noise.",
                     percent(*rows),
                     percent(*columns)
                 ),
@@ -478,51 +483,52 @@ impl fmt::Display for Finding {
             Self::HotPixels { per_million, fixed } => {
                 write!(
                     f,
-                    "Single pixels stand far out of all around them: {} in a million",
+                    "Hot pixels: {} per million differ strongly from all their neighbors",
                     number(*per_million)
                 )?;
                 match fixed {
                     0 => write!(f, "."),
-                    1 => write!(f, ", one of them at the same place in most images."),
-                    _ => write!(f, ", {fixed} places being the same in most images."),
+                    1 => write!(f, ", one of them at the same position in most images."),
+                    _ => write!(f, ", {fixed} of them at the same positions in most images."),
                 }
             }
             Self::Saturated { value, part } => write!(
                 f,
-                "{} of the pixels are saturated, at {}: what was brighter is lost.",
+                "{} of the pixels are saturated at {}: anything brighter is lost.",
                 percent(*part),
                 number(*value)
             ),
             Self::CutOff { value, part } => write!(
                 f,
-                "{} of the pixels are at the lowest value, {}, where the noise is cut off: averages there \
-                 are too bright.",
+                "{} of the pixels are at the lowest value, {}, where the noise is clipped: \
+                 averages there are too bright.",
                 percent(*part),
                 number(*value)
             ),
             Self::NotFinite { part } => {
-                write!(f, "{} of the pixels are not numbers.", percent(*part))
+                write!(f, "{} of the pixels are NaN or infinite.", percent(*part))
             }
             Self::Coarse { step, noise } => write!(
                 f,
-                "Values were rounded to steps of {}, more than the noise of {} in the dark.",
+                "Values were rounded to steps of {}, larger than the noise of {} in dark regions.",
                 number(*step),
                 number(*noise)
             ),
             Self::Gaps { part } => write!(
                 f,
-                "{} of the values between others never occur: the contrast was stretched after rounding.",
+                "{} of the intermediate values never occur: the contrast was stretched after \
+                 rounding.",
                 percent(*part)
             ),
             Self::Processed => write!(
                 f,
-                "The noise does not grow with the signal as that of photons does: the values went through \
-                 a tone curve or other processing."
+                "The noise does not grow with the signal as photon noise does: the values went \
+                 through a tone curve or other processing."
             ),
             Self::ChannelsCorrelated { most } => write!(
                 f,
-                "Channels share noise (correlation {most:.2}): it was moved between them by demosaicing, \
-                 color conversion or coding."
+                "Channels share noise (correlation {most:.2}), from demosaicing, color conversion \
+                 or compression."
             ),
         }
     }

@@ -51,7 +51,7 @@ pub fn page(
         body += "</li>";
     }
     if findings.is_empty() {
-        body += "<li class=\"good\">Nothing stands in the way of training on these images.</li>";
+        body += "<li class=\"good\">No obstacles to training on these images were found.</li>";
     }
     body += "</ul><h2>Noise</h2>";
     for line in diagnosis.summary() {
@@ -135,8 +135,8 @@ fn pictures(diagnosis: &Diagnosis, frame: &Frame) -> Result<String> {
         &stretched(&middle, 0.01),
     )?;
     plate(
-        "The same without its smooth part: noise looks like sand; stripes, blocks and clumps are \
-         correlated",
+        "The same without its smooth part: independent noise looks like sand; stripes, blocks and \
+         clumps are correlated noise",
         &match diagnosis.noise.first() {
             Some(noise) => between(
                 &rough_part(&middle),
@@ -162,8 +162,8 @@ fn pictures(diagnosis: &Diagnosis, frame: &Frame) -> Result<String> {
             depth: Depth::U8,
         };
         plate(
-            "Autocorrelation of the noise to 8 pixels in all directions: one red point in the middle is \
-             what independent noise looks like",
+            "Autocorrelation of the noise, up to 8 pixels in all directions: independent noise \
+             shows a single red point in the middle",
             &image,
         )?;
     }

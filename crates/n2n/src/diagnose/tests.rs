@@ -795,7 +795,7 @@ fn frames_that_do_not_fit_are_refused() {
             .unwrap_err()
             .to_string()
     };
-    assert_eq!(message(&[]), "images: expected at least one, got none");
+    assert_eq!(message(&[]), "images: expected at least one, found none");
     let frame = |channels: usize, values: usize| Frame {
         height: 4,
         width: 5,
@@ -804,11 +804,11 @@ fn frames_that_do_not_fit_are_refused() {
     };
     assert_eq!(
         message(&[frame(1, 19)]),
-        "image 0: expected 4x5x1 values, got 19"
+        "image 0: expected 4x5x1 values, found 19"
     );
     assert_eq!(
         message(&[frame(1, 20), frame(3, 60)]),
-        "channels of image 1: expected 1, as the first has, got 3"
+        "channels of image 1: expected 1, as the first has, found 3"
     );
 }
 

@@ -179,7 +179,7 @@ fn passes(config: &Config) -> Result<Vec<Pass>> {
 
 /// The files in a set's folder, except hidden ones, in byte order of their names.
 fn list(set: Set, folder: &Path) -> Result<Vec<PathBuf>> {
-    let nothing = |found: &str| Error::Nothing {
+    let nothing = |found: &str| Error::NoFiles {
         path: folder.to_path_buf(),
         expected: format!("expected the images of {set} here, found {found}"),
     };
@@ -562,7 +562,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("channels of the network: expected 1 or 3, got 4"),
+            error.contains("channels of the network: expected 1 or 3, found 4"),
             "{error}"
         );
     }
@@ -585,6 +585,6 @@ mod tests {
             assert_eq!(set.name().parse::<Set>().unwrap(), set);
         }
         let error = "BSD68".parse::<Set>().unwrap_err().to_string();
-        assert_eq!(error, "set: expected BSD300, Kodak, Set14, got BSD68");
+        assert_eq!(error, "set: expected BSD300, Kodak, Set14, found BSD68");
     }
 }

@@ -23,7 +23,7 @@ impl Set {
     /// Every set.
     pub const ALL: [Self; 3] = [Self::Bsd300, Self::Kodak, Self::Set14];
 
-    /// Its name in flags, folders and reports.
+    /// Its name in folders and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bsd300 => "BSD300",

@@ -36,12 +36,10 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     let claimed = MetaData::read_from_buffered(bytes.as_slice(), false)?;
     let [header] = claimed.headers.as_slice() else {
         let layers = claimed.headers.len();
-        return Err(Fault::new(format!(
-            "it has {layers} layers, and one is expected"
-        )));
+        return Err(Fault::new(format!("it has {layers} layers; expected one")));
     };
     if header.deep {
-        return Err(Fault::new("it holds deep data"));
+        return Err(Fault::new("it contains deep data"));
     }
     let has_levels = matches!(
         header.blocks,
@@ -54,7 +52,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         .iter()
         .any(|channel| channel.sampling != Vec2(1, 1))
     {
-        return Err(Fault::new("some of its channels are of another size"));
+        return Err(Fault::new("some of its channels differ in size"));
     }
     let image = read()
         .no_deep_data()
@@ -67,7 +65,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     let layer = image.layer_data;
     let found = layer.channel_data.list;
     if layer.size != Vec2(width, height) {
-        return Err(Fault::new("its layer is not of the size it claims"));
+        return Err(Fault::new("its layer differs from the declared size"));
     }
     let names: Vec<(String, bool)> = found
         .iter()
@@ -78,9 +76,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         .collect();
     let (order, color, extra) = order(&names);
     if color.channels() == 0 {
-        return Err(Fault::new(
-            "it has no channel but transparency and integers",
-        ));
+        return Err(Fault::new("it has only transparency and integer channels"));
     }
     let floats = samples(&found, &order, height * width)?;
     let kind = |samples: &FlatSamples| match samples {
@@ -106,7 +102,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     };
     let mut notes = Vec::new();
     if has_levels {
-        notes.push("its smaller versions (mip levels) are not kept".into());
+        notes.push("dropped: its smaller versions (mip levels)".into());
     }
     let page = Page {
         height,
@@ -141,7 +137,7 @@ fn samples(found: &[AnyChannel<FlatSamples>], order: &[usize], pixels: usize) ->
             }
             FlatSamples::U32(_) => {
                 return Err(Fault::new(format!(
-                    "its channel {} holds integers beyond 16777216",
+                    "its channel {} contains integers beyond 16777216",
                     found[from].name
                 )));
             }

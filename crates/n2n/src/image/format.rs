@@ -51,10 +51,10 @@ pub fn is_supported(path: &Path) -> bool {
 
 /// The error for a folder in which [`crate::files::find`] finds no image.
 pub fn none_in(folder: &Path) -> Error {
-    Error::Nothing {
+    Error::NoFiles {
         path: folder.to_path_buf(),
         expected: format!(
-            "no image in this folder or below: no file named .{}",
+            "no image in this folder or its subfolders: no file with the extension .{}",
             EXTENSIONS.join(", .")
         ),
     }

@@ -37,7 +37,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         let frames = pages.len() as u64 + 1;
         if frames * (height * width * 4) as u64 > limits.samples {
             return Err(Fault::new(format!(
-                "its frames take more than the {} values that are accepted",
+                "its frames exceed the limit of {} values",
                 limits.samples
             )));
         }

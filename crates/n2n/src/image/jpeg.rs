@@ -36,7 +36,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     };
     if !has_all_restarts(&bytes) {
         return Err(Fault::new(
-            "a part of it is missing: its restart markers do not follow one another",
+            "part of it is missing: its restart markers are out of sequence",
         ));
     }
     let resolution = segments.iter().find_map(resolution);

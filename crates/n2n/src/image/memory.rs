@@ -120,9 +120,9 @@ mod tests {
         };
         assert_eq!(
             error(2, 3, 1, 5),
-            "samples of an image of 2x3 (height x width) with 1 channels: expected 6, got 5"
+            "samples of an image of 2x3 (height x width) with 1 channels: expected 6, found 5"
         );
-        assert!(error(usize::MAX, 3, 1, 5).contains("expected fewer, got 5"));
+        assert!(error(usize::MAX, 3, 1, 5).contains("expected fewer, found 5"));
         for (h, w, c) in [(0, 1, 1), (1, 0, 1), (1, 1, 0)] {
             assert!(error(h, w, c, 0).contains("at least 1x1 with 1 channel"));
         }

@@ -83,12 +83,11 @@ impl Metadata {
                 lost.push("the resolution");
             }
         } else if native.is_some_and(|native| native != format) && self.has_private() {
-            lost.push("what only its own format can say");
+            lost.push("metadata specific to the source format");
         }
         if !lost.is_empty() {
-            let verb = if lost.len() == 1 { "is" } else { "are" };
             notes.push(format!(
-                "{format:?} cannot hold everything: {} {verb} not kept",
+                "{format:?} cannot store everything; dropped: {}",
                 lost.join(" and ")
             ));
         }

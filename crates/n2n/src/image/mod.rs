@@ -144,7 +144,7 @@ impl Image {
             1 | 3 => Ok(image),
             channels => Err(Error::Image {
                 path: path.into(),
-                reason: format!("it has {channels} channels; gray or RGB is expected"),
+                reason: format!("it has {channels} channels; expected gray or RGB"),
             }),
         }
     }
@@ -477,8 +477,8 @@ mod tests {
         assert_eq!(reason("empty.png", b""), "the file is empty");
         assert_eq!(
             reason("text.png", b"not pixels but words"),
-            "it does not begin as PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or \
-             Radiance HDR do"
+            "it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or \
+             Radiance HDR file"
         );
     }
 

@@ -123,11 +123,11 @@ impl Sample {
             mode => {
                 let what = match mode {
                     3 | 4 => ", complex numbers",
-                    101 => ", 4 bits a sample",
+                    101 => ", 4 bits per sample",
                     _ => "",
                 };
                 return Err(Fault::new(format!(
-                    "it is an MRC of mode {mode}{what}; modes 0, 1, 2, 6 and 12 are read"
+                    "it is an MRC of mode {mode}{what}; supported modes: 0, 1, 2, 6 and 12"
                 )));
             }
         })
@@ -178,13 +178,13 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     let sample = Sample::of(&header)?;
     let [width, height, sections] = at::SIZE.map(|place| usize::try_from(header.get(place)));
     let (Ok(width), Ok(height), Ok(sections)) = (width, height, sections) else {
-        return Err(Fault::new("it claims a negative size"));
+        return Err(Fault::new("it declares a negative size"));
     };
     check_pixels(limits, height, width)?;
     let extended = usize::try_from(header.get(at::EXTENDED)).unwrap_or(usize::MAX);
     if extended > MOST {
         return Err(Fault::new(format!(
-            "its extended header claims {extended} bytes; up to {MOST} are read"
+            "its extended header declares {extended} bytes, more than the limit of {MOST}"
         )));
     }
     let start = (HEADER + extended) as u64;
@@ -297,7 +297,7 @@ pub(super) fn write(
     while let Some(page) = next {
         if page.samples() != 1 || (page.height, page.width) != size {
             return Err(Refused::Page(format!(
-                "MRC holds gray pages of one size, {}x{}; TIFF holds others",
+                "MRC stores gray pages of one size, {}x{}; use TIFF",
                 size.1, size.0
             )));
         }
@@ -321,7 +321,8 @@ pub(super) fn write(
         next = pages.next_page()?;
     }
     let count = |count: usize| {
-        i32::try_from(count).map_err(|_| Refused::Page("MRC holds no image of this size".into()))
+        i32::try_from(count)
+            .map_err(|_| Refused::Page("MRC cannot store an image of this size".into()))
     };
     let sizes = [count(size.1)?, count(size.0)?, count(sections)?];
     for (place, side) in at::SIZE.into_iter().zip(sizes) {

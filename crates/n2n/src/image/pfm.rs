@@ -20,7 +20,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     let mut number = || {
         let word = word(&mut source)?;
         let number = word.parse::<f64>().ok().filter(|number| number.is_finite());
-        number.ok_or_else(|| Fault::new(format!("{word:?} in its header is no number")))
+        number.ok_or_else(|| Fault::new(format!("{word:?} in its header is not a number")))
     };
     let (width, height, scale) = (number()? as usize, number()? as usize, number()?);
     check_samples(limits, height, width, color.channels())?;
@@ -67,7 +67,7 @@ fn word(source: &mut Box<dyn Source>) -> Decoded<String> {
             b' ' | b'\t' | b'\r' | b'\n' if word.is_empty() => {}
             b' ' | b'\t' | b'\r' | b'\n' => return Ok(word),
             byte if byte.is_ascii() && word.len() < MOST => word.push(byte.into()),
-            _ => return Err(Fault::new("its header is not that of a PFM")),
+            _ => return Err(Fault::new("its header is not a PFM header")),
         }
     }
 }

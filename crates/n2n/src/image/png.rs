@@ -107,7 +107,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     let whole = if interlaced {
         check_samples(limits, height, width, page.samples())?;
         let size = reader.output_buffer_size();
-        let size = size.ok_or_else(|| Fault::new("it claims more pixels than there is memory"))?;
+        let size = size.ok_or_else(|| Fault::new("it declares more pixels than fit in memory"))?;
         let mut bytes = vec![0; size];
         reader.next_frame(&mut bytes)?;
         if depth == Depth::U16 {

@@ -126,7 +126,7 @@ impl Reader {
         let format = format.ok_or_else(|| {
             let formats =
                 "PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR";
-            unreadable(path, &format!("it does not begin as {formats} do"))
+            unreadable(path, &format!("it is not a {formats} file"))
         })?;
         let decoder = guarded(|| match format {
             Format::Png => png::decoder(source, limits),
@@ -194,11 +194,7 @@ impl Pages for Reader {
 /// Runs a decoder, which is other people's: should it panic on a damaged file, that file is refused,
 /// and the program goes on. The decoder is not used again.
 fn guarded<T>(decode: impl FnOnce() -> Decoded<T>) -> Decoded<T> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        Err(Fault::new(
-            "it is damaged in a way its decoder does not expect",
-        ))
-    })
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(Fault::new("it is damaged")))
 }
 
 fn unreadable(path: &Path, reason: &str) -> Error {
@@ -212,11 +208,11 @@ fn unreadable(path: &Path, reason: &str) -> Error {
 pub(super) fn check_pixels(limits: Limits, height: usize, width: usize) -> Decoded<()> {
     let pixels = (height as u64).checked_mul(width as u64);
     if height == 0 || width == 0 {
-        return Err(Fault::new(format!("it claims {width}x{height} pixels")));
+        return Err(Fault::new(format!("it declares {width}x{height} pixels")));
     }
     if pixels.is_none_or(|pixels| pixels > limits.pixels) {
         return Err(Fault::new(format!(
-            "it claims {width}x{height} pixels, more than the {} that are accepted",
+            "it declares {width}x{height} pixels, more than the limit of {}",
             limits.pixels
         )));
     }
@@ -237,8 +233,8 @@ pub(super) fn check_samples(
         .is_none_or(|values| values > limits.samples)
     {
         return Err(Fault::new(format!(
-            "it claims {width}x{height} pixels of {samples} channels, which have to be in memory \
-             together: more than the {} values that are accepted",
+            "it declares {width}x{height} pixels of {samples} channels, which must be in memory \
+             together: more than the limit of {} values",
             limits.samples
         )));
     }

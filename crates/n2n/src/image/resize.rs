@@ -24,7 +24,7 @@ impl Image {
         let data = match self.channels {
             1 => filter::<Luma<f32>>(self.data, from, to),
             3 => filter::<Rgb<f32>>(self.data, from, to),
-            channels => panic!("an image of {channels} channels: only 1 and 3 are resized"),
+            channels => panic!("an image of {channels} channels; only 1 and 3 are supported"),
         };
         Self {
             height,

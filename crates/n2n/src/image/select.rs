@@ -35,7 +35,7 @@ impl FromStr for Numbers {
         ranges.map(Self).ok_or_else(|| {
             Error::value(
                 "numbers",
-                "numbers and ranges from 1 on, as 2 or 1,3 or 5-8,12-",
+                "numbers and ranges, counted from 1, such as 2 or 1,3 or 5-8,12-",
                 text,
             )
         })

@@ -44,13 +44,16 @@ impl Encoding {
     pub fn of_name(path: &Path) -> Result<Self> {
         let format = Format::of_name(path).ok_or_else(|| Error::Image {
             path: path.to_path_buf(),
-            reason: format!("an image file is named .{}", super::EXTENSIONS.join(", .")),
+            reason: format!(
+                "an image file name must end in .{}",
+                super::EXTENSIONS.join(", .")
+            ),
         })?;
         if format.written() != format {
             return Err(Error::Image {
                 path: path.to_path_buf(),
                 reason: format!(
-                    "{format:?} is read, but not written; name it .{}",
+                    "{format:?} can be read but not written; use the extension .{}",
                     format.written().extensions()[0]
                 ),
             });
@@ -161,7 +164,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
         Format::Pfm => pfm::write(&Raster::read(pages, first)?.upright(format), out)?,
         Format::Gif | Format::Hdr => {
             return Err(Refused::Page(format!(
-                "{format:?} is read, but not written; {:?} holds it",
+                "{format:?} can be read but not written; use {:?}",
                 format.written()
             )));
         }
@@ -177,7 +180,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
             continue;
         }
         return Err(Refused::Page(format!(
-            "there are several pages, of which {format:?} holds one; TIFF holds them all"
+            "there are several pages, but {format:?} stores only one; use TIFF"
         )));
     }
     Ok(())
@@ -186,9 +189,9 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
 /// Refuses what the format cannot hold.
 fn check(format: Format, page: &Page) -> Encoded<()> {
     let refuse = |what: &str| {
-        let hint = "TIFF holds it";
+        let hint = "use TIFF";
         Err(Refused::Page(format!(
-            "{format:?} does not hold {what}; {hint}"
+            "{format:?} cannot store {what}; {hint}"
         )))
     };
     if matches!(format, Format::OpenExr | Format::Dng) {
@@ -201,7 +204,7 @@ fn check(format: Format, page: &Page) -> Encoded<()> {
         0 => Ok(()),
         1 if !matches!(format, Format::Jpeg | Format::Pfm) => Ok(()),
         1 => refuse("transparency"),
-        extra => refuse(&format!("{extra} samples beside the color")),
+        extra => refuse(&format!("{extra} extra samples per pixel")),
     }
 }
 

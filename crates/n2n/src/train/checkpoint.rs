@@ -98,7 +98,7 @@ pub fn write(
 ) -> Result<()> {
     let mut weights = state.average.as_ref().unwrap_or(&state.weights).clone();
     weights.metadata.extend(metadata);
-    let text = serde_json::to_string(progress).expect("numbers and texts");
+    let text = serde_json::to_string(progress).expect("numbers and strings");
     weights.metadata.insert(PROGRESS.into(), text);
     (weights.metadata).insert(STEPS.into(), state.steps.to_string());
     let raw = state
@@ -122,7 +122,7 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
     let (mut shown, mut training) = Weights::read_with_training(path)?;
     let text = |key| {
         let found = shown.metadata.get(key);
-        found.ok_or_else(|| wrong(format!("no {key:?} in its metadata: it is no checkpoint")))
+        found.ok_or_else(|| wrong(format!("not a checkpoint: no {key:?} in its metadata")))
     };
     let progress = serde_json::from_str(text(PROGRESS)?)
         .map_err(|error| wrong(format!("the metadata {PROGRESS:?}: {error}")))?;
@@ -221,6 +221,6 @@ mod tests {
         let path = folder.path().join("weights.safetensors");
         state(false).weights.write(&path).unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("no checkpoint"), "{error}");
+        assert!(error.contains("not a checkpoint"), "{error}");
     }
 }

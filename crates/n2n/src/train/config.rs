@@ -1,7 +1,7 @@
-//! What a training run is told: every setting, its default, its name in flags and files, its check.
+//! The settings of a training run: their names in files, defaults and checks.
 //!
 //! Settings come in layers of named values, each over the one before: the defaults of a recipe, a
-//! configuration file, the flags of the command line. [`Config::resolve`] makes one of them.
+//! configuration file, explicit settings of the caller. [`Config::resolve`] merges them.
 
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::train::dataset::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::unet::{self, INIT_SCALE, UNet};
 
-/// The settings of a run. Names in files and flags are those of the fields, but where noted.
+/// The settings of a run. Their names in files are those of the fields, except where noted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -173,7 +173,7 @@ pub enum LambdaSchedule {
     Constant,
 }
 
-/// A length of time, in files and flags as `30m` or `1h 30m`.
+/// A length of time, written as `30m` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -271,7 +271,7 @@ impl Config {
     pub const MAX_PATCHES: usize = u32::MAX as usize;
     /// Most channels accepted.
     pub const MAX_CHANNELS: usize = 16;
-    /// Most pixels a batch accepted, 256 times the paper's: a slip in a flag must not ask for more
+    /// Most pixels a batch accepted, 256 times the paper's: a typing error must not ask for more
     /// memory than there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 
@@ -302,7 +302,7 @@ impl Config {
         }
         let config: Self = settings.try_into().map_err(|error: toml::de::Error| {
             let text = error.to_string();
-            Error::value("settings", "those of `n2n train --help`", text.trim_end())
+            Error::value("settings", "valid settings", text.trim_end())
         })?;
         config.check()?;
         Ok(config)
@@ -311,7 +311,7 @@ impl Config {
     /// The settings by name.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_table(&self) -> Table {
-        Table::try_from(self).expect("settings are numbers, texts and truth values")
+        Table::try_from(self).expect("settings are numbers, strings and booleans")
     }
 
     /// The architecture of the network.
@@ -350,7 +350,7 @@ impl Config {
         expect(
             self.channels == Channels::Together || self.n_channel == 1,
             "n_channel",
-            || "1, with channels that are independent of each other".into(),
+            || "1, with independent channels".into(),
             self.n_channel,
         )?;
         expect(
@@ -385,7 +385,7 @@ impl Config {
             "batchsize",
             || {
                 format!(
-                    "1 or more, and at most {} pixels a batch",
+                    "1 or more, and at most {} pixels per batch",
                     Self::MAX_BATCH_PIXELS
                 )
             },
@@ -413,10 +413,15 @@ impl Config {
         }
         for (what, got) in [("ema", self.ema), ("warmup", self.warmup)] {
             let part = (0.0..1.0).contains(&got);
-            expect(part, what, || "a number from 0 to below 1".into(), got)?;
+            expect(
+                part,
+                what,
+                || "a number of at least 0 and below 1".into(),
+                got,
+            )?;
         }
         if let Some(Span(budget)) = self.time_budget {
-            let expected = || "more than no time".into();
+            let expected = || "a positive time".into();
             expect(!budget.is_zero(), "time_budget", expected, Span(budget))?;
         }
 
@@ -425,7 +430,7 @@ impl Config {
         expect(
             parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))),
             "log_name",
-            || "the name of a folder below save_model_path".into(),
+            || "the name of a folder inside save_model_path".into(),
             format!("{:?}", self.log_name),
         )
     }
@@ -506,8 +511,13 @@ impl std::str::FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self> {
         let span = humantime::parse_duration(text);
-        span.map(Self)
-            .map_err(|_| Error::value("time", "one as 90s, 30m or 1h 30m", format!("'{text}'")))
+        span.map(Self).map_err(|_| {
+            Error::value(
+                "time",
+                "one such as 90s, 30m or 1h 30m",
+                format!("'{text}'"),
+            )
+        })
     }
 }
 

@@ -105,7 +105,7 @@ impl Train for Distillation {
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
         let Sample::Noisy(noisy, _) = sample else {
-            let what = "patches of a step towards a teacher";
+            let what = "patches of a step with a teacher";
             return Err(Error::value(what, "noisy ones", "clean ones"));
         };
         let target = self.taught(noisy)?;

@@ -163,7 +163,7 @@ impl Event {
     pub fn line(&self) -> Option<String> {
         Some(match self {
             Self::Ranged(ModelRange { low, high, depth }) => format!(
-                "values from {} to {} ({}) are the network's 0 to 1",
+                "values {} to {} ({}) map to the network's 0 to 1",
                 shown(*low),
                 shown(*high),
                 type_name(*depth)

@@ -107,9 +107,9 @@ pub fn read_settings(path: &Path) -> Result<Table> {
 pub fn settings_of_run(folder: &Path) -> Result<Table> {
     let path = folder.join(CONFIG);
     if !path.is_file() {
-        return Err(Error::Nothing {
+        return Err(Error::NoFiles {
             path: folder.into(),
-            expected: format!("expected the folder of a run here, found no {CONFIG}"),
+            expected: format!("expected a run folder, found no {CONFIG}"),
         });
     }
     let mut settings = read_settings(&path)?;
@@ -290,7 +290,7 @@ impl RunFolder {
                 ("threads", &threads),
             ]),
         ];
-        let mut text = toml::to_string(config).expect("numbers, texts and truth values");
+        let mut text = toml::to_string(config).expect("numbers, strings and booleans");
         let about: Table = ABOUT
             .map(String::from)
             .into_iter()
@@ -448,7 +448,7 @@ mod tests {
         config.log_name = "moved".into();
         assert_eq!(Config::resolve(&[settings]).unwrap(), config);
         let error = settings_of_run(folder.path()).unwrap_err();
-        assert!(matches!(error, Error::Nothing { .. }), "{error}");
+        assert!(matches!(error, Error::NoFiles { .. }), "{error}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Loader {
         if dataset.is_empty() {
             return Err(Error::value(
                 format!("usable images in {}", config.data_dir.display()),
-                "at least one that is not held out",
+                "at least one image that is not held out",
                 "none",
             ));
         }
@@ -222,7 +222,7 @@ impl Cutter {
                         image.crop(top, left, side, out);
                     });
                 }
-                (Pixels::U8(_), None) => unreachable!("they have become floats"),
+                (Pixels::U8(_), None) => unreachable!("without a packed image, pixels are floats"),
             }
         })?;
         Ok(Sample::Clean(CleanBatch {

@@ -41,7 +41,7 @@ pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<(
     let _ = write!(
         body,
         "<h2>Settings</h2><pre>{settings}</pre>\
-         <footer>n2n {version} · `n2n train --config` repeats the run from its config.toml</footer>"
+         <footer>n2n {version} · training with this folder's config.toml repeats the run</footer>"
     );
     let page = html::document(&config.log_name, &body);
     let path = folder.page();
@@ -57,7 +57,7 @@ fn summary(config: &Config) -> String {
     };
     let frozen = if config.frozen_noise { ", frozen" } else { "" };
     format!(
-        "noise <b>{}{frozen}</b> · {} patches of {} pixels a step · {length} · network of {} \
+        "noise <b>{}{frozen}</b> · {} patches of {} pixels per step · {length} · network of {} \
          channels · seed {}",
         config.noise, config.batchsize, config.patchsize, config.n_feature, config.seed
     )

@@ -14,8 +14,10 @@ use std::time::Instant;
 use rand::seq::index;
 
 use crate::denoise::{ModelRange, Range};
+use crate::diagnose::{Options, diagnose};
 use crate::error::{Error, Result};
 use crate::network::{Kind, Sample, Train};
+use crate::noise::Noise;
 use crate::train::checkpoint::Progress;
 use crate::train::config::Config;
 use crate::train::dataset::Dataset;
@@ -26,7 +28,7 @@ use crate::train::prefetch::Prefetch;
 use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
 use crate::train::source::{Folder, Source};
-use crate::train::spacing::NeighborDistance;
+use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::train::validation::Validation;
 use crate::weights::Weights;
 
@@ -131,7 +133,7 @@ fn train_on(
         range: dataset.range(),
         neighbor_distance: match start {
             Some(Start::Resume) => config.neighbor_distance,
-            _ => NeighborDistance::for_run(config, &dataset, observe)?,
+            _ => neighbor_distance(config, &dataset, observe)?,
         },
         ..config.clone()
     };
@@ -199,6 +201,26 @@ fn read_images(
         });
     }
     Ok((dataset, held_out))
+}
+
+/// The distances of a new run. The noise of images that are noisy already is diagnosed before hours are spent on them.
+fn neighbor_distance(
+    config: &Config,
+    dataset: &Dataset,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<NeighborDistance> {
+    let given = config.neighbor_distance;
+    if config.noise != Noise::None || dataset.is_empty() {
+        return Ok(NeighborDistance::Fixed(given.spacing()));
+    }
+    let diagnosis = diagnose(&dataset.middles(8, 512)?, &Options::quick())?;
+    let spacing = match given {
+        NeighborDistance::Auto => Spacing::for_noise(&diagnosis),
+        NeighborDistance::Fixed(spacing) => spacing,
+    };
+    let diagnosis = Box::new(diagnosis);
+    observe(&Event::Diagnosed { diagnosis, spacing });
+    Ok(NeighborDistance::Fixed(spacing))
 }
 
 fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)) {

@@ -37,7 +37,7 @@ pub trait Source: Debug + Send + Sync {
     fn image(&self, item: usize, place: usize) -> Result<Image> {
         let missing = || Error::Image {
             path: self.path(item),
-            reason: format!("it had an image {place}, and no longer has"),
+            reason: format!("its image {place} no longer exists"),
         };
         self.images(item)?.nth(place).ok_or_else(missing)?
     }
@@ -64,7 +64,7 @@ impl Folder {
     /// out.
     ///
     /// # Errors
-    /// [`Error::Nothing`] if there is none.
+    /// [`Error::NoFiles`] if there is none.
     pub fn open(folder: &Path, excluded: &[&Path]) -> Result<Self> {
         let paths = files::find_outside(folder, &EXTENSIONS, excluded)?;
         if paths.is_empty() {

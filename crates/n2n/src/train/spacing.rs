@@ -10,14 +10,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::diagnose::{Diagnosis, Options, diagnose};
+use crate::diagnose::Diagnosis;
 use crate::error::{Error, Result};
-use crate::noise::Noise;
-use crate::train::config::Config;
-use crate::train::dataset::Dataset;
-use crate::train::event::Event;
 
-/// The setting; in files and flags `auto`, `3`, or `3x1` for along a row and along a column.
+/// The setting, written as `auto`, `3`, or `3x1` for along a row and along a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeighborDistance {
     /// As the noise of the images needs it. What was chosen is put in its place.
@@ -88,27 +84,6 @@ impl Spacing {
 }
 
 impl NeighborDistance {
-    /// The distances of a new run. Images that are noisy already have their noise looked at, before hours are
-    /// spent on them; what is found goes to `observe`.
-    pub(super) fn for_run(
-        config: &Config,
-        dataset: &Dataset,
-        observe: &mut dyn FnMut(&Event),
-    ) -> Result<Self> {
-        let given = config.neighbor_distance;
-        if config.noise != Noise::None || dataset.is_empty() {
-            return Ok(Self::Fixed(given.spacing()));
-        }
-        let diagnosis = diagnose(&dataset.middles(8, 512)?, &Options::quick())?;
-        let spacing = match given {
-            Self::Auto => Spacing::for_noise(&diagnosis),
-            Self::Fixed(spacing) => spacing,
-        };
-        let diagnosis = Box::new(diagnosis);
-        observe(&Event::Diagnosed { diagnosis, spacing });
-        Ok(Self::Fixed(spacing))
-    }
-
     /// The distances; of [`Self::Auto`] before anything was chosen, those of the image as it is.
     pub fn spacing(self) -> Spacing {
         match self {
@@ -145,7 +120,8 @@ impl FromStr for NeighborDistance {
             return Ok(Self::Fixed(Spacing { x, y }));
         }
         let expected = format!(
-            "auto, or a number of pixels from 1 to {}, or two of them as 3x1: along a row and along a column",
+            "auto, a number of pixels from 1 to {}, or two such as 3x1 (along rows x along \
+             columns)",
             Spacing::MOST
         );
         Err(Error::value(
@@ -172,7 +148,7 @@ impl<'de> Deserialize<'de> for NeighborDistance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::Frame;
+    use crate::diagnose::{Frame, Options, diagnose};
 
     #[test]
     fn a_patch_has_the_pixels_that_are_so_far_apart() {

@@ -40,9 +40,8 @@ pub struct Tensor {
 pub struct Weights {
     /// The tensors.
     pub tensors: BTreeMap<String, Tensor>,
-    /// What is known about them: noise, training summary; free text by key. A file that was
-    /// written here also has `format_version`, `n_feature` and `n_channel`, and the sizes that
-    /// differ from the paper's ([`UNet::departures`]), which are read back.
+    /// Free text by key: noise, training summary. Files written here also have `format_version`, `n_feature` and
+    /// `n_channel`, and the sizes that differ from the paper's ([`UNet::departures`]), which are read back.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -74,17 +73,17 @@ impl fmt::Display for Format {
 }
 
 impl Weights {
-    /// The version of the conventions in a file's metadata; files of a later one are refused.
+    /// The version of the metadata conventions; files with a later version are rejected.
     pub const FORMAT_VERSION: u32 = 1;
 
     /// The version of the operators of an ONNX file.
     pub const ONNX_OPSET: i64 = onnx::OPSET;
 
-    /// Reads a file: safetensors, ONNX as it is written here, PyTorch `.pth` (zip or stream form),
-    /// Paddle `.pdparams`; the form is found from the content.
+    /// Reads a file: safetensors, ONNX as written here, PyTorch `.pth` (zip or stream format), Paddle `.pdparams`.
+    /// The format is detected from the content.
     ///
-    /// Elements are converted to `f32`; those that are not finite are an error, as is a file
-    /// larger than the largest network. `module.` before every name is removed.
+    /// Elements are converted to `f32`. Non-finite elements are an error, as is a file larger than the largest
+    /// network. A `module.` prefix on all names is removed.
     pub fn read(path: &Path) -> Result<Self> {
         Self::read_with_format(path).map(|(weights, _)| weights)
     }
@@ -170,12 +169,11 @@ impl Weights {
 
     /// Writes ONNX, whole or not at all: the network as a graph, for any inference engine.
     ///
-    /// Opset 17, all of it `f32`. The input `input` and the output `output` are
-    /// `[batch, C, height, width]` of any batch, height and width, the last two multiples of
-    /// the network's [`Grid::multiple`](crate::unet::Grid::multiple). Tensors keep their names; the metadata are those
-    /// of [`Weights`], with
-    /// `pixel_range` and `size_multiple`. The tensors must be those of a network;
-    /// [`Error::Mismatch`] otherwise. The same weights make the same bytes.
+    /// Opset 17, all in `f32`. The input `input` and the output `output` have the shape `[batch, C, height, width]` for
+    /// any batch, height and width, the last two multiples of the network's
+    /// [`Grid::multiple`](crate::unet::Grid::multiple). Tensors keep their names; the metadata are those of [`Weights`],
+    /// plus `pixel_range` and `size_multiple`. The tensors must be those of a network; otherwise the result is
+    /// [`Error::Mismatch`]. Equal weights give equal bytes.
     pub fn write_onnx(&self, path: &Path) -> Result<()> {
         let bytes = self.encode_onnx()?;
         files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
@@ -200,7 +198,7 @@ impl Weights {
         onnx::write(self, &unet, &facts)
     }
 
-    /// What every file says about its network.
+    /// The facts that every file states about its network.
     fn facts(unet: &UNet) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("format_version", Self::FORMAT_VERSION.to_string()),
@@ -238,7 +236,7 @@ impl Weights {
         let stated = stated_sizes(&self.metadata)?;
         let first = self.tensors.get(FIRST).map(|first| first.shape.as_slice());
         let Some(unet) = with_first_layer(stated, first)? else {
-            // Without F and C no other shape can be judged, but foreign names can.
+            // Without F and C no other shape can be checked, but foreign names can.
             let found = first.map_or("nothing".into(), |shape| format!("{shape:?}"));
             let channels = match stated.pixel_shuffle {
                 1 => "C".to_owned(),
@@ -364,7 +362,7 @@ fn with_first_layer(stated: UNet, first: Option<&[usize]>) -> Result<Option<UNet
     Ok(Some(unet))
 }
 
-/// As many bytes as tell what a file contains.
+/// Number of bytes that suffice to identify the format.
 const HEAD: u64 = 9;
 
 /// Maximum bytes per parameter: two `f64`, or four `f32` in a training checkpoint.
@@ -399,7 +397,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
         if bytes.len() as u64 > limit {
             return Err(Error::Weights {
                 path: path.into(),
-                reason: format!("expected at most {limit} bytes, the file is larger"),
+                reason: format!("expected at most {limit} bytes; the file is larger"),
             });
         }
     }
@@ -447,8 +445,8 @@ fn decode(bytes: &[u8]) -> std::result::Result<(Weights, Format), String> {
         None => {
             let head = &bytes[..bytes.len().min(HEAD as usize)];
             return Err(format!(
-                "expected safetensors, ONNX, PyTorch .pth or Paddle .pdparams, \
-                 found a file that begins with \"{}\"",
+                "expected safetensors, ONNX, PyTorch .pth or Paddle .pdparams, found a file that \
+                 starts with \"{}\"",
                 head.escape_ascii()
             ));
         }
@@ -477,8 +475,8 @@ fn check_version(metadata: &BTreeMap<String, String>) -> std::result::Result<(),
         Some(text) => match text.parse::<u32>() {
             Ok(version) if version <= Weights::FORMAT_VERSION => Ok(()),
             _ => Err(format!(
-                "expected format_version {} or lower, found {text:?}; \
-                 a newer release of this program may read it",
+                "expected format_version {} or lower, found {text:?}; a newer version of this \
+                 program may be able to read it",
                 Weights::FORMAT_VERSION
             )),
         },

@@ -22,7 +22,7 @@ pub(super) fn read(pickle: &Pickle, file_len: usize) -> Result<BTreeMap<String, 
             NAME_TABLE => {}
             PIECES => {
                 return Err(format!(
-                    "the file holds arrays cut into pieces ({PIECES}), which are not read"
+                    "the file contains arrays split into pieces ({PIECES}), which is not supported"
                 ));
             }
             _ => {

@@ -336,7 +336,7 @@ impl<'a> Machine<'a> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.values[module], &self.values[name]) {
                     (&Value::Str(module), &Value::Str(name)) => self.global(module, name)?,
-                    _ => return Err(format!("a global at byte {at} whose name is no string")),
+                    _ => return Err(format!("a global at byte {at} whose name is not a string")),
                 }
             }
             b'R' => self.reduce(at)?,
@@ -365,7 +365,7 @@ impl<'a> Machine<'a> {
             }
             _ => {
                 return Err(format!(
-                    "the pickle instruction {} at byte {at} has no place in a tensor file",
+                    "the pickle instruction {} at byte {at} is not allowed in a tensor file",
                     instruction(opcode)
                 ));
             }
@@ -383,7 +383,7 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             None => Err(format!(
-                "the pickle refers to `{}.{}`, which has no place in a file of float tensors; \
+                "the pickle refers to `{}.{}`, which is not allowed in a file of float tensors; \
                  nothing was executed",
                 excerpt(module),
                 excerpt(name)
@@ -416,8 +416,8 @@ impl<'a> Machine<'a> {
             }),
             (other, items) => {
                 return Err(format!(
-                    "the pickle calls {} with {} arguments at byte {at}, \
-                     which has no place in a tensor file",
+                    "the pickle calls {} with {} arguments at byte {at}, which is not allowed in \
+                     a tensor file",
                     other.kind(),
                     items.len()
                 ));
@@ -441,7 +441,8 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             other => Err(format!(
-                "the pickle sets the state of {} at byte {at}, which has no place in a tensor file",
+                "the pickle sets the state of {} at byte {at}, which is not allowed in a tensor \
+                 file",
                 other.kind()
             )),
         }
@@ -510,7 +511,7 @@ impl<'a> Machine<'a> {
         let rest = &self.bytes[self.at..];
         let taken = rest.get(..len).ok_or_else(|| {
             format!(
-                "the pickle is cut short: expected {len} bytes at byte {}, found {}",
+                "the pickle is truncated: expected {len} bytes at byte {}, found {}",
                 self.at,
                 rest.len()
             )
@@ -544,7 +545,7 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.bytes[self.at..];
         let len = rest.iter().position(|&byte| byte == b'\n');
-        let line = self.take(len.ok_or("the pickle is cut short within a name")?)?;
+        let line = self.take(len.ok_or("the pickle is truncated within a name")?)?;
         self.at += 1;
         std::str::from_utf8(line).map_err(|_| "a name in the pickle is not UTF-8".into())
     }
@@ -666,7 +667,7 @@ mod tests {
             parse(b"\x80\x02]q\0h\0a.").is_ok(),
             "a list that holds itself"
         );
-        assert!(error(b"\x80\x02X\xff\xff\xff\xffa.").contains("cut short"));
+        assert!(error(b"\x80\x02X\xff\xff\xff\xffa.").contains("truncated"));
         assert!(error(b"\x80\x02r\xff\xff\xff\xff.").contains("empty"));
         let mut long = b"\x80\x02".to_vec();
         long.resize(MAX_INSTRUCTIONS + 2, b'}');

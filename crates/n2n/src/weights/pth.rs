@@ -18,7 +18,7 @@ type Tensors = BTreeMap<String, Tensor>;
 /// Reads the zip format: `<name>/data.pkl` and one `<name>/data/<key>` per storage.
 pub(super) fn read_zip(bytes: &[u8]) -> Result<Tensors, String> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))
-        .map_err(|error| format!("a zip archive that cannot be read: {error}"))?;
+        .map_err(|error| format!("an unreadable zip archive: {error}"))?;
     let folder = archive
         .file_names()
         .filter_map(Result::ok)
@@ -71,7 +71,7 @@ pub(super) fn read_stream(mut bytes: &[u8]) -> Result<Tensors, String> {
     };
     let version = next()?;
     if !matches!(version.get(version.root), Value::Int(1001)) {
-        return Err("expected version 1001 of PyTorch's stream form".into());
+        return Err("expected version 1001 of PyTorch's stream format".into());
     }
     let machine = next()?;
     if let Value::Dict(facts) = machine.get(machine.root)
@@ -94,7 +94,7 @@ pub(super) fn read_stream(mut bytes: &[u8]) -> Result<Tensors, String> {
         let key = keys.str(id)?;
         let storage = described
             .get(key)
-            .ok_or_else(|| format!("storage {key:?} belongs to no tensor"))?;
+            .ok_or_else(|| format!("storage {key:?} does not belong to any tensor"))?;
         let (count, rest) = bytes
             .split_first_chunk()
             .ok_or_else(|| format!("the file ends before storage {key:?}"))?;
@@ -128,7 +128,7 @@ fn entry(
     let size = entry.size();
     if size > limit as u64 {
         return Err(wrong(&format!(
-            "{size} bytes are claimed, more than the file has"
+            "it declares {size} bytes, more than the file has"
         )));
     }
     let mut data = Vec::with_capacity(size as usize);

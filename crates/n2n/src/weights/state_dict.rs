@@ -31,11 +31,11 @@ pub(super) fn entries<'a>(
     }
     match candidates.as_slice() {
         [(_, nested)] => named(pickle, nested),
-        [] => Err("the file holds a dict without tensors".into()),
+        [] => Err("the file contains a dict without tensors".into()),
         several => {
             let keys: Vec<_> = several.iter().map(|(key, _)| format!("{key:?}")).collect();
             Err(format!(
-                "several entries could be the weights ({}); save one of them alone",
+                "several entries could be the weights ({}); save only one of them",
                 keys.join(", ")
             ))
         }

@@ -32,8 +32,8 @@ impl Storage<'_> {
             });
         if len > 0 && end.is_none_or(|end| end >= held) {
             return Err(format!(
-                "shape {shape:?} with strides {strides:?} from element {offset} on \
-                 reaches beyond the {held} elements stored"
+                "shape {shape:?} with strides {strides:?} from element {offset} extends beyond \
+                 the {held} stored elements"
             ));
         }
 
@@ -82,7 +82,7 @@ impl Budget {
                 self.0 = left;
                 Ok(shape.iter().product())
             }
-            None => Err(format!("shape {shape:?} is more than the file holds")),
+            None => Err(format!("shape {shape:?} is larger than the file")),
         }
     }
 }

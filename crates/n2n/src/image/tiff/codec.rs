@@ -55,19 +55,19 @@ impl Codec {
         match self.compression {
             NONE | LZW | DEFLATE | PACK_BITS | OLD_DEFLATE | LZMA | ZSTD => Ok(()),
             FAX3 if self.is_2d => Err(Fault::new(
-                "it is compressed by two-dimensional Group 3, which is not read",
+                "its compression, two-dimensional Group 3, is not supported",
             )),
             FAX3 | FAX4 if bits == 1 => Ok(()),
             OLD_JPEG | WEBP if bits == 8 => Ok(()),
             // Of more bits it may be lossless.
             JPEG if (2..=16).contains(&bits) => Ok(()),
             JPEG | OLD_JPEG | WEBP | FAX3 | FAX4 => Err(Fault::new(format!(
-                "it is compressed by {} with {bits} bits a sample, which is not read",
+                "its compression, {} with {bits} bits per sample, is not supported",
                 name(self.compression)
             ))),
             other => Err(Fault::new(format!(
-                "it is compressed by {}, which is not read; LZW, Deflate, PackBits, Zstandard, LZMA, \
-                 JPEG, WebP, Group 3 and Group 4 are",
+                "its compression, {}, is not supported; supported are LZW, Deflate, PackBits, \
+                 Zstandard, LZMA, JPEG, WebP, Group 3 and Group 4",
                 name(other)
             ))),
         }
@@ -97,7 +97,7 @@ impl Codec {
             JPEG => self.jpeg(&packed, expected)?,
             // Often in pieces that are no JPEG by themselves.
             OLD_JPEG => self.jpeg(&packed, expected).map_err(|_| {
-                Fault::new("it is compressed by the JPEG of TIFF 6.0 in a form that is not read")
+                Fault::new("its old-style TIFF 6.0 JPEG compression is not supported in this form")
             })?,
             WEBP => webp(packed, expected)?,
             FAX3 | FAX4 => fax(self.compression, &packed, expected)?,
@@ -105,7 +105,7 @@ impl Codec {
         };
         if bytes.len() < most {
             return Err(Fault::new(format!(
-                "one of its strips or tiles decodes to {} bytes, where {most} are expected",
+                "one of its strips or tiles decodes to {} bytes; expected {most}",
                 bytes.len()
             )));
         }
@@ -132,8 +132,8 @@ impl Codec {
         let samples = space.map_or(0, |space| space.num_components());
         if width != expected.width || height < expected.height || samples != expected.samples {
             return Err(Fault::new(format!(
-                "one of its JPEGs is {width}x{height} with {samples} components, where {}x{} with {} \
-                 are expected",
+                "one of its JPEGs is {width}x{height} with {samples} components; expected {}x{} \
+                 with {}",
                 expected.width, expected.height, expected.samples
             )));
         }
@@ -242,8 +242,7 @@ fn webp(packed: Vec<u8>, expected: Expected) -> Decoded<Vec<u8>> {
     let size = (width as usize, height as usize);
     if size.0 != expected.width || size.1 < expected.height || samples > expected.samples {
         return Err(Fault::new(format!(
-            "one of its WebPs is {width}x{height} with {samples} channels, where {}x{} with {} are \
-             expected",
+            "one of its WebPs is {width}x{height} with {samples} channels; expected {}x{} with {}",
             expected.width, expected.height, expected.samples
         )));
     }
@@ -259,11 +258,11 @@ fn webp(packed: Vec<u8>, expected: Expected) -> Decoded<Vec<u8>> {
 
 /// Rows of one bit; black is 1.
 fn fax(compression: u16, packed: &[u8], expected: Expected) -> Decoded<Vec<u8>> {
-    let damaged = || Fault::new("one of its strips is no facsimile");
+    let damaged = || Fault::new("one of its strips is not valid fax data");
     let size = u16::try_from(expected.width).ok();
     let size = size.zip(u16::try_from(expected.height).ok());
     let (width, height) =
-        size.ok_or_else(|| Fault::new("a facsimile of more than 65535 rows or columns"))?;
+        size.ok_or_else(|| Fault::new("a fax image of more than 65535 rows or columns"))?;
     let row_bytes = expected.width.div_ceil(8);
     let mut bytes = Vec::with_capacity(expected.bytes);
     let mut row = |transitions: &[u16]| {

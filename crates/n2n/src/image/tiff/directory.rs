@@ -274,7 +274,7 @@ impl<S: BufRead + Seek> Container<S> {
         let order = match &start[..2] {
             b"II" => Order::Little,
             b"MM" => Order::Big,
-            _ => return Err(Fault::new("it does not begin as a TIFF does")),
+            _ => return Err(Fault::new("it does not start like a TIFF file")),
         };
         let (is_big, first) = match order.number(&start[2..4]) {
             42 => (false, order.number(&start[4..8])),
@@ -283,7 +283,7 @@ impl<S: BufRead + Seek> Container<S> {
                 source.read_exact(&mut first)?;
                 (true, order.number(&first))
             }
-            _ => return Err(Fault::new("it does not begin as a TIFF does")),
+            _ => return Err(Fault::new("it does not start like a TIFF file")),
         };
         Ok(Self {
             source,
@@ -303,7 +303,7 @@ impl<S: BufRead + Seek> Container<S> {
         let count = self.order.number(&count);
         if count > MAX_ENTRIES {
             return Err(Fault::new(format!(
-                "it claims a directory of {count} entries"
+                "it declares a directory of {count} entries"
             )));
         }
         let offset_size = entry_size / 5 * 2;
@@ -349,7 +349,7 @@ impl<S: BufRead + Seek> Container<S> {
         let length = length.filter(|&length| length <= Self::MAX_FIELD && at <= self.bytes);
         let Some(length) = length.filter(|&length| length <= self.bytes - at) else {
             return Err(Fault::new(format!(
-                "its tag {tag} claims {count} values, which are not in the file"
+                "its tag {tag} declares {count} values that are not in the file"
             )));
         };
         let mut bytes = self.read(at, length as usize)?;
@@ -364,7 +364,9 @@ impl<S: BufRead + Seek> Container<S> {
         };
         match field.numbers().filter(|numbers| !numbers.is_empty()) {
             Some(numbers) => Ok(Some(numbers)),
-            None => Err(Fault::new(format!("its tag {tag} holds no number"))),
+            None => Err(Fault::new(format!(
+                "its tag {tag} does not contain a number"
+            ))),
         }
     }
 
@@ -390,7 +392,7 @@ impl<S: BufRead + Seek> Container<S> {
 pub(super) fn too_large() -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,
-        "the file grows beyond the 4 GB of a TIFF that is no BigTIFF",
+        "the file would exceed 4 GB, which requires BigTIFF",
     )
 }
 

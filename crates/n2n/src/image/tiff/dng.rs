@@ -108,7 +108,7 @@ pub(in crate::image) fn decoder(
     let length = source.seek(SeekFrom::End(0))?;
     if length > MOST {
         return Err(Fault::new(format!(
-            "it is a DNG of {length} bytes; up to {MOST} are read"
+            "it is a DNG of {length} bytes, more than the limit of {MOST}"
         )));
     }
     source.rewind()?;
@@ -127,7 +127,7 @@ pub(in crate::image) fn decoder(
         Depth::F32 => Depth::F32,
         _ => {
             return Err(Fault::new(
-                "its samples are of more than 16 bits, which is not read of a DNG",
+                "its samples have more than 16 bits, which is not supported for DNG",
             ));
         }
     };
@@ -136,7 +136,7 @@ pub(in crate::image) fn decoder(
     let colors = if is_mosaic {
         if samples != 1 {
             return Err(Fault::new(
-                "the pixels of its mosaic have several samples, which is not read",
+                "the pixels of its mosaic have several samples, which is not supported",
             ));
         }
         Some(mosaic(&mut file, &raw)?)
@@ -225,7 +225,7 @@ fn find_samples(file: &mut Container<Memory>, first: &Directory) -> Decoded<(u64
             return Ok((at, directory));
         }
     }
-    Err(Fault::new("it is a DNG without samples of a sensor"))
+    Err(Fault::new("it is a DNG without sensor data"))
 }
 
 /// Numbers of any type.
@@ -239,7 +239,9 @@ fn numbers(
     };
     match field.floats().filter(|numbers| !numbers.is_empty()) {
         Some(numbers) => Ok(Some(numbers)),
-        None => Err(Fault::new(format!("its tag {tag} holds no number"))),
+        None => Err(Fault::new(format!(
+            "its tag {tag} does not contain a number"
+        ))),
     }
 }
 
@@ -270,7 +272,7 @@ fn area(
             })
         }
         _ => Err(Fault::new(format!(
-            "its active area, {found:?}, does not lie in its {width}x{height} pixels"
+            "its active area, {found:?}, is outside its {width}x{height} pixels"
         ))),
     }
 }
@@ -283,10 +285,12 @@ fn mosaic(file: &mut Container<Memory>, raw: &Directory) -> Decoded<[u8; 4]> {
     match (repeat.as_deref(), pattern.as_deref(), layout) {
         (Some([2, 2]), Some(&[a, b, c, d]), 1) => Ok([a, b, c, d].map(|color| color as u8)),
         (Some([rows, columns]), Some(_), 1) => Err(Fault::new(format!(
-            "its mosaic repeats every {columns}x{rows} pixels; mosaics of 2x2 are read, and linear DNG"
+            "its mosaic repeats every {columns}x{rows} pixels; only 2x2 mosaics and linear DNG \
+             are supported"
         ))),
         _ => Err(Fault::new(
-            "its mosaic is not one of squares; those are read, and linear DNG",
+            "its mosaic has no 2x2 pattern in a rectangular layout; only such mosaics and linear \
+             DNG are supported",
         )),
     }
 }
@@ -442,7 +446,7 @@ fn metadata(file: &mut Container<Memory>, first: &Directory) -> Metadata {
     if first.has(tag::SUB_IFDS) {
         metadata
             .notes
-            .push("its previews still show the image as it was".into());
+            .push("its previews still show the original image".into());
     }
     metadata
 }
@@ -564,7 +568,7 @@ pub(in crate::image) fn write(
 ) -> Encoded<()> {
     let Native::Dng(dng) = &page.metadata.native else {
         return Err(Refused::Page(
-            "DNG holds the samples of a camera that were read from one; TIFF holds other images"
+            "DNG can only store sensor data that was read from a DNG; use TIFF for other images"
                 .into(),
         ));
     };
@@ -572,7 +576,8 @@ pub(in crate::image) fn write(
     let down = dng.area.height.div_ceil(dng.cell);
     if (page.height, page.width, depth) != (down, across, dng.depth) {
         return Err(Refused::Page(
-            "DNG holds samples in the number and the depth that were read from one; TIFF holds others"
+            "DNG can only store samples in the number and depth that were read from the DNG; use \
+             TIFF for others"
                 .into(),
         ));
     }

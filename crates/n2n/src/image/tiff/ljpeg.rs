@@ -125,8 +125,8 @@ impl Frame {
         // One more row or column of tiles is as far as encoders go.
         if samples.is_none_or(|samples| samples > most) {
             return Err(Fault::new(format!(
-                "one of its lossless JPEGs is {}x{} with {} components, more than the {most} samples \
-                 that are expected",
+                "one of its lossless JPEGs is {}x{} with {} components, more than the expected \
+                 {most} samples",
                 frame.width, frame.height, frame.components
             )));
         }
@@ -203,7 +203,8 @@ impl<'a> Scan<'a> {
         let point = u32::from(approximation & 15);
         if count != frame.components {
             return Err(Fault::new(
-                "one of its lossless JPEGs has a scan for each component, which is not read",
+                "one of its lossless JPEGs has a separate scan per component, which is not \
+                 supported",
             ));
         }
         if !(1..=7).contains(&predictor) || point >= frame.precision {
@@ -211,7 +212,7 @@ impl<'a> Scan<'a> {
         }
         if !restart.is_multiple_of(frame.width) {
             return Err(Fault::new(
-                "one of its lossless JPEGs restarts within a row, which is not read",
+                "one of its lossless JPEGs restarts within a row, which is not supported",
             ));
         }
         let table = |selector: &[u8]| {

@@ -227,7 +227,7 @@ impl TiffPages {
         }
         let is_first = self.seen.is_empty();
         if !self.seen.insert(self.next) {
-            return Err(Fault::new("its pages follow each other in a circle"));
+            return Err(Fault::new("its list of pages is circular"));
         }
         let directory = self.file.directory(self.next)?;
         self.next = directory.next;
@@ -355,9 +355,9 @@ impl TiffPages {
             }
         }
         if uic > 1 {
-            page.metadata.notes.push(
-                "the times and places of the planes, as MetaMorph stores them, are not kept".into(),
-            );
+            page.metadata
+                .notes
+                .push("dropped: the times and positions of the planes (MetaMorph)".into());
         }
         Ok(())
     }
@@ -445,7 +445,7 @@ fn describe(
     let layout = Layout::of(file, directory, limits, nodata)?;
     if layout.photometric == photometric::CFA {
         return Err(Fault::new(
-            "it is the mosaic of a camera's sensor, which is read of a DNG alone",
+            "it is the mosaic of a camera sensor, which is supported only in DNG files",
         ));
     }
     let extra_samples = file.numbers(directory, tag::EXTRA_SAMPLES)?;
@@ -468,22 +468,23 @@ fn describe(
     }
     let mut notes = Vec::new();
     if directory.has(tag::SUB_IFDS) {
-        notes.push("its smaller versions (SubIFDs) are not kept".into());
+        notes.push("dropped: its smaller versions (SubIFDs)".into());
     }
     let words = copied.iter().find(|field| field.tag == tag::DESCRIPTION);
     let words = words.and_then(Field::words).unwrap_or_default();
     if layout.planar && (color, extra) == (Color::Rgb, 1) && axes::are_four_planes(&words) {
         notes.push(
-            "its four planes are marked as red, green, blue and transparency, which is only copied; four \
-             images of a stack have to be marked as gray (tifffile: photometric='minisblack')"
+            "its four planes are marked as red, green, blue and transparency, so the fourth is \
+             only copied; if they are four images of a stack, mark them as gray (tifffile: \
+             photometric='minisblack')"
                 .into(),
         );
     }
     if directory.has(37724) {
-        notes.push("the layers of Photoshop are not kept".into());
+        notes.push("dropped: the Photoshop layers".into());
     }
     if directory.has(34412) {
-        notes.push("what Zeiss' LSM says of the stack is not kept".into());
+        notes.push("dropped: the Zeiss LSM description of the stack".into());
     }
     let tags = Tags {
         order: file.order,

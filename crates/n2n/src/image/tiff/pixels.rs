@@ -332,13 +332,13 @@ impl Layout {
             .all(|((at, length), next)| at.checked_add(*length) == Some(*next));
         if !self.is_raw() || !is_one {
             return Err(Fault::new(format!(
-                "it is said to hold {frames} images, has one directory, and does not store them one \
-                 behind the other"
+                "it declares {frames} images in one directory, but does not store them \
+                 contiguously"
             )));
         }
         if end.is_none_or(|end| end > file_bytes) {
             return Err(Fault::new(format!(
-                "it is said to hold {frames} images behind one directory, and ends before they do"
+                "it declares {frames} images in one directory, but is too short for them"
             )));
         }
         self.frames = frames;
@@ -363,8 +363,8 @@ impl Layout {
         let values = values.and_then(|pixels| pixels.checked_mul(self.samples as u64));
         if values.is_none_or(|values| values > limits.samples) {
             return Err(Fault::new(format!(
-                "its strips or tiles are {down} rows of {across} pixels of {} channels, which have to \
-                 be in memory together: more than the {} values that are accepted",
+                "its strips or tiles have {down} rows of {across} pixels with {} channels, which \
+                 must be in memory together: more than the limit of {} values",
                 self.samples, limits.samples
             )));
         }
@@ -395,11 +395,11 @@ fn samples_of<S: BufRead + Seek>(
             2 => "signed integers",
             3 => "floats",
             5 | 6 => "complex numbers",
-            _ => "of a type that is not known",
+            _ => "of an unknown type",
         };
         Fault::new(format!(
-            "its samples are {bits} bits, {words}; unsigned integers of 1 to 32 bits, signed ones of \
-             8, 16 and 32, and floats of 16, 32 and 64 are read"
+            "its samples are {bits} bits, {words}; supported are unsigned integers of 1 to 32 \
+             bits, signed ones of 8, 16 and 32, and floats of 16, 32 and 64"
         ))
     })?;
     Ok((bits, sample))
@@ -425,7 +425,7 @@ fn places<S: BufRead + Seek>(
         (width, rows)
     };
     if chunk.0 == 0 || chunk.1 == 0 {
-        return Err(Fault::new("its strips or tiles hold no pixel"));
+        return Err(Fault::new("its strips or tiles are empty"));
     }
     if compression == compression::OLD_JPEG && directory.has(tag::JPEG_INTERCHANGE) {
         // One JPEG for all, whatever the strips are said to be.
@@ -456,7 +456,7 @@ fn check_depth(slices: u64) -> Decoded<()> {
         return Ok(());
     }
     Err(Fault::new(format!(
-        "it is a volume of {slices} slices in one page (ImageDepth), which is not read"
+        "it is a volume of {slices} slices in one page (ImageDepth), which is not supported"
     )))
 }
 
@@ -464,7 +464,7 @@ fn check_depth(slices: u64) -> Decoded<()> {
 fn check_colors(photometric: u16) -> Decoded<()> {
     let reason = match photometric {
         photometric::CIE_LAB | photometric::ITU_LAB => {
-            "its colors are CIE L*a*b*, which is not read"
+            "its color space, CIE L*a*b*, is not supported"
         }
         photometric::LOG_L | photometric::LOG_LUV => "it stores logarithms of luminance",
         _ => return Ok(()),
@@ -506,7 +506,7 @@ fn check_jpeg(bits: u16) -> Decoded<()> {
         return Ok(());
     }
     Err(Fault::new(format!(
-        "it is compressed by JPEG with {bits} bits a sample, which is not read"
+        "its compression, JPEG with {bits} bits per sample, is not supported"
     )))
 }
 
@@ -533,7 +533,7 @@ fn check_count(found: usize, (across, down, planes): (usize, usize, usize)) -> D
         return Ok(());
     }
     Err(Fault::new(format!(
-        "it has the places of {found} strips or tiles, and needs those of {across} x {down} x {planes}"
+        "it lists {found} strips or tiles; expected {across} x {down} x {planes}"
     )))
 }
 
@@ -546,7 +546,8 @@ fn subsampling<S: BufRead + Seek>(
 ) -> Decoded<(usize, usize)> {
     if bits != 8 || samples != 3 {
         return Err(Fault::new(format!(
-            "it stores luma and chroma as {samples} samples of {bits} bits; three of 8 are read"
+            "it stores luma and chroma as {samples} samples of {bits} bits; only three of 8 are \
+             supported"
         )));
     }
     // A JPEG says it of itself.
@@ -573,7 +574,7 @@ fn palette<S: BufRead + Seek>(
     let count = 1 << bits;
     if map.len() < 3 * count {
         return Err(Fault::new(format!(
-            "its palette has {} values, where {} are expected",
+            "its palette has {} values; expected {}",
             map.len(),
             3 * count
         )));
@@ -701,7 +702,8 @@ impl Rows {
             .get(strip)
             .zip(frame)
             .and_then(|(at, frame)| at.checked_add((below * row) as u64)?.checked_add(frame));
-        let place = place.ok_or_else(|| Fault::new("one of its strips lies nowhere"))?;
+        let place =
+            place.ok_or_else(|| Fault::new("one of its strips has no position in the file"))?;
         let mut bytes = if layout.offsets[strip] == 0 && layout.lengths[strip] == 0 {
             vec![]
         } else {
@@ -795,7 +797,9 @@ impl Layout {
         out: &mut Vec<u8>,
     ) -> Decoded<()> {
         let (Some(&place), Some(&length)) = (self.offsets.get(at), self.lengths.get(at)) else {
-            return Err(Fault::new("one of its strips or tiles lies nowhere"));
+            return Err(Fault::new(
+                "one of its strips or tiles has no position in the file",
+            ));
         };
         if place == 0 && length == 0 {
             self.fill(width * height * samples, out);
@@ -852,8 +856,8 @@ impl Layout {
         let is_all = decoded.samples.len() == row * height;
         if !is_rows && !is_all {
             return Err(Fault::new(format!(
-                "one of its lossless JPEGs is {}x{} with {} components, where {width}x{height} with \
-                 {samples} are expected",
+                "one of its lossless JPEGs is {}x{} with {} components; expected {width}x{height} \
+                 with {samples}",
                 decoded.width, decoded.height, decoded.components
             )));
         }
@@ -963,7 +967,9 @@ impl Layout {
                 _ => u32::from(u16::from_ne_bytes([pixel[2 * i], pixel[2 * i + 1]])),
             };
             let Some(color) = self.palette.get(sample(0) as usize) else {
-                return Some(Err(Fault::new("one of its pixels is beyond the palette")));
+                return Some(Err(Fault::new(
+                    "one of its pixels has no color in the palette",
+                )));
             };
             out.extend_from_slice(color);
             let others = (1..self.samples).map(sample);

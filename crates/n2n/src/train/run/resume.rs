@@ -24,7 +24,7 @@ impl Run<'_> {
         if progress.images != self.progress.images {
             return Err(Error::value(
                 format!("images in {}", self.config.data_dir.display()),
-                "those the run was begun with, of the same names and sizes",
+                "the images that the run was started with, with the same names and sizes",
                 "others",
             ));
         }

@@ -1,6 +1,6 @@
-//! The network as an ONNX graph: the rows of [`UNet::layers`], each one operation and what follows
-//! it. Space-to-depth is a convolution before the first row, depth-to-space the operator `DepthToSpace` after the last.
-//! A value has the name of the operation that makes it, except for `input` and `output`.
+//! The network as an ONNX graph: each of the rows of [`UNet::layers`] becomes one operation and its epilogue.
+//! Space-to-depth is a convolution before the first row, depth-to-space the operator `DepthToSpace` after the last.
+//! A value has the name of the operation that produces it, except for `input` and `output`.
 
 use super::schema::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, NodeProto,

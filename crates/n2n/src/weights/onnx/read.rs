@@ -11,8 +11,8 @@ use crate::unet::UNet;
 use crate::weights::storage::{Budget, Storage, row_major};
 use crate::weights::{DType, FIRST, Tensor, Weights, stated_sizes, with_first_layer};
 
-/// Bytes of a file beside the values of its tensors that are read: a hundred times what the network
-/// needs. Decoded, an empty operation of two bytes takes a hundred times as many.
+/// Maximum size in bytes of everything except tensor values: a hundred times what the network needs. When decoded, an
+/// empty operation of two bytes takes a hundred times as much.
 const MAX_STRUCTURE: usize = 1 << 20;
 
 /// Whether a file that begins with `head` may be in this format: a small version number as its first field, then
@@ -33,12 +33,12 @@ pub(in crate::weights) fn begins(head: &[u8]) -> bool {
 
 /// Reads tensors and free text.
 pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
-    let outline = Outline::of(bytes).ok_or("an ONNX model that is cut short or damaged")?;
+    let outline = Outline::of(bytes).ok_or("a truncated or damaged ONNX model")?;
     if outline.structure > MAX_STRUCTURE {
         return Err(foreign(outline.nodes, "it is too large"));
     }
-    let model = ModelProto::decode(bytes)
-        .map_err(|error| format!("an ONNX model that is damaged: {error}"))?;
+    let model =
+        ModelProto::decode(bytes).map_err(|error| format!("a damaged ONNX model: {error}"))?;
     let found = model.graph.ok_or("an ONNX model without a graph")?;
     let entries = model.metadata_props.into_iter();
     let metadata: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
@@ -57,7 +57,7 @@ pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
         let (shape, data) = unshuffle_filters(&unet);
         if tensors.remove(UNSHUFFLE) != Some(Tensor { shape, data }) {
             return Err(format!(
-                "{UNSHUFFLE:?}: expected filters that make pixels of blocks"
+                "{UNSHUFFLE:?}: expected filters that turn blocks into pixels"
             ));
         }
     }
@@ -69,7 +69,7 @@ pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
     Ok(Weights { tensors, metadata })
 }
 
-/// Whether `found` is the graph that is written here for a network of its sizes.
+/// Checks that `found` is the graph that is written here for a network of its sizes.
 fn check(found: &GraphProto, metadata: &BTreeMap<String, String>) -> Result<UNet, String> {
     let foreign = |reason: &str| Err(foreign(found.node.len(), reason));
     let first = (found.initializer.iter()).find(|tensor| tensor.name == FIRST);
@@ -117,7 +117,7 @@ fn foreign(nodes: usize, reason: &str) -> String {
 
 fn tensor(initializer: &TensorProto, budget: &mut Budget) -> Result<Tensor, String> {
     if initializer.data_location != 0 {
-        return Err("expected its values in this file, found that they are in another".into());
+        return Err("expected its values in this file, found them in another".into());
     }
     if initializer.data_type != i32::from(DataType::Float) {
         let found = initializer.data_type;

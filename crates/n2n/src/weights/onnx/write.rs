@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::unet::UNet;
 use crate::weights::{DType, Weights};
 
-/// The operators' version, and the version of the format that came with it (ONNX 1.12, 2022): old
-/// enough for every engine in use, and nothing later changed these operators.
+/// The operator set version, and the format version released with it (ONNX 1.12, 2022): old enough for every engine
+/// in use, and these operators have not changed since.
 pub(in crate::weights) const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 

@@ -97,29 +97,17 @@ fn a_device_that_draws_resumes_as_if_it_had_not_been_interrupted() {
 
 #[test]
 fn of_steps_told_together_the_one_that_is_not_finite_is_named() {
-    let (folder, config) = drawn();
+    let (_folder, config) = drawn();
     let mut network = Drawer::new(&config);
     network.fail_at = Some(7 + 5);
     let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
-    let Error::NotFinite {
-        epoch: 2,
-        iteration: 5,
-        images,
-        checkpoint,
-    } = error
-    else {
-        panic!("{error}")
-    };
+    let images = not_finite(error, 5, &config);
     let source = Arc::new(open_folder(&config).unwrap());
     let (dataset, _) = read_images(source, &config, &mut |_| {}).unwrap();
     let loader = Loader::new(dataset, &config).unwrap();
     assert_eq!(images, loader.names(2, 4).join(", "));
-    assert_eq!(images.split(", ").count(), 2);
     // It was found at the next row.
     assert_eq!(network.steps.len(), 7 + 6);
-    let checkpoint = checkpoint.unwrap();
-    assert_eq!(checkpoint, folder.path().join("run/latest.safetensors"));
-    checkpoint::read(&checkpoint).unwrap();
 }
 
 #[test]
@@ -145,18 +133,7 @@ fn a_run_whose_device_fails_names_its_checkpoint() {
             ..config.clone()
         };
         let error = run(&config, network, &mut |_| {}).unwrap_err();
-        let Error::Unsaved {
-            reason,
-            checkpoint,
-            epoch: 2,
-            iteration: 0,
-        } = error
-        else {
-            panic!("{error}")
-        };
-        let (_, progress) = checkpoint::read(&checkpoint).unwrap();
-        assert_eq!((progress.epoch, progress.iteration), (2, 0));
-        failed.push(reason.to_string());
+        failed.push(unsaved(error).to_string());
     };
     let mut told_at_once = Recording::new();
     told_at_once.lost_at = Some(9);
@@ -168,6 +145,6 @@ fn a_run_whose_device_fails_names_its_checkpoint() {
     full.full_at = Some(9);
     fail("full", &mut full);
     let unplugged = "a test: it was unplugged";
-    let full = "a test has not the memory for a step";
+    let full = "a test has too little memory for a step";
     assert_eq!(failed, [unplugged, unplugged, full]);
 }

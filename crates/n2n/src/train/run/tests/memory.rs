@@ -82,6 +82,6 @@ fn an_image_in_memory_that_cannot_be_used_is_an_error() {
     let mut images = noisy_images(4);
     images[2] = Image::from_f32(1, 2, 1, vec![0.0, f32::NAN]).unwrap();
     let error = crate::train(&images, &in_memory()).unwrap_err();
-    let want = "image 2: page 1 holds values that are not finite";
+    let want = "image 2: page 1 contains values that are not finite";
     assert_eq!(error.to_string(), want);
 }

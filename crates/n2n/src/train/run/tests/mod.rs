@@ -101,6 +101,41 @@ fn trained(config: &Config) -> (Recording, Vec<String>) {
     (network, lines)
 }
 
+/// The images that a run names which ended in this iteration of epoch 2 with a loss that is not finite; its checkpoint
+/// is readable.
+fn not_finite(error: Error, iteration: usize, config: &Config) -> String {
+    let Error::NotFinite {
+        epoch: 2,
+        iteration: at,
+        images,
+        checkpoint: Some(checkpoint),
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(at, iteration);
+    assert_eq!(checkpoint, config.folder().join("latest.safetensors"));
+    checkpoint::read(&checkpoint).unwrap();
+    assert_eq!(images.split(", ").count(), config.batchsize, "{images}");
+    images
+}
+
+/// The reason why a run ended whose checkpoint is of the start of epoch 2.
+fn unsaved(error: Error) -> Error {
+    let Error::Unsaved {
+        reason,
+        checkpoint,
+        epoch: 2,
+        iteration: 0,
+    } = error
+    else {
+        panic!("{error}")
+    };
+    let (_, progress) = checkpoint::read(&checkpoint).unwrap();
+    assert_eq!((progress.epoch, progress.iteration), (2, 0));
+    *reason
+}
+
 /// Runs a small network until it is asked to stop, after so many events of the kinds counted.
 fn until(config: &Config, start: Start, events: usize, counted: fn(&Event) -> bool) -> Outcome {
     let mut network =

@@ -90,7 +90,7 @@ fn a_run_does_not_go_on_with_other_images() {
     );
     let error = error.unwrap_err().to_string();
     assert!(
-        error.contains("images") && error.contains("begun with"),
+        error.contains("images") && error.contains("was started with"),
         "{error}"
     );
 }

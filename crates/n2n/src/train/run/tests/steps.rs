@@ -72,20 +72,8 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     let mut network = Recording::new();
     network.fail_at = Some(4);
     let error = run(&config, &mut network, &mut |_| {}).unwrap_err();
-    let latest = folder.path().join("run/latest.safetensors");
-    let Error::NotFinite {
-        epoch: 2,
-        iteration: 2,
-        images,
-        checkpoint,
-    } = error
-    else {
-        panic!("{error}")
-    };
-    assert_eq!(images.split(", ").count(), 2, "{images}");
+    let images = not_finite(error, 2, &config);
     assert!(images.contains(".png, "), "{images}");
-    assert_eq!(checkpoint, Some(latest.clone()));
-    checkpoint::read(&latest).unwrap();
     assert_eq!(network.steps.len(), 4);
     let spoilt = folder.path().join("run/epoch_model_002.safetensors");
     assert!(!spoilt.exists());
@@ -102,18 +90,10 @@ fn a_run_that_diverges_ends_before_it_is_saved_and_does_again_when_resumed() {
     resumed.loss = |_| 0.26e6;
     for (network, start) in [(&mut network, Start::New), (&mut resumed, Start::Resume)] {
         let error = crate::train::run(&config, start, network, &never, &mut |_| {}).unwrap_err();
-        let Error::Unsaved {
-            reason,
-            checkpoint,
-            epoch: 2,
-            iteration: 0,
-        } = error
-        else {
-            panic!("{error}")
-        };
+        let reason = unsaved(error);
         assert!(
             matches!(
-                *reason,
+                reason,
                 Error::Diverged {
                     epoch: 2,
                     iteration: 1,
@@ -123,8 +103,6 @@ fn a_run_that_diverges_ends_before_it_is_saved_and_does_again_when_resumed() {
             ),
             "{reason}"
         );
-        let (_, progress) = checkpoint::read(&checkpoint).unwrap();
-        assert_eq!((progress.epoch, progress.iteration), (2, 0));
         assert!(
             !folder
                 .path()

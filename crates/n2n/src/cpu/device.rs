@@ -1,0 +1,168 @@
+//! The network on the CPU as a device: what [`Denoise`] and [`Train`] ask of it.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use n2n_kernels::adam::Adam;
+use n2n_kernels::bands;
+use n2n_kernels::tensor::{Arena, Shape};
+
+use super::{CpuNetwork, Learning, in_pool};
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
+use crate::unet::{Grid, UNet};
+use crate::weights::Weights;
+
+impl Denoise for CpuNetwork {
+    fn channels(&self) -> usize {
+        self.unet.n_channel
+    }
+
+    fn grid(&self) -> Grid {
+        self.unet.grid()
+    }
+
+    fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
+        network::check_images(&self.unet, noisy)?;
+        self.keep_memory_for(noisy);
+        Ok(in_pool(|| self.infer(noisy)))
+    }
+
+    fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        // At the resolution of the first layer only the image and the result are whole, in vectors of eight; the
+        // layers of half its height and width weigh most: a kept pooling, and the input and output of
+        // a layer.
+        let UNet {
+            n_feature,
+            pixel_shuffle: block,
+            ..
+        } = self.unet;
+        let (h, w) = (h / block, w / block);
+        let image = self.unet.block_channels().next_multiple_of(8);
+        let per_pixel = 4 * (4 * image + (n_feature + 2 * 2 * n_feature) / 4);
+        let window = bands::window(Shape {
+            n: 1,
+            h,
+            w,
+            c: self.unet.widest(),
+        });
+        // The weights, and the same packed, of which Winograd's algorithm makes four times as many.
+        let fixed = 4 * (window.h * window.w * window.c + 6 * self.parameters.len()) + (16 << 20);
+        (h * w * per_pixel + fixed) as u64
+    }
+
+    fn device(&self) -> String {
+        format!("cpu {}", self.level)
+    }
+
+    fn fork(&self) -> Option<Box<dyn Denoise>> {
+        Some(Box::new(Self {
+            unet: self.unet,
+            layers: Arc::clone(&self.layers),
+            level: self.level,
+            parameters: Arc::clone(&self.parameters),
+            packed: Arc::clone(&self.packed),
+            merged_pixels: self.merged_pixels,
+            arena: Arena::default(),
+            kept_for: 0,
+            learning: None,
+            method: self.method,
+            average: None,
+        }))
+    }
+}
+
+impl Train for CpuNetwork {
+    fn architecture(&self) -> UNet {
+        self.unet
+    }
+
+    fn step(
+        &mut self,
+        sample: &Sample,
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<Option<Losses>> {
+        match sample {
+            Sample::Noisy(noisy, neighbors) => self
+                .step(noisy, neighbors, factors, learning_rate)
+                .map(Some),
+            Sample::Clean(_) => Err(Error::value(
+                "patches of a step on the CPU",
+                "noisy patches with drawn neighbors",
+                "clean patches",
+            )),
+        }
+    }
+
+    fn step_towards(
+        &mut self,
+        noisy: &Batch,
+        target: &Batch,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        self.step_towards(noisy, target, learning_rate)
+    }
+
+    fn set_method(&mut self, method: Method) -> Result<()> {
+        self.method = method;
+        Ok(())
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        Ok(self.weights())
+    }
+
+    fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        self.parameters = Arc::new(weights.to_parameters(&self.unet)?);
+        self.forget_packed();
+        self.learning = None;
+        self.average = None;
+        Ok(())
+    }
+
+    fn state(&self) -> Result<State> {
+        Ok(self.state())
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        let flat = |weights: &Weights| weights.to_parameters(&self.unet);
+        let parameters = flat(&state.weights)?;
+        let adam = Adam {
+            first: flat(&state.first)?,
+            second: flat(&state.second)?,
+            steps: state.steps,
+        };
+        let average = state.average.as_ref().map(flat).transpose()?;
+        self.learning = Some(Learning {
+            gradients: vec![0.0; parameters.len()],
+            adam,
+        });
+        self.parameters = Arc::new(parameters);
+        self.average = average;
+        self.forget_packed();
+        Ok(())
+    }
+
+    fn average(&mut self, decay: f64) {
+        let Some(average) = &mut self.average else {
+            self.average = Some(self.parameters.to_vec());
+            return;
+        };
+        let share = (1.0 - decay) as f32;
+        average
+            .par_iter_mut()
+            .with_min_len(1 << 14)
+            .zip(&*self.parameters)
+            .for_each(|(average, &parameter)| *average += share * (parameter - *average));
+    }
+
+    fn swap_average(&mut self) {
+        if let Some(average) = &mut self.average {
+            std::mem::swap(average, Arc::make_mut(&mut self.parameters));
+            self.forget_packed();
+        }
+    }
+}
