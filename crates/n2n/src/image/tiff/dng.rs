@@ -127,7 +127,7 @@ pub(in crate::image) fn decoder(
         Depth::F32 => Depth::F32,
         _ => {
             return Err(Fault::new(
-                "its samples are of more than 16 bits, which is not read of a DNG",
+                "its samples have more than 16 bits, which is not supported in DNG",
             ));
         }
     };
@@ -136,7 +136,7 @@ pub(in crate::image) fn decoder(
     let colors = if is_mosaic {
         if samples != 1 {
             return Err(Fault::new(
-                "the pixels of its mosaic have several samples, which is not read",
+                "the pixels of its mosaic have several samples, which is not supported",
             ));
         }
         Some(mosaic(&mut file, &raw)?)
