@@ -137,6 +137,8 @@ golden:
     {{ python }} tests/golden/weights.py
     {{ python }} tests/golden/images/make.py
     {{ python }} tests/golden/images/make_formats.py
+    {{ python }} tests/golden/images/make_jpeg2000.py
+    {{ python }} tests/golden/images/make_refused.py
     {{ python }} tests/golden/images/make_tiff.py
     {{ python }} tests/golden/images/make_dng.py
     {{ python }} tests/golden/images/make_mrc.py

@@ -71,7 +71,7 @@ fn it_warns_of_files_it_cannot_read_even_when_quiet() {
         .success()
         .stderr(
             "warning: in/words.png: not a readable image: \
-             it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR do\n",
+             it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF, Radiance HDR or JPEG 2000 file\n",
         );
 }
 

@@ -10,7 +10,7 @@ use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use crate::kernel::Kernel;
 
 /// Longest wait for a result. A step on a slow device takes seconds; a device that takes this long has hung.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A device that `wgpu` found.
 #[derive(Debug, Clone)]

@@ -651,7 +651,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "notes.txt: not a readable image: it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, \
-             PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR file"
+             PNM, OpenEXR, TGA, PFM, MRC, GIF, Radiance HDR or JPEG 2000 file"
         );
     }
 }

@@ -479,7 +479,7 @@ mod tests {
         let config = pictures(&folder, &[(40, 50)]);
         let times = infer(&mut brighter(1), &config, |_| ()).unwrap().times;
         for stage in [times.preprocess, times.inference, times.postprocess] {
-            assert!(stage > Duration::ZERO && stage < Duration::from_secs(60));
+            assert!(stage > Duration::ZERO && stage < Duration::from_mins(1));
         }
     }
 

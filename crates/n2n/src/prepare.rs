@@ -447,7 +447,7 @@ mod tests {
         let path = folders.add("a.png", &flat(10, 10, 50));
         folders.add("b.png", &flat(10, 10, 50));
         folders.prepare();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         for (level, time) in [
             (90, SystemTime::now() + hour),
             (130, SystemTime::now() - hour),

@@ -80,6 +80,13 @@ fn every_format_and_layout_gives_the_samples_that_were_written() {
         ("grey.pfm", (7, 10), Gray, 0, F32),
         ("grey.gif", (7, 10), Gray, 0, U8),
         ("said.png", (7, 10), Rgb, 0, U8),
+        ("grey.jp2", (7, 10), Gray, 0, U8),
+        ("tiles_rgb.jp2", (37, 41), Rgb, 0, U8),
+        ("rgba.jp2", (7, 10), Rgb, 1, U8),
+        ("rgb_u16.j2k", (7, 10), Rgb, 0, U16),
+        ("bands_u8.jp2", (7, 10), Bands(5), 0, U8),
+        ("jpeg2000_u8_rgb.tif", (37, 41), Rgb, 0, U8),
+        ("jpeg2000_u16_rgb.tif", (37, 41), Rgb, 0, U16),
     ] {
         let pages = pages(name);
         assert_eq!(pages.len(), if name.contains("stack") { 3 } else { 1 });
@@ -120,6 +127,46 @@ fn a_bitmap_with_a_gray_palette_is_gray() {
     }
 }
 
+#[test]
+fn jpeg_2000_of_other_types_has_the_samples_that_were_written() {
+    for (name, depth, bits, offset) in [
+        ("grey_u12.jp2", Depth::U16, 12, 0.0),
+        ("grey_i16.jp2", Depth::I16, 16, 32768.0),
+    ] {
+        let (page, rows) = pages(name).remove(0);
+        assert_eq!((page.color, page.depth), (Color::Gray, depth), "{name}");
+        for (i, &value) in rows.iter().enumerate() {
+            let want = (7919 * i % (1 << bits)) as f32 - offset;
+            assert_eq!((value * depth.unit()).round(), want, "{name}, sample {i}");
+        }
+    }
+}
+
+/// The largest difference between two files of one page.
+fn difference(a: &str, b: &str) -> f32 {
+    let (a, b) = (pages(a).remove(0).1, pages(b).remove(0).1);
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(&b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
+
+#[test]
+fn lossy_files_are_decoded_as_the_library_that_wrote_them_does() {
+    // OpenJPEG; the standard leaves the rounding open.
+    assert!(difference("photo.jp2", "photo_jp2_decoded.png") < 1.5 / 255.0);
+    // OpenEXR; half floats keep eleven bits.
+    assert!(difference("dwaa.exr", "dwaa_decoded.exr") <= 0.0005);
+    assert!(difference("dwab.exr", "dwaa_decoded.exr") <= 0.0005);
+}
+
+#[test]
+fn a_lossy_exr_is_written_without_another_loss() {
+    let copied = pages_of(copied("dwaa.exr", Encoding::new(Format::OpenExr)).unwrap());
+    assert_eq!(copied[0].1, pages("dwaa.exr")[0].1);
+}
+
 /// The picture of the photographs in the fixtures, 24 × 40.
 fn photo(y: usize, x: usize) -> [f32; 3] {
     [6 * x, 10 * y, 255 - 3 * x - 5 * y].map(|value| value as f32 / 255.0)
@@ -127,7 +174,7 @@ fn photo(y: usize, x: usize) -> [f32; 3] {
 
 #[test]
 fn ink_and_chroma_become_red_green_and_blue() {
-    for name in ["cmyk.jpg", "jpeg_u8_rgb.tif"] {
+    for name in ["cmyk.jpg", "jpeg_u8_rgb.tif", "jpeg2000_ycbcr.tif"] {
         let image = Image::read(&golden(name)).unwrap();
         assert_eq!((image.height, image.width, image.channels), (24, 40, 3));
         let mut total = 0.0;
@@ -247,6 +294,10 @@ fn a_file_cut_anywhere_is_refused_and_damage_never_panics() {
         "rgb.pfm",
         "grey.gif",
         "two.gif",
+        "grey.jp2",
+        "rgb_u16.j2k",
+        "jpeg2000_ycbcr.tif",
+        "dwaa.exr",
     ] {
         let whole = std::fs::read(golden(name)).unwrap();
         let try_all = |bytes: Vec<u8>| {
@@ -504,6 +555,48 @@ fn integers_of_an_exr_are_no_color() {
 fn a_jpeg_without_one_of_its_restart_intervals_is_refused() {
     let error = Image::read(&golden("gap.jpg")).unwrap_err().to_string();
     assert!(error.contains("part of it is missing"), "{error}");
+}
+
+#[test]
+fn a_profile_for_ink_is_dropped_with_a_note() {
+    let mut profile = vec![0; 128];
+    profile[16..20].copy_from_slice(b"CMYK");
+    let content = [b"ICC_PROFILE\0\x01\x01", profile.as_slice()].concat();
+    let mut jpeg = std::fs::read(golden("cmyk.jpg")).unwrap();
+    let segment = [
+        &[0xFF, 0xE2, 0, content.len() as u8 + 2],
+        content.as_slice(),
+    ]
+    .concat();
+    jpeg.splice(2..2, segment);
+    let mut reader = Reader::from_bytes(Path::new("cmyk.jpg"), jpeg, Limits::default()).unwrap();
+    let notes = reader
+        .next_page()
+        .unwrap()
+        .unwrap()
+        .metadata
+        .notes_for(Format::Jpeg);
+    assert!(
+        notes.iter().any(|note| note.contains("color profile")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn xmp_of_a_webp_and_comments_of_a_gif_are_dropped_with_a_note() {
+    let mut gif = std::fs::read(golden("grey.gif")).unwrap();
+    let end = gif.len() - 1;
+    gif.splice(end..end, [0x21, 0xFE, 1, b'a', 0]);
+    let mut webp = std::fs::read(golden("lossless.webp")).unwrap();
+    webp.extend(b"XMP \x02\0\0\0ab");
+    let length = webp.len() as u32 - 8;
+    webp[4..8].copy_from_slice(&length.to_le_bytes());
+    for (bytes, note) in [(gif, "dropped: comments"), (webp, "dropped: XMP")] {
+        let mut reader = Reader::from_bytes(Path::new("a"), bytes, Limits::default()).unwrap();
+        let page = reader.next_page().unwrap().unwrap();
+        assert_eq!(page.metadata.notes, [note]);
+    }
+    assert!(pages("two.gif")[0].0.metadata.notes.is_empty());
 }
 
 #[test]

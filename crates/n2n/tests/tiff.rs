@@ -188,6 +188,13 @@ fn all_frames_behind_one_directory_are_read() {
 }
 
 #[test]
+fn a_directory_at_the_end_of_a_file_may_lack_the_place_of_the_next() {
+    let whole = file("packbits_u8_grey.tif");
+    let cut = whole[..whole.len() - 4].to_vec();
+    assert_eq!(pages(cut).unwrap()[0].1, pages(whole).unwrap()[0].1);
+}
+
+#[test]
 fn byte_order_and_private_tags_stay() {
     let before = file("imagej_big.tif");
     let after = copy(before.clone(), Format::Tiff).unwrap();

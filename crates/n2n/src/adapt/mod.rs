@@ -117,7 +117,7 @@ impl Default for Config {
     /// Three minutes.
     fn default() -> Self {
         Self {
-            budget: Budget::Time(Duration::from_secs(180)),
+            budget: Budget::Time(Duration::from_mins(3)),
             range: Range::Auto,
             seed: 0,
             level: Level::detect(),

@@ -1,10 +1,11 @@
 //! OpenEXR: floats, channels with names. Decoded as a whole.
 
-use std::io::{Read as _, Seek, Write};
+use std::io::{Cursor, Read as _, Seek, Write};
 
+use ::exr::block::chunk::{CompressedBlock, CompressedScanLineBlock, CompressedTileBlock};
 use ::exr::compression::Compression;
 use ::exr::meta::attribute::{LevelMode, SampleType};
-use ::exr::meta::header::{ImageAttributes, LayerAttributes};
+use ::exr::meta::header::{Header, ImageAttributes, LayerAttributes};
 use ::exr::meta::{BlockDescription, MetaData};
 use ::exr::prelude::{
     AnyChannel, AnyChannels, FlatSamples, Image, Layer, ReadChannels, ReadLayers, Text, Vec2,
@@ -39,7 +40,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         return Err(Fault::new(format!("it has {layers} layers; expected one")));
     };
     if header.deep {
-        return Err(Fault::new("it contains deep data"));
+        return Err(Fault::new("it contains deep data, which is not supported"));
     }
     let has_levels = matches!(
         header.blocks,
@@ -52,8 +53,11 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         .iter()
         .any(|channel| channel.sampling != Vec2(1, 1))
     {
-        return Err(Fault::new("some of its channels differ in size"));
+        return Err(Fault::new(
+            "some of its channels differ in size, which is not supported",
+        ));
     }
+    check_lossy(&bytes, header)?;
     let image = read()
         .no_deep_data()
         .largest_resolution_level()
@@ -61,7 +65,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         .first_valid_layer()
         .all_attributes()
         .non_parallel()
-        .from_buffered(std::io::Cursor::new(&bytes))?;
+        .from_buffered(Cursor::new(&bytes))?;
     let layer = image.layer_data;
     let found = layer.channel_data.list;
     if layer.size != Vec2(width, height) {
@@ -92,9 +96,12 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             .map(|&from| (found[from].name.clone(), kind(&found[from].sample_data)))
             .collect(),
         encoding: ::exr::prelude::Encoding {
-            // B44 would lose anew what it stores.
+            // Lossy ones would lose again what they store.
             compression: match layer.encoding.compression {
-                Compression::B44 | Compression::B44A => Compression::ZIP16,
+                Compression::B44
+                | Compression::B44A
+                | Compression::DWAA(_)
+                | Compression::DWAB(_) => Compression::ZIP16,
                 other => other,
             },
             ..layer.encoding
@@ -121,6 +128,43 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         whole: Whole::from_floats(page.row(), floats),
         page: Some(page),
     }))
+}
+
+/// Refuses chunks in DWAA or DWAB that declare more than their pixels can take: the decoder makes room for it.
+fn check_lossy(bytes: &[u8], header: &Header) -> Decoded<()> {
+    let (Compression::DWAA(_) | Compression::DWAB(_)) = header.compression else {
+        return Ok(());
+    };
+    let chunks = ::exr::block::read(Cursor::new(bytes), false)?.all_chunks(false)?;
+    for chunk in chunks {
+        let block = chunk?.compressed_block;
+        let place = header.get_block_data_indices(&block)?;
+        let Vec2(width, height) = header.get_absolute_block_pixel_coordinates(place)?.size;
+        let (CompressedBlock::ScanLine(CompressedScanLineBlock {
+            compressed_pixels_le: data,
+            ..
+        })
+        | CompressedBlock::Tile(CompressedTileBlock {
+            compressed_pixels_le: data,
+            ..
+        })) = block
+        else {
+            continue;
+        };
+        let per_pixel = header.channels.bytes_per_pixel;
+        if data.len() == width * height * per_pixel {
+            // Stored as it is.
+            continue;
+        }
+        // Pixels are padded to blocks of 8×8, and runs of bytes can take more than the bytes.
+        let most = (4 * (width + 8) * (height + 8) * per_pixel) as u64;
+        // The first counter is a version, the last a method.
+        let mut counters = data.as_chunks().0.iter().skip(1).take(9);
+        if counters.any(|&counter| u64::from_le_bytes(counter) > most) {
+            return Err(Fault::new("its compressed pixels are damaged"));
+        }
+    }
+    Ok(())
 }
 
 /// The samples of all pixels, the channels in this order.

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Seek};
 use std::path::Path;
 
-use super::{Depth, mrc, tiff};
+use super::{Depth, jpeg2000, mrc, tiff};
 use crate::error::Error;
 
 /// A file format that is read and written.
@@ -31,6 +31,8 @@ pub enum Format {
     Gif,
     /// Radiance's RGBE; read alone.
     Hdr,
+    /// JPEG 2000 with any number of channels, 8 to 16 bits; read alone.
+    Jpeg2000,
     /// Adobe's digital negative: the samples of a camera's sensor, 16 bits or floats. It is written of one
     /// that was read.
     Dng,
@@ -39,9 +41,10 @@ pub enum Format {
 }
 
 /// The extensions of image files, in small letters and sorted, for [`crate::files::find`].
-pub const EXTENSIONS: [&str; 26] = [
-    "bmp", "btf", "dib", "dng", "exr", "gif", "hdr", "jfif", "jpe", "jpeg", "jpg", "mrc", "mrcs",
-    "pam", "pbm", "pfm", "pgm", "png", "pnm", "ppm", "stk", "tf8", "tga", "tif", "tiff", "webp",
+pub const EXTENSIONS: [&str; 32] = [
+    "bmp", "btf", "dib", "dng", "exr", "gif", "hdr", "j2c", "j2k", "jfif", "jp2", "jpc", "jpe",
+    "jpeg", "jpf", "jpg", "jpx", "mrc", "mrcs", "pam", "pbm", "pfm", "pgm", "png", "pnm", "ppm",
+    "stk", "tf8", "tga", "tif", "tiff", "webp",
 ];
 
 /// Whether the name of a file is that of an image.
@@ -62,7 +65,7 @@ pub fn none_in(folder: &Path) -> Error {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Png,
         Self::Jpeg,
         Self::Tiff,
@@ -74,6 +77,7 @@ impl Format {
         Self::Pfm,
         Self::Gif,
         Self::Hdr,
+        Self::Jpeg2000,
         Self::Dng,
         Self::Mrc,
     ];
@@ -92,7 +96,7 @@ impl Format {
     pub fn written(self) -> Self {
         match self {
             Self::Gif => Self::Png,
-            Self::Hdr => Self::Tiff,
+            Self::Hdr | Self::Jpeg2000 => Self::Tiff,
             other => other,
         }
     }
@@ -142,6 +146,7 @@ impl Format {
             [b'P', b'F' | b'f', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(Self::Pfm),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
             [b'#', b'?', b'R' | b'r', ..] => Some(Self::Hdr),
+            start if jpeg2000::is_start(start) => Some(Self::Jpeg2000),
             // By its beginning it could be a DIB.
             start if mrc::begins(start) => Some(Self::Mrc),
             // Without the header of a file, as a DIB, the size of the other header comes first.
@@ -157,6 +162,7 @@ impl Format {
             Self::Png | Self::Pnm => &[Depth::U8, Depth::U16],
             Self::Jpeg | Self::WebP | Self::Bmp | Self::Tga | Self::Gif => &[Depth::U8],
             Self::Tiff => &Depth::ALL,
+            Self::Jpeg2000 => &[Depth::U8, Depth::I8, Depth::U16, Depth::I16],
             Self::OpenExr | Self::Pfm | Self::Hdr => &[Depth::F32],
             Self::Dng => &[Depth::U16, Depth::F32],
             Self::Mrc => &[Depth::I8, Depth::U16, Depth::I16, Depth::F32],
@@ -178,6 +184,7 @@ impl Format {
             Self::Pfm => &["pfm"],
             Self::Gif => &["gif"],
             Self::Hdr => &["hdr"],
+            Self::Jpeg2000 => &["jp2", "j2k", "j2c", "jpc", "jpf", "jpx"],
             Self::Dng => &["dng"],
             Self::Mrc => &["mrc", "mrcs"],
         }

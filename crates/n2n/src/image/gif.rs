@@ -24,6 +24,7 @@ struct Frames {
 pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let mut bytes = Vec::new();
     source.take(4 * limits.samples).read_to_end(&mut bytes)?;
+    let has_comment = has_comment(&bytes);
     let mut decoder = GifDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     let (height, width) = (height as usize, width as usize);
@@ -43,10 +44,44 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         }
         pages.push_back(page(&pixels, height, width));
     }
-    if pages.is_empty() {
-        return Err(Fault::new("it has no frame"));
+    match pages.front_mut() {
+        None => return Err(Fault::new("it has no frame")),
+        Some((page, _)) if has_comment => page.metadata.notes.push("dropped: comments".into()),
+        Some(_) => {}
     }
     Ok(Box::new(Frames { pages, rows: None }))
+}
+
+/// Whether a file has a comment (GIF 89a, section 24).
+fn has_comment(bytes: &[u8]) -> bool {
+    /// The separators of blocks, and the label of a comment.
+    const EXTENSION: u8 = 0x21;
+    const COMMENT: u8 = 0xFE;
+    const IMAGE: u8 = 0x2C;
+    let table = |flags: u8| {
+        if flags & 0x80 == 0 {
+            0
+        } else {
+            3 << ((flags & 7) + 1)
+        }
+    };
+    let flags = bytes.get(10).copied().unwrap_or(0);
+    let mut at = 13 + table(flags);
+    loop {
+        at += match bytes.get(at..) {
+            Some([EXTENSION, COMMENT, ..]) => return true,
+            Some([EXTENSION, ..]) => 2,
+            // Place, size and flags, a table, and the size of a code.
+            Some([IMAGE, _, _, _, _, _, _, _, _, flags, ..]) => 10 + table(*flags) + 1,
+            _ => return false,
+        };
+        while let Some(&length) = bytes.get(at) {
+            at += 1 + usize::from(length);
+            if length == 0 {
+                break;
+            }
+        }
+    }
 }
 
 /// A frame with no more channels than it needs.

@@ -39,6 +39,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             "part of it is missing: its restart markers are out of sequence",
         ));
     }
+    check_coding(&segments)?;
     let resolution = segments.iter().find_map(resolution);
     let icc = icc(&segments);
     let segments = segments
@@ -58,6 +59,27 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         ..Metadata::default()
     };
     simple::decode(decoder, metadata, limits)
+}
+
+/// Refuses the kinds of coding that the decoder does not have, which its frame header names (ITU-T T.81,
+/// table B.1).
+fn check_coding(segments: &[(u8, &[u8])]) -> Decoded<()> {
+    let mut frames = segments.iter().filter(|(marker, _)| {
+        matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
+    });
+    let Some((marker, content)) = frames.next() else {
+        return Ok(());
+    };
+    let coding = match (marker, content.first()) {
+        (0xC9 | 0xCA | 0xCB | 0xCD..=0xCF, _) => "arithmetic coding",
+        (0xC3, _) => "lossless coding",
+        (0xC5..=0xC7, _) => "hierarchical coding",
+        (_, Some(12)) => "12 bits per sample",
+        _ => return Ok(()),
+    };
+    Err(Fault::new(format!(
+        "its compression, JPEG with {coding}, is not supported; convert it to PNG or TIFF"
+    )))
 }
 
 /// The color profile, from its numbered pieces, wherever they stand (ICC.1:2022, annex B.4).

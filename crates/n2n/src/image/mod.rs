@@ -15,6 +15,7 @@ mod exr;
 mod format;
 mod gif;
 mod jpeg;
+mod jpeg2000;
 mod memory;
 mod metadata;
 mod mrc;
@@ -27,6 +28,7 @@ mod resize;
 mod select;
 mod simple;
 mod tiff;
+mod unsupported;
 mod writer;
 
 pub use format::{EXTENSIONS, Format, is_supported, none_in};
@@ -477,8 +479,8 @@ mod tests {
         assert_eq!(reason("empty.png", b""), "the file is empty");
         assert_eq!(
             reason("text.png", b"not pixels but words"),
-            "it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or \
-             Radiance HDR file"
+            "it is not a PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF, \
+             Radiance HDR or JPEG 2000 file"
         );
     }
 

@@ -68,7 +68,9 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
         .animation_control
         .is_some_and(|control| control.num_frames > 1)
     {
-        return Err(Fault::new("it is an animation"));
+        return Err(Fault::new(
+            "it is an animation, which is not supported; save its frames as files",
+        ));
     }
     if (info.color_type, info.bit_depth) != reader.output_color_type() {
         chunks.retain(|(kind, _)| !OF_SAMPLES.contains(&kind));

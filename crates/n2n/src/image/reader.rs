@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::page::{Page, Pages};
-use super::{Depth, Format, exr, gif, jpeg, mrc, pfm, png, simple, tiff};
+use super::{Depth, Format, exr, gif, jpeg, jpeg2000, mrc, pfm, png, simple, tiff, unsupported};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -122,11 +122,14 @@ impl Reader {
         if start.is_empty() {
             return Err(unreadable(path, "the file is empty"));
         }
+        let unsupported = unsupported::reason(start);
         let format = Format::of_source(&mut source).map_err(Error::io(path))?;
         let format = format.ok_or_else(|| {
-            let formats =
-                "PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF or Radiance HDR";
-            unreadable(path, &format!("it is not a {formats} file"))
+            let formats = "PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF, \
+                           Radiance HDR or JPEG 2000";
+            let reason =
+                unsupported.unwrap_or_else(|| format!("it is not a {formats} file"));
+            unreadable(path, &reason)
         })?;
         let decoder = guarded(|| match format {
             Format::Png => png::decoder(source, limits),
@@ -137,6 +140,7 @@ impl Reader {
             Format::OpenExr => exr::decoder(source, limits),
             Format::Pfm => pfm::decoder(source, limits),
             Format::Gif => gif::decoder(source, limits),
+            Format::Jpeg2000 => jpeg2000::decoder(source, limits),
             Format::WebP | Format::Bmp | Format::Pnm | Format::Tga | Format::Hdr => {
                 simple::decoder(format, source, limits)
             }

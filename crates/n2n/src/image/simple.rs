@@ -1,6 +1,8 @@
 //! What the `image` crate decodes at one go: WebP, BMP, TGA, Radiance HDR and the PNM family; and JPEG, once
 //! its file has been looked through.
 
+use std::io::{self, SeekFrom};
+
 use ::image::codecs::bmp::BmpDecoder;
 use ::image::codecs::hdr::HdrDecoder;
 use ::image::codecs::pnm::PnmDecoder;
@@ -21,13 +23,18 @@ pub(super) fn decoder(
 ) -> Decoded<Box<dyn Decode>> {
     match format {
         Format::WebP => {
+            let mut source = source;
+            let has_xmp = has_xmp(&mut source)?;
             let mut decoder = WebPDecoder::new(source)?;
             if decoder.has_animation() {
-                return Err(Fault::new("it is an animation"));
+                return Err(Fault::new(
+                    "it is an animation, which is not supported; save its frames as files",
+                ));
             }
             let metadata = Metadata {
                 icc: decoder.icc_profile()?,
                 exif: decoder.exif_metadata()?,
+                notes: Vec::from_iter(has_xmp.then(|| "dropped: XMP".into())),
                 ..Metadata::default()
             };
             decode(decoder, metadata, limits)
@@ -37,6 +44,22 @@ pub(super) fn decoder(
         Format::Hdr => decode(HdrDecoder::new(source)?, Metadata::default(), limits),
         _ => decode(PnmDecoder::new(source)?, Metadata::default(), limits),
     }
+}
+
+/// Whether a WebP has a chunk of XMP. Leaves the source where it was.
+fn has_xmp(source: &mut Box<dyn Source>) -> io::Result<bool> {
+    // The header of the file, then chunks of an even length.
+    source.seek(SeekFrom::Start(12))?;
+    let mut head = [0; 8];
+    let mut found = false;
+    while !found && source.read_exact(&mut head).is_ok() {
+        let [kind @ .., l0, l1, l2, l3] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        found = &kind == b"XMP ";
+        source.seek_relative(i64::from(length) + i64::from(length % 2))?;
+    }
+    source.rewind()?;
+    Ok(found)
 }
 
 /// A BMP of up to 8 bits a pixel has a palette, which the decoder gives as red, green and blue; one of
@@ -106,7 +129,7 @@ fn decode_page(
     let mut allowed = ::image::Limits::no_limits();
     allowed.max_alloc = Some(4 * limits.samples);
     decoder.set_limits(allowed)?;
-    let page = Page {
+    let mut page = Page {
         height,
         width,
         color: if color.has_color() {
@@ -119,6 +142,11 @@ fn decode_page(
         orientation: png::orientation(metadata.exif.as_deref()),
         metadata,
     };
+    let metadata = &mut page.metadata;
+    if metadata.icc.is_some() && metadata.icc_for(page.color).is_none() {
+        let note = "dropped: the color profile, which is for colors of another kind";
+        metadata.notes.push(note.into());
+    }
     let mut bytes = vec![0; decoder.total_bytes() as usize];
     decoder.read_image(&mut bytes)?;
     Ok(OnePage {

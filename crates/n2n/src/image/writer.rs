@@ -162,7 +162,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
         Format::Jpeg => jpeg::write(&Raster::read(pages, first)?, encoding.quality, out)?,
         Format::OpenExr => exr::write(&Raster::read(pages, first)?, out)?,
         Format::Pfm => pfm::write(&Raster::read(pages, first)?.upright(format), out)?,
-        Format::Gif | Format::Hdr => {
+        Format::Gif | Format::Hdr | Format::Jpeg2000 => {
             return Err(Refused::Page(format!(
                 "{format:?} can be read but not written; use {:?}",
                 format.written()

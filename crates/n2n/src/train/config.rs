@@ -240,7 +240,7 @@ impl Default for Config {
             log_iters: 100,
             n_snapshot: 1,
             keep: 10,
-            checkpoint_every: Span(Duration::from_secs(600)),
+            checkpoint_every: Span(Duration::from_mins(10)),
             batchsize: 4,
             patchsize: 256,
             lambda1: 1.0,

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn with_a_time_budget_the_schedule_follows_the_clock() {
         let config = Config {
-            time_budget: Some(Span(std::time::Duration::from_secs(60))),
+            time_budget: Some(Span(std::time::Duration::from_mins(1))),
             ..Config::default()
         };
         let at = |passed| {

@@ -18,9 +18,18 @@ pub(super) mod compression {
     pub(in super::super) const DEFLATE: u16 = 8;
     pub(in super::super) const PACK_BITS: u16 = 32773;
     pub(in super::super) const OLD_DEFLATE: u16 = 32946;
+    pub(in super::super) const JPEG_2000: u16 = 34712;
     pub(in super::super) const LZMA: u16 = 34925;
     pub(in super::super) const ZSTD: u16 = 50000;
     pub(in super::super) const WEBP: u16 = 50001;
+}
+
+/// Luma and chroma in JPEG 2000, whatever the directory says of the colors.
+pub(super) const APERIO_YCBCR: u16 = 33003;
+
+/// Whether strips and tiles are JPEG 2000 codestreams: by the standard, or by Aperio, lossy or not.
+pub(super) fn is_jpeg_2000(compression: u16) -> bool {
+    matches!(compression, APERIO_YCBCR..=33005 | compression::JPEG_2000)
 }
 
 /// How the strips and tiles of a page are compressed.
@@ -49,27 +58,24 @@ impl Codec {
     /// Refuses what cannot be decoded.
     pub(super) fn check(&self, bits: u16) -> Decoded<()> {
         use compression::{
-            DEFLATE, FAX3, FAX4, JPEG, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG, PACK_BITS, WEBP,
-            ZSTD,
+            DEFLATE, FAX3, FAX4, JPEG, JPEG_2000, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG,
+            PACK_BITS, WEBP, ZSTD,
         };
         match self.compression {
             NONE | LZW | DEFLATE | PACK_BITS | OLD_DEFLATE | LZMA | ZSTD => Ok(()),
-            FAX3 if self.is_2d => Err(Fault::new(
-                "its compression, two-dimensional Group 3, is not supported",
-            )),
+            FAX3 if self.is_2d => Err(unsupported("two-dimensional Group 3")),
             FAX3 | FAX4 if bits == 1 => Ok(()),
             OLD_JPEG | WEBP if bits == 8 => Ok(()),
             // Of more bits it may be lossless.
             JPEG if (2..=16).contains(&bits) => Ok(()),
-            JPEG | OLD_JPEG | WEBP | FAX3 | FAX4 => Err(Fault::new(format!(
-                "its compression, {} with {bits} bits per sample, is not supported",
-                name(self.compression)
-            ))),
-            other => Err(Fault::new(format!(
-                "its compression, {}, is not supported; supported are LZW, Deflate, PackBits, \
-                 Zstandard, LZMA, JPEG, WebP, Group 3 and Group 4",
-                name(other)
-            ))),
+            jpeg_2000 if is_jpeg_2000(jpeg_2000) && (8..=16).contains(&bits) => Ok(()),
+            JPEG | OLD_JPEG | WEBP | FAX3 | FAX4 | APERIO_YCBCR..=33005 | JPEG_2000 => {
+                Err(unsupported(&format!(
+                    "{} with {bits} bits per sample",
+                    name(self.compression)
+                )))
+            }
+            other => Err(unsupported(&name(other))),
         }
     }
 
@@ -96,12 +102,12 @@ impl Codec {
             LZMA => take(lzma_rust2::XzReader::new(packed.as_slice(), true), most)?,
             JPEG => self.jpeg(&packed, expected)?,
             // Often in pieces that are no JPEG by themselves.
-            OLD_JPEG => self.jpeg(&packed, expected).map_err(|_| {
-                Fault::new("its old-style TIFF 6.0 JPEG compression is not supported in this form")
-            })?,
+            OLD_JPEG => self
+                .jpeg(&packed, expected)
+                .map_err(|_| unsupported("JPEG as in TIFF 6.0, in this form"))?,
             WEBP => webp(packed, expected)?,
             FAX3 | FAX4 => fax(self.compression, &packed, expected)?,
-            other => return Err(Fault::new(format!("it is compressed by {}", name(other)))),
+            other => return Err(unsupported(&name(other))),
         };
         if bytes.len() < most {
             return Err(Fault::new(format!(
@@ -151,13 +157,20 @@ pub(super) fn reverse_bits(bytes: &mut [u8]) {
     }
 }
 
+/// The fault of a file in a compression that cannot be decoded.
+pub(super) fn unsupported(compression: &str) -> Fault {
+    Fault::new(format!(
+        "its compression, {compression}, is not supported; save it with LZW, Deflate or Zstandard"
+    ))
+}
+
 /// What a compression is called.
 fn name(compression: u16) -> String {
     let name = match compression {
         2 => "CCITT run lengths",
         compression::FAX3 => "Group 3",
         compression::FAX4 => "Group 4",
-        compression::OLD_JPEG => "the JPEG of TIFF 6.0",
+        compression::OLD_JPEG => "JPEG as in TIFF 6.0",
         compression::JPEG => "JPEG",
         compression::WEBP => "WebP",
         32766 => "NeXT run lengths",

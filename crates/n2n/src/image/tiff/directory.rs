@@ -308,8 +308,11 @@ impl<S: BufRead + Seek> Container<S> {
         }
         let offset_size = entry_size / 5 * 2;
         let start = at + count_size as u64;
-        let bytes = self.read(start, count as usize * entry_size + offset_size)?;
-        let (entries, next) = bytes.split_at(count as usize * entry_size);
+        let length = count as usize * entry_size;
+        // Some files end with the last entry: no other directory follows.
+        let is_cut = self.bytes.checked_sub(start) == Some(length as u64);
+        let bytes = self.read(start, length + if is_cut { 0 } else { offset_size })?;
+        let (entries, next) = bytes.split_at(length);
         let mut directory = Directory {
             next: self.order.number(next),
             ..Directory::default()

@@ -127,7 +127,7 @@ pub(in crate::image) fn decoder(
         Depth::F32 => Depth::F32,
         _ => {
             return Err(Fault::new(
-                "its samples have more than 16 bits, which is not supported for DNG",
+                "its samples have more than 16 bits, which is not supported in DNG",
             ));
         }
     };

@@ -234,7 +234,8 @@ impl TiffPages {
         let is_beside = self.is_beside(&directory)?;
         if is_first && is_beside && directory.has(tag::SUB_IFDS) {
             return Err(Fault::new(
-                "its first page is the preview of a raw photograph",
+                "it is a raw photograph that is not DNG; convert it to DNG, for example with Adobe DNG \
+                 Converter or dnglab",
             ));
         }
         let pass_through = is_beside && (self.given > 0 || self.is_image_ahead()?);
@@ -445,7 +446,7 @@ fn describe(
     let layout = Layout::of(file, directory, limits, nodata)?;
     if layout.photometric == photometric::CFA {
         return Err(Fault::new(
-            "it is the mosaic of a camera sensor, which is supported only in DNG files",
+            "it is the mosaic of a camera's sensor, which is supported only in DNG",
         ));
     }
     let extra_samples = file.numbers(directory, tag::EXTRA_SAMPLES)?;

@@ -5,10 +5,12 @@ use std::io::{BufRead, Seek};
 
 use half::f16;
 
-use super::super::Depth;
 use super::super::metadata::MISSING;
 use super::super::reader::{Decoded, Fault, Limits, check_pixels, from_u8, from_u16};
-use super::codec::{Codec, Expected, compression, reverse_bits};
+use super::super::{Depth, jpeg2000};
+use super::codec::{
+    APERIO_YCBCR, Codec, Expected, compression, is_jpeg_2000, reverse_bits, unsupported,
+};
 use super::directory::{Container, Directory, Order, swap};
 use super::ljpeg;
 use super::{photometric, tag};
@@ -229,7 +231,7 @@ impl Layout {
         };
         codec.check(bits)?;
         if compression == compression::OLD_JPEG && samples > 1 && planar {
-            return Err(Fault::new("it stores planes in the JPEG of TIFF 6.0"));
+            return Err(unsupported("JPEG as in TIFF 6.0, in this form"));
         }
 
         let is_tiled = directory.has(tag::TILE_WIDTH);
@@ -242,13 +244,14 @@ impl Layout {
         let is_lossless = compression == compression::JPEG
             && photometric == photometric::YCBCR
             && begins_lossless(file, &offsets, &lengths);
-        let photometric = if is_lossless {
-            photometric::RGB
-        } else {
-            photometric
+        let photometric = match compression {
+            _ if is_lossless => photometric::RGB,
+            APERIO_YCBCR if samples == 3 => photometric::YCBCR,
+            _ => photometric,
         };
         let is_packed = compression != compression::NONE;
-        let is_jpeg = matches!(compression, compression::JPEG | compression::OLD_JPEG);
+        let is_jpeg = matches!(compression, compression::JPEG | compression::OLD_JPEG)
+            || is_jpeg_2000(compression);
         let chroma = (photometric == photometric::YCBCR && compression != compression::WEBP)
             .then(|| subsampling(file, directory, (bits, samples, planar), is_jpeg))
             .transpose()?;
@@ -466,7 +469,9 @@ fn check_colors(photometric: u16) -> Decoded<()> {
         photometric::CIE_LAB | photometric::ITU_LAB => {
             "its color space, CIE L*a*b*, is not supported"
         }
-        photometric::LOG_L | photometric::LOG_LUV => "it stores logarithms of luminance",
+        photometric::LOG_L | photometric::LOG_LUV => {
+            "its color space, the logarithm of luminance, is not supported"
+        }
         _ => return Ok(()),
     };
     Err(Fault::new(reason))
@@ -505,9 +510,7 @@ fn check_jpeg(bits: u16) -> Decoded<()> {
     if bits == 8 {
         return Ok(());
     }
-    Err(Fault::new(format!(
-        "its compression, JPEG with {bits} bits per sample, is not supported"
-    )))
+    Err(unsupported(&format!("JPEG with {bits} bits per sample")))
 }
 
 /// Refuses a predictor that is not one for such samples.
@@ -832,6 +835,9 @@ impl Layout {
             }
             check_jpeg(self.bits)?;
         }
+        if is_jpeg_2000(self.codec.compression) {
+            return self.jpeg_2000(&packed, expected, out);
+        }
         let mut bytes = self.codec.decode(packed, expected)?;
         if subsampled {
             bytes = upsampled(&bytes, (width, height), (h, v));
@@ -864,12 +870,46 @@ impl Layout {
         let rows = decoded
             .samples
             .chunks_exact(if is_all { row } else { given });
+        self.append_numbers(rows.take(height).map(|given| &given[..row]), out)
+    }
+
+    /// The samples of a JPEG 2000 codestream, which come as numbers.
+    fn jpeg_2000(&self, packed: &[u8], expected: Expected, out: &mut Vec<u8>) -> Decoded<()> {
+        let Expected {
+            width,
+            height,
+            samples,
+            ..
+        } = expected;
+        // The last strip or tile may be padded.
+        let tile = jpeg2000::tile(packed, self.bits, (width + 64) * (height + 64) * samples)?;
+        if tile.width < width || tile.height < height || tile.components != samples {
+            return Err(Fault::new(format!(
+                "one of its JPEG 2000 tiles is {}x{} with {} components; expected {width}x{height} with \
+                 {samples}",
+                tile.width, tile.height, tile.components
+            )));
+        }
+        let rows = tile.samples.chunks_exact(tile.width * samples);
+        self.append_numbers(rows.take(height).map(|row| &row[..width * samples]), out)
+    }
+
+    /// Appends samples that a codec gave as numbers.
+    fn append_numbers<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [u16]>,
+        out: &mut Vec<u8>,
+    ) -> Decoded<()> {
         let start = out.len();
-        for row in rows.take(height).map(|given| &given[..row]) {
+        for row in rows {
             match self.sample_bytes() {
                 1 => out.extend(row.iter().map(|&sample| sample as u8)),
                 2 => out.extend(row.iter().flat_map(|sample| sample.to_ne_bytes())),
-                _ => return Err(Fault::new("it compresses wide samples by lossless JPEG")),
+                _ => {
+                    return Err(Fault::new(
+                        "its samples are wider than those its compression stores",
+                    ));
+                }
             }
         }
         if self.white_is_zero {
