@@ -760,6 +760,7 @@ fn describe(done: &Done, entry: &mut serde_json::Value) {
     entry["channels"] = done.channels.into();
     entry["depth"] = bits(done.depth.1).into();
     entry["seconds"] = done.elapsed_s.into();
+    entry["network_pixels"] = done.network_pixels.into();
     if let Some([noisy, denoised]) = done.scores {
         entry["noisy"] = serde_json::json!({"psnr_db": noisy.0, "ssim": noisy.1});
         entry["denoised"] = serde_json::json!({"psnr_db": denoised.0, "ssim": denoised.1});
