@@ -32,7 +32,7 @@ import methods
 
 HERE = pathlib.Path(__file__).resolve().parent
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm"}
-OURS = ("gauss",)
+ENSEMBLE = " --ensemble"
 
 
 def clean_images(folder, count):
@@ -202,7 +202,7 @@ def markdown(results):
         "|---|---:|---:|---:|---|",
     ]
     for row in sorted(results["rows"], key=lambda row: -row.get("psnr_db", 0)):
-        name = f"**n2n {row['method']}**" if is_ours(row) else row["method"]
+        name = f"**n2n {row['method']}**" if is_ours(row["method"]) else row["method"]
         if "unavailable" in row:
             lines.append(f"| {name} | not measured: {row['unavailable']} |||")
             continue
@@ -212,8 +212,8 @@ def markdown(results):
     return "\n".join(lines) + "\n"
 
 
-def is_ours(row):
-    return row["method"].startswith(OURS) and " in " not in row["method"]
+def is_ours(name):
+    return name.startswith("gauss") and " in " not in name
 
 
 def draw(results, path):
@@ -237,35 +237,45 @@ def draw(results, path):
     axis.set_xlim(min(seconds) / 2, max(seconds) * 3)
     margin = 0.08 * (max(scores) - min(scores) + 1)
     axis.set_ylim(min(scores) - margin, max(scores) + margin)
-    blue, gray = "#1257a8", "#7a5230"
-    for row in rows:
-        ours = is_ours(row)
-        filled = "--ensemble" not in row["method"]
-        color = blue if ours else gray
-        axis.scatter(
-            row["s_per_mp"],
-            row["psnr_db"],
-            s=52,
-            marker="o" if ours else "s",
-            facecolor=color if filled else "white",
-            edgecolor=color,
-            linewidth=1.5,
-            zorder=3,
-        )
-    words = [f"n2n {row['method']}" if is_ours(row) else row["method"] for row in rows]
-    colors = [blue if is_ours(row) else gray for row in rows]
-    label(figure, axis, list(zip(seconds, scores)), words, colors)
+    blue, brown = "#1257a8", "#7a5230"
+    by_name = {row["method"]: (row["s_per_mp"], row["psnr_db"]) for row in rows}
+    marks = {"s": 52, "linewidth": 1.5, "zorder": 3}
+    ours = [name for name in by_name if is_ours(name) and ENSEMBLE not in name]
+    ensembles = [name for name in by_name if ENSEMBLE in name]
+    others = [name for name in by_name if not is_ours(name)]
+    for names, marker, color, filled, words in (
+        (ours, "o", blue, True, "n2n"),
+        (ensembles, "o", blue, False, "n2n, mean over eight flips and turns"),
+        (others, "s", brown, True, "others"),
+    ):
+        if names:
+            points = zip(*(by_name[name] for name in names))
+            face = color if filled else "white"
+            axis.scatter(*points, marker=marker, facecolor=face, edgecolor=color, label=words, **marks)
+    pairs = [(by_name[name], by_name[name + ENSEMBLE]) for name in ours if name + ENSEMBLE in by_name]
+    for pair in pairs:
+        axis.plot(*zip(*pair), color=blue, linewidth=0.8, linestyle=":", zorder=2)
+    axis.legend(loc="lower right", frameon=False, fontsize=8.5)
+    named = ours + others
+    colors = [blue if is_ours(name) else brown for name in named]
+    label(figure, axis, by_name, pairs, named, colors)
     figure.savefig(path, facecolor="white")
     pyplot.close(figure)
 
 
-def label(figure, axis, points, words, colors):
-    """Writes a word beside each point, where it covers no point and no other word."""
+def label(figure, axis, by_name, pairs, words, colors):
+    """Writes each of the words beside its point, where it covers no point, no other word and no line of a pair."""
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     scale = figure.dpi / 72
+    points = [by_name[word] for word in words]
     at = axis.transData.transform(points)
-    taken = [(x - 6 * scale, y - 6 * scale, x + 6 * scale, y + 6 * scale) for x, y in at]
+    all_at = axis.transData.transform(list(by_name.values()))
+    taken = [(x - 6 * scale, y - 6 * scale, x + 6 * scale, y + 6 * scale) for x, y in all_at]
+    for pair in pairs:
+        for x, y in np.linspace(*axis.transData.transform(pair), 100):
+            taken.append((x - scale, y - scale, x + scale, y + scale))
+    taken.append(axis.get_legend().get_window_extent(renderer).extents)
     frame = axis.get_window_extent(renderer)
     # From the most crowded points outward, so that they get the places close by.
     order = sorted(range(len(points)), key=lambda i: sum(np.hypot(*(at[i] - other)) for other in at))
