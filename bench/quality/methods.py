@@ -18,12 +18,12 @@ SIGMA = 25.0
 TUNED = {
     "scikit-image non-local means": {"h": 0.6, "patch_size": 5, "patch_distance": 6},
     "scikit-image wavelets": {"wavelet": "db2", "convert2ycbcr": True},
-    "scikit-image total variation": {"weight": 0.06},
+    "scikit-image total variation": {"weight": 0.07},
     "OpenCV fast non-local means": {
-        "h": 15,
+        "h": 17,
         "hColor": 20,
         "templateWindowSize": 3,
-        "searchWindowSize": 15,
+        "searchWindowSize": 9,
     },
 }
 
@@ -44,7 +44,7 @@ GRIDS = {
         "h": [8, 11, 13, 15, 17, 20],
         "hColor": [11, 15, 20, 30],
         "templateWindowSize": [1, 3, 5, 7],
-        "searchWindowSize": [11, 15, 21],
+        "searchWindowSize": [7, 9, 11, 15, 21],
     },
 }
 
