@@ -59,12 +59,26 @@ python-test:
         ../../../target/python/bin/python -m pytest --quiet --config-file ../pyproject.toml \
         --ignore-glob '/*/napari/*' . n2n
 
-# Test the napari plugin without a screen, in the environment that `just python-test` created
+# Test the napari plugin without a screen, and check its manifest; after `just python-test`, in the environment it made
 napari-test:
     target/python/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement crates/n2n-python/requirements-napari.txt
     cd crates/n2n-python/tests/napari && QT_QPA_PLATFORM=offscreen \
         ../../../../target/python/bin/python -m pytest --quiet --config-file ../../pyproject.toml -W ignore .
+    target/python/bin/npe2 validate n2n
+
+# Check with bioimageio.core that what `n2n export` writes for bioimage.io is accepted, unedited
+bioimageio-test:
+    cargo build --release --locked --bin n2n
+    rm -rf target/bioimageio
+    python3 -m venv target/bioimageio
+    target/bioimageio/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement tests/bioimageio/requirements.txt
+    target/release/n2n export --format bioimageio --range 0,255 --save-dir target/bioimageio
+    target/release/n2n export --format bioimageio --model-path gauss5_50_gray --save-dir target/bioimageio
+    cd target/bioimageio && for package in *.zip; do \
+        bin/bioimageio test "$package" > "$package.log" 2>&1 || { cat "$package.log"; exit 1; }; \
+    done
 
 # The notebooks of docs/notebooks, without the network; after `just python-test`, in the environment it made
 notebooks:
@@ -72,12 +86,14 @@ notebooks:
         --require-hashes --requirement crates/n2n-python/requirements-notebooks.txt
     target/python/bin/python -m pytest --quiet --nbmake --nbmake-timeout 120 -p no:cacheprovider docs/notebooks
 
-# Pin the newest versions of what the two recipes above need; needs uv
+# Pin the newest versions of what the recipes above need; needs uv
 python-lock:
     cd crates/n2n-python && for of in dev napari notebooks; do \
         uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
             requirements-$of.in --output-file requirements-$of.txt; \
     done
+    cd tests/bioimageio && uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
+        requirements.in --output-file requirements.txt
 
 # Test the kernels on emulated 64-bit ARM
 test-aarch64:
@@ -189,9 +205,24 @@ peers-python:
             --require-hashes --requirement bench/peers/requirements/$engine.txt \
             || echo "continuing without $engine" >&2; \
     done
+    bench/peers/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps ./crates/n2n-python
+
+# Compare denoisers by quality and time: bench/quality/README.md; DATA: a folder of clean images; takes --images 2 and the like
+peers-quality data *flags:
+    python3 -m venv bench/quality/.venv
+    bench/quality/.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement bench/quality/requirements.txt
+    bench/quality/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps ./crates/n2n-python
+    bench/quality/.venv/bin/python bench/quality/run.py --data '{{ data }}' {{ flags }}
+
+# Time `n2n predict` as a whole on a large photograph, a folder and a large TIFF; takes flags such as tiff --scale 0.25
+whole-program *flags: release
+    {{ python }} bench/whole_program.py {{ flags }}
 
 # Pin the newest versions of the other engines; needs uv
 peers-lock:
+    cd bench/quality && uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
+        requirements.in --output-file requirements.txt
     cd bench/peers/requirements && for engine in torch mnn ncnn onnxruntime openvino; do \
         uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --upgrade \
             $(test $engine = torch || echo --constraint torch.txt) $engine.in --output-file $engine.txt; \

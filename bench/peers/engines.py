@@ -20,6 +20,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "
 LAMBDAS = {"lambda1": 1.0, "lambda2": 1.0, "lambda_": 1.0}
 
 
+def n2n_python(model, images, threads):
+    import n2n
+
+    network = n2n.Model.load(model / "model.safetensors")
+    [image] = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+    def run():
+        return n2n.denoise(
+            image, network, axes="YXS", range=(0.0, 1.0), threads=threads, progress=False
+        )
+
+    return f"n2n {n2n.__version__} for Python", lambda: run().transpose(2, 0, 1)[None]
+
+
 def torch_network(model, threads, layout):
     import torch
     from n2n_torch import UNet
@@ -155,6 +169,7 @@ def converted(path):
 
 
 INFER = {
+    "n2n.denoise in Python": n2n_python,
     "PyTorch": torch_infer("contiguous_format", compiled=False),
     "PyTorch, channels last": torch_infer("channels_last", compiled=False),
     "torch.compile": torch_infer("contiguous_format", compiled=True),

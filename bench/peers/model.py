@@ -24,6 +24,14 @@ import n2n_torch
 
 SEED = 3
 
+# The package's command `mnnconvert` without its report to the maker's server, for which it installs packages by itself.
+MNNCONVERT = """
+import sys
+sys.modules["MNN.tools.utils.log"] = None
+from MNN.tools.mnnconvert import main
+main()
+"""
+
 
 def network():
     return generator.network(SEED, n_feature=48, n_channel=3)
@@ -34,7 +42,7 @@ def files(folder, n2n):
     converters = pathlib.Path(sys.executable).parent
     for command in [
         [n2n, "export", "--model-path=model.safetensors", "--save-dir=.", "--format=onnx"],
-        [converters / "mnnconvert", "-f", "ONNX", "--modelFile", "model.onnx"]
+        [sys.executable, "-c", MNNCONVERT, "-f", "ONNX", "--modelFile", "model.onnx"]
         + ["--MNNModel", "model.mnn", "--bizCode", "n2n"],
         # Two shapes: the sizes stay free.
         [converters / "pnnx", "model.onnx", "fp16=0"]
@@ -46,7 +54,7 @@ def files(folder, n2n):
             print(f"{command[0]} is not here", file=sys.stderr)
         else:
             if done.returncode:
-                print(f"{command[0]}: {done.stdout}{done.stderr}", file=sys.stderr)
+                print(f"{command}: {done.stdout}{done.stderr}", file=sys.stderr)
 
 
 def images(folder, name, n, h, w):

@@ -45,6 +45,8 @@ INFER = [
     "ncnn",
 ]
 TRAIN = INFER[:4]
+# The first is that of the package for Python, beside which n2n is the call in Rust that it makes.
+CALL = ["n2n.denoise in Python", *INFER[:4]]
 
 
 class Case:
@@ -55,6 +57,8 @@ class Case:
         count = f"{threads} thread{'s' * (threads > 1)}"
         if work == "infer":
             self.title = f"Denoising {n} × 3 × {side} × {side}, {count}"
+        elif work == "call":
+            self.title = f"A call from Python, {side} × {side} × 3, {count}"
         else:
             self.title = f"Training step, {n} patches of {side} × {side}, {count}"
         self.name = f"{work}_{n}_{side}"
@@ -62,9 +66,9 @@ class Case:
     def contestants(self):
         """(engine, threads) of each row; n2n also on one thread, to show how it scales."""
         yield OURS, self.threads
-        if self.threads > 1:
+        if self.threads > 1 and self.work != "call":
             yield OURS, 1
-        for engine in INFER if self.work == "infer" else TRAIN:
+        for engine in {"infer": INFER, "call": CALL, "train": TRAIN}[self.work]:
             yield engine, self.threads
 
 
@@ -72,10 +76,11 @@ CASES = [
     Case("infer", 1, 512, 2),
     Case("infer", 1, 512, 1),
     Case("infer", 1, 256, 2),
+    Case("call", 1, 512, 2),
     Case("train", 4, 128, 2),
     Case("train", 4, 256, 2),
 ]
-QUICK = [Case("infer", 1, 64, 2), Case("train", 1, 64, 2)]
+QUICK = [Case("infer", 1, 64, 2), Case("call", 1, 64, 2), Case("train", 1, 64, 2)]
 
 
 class Unavailable(Exception):
@@ -145,7 +150,8 @@ class Worker:
 
 def measure(case, rounds, contestants, folder, binary):
     """The rows of a case."""
-    make = [case.work, folder, case.name, case.n, case.side, case.side]
+    kind = "train" if case.work == "train" else "infer"
+    make = [kind, folder, case.name, case.n, case.side, case.side]
     model(*make, *([STEPS] if case.work == "train" else []))
     rows, workers = [], {}
     for engine, threads in contestants:

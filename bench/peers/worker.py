@@ -1,6 +1,6 @@
 """One engine in a process of its own, so that its memory and its threads are its own.
 
-    worker.py infer ENGINE THREADS MODEL IMAGES N H W
+    worker.py infer|call ENGINE THREADS MODEL IMAGES N H W
     worker.py train ENGINE THREADS MODEL IMAGES N H W PAIRS
 
 `IMAGES` holds float32 [n, h, w, 3], `PAIRS` a byte for each 2x2 cell. The process loads the engine,
@@ -44,7 +44,7 @@ def load(work, engine, threads, model, images, n, h, w, pairs=None):
     images = np.fromfile(images, np.float32).reshape(n, h, w, 3)
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     model, threads = pathlib.Path(model), int(threads)
-    if work == "infer":
+    if work != "train":
         version, run = engines.INFER[engine](model, images, threads)
         return version, run, lambda output: output.transpose(0, 2, 3, 1)
     pairs = np.fromfile(pairs, np.uint8).reshape(n, h // 2, w // 2)

@@ -390,6 +390,12 @@ fn broken_and_hostile_files_are_refused_and_the_rest_go_on() {
     assert_eq!(of("z.png")["width"], 30);
     assert_eq!(of("z.png")["output"], "out/z_denoise.png");
     assert!(of("z.png")["seconds"].as_f64().is_some() && of("z.png")["error"].is_null());
+    // One tile, padded to the network's grid.
+    let padded = |side: &str| of("z.png")[side].as_u64().unwrap().next_multiple_of(32);
+    assert_eq!(
+        of("z.png")["network_pixels"],
+        padded("width") * padded("height")
+    );
     assert!(
         of("empty.png")["error"]
             .as_str()

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -50,6 +50,39 @@ pub fn waited<T: Send + 'static>(
         }
         py.check_signals().and_then(|()| tick(py))?;
     }
+}
+
+/// Runs work that reports events while it runs, and waits for it as [`waited`] does. `tell` hands an event to Python,
+/// whose answer `False` asks the work to stop, as the end of the call does.
+pub fn reported<T: Send + 'static, E: Send + 'static>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    work: impl FnOnce(&mut dyn FnMut(Option<E>) -> ControlFlow<()>) -> T + Send + 'static,
+    tell: impl Fn(E) -> PyResult<Py<PyAny>>,
+) -> PyResult<T> {
+    let stop = Stop::default();
+    let asked = stop.asked();
+    let (sender, receiver) = mpsc::channel();
+    let work = move || {
+        work(&mut |event| {
+            // Nobody listens any more if the call has been ended.
+            let _ = event.map(|event| sender.send(event));
+            asked()
+        })
+    };
+    let receiver = Mutex::new(receiver);
+    let tell_all = |py: Python<'_>| {
+        let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in receiver.try_iter() {
+            if matches!(tell(event)?.extract(py), Ok(false)) {
+                stop.ask();
+            }
+        }
+        Ok(())
+    };
+    let done = waited(py, threads, work, tell_all)?;
+    tell_all(py)?;
+    Ok(done)
 }
 
 /// Whether work is to stop: when the call that waits for it ends.

@@ -6,6 +6,7 @@
     reason = "Python's arguments are taken as values"
 )]
 
+mod adapt;
 mod array;
 mod call;
 mod diagnose;
@@ -23,6 +24,8 @@ mod _n2n {
     use numpy::PyReadonlyArray3;
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::adapt::adapt;
     #[pymodule_export]
     use crate::diagnose::diagnose;
     #[pymodule_export]
@@ -55,6 +58,12 @@ mod _n2n {
     fn of_quality(name: &str, quality: &str) -> PyResult<&'static str> {
         let quality = quality.parse().map_err(to_python)?;
         n2n::models::of_quality(name, quality).map_err(to_python)
+    }
+
+    /// The other shipped models of the same quality and channels.
+    #[pyfunction]
+    fn others(name: &str) -> Vec<&'static str> {
+        n2n::models::others(name).collect()
     }
 
     /// The PSNR of two images of bytes of one shape, in dB.

@@ -1,8 +1,9 @@
 //! Training, from arrays or files to a model.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::Arc;
 
 use n2n::train::{Config, Event, Folder, Memory, Source};
 use pyo3::exceptions::PyTypeError;
@@ -10,7 +11,7 @@ use pyo3::prelude::*;
 use toml::{Table, Value};
 
 use crate::array::{depth, image};
-use crate::call::{self, Stop};
+use crate::call;
 use crate::error::to_python;
 use crate::model::Model;
 
@@ -39,48 +40,33 @@ pub fn train(
         .map(|(name, value)| Ok((name.clone(), setting(name, value)?)));
     let config = Config::resolve(&[settings.collect::<PyResult<Table>>()?]).map_err(to_python)?;
     let source = to_source(source)?;
-    let stop = Stop::default();
-    let asked = stop.asked();
-    let (sender, receiver) = mpsc::channel();
-    let work = move || {
+    let work = move |report: &mut dyn FnMut(Option<Told>) -> ControlFlow<()>| {
         n2n::train_with(source, &config, &mut |event| {
-            let told = match event {
+            report(match event {
                 Event::Stepped(step) => {
                     let loss = step.stats.map(|stats| stats.losses.loss_full);
                     Some(Told::Step(step.passed, step.epoch, step.iteration, loss))
                 }
                 Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
                 event => event.line().map(Told::Line),
-            };
-            // Nobody listens any more if the call has been ended.
-            let _ = told.map(|told| sender.send(told));
-            asked()
+            })
         })
     };
-    let receiver = Mutex::new(receiver);
-    let tell = || -> PyResult<()> {
-        let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
-        for told in receiver.try_iter() {
-            let go_on = match told {
-                Told::Step(passed, epoch, iteration, loss) => {
-                    on_event.call1(("step", (passed, epoch, iteration, loss)))
-                }
-                Told::Skipped(why) => on_event.call1(("skipped", why)),
-                Told::Line(line) => on_event.call1(("line", line)),
-            }?;
-            if matches!(go_on.extract(), Ok(false)) {
-                stop.ask();
+    let model = call::reported(py, threads, work, |told| {
+        let answer = match told {
+            Told::Step(passed, epoch, iteration, loss) => {
+                on_event.call1(("step", (passed, epoch, iteration, loss)))
             }
-        }
-        Ok(())
-    };
-    let model = call::waited(py, threads, work, |_| tell())?;
-    tell()?;
+            Told::Skipped(why) => on_event.call1(("skipped", why)),
+            Told::Line(line) => on_event.call1(("line", line)),
+        };
+        Ok(answer?.unbind())
+    })?;
     Ok(Model::new(model.map_err(to_python)?))
 }
 
 /// A folder as a text, or a list of files, or of images.
-fn to_source(source: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Source>> {
+pub fn to_source(source: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Source>> {
     if let Ok(folder) = source.extract::<PathBuf>() {
         let folder = Folder::open(&folder, &[]).map_err(to_python)?;
         return Ok(Arc::new(folder));

@@ -166,6 +166,7 @@ REFUSED = [
     (np.zeros((8, 8), complex), {}, TypeError, "got dtype complex128"),
     (np.zeros((8, 8), object), {}, TypeError, "got dtype object"),
     (np.array(["a"]), {}, TypeError, "expected an array of integers or floats"),
+    ("noisy.tif", {}, TypeError, "got a path, 'noisy.tif'; read the file first"),
     (np.ma.masked_less(np.eye(8), 1), {}, TypeError, "a masked array; fill"),
     (np.zeros((8, 8)), {"range": (5, 2)}, ValueError, "MIN below MAX"),
     (np.zeros((8, 8)), {"range": "wide"}, ValueError, "auto, percentile, or two numbers"),

@@ -31,7 +31,7 @@ def test_noise_that_neighbors_share_is_a_warning():
     bad = n2n.diagnose(ramp(shared)[0])
     assert not any(finding.is_warning for finding in good.findings)
     assert any(finding.is_warning for finding in bad.findings)
-    assert "warning: " in str(bad)
+    assert "warning: " in str(bad) and repr(bad) == str(bad)
 
 
 def test_refusals():

@@ -60,6 +60,18 @@ def test_a_callback_ends_training_and_its_exception_too():
         n2n.train(rgb, axes="YXS", n_epoch=1000, callback=fail, **SHORT)
 
 
+def test_channels_that_are_no_colors_go_through_the_network_together():
+    spectrum = of_dtype(scene(96, 96, 5), np.uint16)
+    model = n2n.train(spectrum, axes="YXS", n_channel=5, n_epoch=1, steps_per_epoch=2, **SHORT)
+    assert model.channels == 5
+    clean = model.denoise(spectrum, axes="YXS")
+    assert clean.shape == spectrum.shape and clean.dtype == spectrum.dtype
+    adapted = model.adapt(spectrum, axes="YXS", steps=2)
+    assert adapted.channels == 5
+    with pytest.raises(ValueError, match="expected 5, the network's, got 3"):
+        model.denoise(spectrum[..., :3], axes="YXS")
+
+
 def test_refusals(tmp_path):
     image = of_dtype(scene(96, 96), np.uint8)
     for arguments, words in [

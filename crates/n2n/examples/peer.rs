@@ -3,8 +3,11 @@
 //!
 //! ```sh
 //! peer infer MODEL IMAGES N H W
+//! peer call MODEL IMAGES 1 H W
 //! peer train MODEL IMAGES N H W PAIRS
 //! ```
+//!
+//! `infer` runs the network on a tensor, `call` is [`n2n::Model::denoise_with`] on an image, as other languages call it.
 //!
 //! `IMAGES` holds `n · h · w · 3` numbers, `f32`, little-endian, in the order n, h, w, c; `PAIRS` a
 //! byte for each cell. Threads are those of `RAYON_NUM_THREADS`, the level that of `N2N_LEVEL`.
@@ -19,7 +22,7 @@ use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
 use n2n::neighbors::Neighbors;
 use n2n::network::{Denoise, LossFactors};
-use n2n::{models, system};
+use n2n::{DenoiseOptions, Image, Model, Range, models, system};
 use serde_json::json;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -27,7 +30,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> Outcome<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [work, model, images, n, h, w, rest @ ..] = &arguments[..] else {
-        return Err("usage: peer infer|train MODEL IMAGES N H W [PAIRS]".into());
+        return Err("usage: peer infer|call|train MODEL IMAGES N H W [PAIRS]".into());
     };
     let mut network = CpuNetwork::from_weights(&models::load(Some(Path::new(model)))?)?;
     if let Ok(level) = std::env::var("N2N_LEVEL") {
@@ -37,6 +40,15 @@ fn main() -> Outcome<()> {
     let version = format!("n2n {}, {}", env!("CARGO_PKG_VERSION"), network.level());
     match (work.as_str(), rest) {
         ("infer", []) => serve(&version, || Ok(network.denoise(&noisy)?.data)),
+        ("call", []) => {
+            let model = Model::load(model)?;
+            let image = Image::from_f32(noisy.h, noisy.w, noisy.c, noisy.data)?;
+            let options = DenoiseOptions {
+                range: Range::Between(0.0, 1.0),
+                ..DenoiseOptions::default()
+            };
+            serve(&version, || Ok(model.denoise_with(&image, &options)?.data))
+        }
         ("train", [pairs]) => {
             let (n, h, w) = (noisy.n, noisy.h / 2, noisy.w / 2);
             let pairs = std::fs::read(pairs)?;
@@ -51,7 +63,7 @@ fn main() -> Outcome<()> {
                 Ok(vec![losses.loss_full as f32])
             })
         }
-        _ => Err("usage: peer infer|train MODEL IMAGES N H W [PAIRS]".into()),
+        _ => Err("usage: peer infer|call|train MODEL IMAGES N H W [PAIRS]".into()),
     }
 }
 

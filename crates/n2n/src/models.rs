@@ -200,6 +200,18 @@ pub fn of_quality(name: &str, quality: Quality) -> Result<&'static str> {
     })
 }
 
+/// The names of the other shipped models of the same quality and channels as `name`; none if that is not a shipped model.
+pub fn others(name: &str) -> impl Iterator<Item = &'static str> {
+    let shipped = SHIPPED.iter().find(|shipped| shipped.name == name);
+    let others = SHIPPED.iter().filter(move |other| {
+        shipped.is_some_and(|shipped| {
+            other.name != shipped.name
+                && (other.quality, other.channels) == (shipped.quality, shipped.channels)
+        })
+    });
+    others.map(|other| other.name)
+}
+
 #[cfg(all(test, feature = "models"))]
 mod tests {
     use super::*;
@@ -251,6 +263,22 @@ mod tests {
             "{error}"
         );
         assert!("90".parse::<Quality>().is_err());
+    }
+
+    #[test]
+    fn the_others_are_of_the_same_quality_and_channels() {
+        let others = others("gauss5_50").collect::<Vec<_>>();
+        assert!(others.contains(&"poisson30") && !others.contains(&"gauss5_50"));
+        for other in others {
+            assert_eq!(
+                load(Some(Path::new(other)))
+                    .unwrap()
+                    .architecture()
+                    .unwrap(),
+                UNet::default()
+            );
+        }
+        assert_eq!(super::others("gauss26").count(), 0);
     }
 
     #[test]

@@ -134,6 +134,9 @@ pub struct Done {
     pub is_gray_as_rgb: bool,
     /// Wall time from the first row to the end of the network's work.
     pub elapsed_s: f64,
+    /// Pixels that the network was given on all pages, those that tiles share counted each time: what lies beyond those
+    /// of the image is the cost of tiles.
+    pub network_pixels: u64,
     /// The file, if it was to be kept in memory.
     pub bytes: Option<Vec<u8>>,
     /// What the result lost compared with the file, in words for the user.
@@ -603,6 +606,7 @@ fn run<'scope>(
 ) -> Run<'scope> {
     let mut outputs = Outputs::default();
     let mut start = None;
+    let network_pixels = denoiser.network_pixels;
     let mut denoise = || {
         let mut done: Option<Done> = None;
         while let Some(page) = incoming.next_page()? {
@@ -621,6 +625,7 @@ fn run<'scope>(
                 repaired: Repaired::default(),
                 is_gray_as_rgb: false,
                 elapsed_s: 0.0,
+                network_pixels: 0,
                 bytes: None,
                 notes: vec![],
                 scores: None,
@@ -666,6 +671,7 @@ fn run<'scope>(
             repaired: done.repaired,
         } = std::mem::take(&mut incoming.seen);
         done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
+        done.network_pixels = denoiser.network_pixels - network_pixels;
         Ok(done)
     };
     let result = denoise();

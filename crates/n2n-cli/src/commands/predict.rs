@@ -211,7 +211,7 @@ fn adapted(
     let inputs = inputs.into_iter().map(|input| (input, selection(args)));
     let inputs = Arc::new(adapt::Inputs::new(inputs.collect(), limits(args)));
     let model = Model::from_weights(weights)?;
-    let others = other_shipped(model_path, model.channels())?;
+    let others = other_shipped(model_path)?;
     let models: Vec<&Model> = std::iter::once(&model).chain(&others).collect();
     let bar = ui.progress(100);
     bar.set_message("fitting the model");
@@ -241,25 +241,14 @@ fn adapted(
     Ok(adapted.model.weights().clone())
 }
 
-/// If `model` is a shipped one, the others of its quality and of as many channels: which noise the images have is not known.
-fn other_shipped(model: &Path, channels: usize) -> anyhow::Result<Vec<Model>> {
-    let is_named = |shipped: &&models::Shipped| Path::new(shipped.name) == model;
-    let Some(named) = models::SHIPPED.iter().find(is_named) else {
+/// If `model` is a shipped one, the others of its quality and channels: which noise the images have is not known.
+fn other_shipped(model: &Path) -> anyhow::Result<Vec<Model>> {
+    // A file of that name comes before it.
+    let Some(name) = model.to_str().filter(|_| !model.exists() || model.is_dir()) else {
         return Ok(vec![]);
     };
-    // A file of that name comes before it.
-    if model.exists() && !model.is_dir() {
-        return Ok(vec![]);
-    }
-    let others = models::SHIPPED
-        .iter()
-        .filter(|other| other.name != named.name && other.quality == named.quality);
-    let others = others.map(|other| Model::load(other.name));
-    let others = others.collect::<Result<Vec<_>, _>>()?;
-    Ok(others
-        .into_iter()
-        .filter(|other| other.channels() == channels)
-        .collect())
+    let others = models::others(name).map(Model::load);
+    Ok(others.collect::<Result<_, _>>()?)
 }
 
 /// What is to be done.
@@ -782,6 +771,7 @@ fn describe(done: &Done, entry: &mut serde_json::Value) {
     entry["channels"] = done.channels.into();
     entry["depth"] = bits(done.depth.1).into();
     entry["seconds"] = done.elapsed_s.into();
+    entry["network_pixels"] = done.network_pixels.into();
     if let Some([noisy, denoised]) = done.scores {
         entry["noisy"] = serde_json::json!({"psnr_db": noisy.0, "ssim": noisy.1});
         entry["denoised"] = serde_json::json!({"psnr_db": denoised.0, "ssim": denoised.1});

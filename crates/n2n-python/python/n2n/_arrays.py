@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,11 @@ def checked(x: object, name: str = "x") -> NDArray[Any]:
     """The array of an array-like whose values can be denoised, without a copy if it is an array."""
     if type(x).__module__.partition(".")[0] == "dask":
         raise TypeError(f"{name}: a dask array; n2n.dask.denoise denoises it chunk by chunk")
+    if isinstance(x, (str, os.PathLike)):
+        raise TypeError(
+            f"{name}: expected an array, got a path, {os.fspath(x)!r}; read the file first, as with "
+            "tifffile.imread, or denoise it with the program: n2n predict"
+        )
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(
             f"{name}: a masked array; fill what is masked first, as with x.filled(np.nan)"

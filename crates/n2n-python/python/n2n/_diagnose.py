@@ -31,9 +31,9 @@ class Finding(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What was measured; as a text, in words.
+    """What was measured; as a text, and in a notebook, in words.
 
     Attributes
     ----------
@@ -53,6 +53,9 @@ class Diagnosis:
     def __str__(self) -> str:
         lines = [f"{'warning' * bad or 'note'}: {text}" for bad, text in self.findings]
         return "\n".join([self.summary, *lines])
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def diagnose(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arrays, _n2n, _progress
+from . import _arrays, _images, _n2n, _progress
 from ._arrays import Layout
+from ._images import Images
 
 #: Told the fraction that is done, or whether to show it.
 Progress: TypeAlias = "bool | Callable[[float], object]"
@@ -435,6 +437,112 @@ class Model:
         for at in np.ndindex(noisy.shape[:-3]):
             clean[at] = self._plane(noisy[at], denoise, kept)
         return out
+
+    def adapt(
+        self,
+        images: Images,
+        axes: str | None = None,
+        channel_axis: int | None = None,
+        time_budget: str | float | None = None,
+        callback: Callable[[float], object] | None = None,
+        progress: bool = True,
+        *,
+        steps: int | None = None,
+        range: RangeLike = "auto",
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> Model:
+        """Fit a copy of the model to the noise of the very images it is to denoise.
+
+        A part of the images is held out, and what does not lower the loss there is not used. If this is a
+        shipped model, the others of its quality are tried too, and gray images get a copy of its gray
+        companion. ``n2n predict --adapt`` does the same; docs/adapt.md describes the method and its limits.
+
+        Parameters
+        ----------
+        images : array, list of arrays, folder, or list of files
+            As for `n2n.train`; of one dtype, with the same noise.
+        axes, channel_axis
+            As for `n2n.denoise`, of each array.
+        time_budget : str or float, optional
+            Time for learning, as ``"1m 30s"`` or in seconds; by default 3 minutes.
+        callback : callable, optional
+            Told the fraction of the budget that has passed, about twenty times a second. Learning ends
+            when it returns ``False``, and the model is what has helped by then.
+        progress : bool
+            Whether to show how far it has come, on a terminal or in a notebook.
+        steps : int, optional
+            A number of steps in place of a time: the same seed, images and model then give the same
+            bits, on any number of threads.
+        range : "auto", (low, high) or Range
+            Which values are the network's 0 and 1; ``auto`` is what the model was trained on if it says
+            so, and otherwise measured on the images.
+        seed : int
+            Of everything that is drawn.
+        threads : int, optional
+            Threads to compute with; by default all cores.
+
+        Returns
+        -------
+        Model
+            Its metadata hold the range and the transform, which `denoise` applies, and under ``adapted``
+            what was chosen and how far the loss fell. If nothing helped, there is no such entry, and the
+            model is as it was.
+
+        Warns
+        -----
+        UserWarning
+            An image is left out, and why.
+
+        Raises
+        ------
+        ValueError
+            No usable image, images of several dtypes, or a budget that is none.
+        KeyboardInterrupt
+            Nothing is left of a call that Ctrl-C ends.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import n2n
+        >>> stack = np.random.default_rng(1).poisson(90, (2, 64, 64)).astype(np.uint16)
+        >>> model = n2n.Model.load("gauss25").adapt(stack, axes="ZYX", steps=2)
+        >>> model.denoise(stack, axes="ZYX").shape
+        (2, 64, 64)
+        """
+        if steps is not None and time_budget is not None:
+            raise ValueError("time_budget and steps: expected one of them, got both")
+        if steps is not None:
+            budget = str(operator.index(steps))
+        else:
+            budget = _images.time_text("3m" if time_budget is None else time_budget)
+        if range == "percentile":
+            raise ValueError(
+                "range: expected 'auto', two numbers or an n2n.Range, got 'percentile'"
+            )
+        source, _ = _images.source(images, axes, channel_axis, self.channels)
+        others = [] if self._name is None else _n2n.others(self._name)
+        models = [self, *map(_shipped, others)]
+        with _progress.shown(progress) as told:
+
+            def on_event(kind: str, what: Any) -> object:
+                if kind == "skipped":
+                    warnings.warn(f"left out: {what}", stacklevel=3)
+                    return None
+                if told is not None:
+                    told(what)
+                return None if callback is None else callback(what)
+
+            adapted = _n2n.adapt(
+                [model._native for model in models],
+                source,
+                budget,
+                _range_words(range),
+                seed,
+                threads,
+                on_event,
+            )
+        return Model._of(adapted)
 
     def free_scratch(self) -> None:
         """Give back the memory that calls have left for the next one."""

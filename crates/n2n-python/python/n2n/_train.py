@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from . import _arrays, _n2n, _progress
+from . import _images, _n2n, _progress
+from ._images import Images
 from ._model import Model
-
-PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 class TrainStep(NamedTuple):
@@ -40,7 +35,7 @@ class TrainStep(NamedTuple):
 
 
 def train(
-    images: ArrayLike | Iterable[ArrayLike] | PathLike | Iterable[PathLike],
+    images: Images,
     axes: str | None = None,
     channel_axis: int | None = None,
     noise: str = "none",
@@ -60,7 +55,8 @@ def train(
         Arrays of integers or floats, as `n2n.denoise` takes them, with at least 64 x 64 pixels; of more
         than one dtype none is converted. Files as the program ``n2n train`` reads them.
     axes, channel_axis
-        As for `n2n.denoise`, of each array. Three samples are RGB; the model then is of RGB.
+        As for `n2n.denoise`, of each array. Three samples are RGB; the model then is of RGB. With
+        ``n_channel=5``, five samples are channels that go through the network together, up to 16.
     noise : str
         ``none`` for images that are noisy already; ``gauss25``, ``poisson5_50`` and the like to add noise to
         clean ones.
@@ -106,14 +102,15 @@ def train(
     >>> model.channels, model.metadata["range_type"]
     (1, 'uint16')
     """
-    source, channels = _source(images, axes, channel_axis)
+    wanted = settings.get("n_channel")
+    source, channels = _images.source(
+        images, axes, channel_axis, wanted if isinstance(wanted, int) else None
+    )
     if channels is not None:
         settings.setdefault("n_channel", channels)
     settings.update(recipe=recipe, noisetype=noise)
     if time_budget is not None:
-        settings["time_budget"] = (
-            time_budget if isinstance(time_budget, str) else f"{round(1000 * time_budget)}ms"
-        )
+        settings["time_budget"] = _images.time_text(time_budget)
     started = time.monotonic()
     with _progress.shown(progress) as told:
 
@@ -131,34 +128,3 @@ def train(
             return callback(TrainStep(passed, epoch, iteration, loss, left))
 
         return Model._of(_n2n.train(source, settings, threads, on_event))
-
-
-def _source(
-    images: Any, axes: str | None, channel_axis: int | None
-) -> tuple[str | list[str] | list[NDArray[Any]], int | None]:
-    """What the native half trains on, and the channels of arrays."""
-    if isinstance(images, (str, os.PathLike)):
-        path = os.fspath(images)
-        return (path if os.path.isdir(path) else [path]), None
-    if not isinstance(images, np.ndarray):
-        images = list(images)
-        if images and all(isinstance(path, (str, os.PathLike)) for path in images):
-            return [os.fspath(path) for path in images], None
-    if isinstance(images, np.ndarray):
-        images = [images]
-    if not images:
-        raise ValueError("images: expected at least one, got none")
-    planes: list[NDArray[Any]] = []
-    for place, x in enumerate(images):
-        array = _arrays.checked(x, f"images[{place}]")
-        stack = _arrays.layout(array.ndim, axes, channel_axis).images(array)
-        samples = stack.shape[-1]
-        colors = samples - 1 if samples in (2, 4) else samples
-        if colors not in (1, 3):
-            raise ValueError(
-                f"images[{place}]: expected 1 sample a pixel or 3, RGB, got {samples}; channels that are no "
-                "colors are images that follow each other (the letter C)"
-            )
-        for at in np.ndindex(stack.shape[:-3]):
-            planes.append(_arrays.to_native(stack[at][..., :colors]))
-    return planes, max(plane.shape[-1] for plane in planes)

@@ -46,6 +46,8 @@ def test_a_layer_is_denoised_and_keeps_what_it_is(qtbot, widget):
     assert clean.contrast_limits == layer.contrast_limits
     assert clean.metadata == layer.metadata
     assert widget.run.isEnabled() and widget.status.text() == "done"
+    # Not the result, which another click would denoise again.
+    assert widget.source() is layer
 
 
 def test_strength_and_the_visible_region(qtbot, widget):
@@ -133,9 +135,12 @@ def test_errors_are_said(qtbot, widget):
 
 
 def test_the_manifest_is_valid():
-    from npe2 import PluginManifest
+    from npe2 import PluginManager
 
-    manifest = PluginManifest.from_distribution("n2n")
+    manager = PluginManager.instance()
+    manager.discover()
+    manifest = manager.get_manifest("n2n")
+    manifest.validate_imports()
     assert [widget.display_name for widget in manifest.contributions.widgets] == [
         "Denoise and train"
     ]

@@ -209,11 +209,12 @@ impl Model {
 /// gray and it is an RGB model with a [gray companion](models::gray_companion), that companion alone is adapted. The others, of as many
 /// channels, are tried as they are; learning goes on from the best.
 ///
-/// `on_event` is told what happens, images that are left out too. When it breaks off, nothing comes of it.
+/// `on_event` is told what happens, images that are left out too. When it breaks off, learning ends after the step, and
+/// the model is what has helped by then.
 ///
 /// # Errors
 /// No model, or models of different channels; no usable image, images of several types; [`Error::Stopped`] if `on_event`
-/// broke off.
+/// broke off before the first step.
 pub fn adapt(
     models: &[&Model],
     images: Arc<dyn Source>,
@@ -519,6 +520,9 @@ struct Clock<'a> {
     /// When it began, and steps taken in it.
     begun: Duration,
     steps: usize,
+    /// Whether any step has been taken, in whatever part.
+    has_learned: bool,
+    is_broken_off: bool,
 }
 
 impl<'a> Clock<'a> {
@@ -530,6 +534,8 @@ impl<'a> Clock<'a> {
             part: (0.0, 1.0),
             begun: Duration::ZERO,
             steps: 0,
+            has_learned: false,
+            is_broken_off: false,
         }
     }
 
@@ -542,7 +548,13 @@ impl<'a> Clock<'a> {
 
     /// Counts a step that is about to be taken. How much of the part has passed before it, 0 to below 1; `None` if
     /// it is over.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if there is no step to keep.
     fn tick(&mut self) -> Result<Option<f64>> {
+        if self.is_broken_off {
+            return Ok(None);
+        }
         let (from, to) = self.part;
         let passed = match self.budget {
             Budget::Steps(steps) => {
@@ -562,11 +574,17 @@ impl<'a> Clock<'a> {
         if passed.is_nan() || passed >= 1.0 {
             return Ok(None);
         }
-        self.steps += 1;
-        match (self.on_event)(Event::Passed(from + passed * (to - from))) {
-            ControlFlow::Break(()) => Err(Error::Stopped),
-            ControlFlow::Continue(()) => Ok(Some(passed)),
+        if (self.on_event)(Event::Passed(from + passed * (to - from))).is_break() {
+            self.is_broken_off = true;
+            return if self.has_learned {
+                Ok(None)
+            } else {
+                Err(Error::Stopped)
+            };
         }
+        self.steps += 1;
+        self.has_learned = true;
+        Ok(Some(passed))
     }
 }
 
@@ -728,20 +746,36 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_broken_off() {
-        let images: Arc<dyn Source> = Arc::new(Memory::from(&[ramp(128, 64)][..]));
-        for last in [0.0, 0.3, 0.7] {
-            let stopped = adapt(
+    fn what_was_learned_before_a_break_is_kept() {
+        let images: Arc<dyn Source> = Arc::new(Memory::from(&[ramp(160, 128)][..]));
+        let broken_off = |last: f64| {
+            let mut told = vec![];
+            let adapted = adapt(
                 &[&untrained()],
                 Arc::clone(&images),
-                &steps(10),
+                &steps(40),
                 &mut |event| match event {
-                    Event::Passed(passed) if passed >= last => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
+                    Event::Passed(passed) => {
+                        told.push(passed);
+                        if passed >= last {
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        }
+                    }
+                    Event::Skipped { .. } => ControlFlow::Continue(()),
                 },
             );
-            assert!(matches!(stopped, Err(Error::Stopped)), "{last}");
-        }
+            assert!(told.iter().rev().skip(1).all(|&passed| passed < last));
+            adapted
+        };
+        assert!(matches!(broken_off(0.0), Err(Error::Stopped)));
+        // In the first stage: the second one does not begin.
+        let early = broken_off(0.3).unwrap();
+        assert!(early.has_transform && !early.is_fine_tuned, "{early}");
+        let late = broken_off(0.9).unwrap();
+        assert!(late.is_fine_tuned, "{late}");
+        assert!(late.losses[1] < early.losses[1] && early.losses[1] < early.losses[0]);
     }
 
     #[test]

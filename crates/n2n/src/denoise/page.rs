@@ -73,6 +73,8 @@ pub struct Denoiser<'a> {
     pub(super) options: Options,
     pub(super) on_progress: Option<OnProgress<'a>>,
     progress: Progress,
+    /// Pixels that the network has been given since the start; those that tiles share count each time.
+    pub(crate) network_pixels: u64,
     /// The tiles that fit on the device, once it has turned out to have less memory than planned.
     pub(super) shrunk: Option<Shrunk>,
     /// Whether the next band should report them.
@@ -107,6 +109,7 @@ impl<'a> Denoiser<'a> {
             options,
             on_progress: None,
             progress: Progress { done: 0, total: 0 },
+            network_pixels: 0,
             shrunk: None,
             is_news: false,
         }
@@ -309,6 +312,7 @@ impl<'a> Denoiser<'a> {
         self.tell_progress()?;
         let denoised = self.network.denoise(tile)?;
         self.progress.done += pixels as u64;
+        self.network_pixels += (tile.n * tile.h * tile.w) as u64;
         Ok(denoised)
     }
 

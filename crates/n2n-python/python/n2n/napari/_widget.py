@@ -199,6 +199,8 @@ class DenoiseWidget(QWidget):
             self._say("cancelled")
             return
         self._add_like(layer, clean, f"{layer.name} denoised", region)
+        # A new layer is selected, and a second click would denoise the result.
+        self.layer.setCurrentText(layer.name)
         self._say("done")
 
     def _add_like(
