@@ -1,6 +1,7 @@
 // The page: a queue of pictures, the settings, and what is shown.
 
 import { Cancelled, Engine } from "./engine.js";
+import { Fit } from "./fit.js";
 import * as platform from "./platform.js";
 import { Viewer } from "./viewer.js";
 
@@ -15,6 +16,9 @@ const TYPES = {
   bmp: "image/bmp",
 };
 const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
+
+// Models for any level of noise, to start from where the chosen one does not fit.
+const GENERAL = ["gauss5_50", "poisson5_50"];
 
 const viewer = new Viewer();
 const items = [];
@@ -63,6 +67,10 @@ async function chosenModel() {
     if (!ownModel) throw new Error("Choose the weight file of your model first, or another kind of noise.");
     return ownModel;
   }
+  return modelNamed(name);
+}
+
+async function modelNamed(name) {
   if (!models.has(name)) {
     try {
       models.set(name, { name, weights: await platform.shippedWeights(name) });
@@ -73,6 +81,34 @@ async function chosenModel() {
   return models.get(name);
 }
 
+// Fitting
+
+const fit = new Fit(async (options) => {
+  const item = shown;
+  const chosen = await chosenModel();
+  const others = GENERAL.includes(chosen.name) ? GENERAL.filter((name) => name !== chosen.name) : [];
+  const models = [chosen, ...(await Promise.all(others.map(modelNamed)))];
+  const fitted = await engine.adapt(models, await readFile(item.file), item.file.name, options);
+  if (fitted.isNew) {
+    const name = `${stemOf(item.file.name)}_model.safetensors`;
+    const value = `fitted:${name}:${models.length + items.length}:${performance.now()}`;
+    models[0] = { name, weights: fitted.bytes };
+    addModel(value, `Fitted to ${item.file.name}`, models[0]);
+    if (items.includes(item)) again(item);
+    fitted.name = name;
+  }
+  return fitted;
+});
+
+/** Offers a model, and chooses it. */
+function addModel(value, label, model) {
+  models.set(value, model);
+  const option = new Option(label, value);
+  $("model").insertBefore(option, $("model").lastElementChild);
+  $("model").value = value;
+  $("model").onchange();
+}
+
 // The queue
 
 function add(files) {
@@ -81,7 +117,6 @@ function add(files) {
     const item = { file, element, state: "waiting" };
     const find = (name) => element.querySelector(`.${name}`);
     find("name").textContent = file.name;
-    find("show").setAttribute("aria-label", `Show ${file.name}`);
     find("show").onclick = () => show(item);
     find("cancel").onclick = () => cancel(item);
     find("remove").onclick = () => remove(item);
@@ -174,9 +209,14 @@ function remove(item) {
   if (shown === item) {
     shown = undefined;
     $("viewer").hidden = true;
+    $("fit").hidden = true;
     viewer.clear();
   }
   updateActions();
+}
+
+function stemOf(name) {
+  return name.replace(/(?<=.)\.[^.]*$/, "");
 }
 
 /** `photo.jpg` becomes `photo_denoise.jpg`, as the program names it. */
@@ -272,6 +312,7 @@ async function show(item) {
     item.preview ??= await looker.preview(await readFile(item.file), item.file.name, SHOWN_PIXELS);
     if (shown !== item) return;
     $("viewer").hidden = false;
+    $("fit").hidden = !engine;
     $("title").textContent = item.file.name;
     viewer.show(item.preview, item.info?.width ?? item.preview.width);
     await showResult(item);
@@ -315,12 +356,15 @@ addEventListener("paste", (event) => {
   if (engine && event.clipboardData?.files.length) add(event.clipboardData.files);
 });
 
-$("again").onclick = () => {
-  shown.state = "waiting";
-  viewer.showAfter(undefined);
-  update(shown);
+function again(item) {
+  if (item.state === "running" || item.state === "waiting") return;
+  item.state = "waiting";
+  if (item === shown) viewer.showAfter(undefined);
+  update(item);
   run();
-};
+}
+
+$("again").onclick = () => again(shown);
 $("download-all").onclick = () => {
   for (const link of document.querySelectorAll("#queue .done .download")) link.click();
 };

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use n2n::denoise::{Scale, Survey};
+use n2n::denoise::{Misfit, ModelRange, Scale, Survey, shown, type_name};
 use n2n::image::{Color, Depth, Encoding, Limits, Page, Pages, Reader, write_pages};
 use n2n::unet::{Grid, UNet};
 use n2n::{Error, Image, Range, Region};
@@ -161,6 +161,23 @@ impl Picture {
         self.set(at, samples).map_err(error)
     }
 
+    /// Adds a note if the values of the picture do not fit the range of a model, as [`Denoiser::range`] returns it.
+    ///
+    /// [`Denoiser::range`]: crate::Denoiser::range
+    ///
+    /// # Errors
+    /// If the picture cannot be read.
+    pub fn check_range(&mut self, range: &[f64]) -> Result<(), JsError> {
+        let &[low, high, depth] = range else {
+            return Ok(());
+        };
+        let Some(&depth) = Depth::ALL.get(depth as usize) else {
+            return Ok(());
+        };
+        let (low, high) = (low as f32, high as f32);
+        self.compare(ModelRange { low, high, depth }).map_err(error)
+    }
+
     /// The file with denoised pages in place of the noisy ones.
     ///
     /// # Errors
@@ -189,6 +206,22 @@ impl Picture {
         };
         picture.first_page()?;
         Ok(picture)
+    }
+
+    fn compare(&mut self, model: ModelRange) -> n2n::Result<()> {
+        let depth = self.first_page()?.depth;
+        let mut survey = Survey::new(Survey::OF_ALL);
+        survey.add_pages(&mut self.file.open()?, Some(depth))?;
+        if let Some(Misfit { found, depth, model }) = model.misfit(depth, &survey) {
+            self.notes.push(format!(
+                "Do not trust the result: the picture's values lie between {} and {} ({}), and the model is for \
+                 images of {model}",
+                shown(found.0),
+                shown(found.1),
+                type_name(depth),
+            ));
+        }
+        Ok(())
     }
 
     fn first_page(&self) -> n2n::Result<Page> {
@@ -643,6 +676,27 @@ mod tests {
         let pairs = found.to_u16().into_iter().zip(expected.to_u16());
         let largest = pairs.map(|(a, b)| a.abs_diff(b)).max().unwrap();
         assert!(largest <= 1, "{largest}");
+    }
+
+    #[test]
+    fn a_model_for_other_values_is_noted() {
+        let values: Vec<u16> = (0..64 * 64_u16).map(|i| 4000 + i % 97).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let image = Image::from_u16(64, 64, 1, &values).unwrap();
+        image.write(&path).unwrap();
+        let mut picture = Picture::open(fs::read(&path).unwrap(), "a.png").unwrap();
+        let mut notes = |low: f32, high: f32| {
+            let depth = Depth::U16;
+            picture.compare(ModelRange { low, high, depth }).unwrap();
+            std::mem::take(&mut picture.notes)
+        };
+        assert!(notes(3990.0, 4110.0).is_empty());
+        let [note] = &notes(0.0, 300.0)[..] else {
+            panic!("one note");
+        };
+        assert!(note.contains("between 4000 and 4096 (uint16)"), "{note}");
+        assert!(note.contains("images of 0 to 300 (uint16)"), "{note}");
     }
 
     #[test]
