@@ -137,10 +137,7 @@ impl Adapted {
     #[wasm_bindgen(getter)]
     pub fn is_new(&self) -> bool {
         let adapted = &self.0;
-        adapted.place > 0
-            || adapted.has_range
-            || adapted.has_transform
-            || adapted.is_fine_tuned
+        adapted.place > 0 || adapted.has_range || adapted.has_transform || adapted.is_fine_tuned
     }
 }
 
@@ -178,9 +175,14 @@ mod tests {
         let weights = network.weights().encode(DType::F32).unwrap();
         adaptation.add_model(&weights, "untrained").ok().unwrap();
         let told = RefCell::new(vec![]);
-        let adapted = adaptation.fit(noisy(160, 128), "a.pgm", Budget::Steps(40), &|passed, loss| {
-            told.borrow_mut().push((passed, loss));
-        });
+        let adapted = adaptation.fit(
+            noisy(160, 128),
+            "a.pgm",
+            Budget::Steps(40),
+            &|passed, loss| {
+                told.borrow_mut().push((passed, loss));
+            },
+        );
         let adapted = Adapted(adapted.unwrap());
         assert!(adapted.is_new(), "{}", adapted.summary());
         let told = told.into_inner();

@@ -182,9 +182,8 @@ impl Denoiser {
     /// None that is known.
     pub fn range(&self) -> Result<Vec<f64>, JsError> {
         let range = ModelRange::of(self.0.metadata()).map_err(error)?;
-        let numbers = |ModelRange { low, high, depth }| {
-            vec![low.into(), high.into(), number_of(depth)]
-        };
+        let numbers =
+            |ModelRange { low, high, depth }| vec![low.into(), high.into(), number_of(depth)];
         Ok(range.map_or(vec![], numbers))
     }
 

@@ -212,7 +212,12 @@ impl Picture {
         let depth = self.first_page()?.depth;
         let mut survey = Survey::new(Survey::OF_ALL);
         survey.add_pages(&mut self.file.open()?, Some(depth))?;
-        if let Some(Misfit { found, depth, model }) = model.misfit(depth, &survey) {
+        if let Some(Misfit {
+            found,
+            depth,
+            model,
+        }) = model.misfit(depth, &survey)
+        {
             self.notes.push(format!(
                 "Do not trust the result: the picture's values lie between {} and {} ({}), and the model is for \
                  images of {model}",
