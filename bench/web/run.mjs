@@ -22,7 +22,8 @@ const rounds = Number(options.rounds);
 
 const models = mkdtempSync(join(tmpdir(), "n2n-"));
 const program = process.env.N2N ?? join(ROOT, "target/release/n2n");
-execFileSync(program, ["export", "--save-dir", models], { stdio: "ignore" });
+const weights = join(ROOT, "target/npm/n2n-denoise/models/gauss5_50.safetensors");
+execFileSync(program, ["export", "--model-path", weights, "--save-dir", models], { stdio: "ignore" });
 
 const PLACES = [
   ["/n2n/", join(ROOT, "target/npm/n2n-denoise")],
