@@ -1,6 +1,6 @@
 // The page: a queue of pictures, the settings, and what is shown.
 
-import { Cancelled, Engine } from "./engine.js";
+import { Cancelled, Engine, grayCompanion } from "./engine.js";
 import { Fit } from "./fit.js";
 import * as platform from "./platform.js";
 import { Viewer } from "./viewer.js";
@@ -17,12 +17,15 @@ const TYPES = {
 };
 const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
 
+// The model for gray pictures, whichever kind of noise is chosen.
+const GRAY = "gauss5_50_gray";
 // Models for any level of noise, to start from where the chosen one does not fit.
 const GENERAL = ["gauss5_50", "poisson5_50"];
 
 const viewer = new Viewer();
 const items = [];
 const models = new Map();
+const fitted = new Map();
 let engine;
 // Previews have an instance of their own, so that looking at one picture does not wait for another.
 let looker;
@@ -61,16 +64,18 @@ $("weights").onchange = async () => {
   ownModel = file && { name: file.name, weights: new Uint8Array(await file.arrayBuffer()) };
 };
 
-async function chosenModel() {
+/** The model to denoise with, as the engine takes it. */
+function chosenModel() {
   const name = $("model").value;
-  if (name === "file") {
-    if (!ownModel) throw new Error("Choose the weight file of your model first, or another kind of noise.");
-    return ownModel;
+  if (name === "file" && !ownModel) {
+    throw new Error("Choose the weight file of your model first, or another kind of noise.");
   }
-  return modelNamed(name);
+  const own = name === "file" ? ownModel : fitted.get(name);
+  const takesGray = own ? grayCompanion(own.weights) === GRAY : true;
+  return { takesGray, weightsFor: async (isGray) => (takesGray && isGray ? shipped(GRAY) : (own ?? shipped(name))) };
 }
 
-async function modelNamed(name) {
+async function shipped(name) {
   if (!models.has(name)) {
     try {
       models.set(name, { name, weights: await platform.shippedWeights(name) });
@@ -83,28 +88,26 @@ async function modelNamed(name) {
 
 // Fitting
 
-const fit = new Fit(async (options) => {
+new Fit(async (options) => {
   const item = shown;
-  const chosen = await chosenModel();
+  const bytes = await readFile(item.file);
+  const chosen = await chosenModel().weightsFor(item.info?.isGray);
   const others = GENERAL.includes(chosen.name) ? GENERAL.filter((name) => name !== chosen.name) : [];
-  const models = [chosen, ...(await Promise.all(others.map(modelNamed)))];
-  const fitted = await engine.adapt(models, await readFile(item.file), item.file.name, options);
-  if (fitted.isNew) {
-    const name = `${stemOf(item.file.name)}_model.safetensors`;
-    const value = `fitted:${name}:${models.length + items.length}:${performance.now()}`;
-    models[0] = { name, weights: fitted.bytes };
-    addModel(value, `Fitted to ${item.file.name}`, models[0]);
+  const starts = [chosen, ...(await Promise.all(others.map(shipped)))];
+  const result = await engine.adapt(starts, bytes, item.file.name, options);
+  if (result.isNew) {
+    result.name = `${stemOf(item.file.name)}_model.safetensors`;
+    offer(`Fitted to ${item.file.name}`, { name: result.name, weights: result.bytes });
     if (items.includes(item)) again(item);
-    fitted.name = name;
   }
-  return fitted;
+  return result;
 });
 
-/** Offers a model, and chooses it. */
-function addModel(value, label, model) {
-  models.set(value, model);
-  const option = new Option(label, value);
-  $("model").insertBefore(option, $("model").lastElementChild);
+/** Adds a fitted model to the choices, and chooses it. */
+function offer(label, model) {
+  const value = `fitted-${fitted.size}`;
+  fitted.set(value, model);
+  $("model").insertBefore(new Option(label, value), $("model").lastElementChild);
   $("model").value = value;
   $("model").onchange();
 }
@@ -168,7 +171,7 @@ async function denoise(item) {
   if (signal.aborted) throw new Cancelled();
   update(item);
   if (!shown || shown.state !== "running") show(item);
-  const model = await chosenModel();
+  const model = chosenModel();
   const strength = Number($("strength").value) / 100;
   const onProgress = (progress) => {
     item.progress = { ...progress, at: performance.now() };

@@ -41,8 +41,9 @@ class Instance {
   #ready;
   /** Why it cannot be used again. */
   dead;
-  /** The weights that it has, and the range of values they are for, if they state one. */
+  /** The weights that it has, the channels that they are for, and the range of values, if they state one. */
   model;
+  channels;
   range;
 
   constructor(platform) {
@@ -106,6 +107,28 @@ class WorkerDied extends DenoiseError {
   }
 }
 
+/**
+ * Weights to denoise with.
+ *
+ * @typedef {object} Model
+ * @property {boolean} takesGray whether there are weights of one channel for gray pictures
+ * @property {(isGray: boolean) => Promise<{name: string, weights: Uint8Array}>} weightsFor the weights for a page that
+ *   is gray or not; the same object each time
+ */
+
+const GRAY_AS_RGB = "The model is for RGB pictures and removes little noise from a gray one like this";
+
+/** The name of the gray model that weights of an RGB model state for gray pictures, if they do. */
+export function grayCompanion(weights) {
+  try {
+    // The header of a safetensors file.
+    const length = Number(new DataView(weights.buffer, weights.byteOffset).getBigUint64(0, true));
+    return JSON.parse(new TextDecoder().decode(weights.subarray(8, 8 + length))).__metadata__?.gray_model;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Several workers that denoise one picture at a time. */
 export class Engine {
   #platform;
@@ -151,9 +174,8 @@ export class Engine {
   async #network(at, model) {
     const network = (this.#networks[at] = await this.#instance(this.#networks[at]));
     if (network.model !== model) {
-      const { range } = await network.call("load", { weights: model.weights, name: model.name });
-      network.model = model;
-      network.range = range;
+      const facts = await network.call("load", { weights: model.weights, name: model.name });
+      Object.assign(network, facts, { model });
     }
     return network;
   }
@@ -184,7 +206,7 @@ export class Engine {
   /**
    * Denoises the open picture.
    *
-   * @param {{name: string, weights: Uint8Array}} model
+   * @param {Model} model
    * @param {object} options
    * @param {number} [options.strength] share of the noise that is removed, 0 to 1
    * @param {(progress: {fraction: number, page: number, secondsLeft?: number}) => void} [options.onProgress]
@@ -204,12 +226,18 @@ export class Engine {
     const notes = [];
     try {
       for (let page = 1; ; page++) {
-        const parts = await codec.call("nextPage", { workers: this.#threads, pixels: this.#pixels });
-        if (!parts) break;
-        await this.#page(codec, model, parts, strength, signal, notes, (progress) => onProgress({ ...progress, page }));
+        const { takesGray } = model;
+        const next = await codec.call("nextPage", { workers: this.#threads, pixels: this.#pixels, takesGray });
+        if (!next) break;
+        const weights = await model.weightsFor(next.isGray);
+        if (signal?.aborted) throw new Cancelled();
+        await this.#page(codec, weights, next.parts, strength, signal, notes, (progress) =>
+          onProgress({ ...progress, page }),
+        );
+        const { channels, range } = this.#networks.find((network) => network?.model === weights) ?? {};
+        if (page === 1 && range?.length) await codec.call("checkRange", { range });
+        if (next.isGray && channels === 3 && !notes.includes(GRAY_AS_RGB)) notes.push(GRAY_AS_RGB);
       }
-      const range = this.#networks.find((network) => network?.model === model)?.range;
-      if (range?.length) await codec.call("checkRange", { range });
       const result = await codec.call("encode");
       return { ...result, notes: [...notes, ...result.notes] };
     } finally {

@@ -19,7 +19,7 @@ const calls = {
     const next = new program.Denoiser(weights, name);
     denoiser?.free();
     denoiser = next;
-    return { range: denoiser.range() };
+    return { channels: denoiser.channels, range: denoiser.range() };
   },
 
   denoise({ header, samples, strength }) {
@@ -35,15 +35,17 @@ const calls = {
     calls.close();
     picture = new program.Picture(bytes, name);
     const [width, height, channels, bits, orientation] = picture.info();
-    return { width, height, channels, bits, orientation, format: picture.format };
+    const { format } = picture;
+    return { width, height, channels, bits, orientation, format, isGray: picture.is_gray() };
   },
 
   checkRange({ range }) {
     picture.check_range(range);
   },
 
-  nextPage({ workers, pixels }) {
-    return picture.next_page(workers, pixels);
+  nextPage({ workers, pixels, takesGray }) {
+    const parts = picture.next_page(workers, pixels, takesGray);
+    return parts && { parts, isGray: picture.is_page_gray };
   },
 
   cut({ at }) {

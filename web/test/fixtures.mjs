@@ -25,11 +25,22 @@ export function noisyPpm(width, height) {
   return Buffer.concat([header, samples]);
 }
 
-/** The samples of a PPM of 16 bits. */
+/** The same picture in gray: PGM, or PPM with three equal channels. */
+export function grayPnm(width, height, channels) {
+  const header = Buffer.from(`${channels === 1 ? "P5" : "P6"}\n${width} ${height}\n65535\n`);
+  const rgb = samplesOf(noisyPpm(width, height));
+  const samples = Buffer.alloc(2 * channels * width * height);
+  for (let i = 0; i < channels * width * height; i++) {
+    samples.writeUInt16BE(rgb[3 * Math.floor(i / channels)], 2 * i);
+  }
+  return Buffer.concat([header, samples]);
+}
+
+/** The samples of a PGM or PPM of 16 bits. */
 export function samplesOf(ppm) {
-  const [, width, height] = /^P6\n(\d+) (\d+)\n65535\n/.exec(ppm.toString("latin1", 0, 40)).map(Number);
-  const first = ppm.length - 6 * width * height;
-  return Uint16Array.from({ length: 3 * width * height }, (_, i) => ppm.readUInt16BE(first + 2 * i));
+  const [header] = /^P[56]\n(\d+) (\d+)\n65535\n/.exec(ppm.toString("latin1", 0, 40));
+  const count = (ppm.length - header.length) / 2;
+  return Uint16Array.from({ length: count }, (_, i) => ppm.readUInt16BE(header.length + 2 * i));
 }
 
 /** A picture of 8 bits in PPM: noise of a few levels, quickly made. */

@@ -8,7 +8,7 @@ import { extname, join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { chromium } from "playwright-core";
 
-import { ROOT, largePpm, largestDifference, noisyPpm, predicted, samplesOf, tinyModel } from "./fixtures.mjs";
+import { ROOT, grayPnm, largePpm, largestDifference, noisyPpm, predicted, samplesOf, tinyModel } from "./fixtures.mjs";
 
 const PAGE = process.env.PAGE ?? join(ROOT, "target/web");
 const PACKAGE = join(ROOT, "target/npm/n2n-denoise");
@@ -306,6 +306,24 @@ test("what has been loaded works without a network", async () => {
   await page.reload();
   await choose(["second.ppm", noisyPpm(32, 32)]);
   await hasState(0, "done");
+});
+
+test("gray pictures get the gray model, as in n2n predict", async () => {
+  for (const [at, channels] of [1, 3].entries()) {
+    const noisy = grayPnm(200, 150, channels);
+    await choose([`gray${channels}.pnm`, noisy]);
+    await hasState(at, "done");
+    const { bytes } = await download(at);
+    const expected = samplesOf(predicted(noisy, "pnm"));
+    assert(largestDifference(samplesOf(bytes), expected) <= 1);
+  }
+  const loaded = requests.filter((url) => url.endsWith(".safetensors"));
+  assert.match(loaded.join(), /^[^,]*gauss5_50_gray\.safetensors$/);
+  // An RGB model of the visitor's own has no such companion.
+  await chooseModel(tinyModel());
+  await choose(["own.pgm", grayPnm(64, 64, 1)]);
+  await hasState(2, "done");
+  assert.match(await item(2).locator(".state").textContent(), /for RGB pictures and removes little noise/);
 });
 
 test("the first load is below 5 MB", async () => {

@@ -175,6 +175,12 @@ impl Denoiser {
         decode(weights, name).map(Self).map_err(error)
     }
 
+    /// Channels that the network takes together: 1 gray, 3 RGB.
+    #[wasm_bindgen(getter)]
+    pub fn channels(&self) -> usize {
+        self.0.channels()
+    }
+
     /// The range of values that the model was fitted to or trained on, for [`Picture::check_range`]; empty if it has
     /// none.
     ///

@@ -84,14 +84,18 @@ macro_rules! shipped {
     };
 }
 
-/// All shipped models.
-pub const SHIPPED: &[Shipped] = shipped![
-    "gauss5_50", "gauss5_50", Best, 3, "RGB, Gaussian noise of any level from 5 to 50";
-    "gauss25", "gauss25", Best, 3, "RGB, Gaussian noise of level 25";
-    "poisson30", "poisson30", Best, 3, "RGB, Poisson noise of λ 30";
-    "poisson5_50", "poisson5_50", Best, 3, "RGB, Poisson noise of any λ from 5 to 50";
-    "gauss5_50_gray", "gauss5_50", Best, 1, "gray, Gaussian noise of any level from 5 to 50";
-];
+/// All shipped models; none on `wasm32-unknown-unknown`, where a page fetches the files of those that it needs.
+pub const SHIPPED: &[Shipped] = if cfg!(all(target_arch = "wasm32", target_os = "unknown")) {
+    &[]
+} else {
+    shipped![
+        "gauss5_50", "gauss5_50", Best, 3, "RGB, Gaussian noise of any level from 5 to 50";
+        "gauss25", "gauss25", Best, 3, "RGB, Gaussian noise of level 25";
+        "poisson30", "poisson30", Best, 3, "RGB, Poisson noise of λ 30";
+        "poisson5_50", "poisson5_50", Best, 3, "RGB, Poisson noise of any λ from 5 to 50";
+        "gauss5_50_gray", "gauss5_50", Best, 1, "gray, Gaussian noise of any level from 5 to 50";
+    ]
+};
 
 /// The default model.
 pub const DEFAULT: &str = "gauss5_50";
