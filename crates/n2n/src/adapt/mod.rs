@@ -302,8 +302,7 @@ pub fn adapt(
         clock.begin(0.0, STABILIZING);
         let learned = stabilize::learn(
             &mut network,
-            &images,
-            spacing,
+            (&images, spacing),
             values,
             (line.slope, line.offset),
             config.seed,

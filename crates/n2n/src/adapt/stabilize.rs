@@ -34,8 +34,7 @@ const RATE: f64 = 1e-2;
 /// Learns a transform on `images` from a straight line, `slope · value + offset`, that spans `values`.
 pub(super) fn learn(
     network: &mut CpuNetwork,
-    images: &Dataset,
-    spacing: Spacing,
+    (images, spacing): (&Dataset, Spacing),
     values: (f64, f64),
     line: (f64, f64),
     seed: u64,
