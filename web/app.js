@@ -1,6 +1,7 @@
 // The page: a queue of pictures, the settings, and what is shown.
 
-import { Cancelled, Engine } from "./engine.js";
+import { Cancelled, Engine, grayCompanion } from "./engine.js";
+import { Fit } from "./fit.js";
 import * as platform from "./platform.js";
 import { Viewer } from "./viewer.js";
 
@@ -16,9 +17,15 @@ const TYPES = {
 };
 const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
 
+// The model for gray pictures, whichever kind of noise is chosen.
+const GRAY = "gauss5_50_gray";
+// Models for any level of noise, to start from where the chosen one does not fit.
+const GENERAL = ["gauss5_50", "poisson5_50"];
+
 const viewer = new Viewer();
 const items = [];
 const models = new Map();
+const fitted = new Map();
 let engine;
 // Previews have an instance of their own, so that looking at one picture does not wait for another.
 let looker;
@@ -57,12 +64,18 @@ $("weights").onchange = async () => {
   ownModel = file && { name: file.name, weights: new Uint8Array(await file.arrayBuffer()) };
 };
 
-async function chosenModel() {
+/** The model to denoise with, as the engine takes it. */
+function chosenModel() {
   const name = $("model").value;
-  if (name === "file") {
-    if (!ownModel) throw new Error("Choose the weight file of your model first, or another kind of noise.");
-    return ownModel;
+  if (name === "file" && !ownModel) {
+    throw new Error("Choose the weight file of your model first, or another kind of noise.");
   }
+  const own = name === "file" ? ownModel : fitted.get(name);
+  const takesGray = own ? grayCompanion(own.weights) === GRAY : true;
+  return { takesGray, weightsFor: async (isGray) => (takesGray && isGray ? shipped(GRAY) : (own ?? shipped(name))) };
+}
+
+async function shipped(name) {
   if (!models.has(name)) {
     try {
       models.set(name, { name, weights: await platform.shippedWeights(name) });
@@ -73,6 +86,32 @@ async function chosenModel() {
   return models.get(name);
 }
 
+// Fitting
+
+new Fit(async (options) => {
+  const item = shown;
+  const bytes = await readFile(item.file);
+  const chosen = await chosenModel().weightsFor(item.info?.isGray);
+  const others = GENERAL.includes(chosen.name) ? GENERAL.filter((name) => name !== chosen.name) : [];
+  const starts = [chosen, ...(await Promise.all(others.map(shipped)))];
+  const result = await engine.adapt(starts, bytes, item.file.name, options);
+  if (result.isNew) {
+    result.name = `${stemOf(item.file.name)}_model.safetensors`;
+    offer(`Fitted to ${item.file.name}`, { name: result.name, weights: result.bytes });
+    if (items.includes(item)) again(item);
+  }
+  return result;
+});
+
+/** Adds a fitted model to the choices, and chooses it. */
+function offer(label, model) {
+  const value = `fitted-${fitted.size}`;
+  fitted.set(value, model);
+  $("model").insertBefore(new Option(label, value), $("model").lastElementChild);
+  $("model").value = value;
+  $("model").onchange();
+}
+
 // The queue
 
 function add(files) {
@@ -81,7 +120,6 @@ function add(files) {
     const item = { file, element, state: "waiting" };
     const find = (name) => element.querySelector(`.${name}`);
     find("name").textContent = file.name;
-    find("show").setAttribute("aria-label", `Show ${file.name}`);
     find("show").onclick = () => show(item);
     find("cancel").onclick = () => cancel(item);
     find("remove").onclick = () => remove(item);
@@ -133,7 +171,7 @@ async function denoise(item) {
   if (signal.aborted) throw new Cancelled();
   update(item);
   if (!shown || shown.state !== "running") show(item);
-  const model = await chosenModel();
+  const model = chosenModel();
   const strength = Number($("strength").value) / 100;
   const onProgress = (progress) => {
     item.progress = { ...progress, at: performance.now() };
@@ -174,9 +212,14 @@ function remove(item) {
   if (shown === item) {
     shown = undefined;
     $("viewer").hidden = true;
+    $("fit").hidden = true;
     viewer.clear();
   }
   updateActions();
+}
+
+function stemOf(name) {
+  return name.replace(/(?<=.)\.[^.]*$/, "");
 }
 
 /** `photo.jpg` becomes `photo_denoise.jpg`, as the program names it. */
@@ -272,6 +315,7 @@ async function show(item) {
     item.preview ??= await looker.preview(await readFile(item.file), item.file.name, SHOWN_PIXELS);
     if (shown !== item) return;
     $("viewer").hidden = false;
+    $("fit").hidden = !engine;
     $("title").textContent = item.file.name;
     viewer.show(item.preview, item.info?.width ?? item.preview.width);
     await showResult(item);
@@ -315,12 +359,15 @@ addEventListener("paste", (event) => {
   if (engine && event.clipboardData?.files.length) add(event.clipboardData.files);
 });
 
-$("again").onclick = () => {
-  shown.state = "waiting";
-  viewer.showAfter(undefined);
-  update(shown);
+function again(item) {
+  if (item.state === "running" || item.state === "waiting") return;
+  item.state = "waiting";
+  if (item === shown) viewer.showAfter(undefined);
+  update(item);
   run();
-};
+}
+
+$("again").onclick = () => again(shown);
 $("download-all").onclick = () => {
   for (const link of document.querySelectorAll("#queue .done .download")) link.click();
 };

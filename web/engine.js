@@ -41,8 +41,10 @@ class Instance {
   #ready;
   /** Why it cannot be used again. */
   dead;
-  /** The weights that it has. */
+  /** The weights that it has, the channels that they are for, and the range of values, if they state one. */
   model;
+  channels;
+  range;
 
   constructor(platform) {
     let ready;
@@ -51,6 +53,7 @@ class Instance {
       (message) => {
         if (message.ready) return ready();
         const call = this.#calls.get(message.id);
+        if ("event" in message) return call?.onEvent(message.event);
         this.#calls.delete(message.id);
         if ("fatal" in message) {
           call?.reject(new WorkerDied(message.fatal));
@@ -71,12 +74,12 @@ class Instance {
     );
   }
 
-  async call(name, args, transfer = []) {
+  async call(name, args, transfer = [], onEvent = () => {}) {
     await this.#ready;
     if (this.dead) throw this.dead;
     return new Promise((resolve, reject) => {
       const id = this.#next++;
-      this.#calls.set(id, { resolve, reject });
+      this.#calls.set(id, { resolve, reject, onEvent });
       this.#worker.post({ id, call: name, args }, transfer);
     });
   }
@@ -96,12 +99,33 @@ class Instance {
 }
 
 class WorkerDied extends DenoiseError {
-
   constructor(reason) {
     super(
-      "A worker of this page ended unexpectedly, most likely for want of memory. Close other tabs, or try a " +
-        `smaller picture. (${reason})`,
+      "A worker ended unexpectedly, most likely because memory ran out. Close other tabs or programs and try again, " +
+        `or use a smaller picture. (${reason})`,
     );
+  }
+}
+
+/**
+ * Weights to denoise with.
+ *
+ * @typedef {object} Model
+ * @property {boolean} takesGray whether there are weights of one channel for gray pictures
+ * @property {(isGray: boolean) => Promise<{name: string, weights: Uint8Array}>} weightsFor the weights for a page that
+ *   is gray or not; the same object each time
+ */
+
+const GRAY_AS_RGB = "The model is for RGB pictures and removes little noise from a gray one like this";
+
+/** The name of the gray model that weights of an RGB model state for gray pictures, if they do. */
+export function grayCompanion(weights) {
+  try {
+    // The header of a safetensors file.
+    const length = Number(new DataView(weights.buffer, weights.byteOffset).getBigUint64(0, true));
+    return JSON.parse(new TextDecoder().decode(weights.subarray(8, 8 + length))).__metadata__?.gray_model;
+  } catch {
+    return undefined;
   }
 }
 
@@ -150,8 +174,8 @@ export class Engine {
   async #network(at, model) {
     const network = (this.#networks[at] = await this.#instance(this.#networks[at]));
     if (network.model !== model) {
-      await network.call("load", { weights: model.weights, name: model.name });
-      network.model = model;
+      const facts = await network.call("load", { weights: model.weights, name: model.name });
+      Object.assign(network, facts, { model });
     }
     return network;
   }
@@ -182,7 +206,7 @@ export class Engine {
   /**
    * Denoises the open picture.
    *
-   * @param {{name: string, weights: Uint8Array}} model
+   * @param {Model} model
    * @param {object} options
    * @param {number} [options.strength] share of the noise that is removed, 0 to 1
    * @param {(progress: {fraction: number, page: number, secondsLeft?: number}) => void} [options.onProgress]
@@ -199,42 +223,96 @@ export class Engine {
     };
     if (signal?.aborted) throw new Cancelled();
     signal?.addEventListener("abort", cancel);
+    const notes = [];
     try {
       for (let page = 1; ; page++) {
-        const parts = await codec.call("nextPage", { workers: this.#threads, pixels: this.#pixels });
-        if (!parts) break;
-        await this.#page(codec, model, parts, strength, signal, (progress) => onProgress({ ...progress, page }));
+        const { takesGray } = model;
+        const next = await codec.call("nextPage", { workers: this.#threads, pixels: this.#pixels, takesGray });
+        if (!next) break;
+        const weights = await model.weightsFor(next.isGray);
+        if (signal?.aborted) throw new Cancelled();
+        await this.#page(codec, weights, next.parts, strength, signal, notes, (progress) =>
+          onProgress({ ...progress, page }),
+        );
+        const { channels, range } = this.#networks.find((network) => network?.model === weights) ?? {};
+        if (page === 1 && range?.length) await codec.call("checkRange", { range });
+        if (next.isGray && channels === 3 && !notes.includes(GRAY_AS_RGB)) notes.push(GRAY_AS_RGB);
       }
-      return await codec.call("encode");
+      const result = await codec.call("encode");
+      return { ...result, notes: [...notes, ...result.notes] };
     } finally {
       signal?.removeEventListener("abort", cancel);
     }
   }
 
-  async #page(codec, model, parts, strength, signal, onProgress) {
+  /**
+   * Fits models to the noise of a picture, in a worker of its own. The bytes are taken away.
+   *
+   * @param {{name: string, weights: Uint8Array}[]} models the one to improve on, then others to start from
+   * @param {Uint8Array} bytes the file
+   * @param {string} name what errors call it
+   * @param {object} options
+   * @param {number} options.seconds how long to train
+   * @param {(event: {passed: number, loss?: number}) => void} [options.onEvent] the fraction of the time that has
+   *   passed, and from time to time the held-out loss
+   * @param {AbortSignal} [options.signal]
+   * @returns {Promise<{bytes: Uint8Array, summary: string, isNew: boolean}>} the weights as safetensors, what was
+   *   chosen, and whether anything lowered the loss
+   */
+  async adapt(models, bytes, name, { seconds, onEvent, signal }) {
+    if (signal?.aborted) throw new Cancelled();
+    const instance = await this.#instance();
+    const cancel = () => instance.end(new Cancelled());
+    signal?.addEventListener("abort", cancel);
+    if (signal?.aborted) cancel();
+    try {
+      return await instance.call("adapt", { models, bytes, name, seconds }, [bytes.buffer], onEvent);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      // Its memory is of no further use.
+      cancel();
+    }
+  }
+
+  /** Denoises the tiles of a page, with fewer workers if some end for want of memory. */
+  async #page(codec, model, parts, strength, signal, notes, onProgress) {
     const total = parts.reduce((sum, pixels) => sum + pixels, 0);
-    const threads = Math.min(this.#threads, parts.length);
     const began = performance.now();
+    let threads = Math.min(this.#threads, parts.length);
     let next = 0;
     let done = 0;
-    onProgress({ fraction: 0, secondsLeft: this.#rate && (this.#rate * total) / threads });
-    const run = async (lane) => {
-      while (next < parts.length) {
-        const at = next++;
-        const tile = await codec.call("cut", { at });
-        let samples;
-        for (let attempt = 1; !samples; attempt++) {
+    // Tiles whose worker ended.
+    const returned = [];
+    const cut = async () => {
+      if (returned.length) return returned.pop();
+      if (next === parts.length) return undefined;
+      const at = next++;
+      return { at, tile: await codec.call("cut", { at }) };
+    };
+    const denoised = async (lane, tile) => {
+      for (let attempt = 1; ; attempt++) {
+        if (signal?.aborted) throw new Cancelled();
+        try {
+          const network = await this.#network(lane, model);
+          // One that started only now was not there to be ended.
           if (signal?.aborted) throw new Cancelled();
-          try {
-            const network = await this.#network(lane, model);
-            // One that started only now was not there to be ended.
-            if (signal?.aborted) throw new Cancelled();
-            samples = await network.call("denoise", { ...tile, strength });
-          } catch (error) {
-            // A new worker, once: the old one may have had the bad luck of others' memory.
-            if (!(error instanceof WorkerDied) || attempt > 1) throw error;
-          }
+          return await network.call("denoise", { ...tile, strength });
+        } catch (error) {
+          if (!(error instanceof WorkerDied)) throw error;
+          // A new worker, once: others may have taken the memory for a moment.
+          if (attempt > 1) return error;
         }
+      }
+    };
+    /** Takes tiles until there are none left, or its worker cannot go on: then it returns why. */
+    const run = async (lane) => {
+      for (let part; (part = await cut()); ) {
+        const samples = await denoised(lane, part.tile);
+        if (samples instanceof WorkerDied) {
+          returned.push(part);
+          return samples;
+        }
+        const { at } = part;
         await codec.call("put", { at, samples }, [samples.buffer]);
         done += parts[at];
         const seconds = (performance.now() - began) / 1000;
@@ -242,11 +320,22 @@ export class Engine {
         onProgress({ fraction: done / total, secondsLeft: (seconds * (total - done)) / done });
       }
     };
-    const lanes = Array.from({ length: threads }, (_, lane) => run(lane));
-    // All of them, so that none still works when the next picture comes.
-    const ended = await Promise.allSettled(lanes);
-    const failed = ended.find(({ status }) => status === "rejected");
-    if (failed) throw failed.reason;
+    onProgress({ fraction: 0, secondsLeft: this.#rate && (this.#rate * total) / threads });
+    while (done < total) {
+      const lanes = Array.from({ length: threads }, (_, lane) => run(lane));
+      // All of them, so that none still works when the next picture comes.
+      const ended = await Promise.allSettled(lanes);
+      const failed = ended.find(({ status }) => status === "rejected");
+      if (failed) throw failed.reason;
+      const died = ended.map(({ value }) => value).filter(Boolean);
+      if (died.length === 0) break;
+      if (threads === 1) throw died[0];
+      threads = Math.max(1, threads - died.length);
+      this.#threads = threads;
+      this.#networks = this.#networks.filter((network) => network && !network.dead);
+      const workers = threads === 1 ? "one worker" : `${threads} workers`;
+      notes.push(`Finished with ${workers}, because others ended, most likely because memory ran out`);
+    }
   }
 
   /** Ends all workers. */

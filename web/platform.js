@@ -27,7 +27,10 @@ async function load(path) {
 export function startWorker(onMessage, onEnd) {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => onMessage(data);
-  worker.onerror = (event) => onEnd(event.message ?? "no reason given");
+  worker.onerror = (event) => {
+    event.preventDefault();
+    onEnd(event.message ?? "no reason given");
+  };
   return {
     post: (message, transfer) => worker.postMessage(message, transfer),
     terminate: () => worker.terminate(),

@@ -4,6 +4,7 @@ const SHELL = [
   "./",
   "app.js",
   "engine.js",
+  "fit.js",
   "icon.svg",
   "manifest.webmanifest",
   "platform.js",

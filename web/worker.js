@@ -1,6 +1,6 @@
 // One instance of the program, in a worker of a page or of Node. It answers calls: {id, call, args} becomes
-// {id, value}, or {id, error} with a sentence. What ends the instance, such as too little memory, is
-// {id, fatal}.
+// {id, value}, or {id, error} with a sentence, after any number of {id, event}. What ends the instance, such as
+// too little memory, is {id, fatal}.
 
 const node = typeof process === "object" && process.versions?.node;
 const port = node ? (await import("node:worker_threads")).parentPort : globalThis;
@@ -19,6 +19,7 @@ const calls = {
     const next = new program.Denoiser(weights, name);
     denoiser?.free();
     denoiser = next;
+    return { channels: denoiser.channels, range: denoiser.range() };
   },
 
   denoise({ header, samples, strength }) {
@@ -34,11 +35,17 @@ const calls = {
     calls.close();
     picture = new program.Picture(bytes, name);
     const [width, height, channels, bits, orientation] = picture.info();
-    return { width, height, channels, bits, orientation, format: picture.format };
+    const { format } = picture;
+    return { width, height, channels, bits, orientation, format, isGray: picture.is_gray() };
   },
 
-  nextPage({ workers, pixels }) {
-    return picture.next_page(workers, pixels);
+  checkRange({ range }) {
+    picture.check_range(range);
+  },
+
+  nextPage({ workers, pixels, takesGray }) {
+    const parts = picture.next_page(workers, pixels, takesGray);
+    return parts && { parts, isGray: picture.is_page_gray };
   },
 
   cut({ at }) {
@@ -64,6 +71,13 @@ const calls = {
     return { bytes: picture.encode(), notes: picture.notes };
   },
 
+  adapt({ models, bytes, name, seconds }, onEvent) {
+    const adaptation = new program.Adaptation();
+    for (const model of models) adaptation.add_model(model.weights, model.name);
+    const adapted = adaptation.run(bytes, name, seconds, (passed, loss) => onEvent({ passed, loss }));
+    return { bytes: adapted.weights(), summary: adapted.summary, isNew: adapted.is_new };
+  },
+
   close() {
     picture?.free();
     picture = undefined;
@@ -72,7 +86,7 @@ const calls = {
 
 port.onmessage = async ({ data: { id, call, args } }) => {
   try {
-    const value = await calls[call](args);
+    const value = await calls[call](args, (event) => port.postMessage({ id, event }));
     const buffers = [value, value?.samples, value?.rgba, value?.bytes]
       .filter((part) => ArrayBuffer.isView(part))
       .map((part) => part.buffer);

@@ -1,5 +1,5 @@
 /** A model in the package: the kind of noise that it was trained on. */
-export type ModelName = "gauss5_50" | "gauss25" | "poisson30" | "poisson5_50";
+export type ModelName = "gauss5_50" | "gauss25" | "poisson30" | "poisson5_50" | "gauss5_50_gray";
 
 export const MODELS: readonly ModelName[];
 
@@ -43,10 +43,15 @@ export interface Pixels {
   data: Uint8Array | Uint8ClampedArray;
 }
 
+/** An `ImageData` if an `ImageData` was given. */
+export type Denoised<P extends Pixels> = P extends { colorSpace: unknown }
+  ? P
+  : { width: number; height: number; data: Uint8ClampedArray };
+
 export interface DenoisedFile {
   /** The file, in its format and depth, with its metadata. */
   bytes: Uint8Array;
-  /** What the file held that the result does not, a sentence each. */
+  /** What the file held that the result does not, and warnings, a sentence each. */
   notes: string[];
 }
 
@@ -54,8 +59,7 @@ export interface DenoisedFile {
 export class Model {
   private constructor();
   readonly level: Level;
-  /** The result is an `ImageData` where there are such. */
-  denoise<P extends Pixels>(pixels: P, options?: DenoiseOptions): Promise<{ width: number; height: number; data: Uint8ClampedArray }>;
+  denoise<P extends Pixels>(pixels: P, options?: DenoiseOptions): Promise<Denoised<P>>;
   /** PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR; `name` is what errors call it. */
   denoiseFile(bytes: Uint8Array, options?: DenoiseOptions & { name?: string }): Promise<DenoisedFile>;
   /** Ends the workers; a script in Node ends only when they have. */

@@ -1,11 +1,14 @@
 // What the package offers on every platform.
 
-import { Engine } from "./engine.js";
+import { Engine, grayCompanion } from "./engine.js";
 
 export { Cancelled, DenoiseError, detectLevel } from "./engine.js";
 
 /** The names of the models in the package. */
-export const MODELS = ["gauss5_50", "gauss25", "poisson30", "poisson5_50"];
+export const MODELS = ["gauss5_50", "gauss25", "poisson30", "poisson5_50", "gauss5_50_gray"];
+
+// For gray pictures, whichever of the RGB models is chosen.
+const GRAY = "gauss5_50_gray";
 
 /** A network with workers. */
 export class Model {
@@ -67,5 +70,12 @@ export const loadOn =
       throw new RangeError(`no model named ${model}; there are ${MODELS.join(", ")}, or pass weights`);
     }
     const engine = new Engine(platform, options);
-    return new Model(engine, { name: model, weights: weights ?? (await platform.shippedWeights(model)) });
+    const own = { name: model, weights: weights ?? (await platform.shippedWeights(model)) };
+    const takesGray = weights ? grayCompanion(weights) === GRAY : model !== GRAY;
+    let gray;
+    const weightsFor = async (isGray) => {
+      if (!takesGray || !isGray) return own;
+      return (gray ??= { name: GRAY, weights: await platform.shippedWeights(GRAY) });
+    };
+    return new Model(engine, { takesGray, weightsFor });
   };

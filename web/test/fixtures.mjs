@@ -1,6 +1,6 @@
 // Pictures for the tests, and what `n2n predict` makes of them. N2N names the program.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -25,11 +25,46 @@ export function noisyPpm(width, height) {
   return Buffer.concat([header, samples]);
 }
 
-/** The samples of a PPM of 16 bits. */
+/** The same picture in gray: PGM, or PPM with three equal channels. */
+export function grayPnm(width, height, channels) {
+  const header = Buffer.from(`${channels === 1 ? "P5" : "P6"}\n${width} ${height}\n65535\n`);
+  const rgb = samplesOf(noisyPpm(width, height));
+  const samples = Buffer.alloc(2 * channels * width * height);
+  for (let i = 0; i < channels * width * height; i++) {
+    samples.writeUInt16BE(rgb[3 * Math.floor(i / channels)], 2 * i);
+  }
+  return Buffer.concat([header, samples]);
+}
+
+/** The samples of a PGM or PPM of 16 bits. */
 export function samplesOf(ppm) {
-  const [, width, height] = /^P6\n(\d+) (\d+)\n65535\n/.exec(ppm.toString("latin1", 0, 40)).map(Number);
-  const first = ppm.length - 6 * width * height;
-  return Uint16Array.from({ length: 3 * width * height }, (_, i) => ppm.readUInt16BE(first + 2 * i));
+  const [header] = /^P[56]\n(\d+) (\d+)\n65535\n/.exec(ppm.toString("latin1", 0, 40));
+  const count = (ppm.length - header.length) / 2;
+  return Uint16Array.from({ length: count }, (_, i) => ppm.readUInt16BE(header.length + 2 * i));
+}
+
+/** A picture of 8 bits in PPM: noise of a few levels, quickly made. */
+export function largePpm(width, height) {
+  const header = Buffer.from(`P6\n${width} ${height}\n255\n`);
+  const pixels = Buffer.alloc(3 * width * height);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = 96 + ((i * 7919) % 61);
+  return Buffer.concat([header, pixels]);
+}
+
+/** The weights of a network that has hardly been trained, and is small enough to be fast. */
+export function tinyModel() {
+  const folder = mkdtempSync(join(tmpdir(), "n2n-"));
+  try {
+    const [images, runs] = [join(folder, "images"), join(folder, "runs")];
+    mkdirSync(images);
+    writeFileSync(join(images, "a.ppm"), noisyPpm(96, 96));
+    const flags = "--val-dirs none --noisetype none --n-feature 4 --batchsize 1 --patchsize 64 --n-epoch 1";
+    const options = ["train", "--data-dir", images, "--save-model-path", runs, "--log-name", "tiny"];
+    execFileSync(PROGRAM, [...options, ...flags.split(" "), "--steps-per-epoch", "10"], { stdio: "ignore" });
+    return readFileSync(join(runs, "tiny/epoch_model_001.safetensors"));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 export function largestDifference(a, b) {
@@ -37,11 +72,16 @@ export function largestDifference(a, b) {
   return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
 }
 
-/** What the program makes of a file, with flags as ["--format", "ppm"]. */
-export function predicted(bytes, extension, flags = []) {
+/** What the program makes of a file, with flags as ["--format", "ppm"], and with other weights if there are some. */
+export function predicted(bytes, extension, flags = [], weights = undefined) {
   const folder = mkdtempSync(join(tmpdir(), "n2n-"));
   try {
     writeFileSync(join(folder, `a.${extension}`), bytes);
+    if (weights) {
+      const file = join(folder, "model.safetensors");
+      writeFileSync(file, weights);
+      flags = [...flags, "--model-path", file];
+    }
     const options = ["predict", join(folder, `a.${extension}`), "--save-dir", folder, ...flags];
     const output = execFileSync(PROGRAM, options, { stdio: ["ignore", "pipe", "pipe"] });
     return readFileSync(output.toString().trim());

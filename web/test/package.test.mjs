@@ -33,6 +33,24 @@ test("the example of the README runs", () => {
   assert(largestDifference(found, expected) <= 1);
 });
 
+test("the example of the README and the options have types", () => {
+  const [, example] = readFileSync(join(ROOT, "web/npm/README.md"), "utf8").match(/```js\n(.*?)```/s);
+  const typed = `
+    declare const imageData: ImageData;
+    ${example}
+    document.querySelector("canvas")!.getContext("2d")!.putImageData(clean, 0, 0);
+    const options: import("n2n-denoise").DenoiseOptions = { strength: 0.5, signal: AbortSignal.timeout(1000) };
+    const { bytes, notes } = await model.denoiseFile(new Uint8Array(), { ...options, name: "a.png" });
+    const text: string = notes.join() + bytes.length;
+    // @ts-expect-error
+    load({ model: 5 });
+  `;
+  writeFileSync(join(folder, "example.mts"), typed);
+  const compiler = join(import.meta.dirname, "node_modules/.bin/tsc");
+  const flags = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom"];
+  execFileSync(compiler, [...flags, "--types", "", "example.mts"], { cwd: folder, stdio: "inherit" });
+});
+
 test("a file of 16 bits becomes what n2n predict makes of it, with any number of workers", async () => {
   const noisy = noisyPpm(300, 200);
   const expected = samplesOf(predicted(noisy, "ppm"));

@@ -8,9 +8,23 @@ import { extname, join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { chromium } from "playwright-core";
 
-import { ROOT, largestDifference, noisyPpm, predicted, samplesOf } from "./fixtures.mjs";
+import { ROOT, grayPnm, largePpm, largestDifference, noisyPpm, predicted, samplesOf, tinyModel } from "./fixtures.mjs";
 
 const PAGE = process.env.PAGE ?? join(ROOT, "target/web");
+const PACKAGE = join(ROOT, "target/npm/n2n-denoise");
+// The first example of the package's README, as it is there.
+const [, example] = readFileSync(join(ROOT, "web/npm/README.md"), "utf8").match(/```js\n(.*?)```/s);
+const EXAMPLE = `<!doctype html>
+<script type="importmap">{ "imports": { "n2n-denoise": "/npm/browser.js" } }</script>
+<script>
+  const imageData = new ImageData(64, 48);
+  imageData.data.fill(255).forEach((_, i, data) => i % 4 < 3 && (data[i] = (i * 7919) % 251));
+</script>
+<script type="module">
+${example}
+window.clean = clean;
+model.close();
+</script>`;
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html",
@@ -20,13 +34,25 @@ const TYPES = {
 };
 const PATIENCE = 120_000;
 
-let server, browser, context, page, origin, requests, faults;
+let server, browser, context, page, origin, requests, faults, deaths;
 
 before(async () => {
   server = createServer(async (request, response) => {
     const path = new URL(request.url, "http://localhost").pathname.replace(/\/$/, "/index.html");
+    if (path === "/dies") {
+      let call = "";
+      for await (const part of request) call += part;
+      const dies = deaths.call === call && deaths.left-- > 0;
+      response.end(dies ? "yes" : "no");
+      return;
+    }
+    if (path === "/example.html") {
+      response.writeHead(200, { "content-type": "text/html" }).end(EXAMPLE);
+      return;
+    }
     try {
-      const body = await readFile(join(PAGE, path));
+      let body = await readFile(path.startsWith("/npm/") ? join(PACKAGE, path.slice(5)) : join(PAGE, path));
+      if (deaths && path === "/worker.js") body = body + MORTAL;
       const type = TYPES[extname(path)] ?? "application/octet-stream";
       response.writeHead(200, { "content-type": type }).end(body);
     } catch {
@@ -53,8 +79,9 @@ after(async () => {
   server?.close();
 });
 
-async function visit(options = {}) {
+async function visit(options = {}, script = () => {}) {
   context = await browser.newContext({ viewport: { width: 1100, height: 900 }, ...options });
+  await context.addInitScript(script);
   page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   requests = [];
@@ -64,7 +91,10 @@ async function visit(options = {}) {
   await page.goto(`${origin}/`);
 }
 
-beforeEach(() => visit());
+beforeEach(() => {
+  deaths = undefined;
+  return visit();
+});
 
 afterEach(async () => {
   assert.deepEqual(faults, []);
@@ -100,16 +130,61 @@ async function drop(name, buffer) {
   await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
 }
 
-async function download(at = 0) {
+const download = (at = 0) => downloaded(item(at).locator(".download"));
+
+async function downloaded(link) {
   const started = page.waitForEvent("download");
-  await item(at).locator(".download").click();
+  await link.click();
   const file = await started;
   return { name: file.suggestedFilename(), bytes: await readFile(await file.path()) };
 }
 
 async function screenshot(name) {
   const { SCREENSHOTS } = process.env;
-  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}.jpg`), quality: 85 });
+  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+}
+
+/** Chooses a network of the visitor's own. */
+async function chooseModel(weights) {
+  const chooser = page.waitForEvent("filechooser");
+  await page.locator("#model").selectOption("file");
+  await (await chooser).setFiles({ name: "own.safetensors", mimeType: "", buffer: weights });
+}
+
+/** Opens the page with workers that end when `deaths` says so, as if their memory had run out. */
+async function visitMortal() {
+  await context.close();
+  deaths = { call: "none", left: 0 };
+  // A service worker would keep the script of the other tests.
+  await visit({ serviceWorkers: "block" }, () => Object.defineProperty(navigator, "hardwareConcurrency", { value: 2 }));
+}
+
+// Appended to the script of the workers.
+const MORTAL = `
+const handle = self.onmessage;
+self.onmessage = (event) => {
+  const question = new XMLHttpRequest();
+  question.open("POST", "/dies", false);
+  question.send(event.data.call);
+  if (question.responseText === "yes") throw new Error("out of memory");
+  return handle(event);
+};
+`;
+
+const axe = readFileSync(join(import.meta.dirname, "node_modules/axe-core/axe.min.js"), "utf8");
+
+/** What axe finds wrong with the page as it is, in light and in dark. */
+async function isAccessible(state) {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    // By the debugger, which the page's security policy does not hold back.
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    const said = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(", ")}`);
+    assert.deepEqual(said, [], `${state}, ${colorScheme}`);
+    await screenshot(`${state}-${colorScheme}`);
+  }
+  await page.emulateMedia({ colorScheme: null });
 }
 
 const demo = readFileSync(join(ROOT, "docs/demo/noisy.png"));
@@ -233,6 +308,24 @@ test("what has been loaded works without a network", async () => {
   await hasState(0, "done");
 });
 
+test("gray pictures get the gray model, as in n2n predict", async () => {
+  for (const [at, channels] of [1, 3].entries()) {
+    const noisy = grayPnm(200, 150, channels);
+    await choose([`gray${channels}.pnm`, noisy]);
+    await hasState(at, "done");
+    const { bytes } = await download(at);
+    const expected = samplesOf(predicted(noisy, "pnm"));
+    assert(largestDifference(samplesOf(bytes), expected) <= 1);
+  }
+  const loaded = requests.filter((url) => url.endsWith(".safetensors"));
+  assert.match(loaded.join(), /^[^,]*gauss5_50_gray\.safetensors$/);
+  // An RGB model of the visitor's own has no such companion.
+  await chooseModel(tinyModel());
+  await choose(["own.pgm", grayPnm(64, 64, 1)]);
+  await hasState(2, "done");
+  assert.match(await item(2).locator(".state").textContent(), /for RGB pictures and removes little noise/);
+});
+
 test("the first load is below 5 MB", async () => {
   const sizes = new Map();
   page.on("response", async (response) => {
@@ -245,4 +338,162 @@ test("the first load is below 5 MB", async () => {
   const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   console.log(`first load: ${total} bytes`);
   assert(total < 5_000_000);
+});
+
+test("a model is fitted to the picture, used on it, and n2n predict takes it", async () => {
+  const noisy = noisyPpm(420, 330);
+  await chooseModel(tinyModel());
+  await choose(["noisy.ppm", noisy]);
+  await hasState(0, "done");
+  await page.locator("#fit-time option").first().evaluate((option) => (option.value = "8"));
+  await page.locator("#fit-start").click();
+  const said = page.locator("#fit-said");
+  await said.filter({ hasText: "Training" }).waitFor();
+  // The page answers meanwhile.
+  const began = Date.now();
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
+  assert(Date.now() - began < 2000);
+  await said.filter({ hasText: "Done" }).waitFor();
+  assert.match(await said.textContent(), /^Done: .*held-out loss from 0\.\d+ to 0\.\d+ \(-/);
+  const line = await page.locator("#fit-line").getAttribute("points");
+  assert(line.split(" ").length >= 2, line);
+  assert.match(await page.locator("#fit-curve").getAttribute("aria-label"), /the held-out loss is \d\d?\.\d %/);
+  await screenshot("fitted");
+
+  const { name, bytes: weights } = await downloaded(page.locator("#fit-download"));
+  assert.equal(name, "noisy_model.safetensors");
+  await hasState(0, "done");
+  const { bytes } = await download();
+  const difference = (a, b) => largestDifference(samplesOf(a), samplesOf(b));
+  assert(difference(bytes, predicted(noisy, "ppm", [], weights)) <= 1);
+
+  // On a picture with other values it is not to be trusted, and the page says so.
+  await choose(["bytes.png", demo]);
+  await hasState(1, "done");
+  assert.match(await item(1).locator(".state").textContent(), /Do not trust the result: .*uint8/);
+});
+
+test("fitting can be cancelled, and says what it cannot learn from", async () => {
+  await choose(["noisy.ppm", noisyPpm(420, 330)]);
+  await hasState(0, "done");
+  await page.locator("#fit-start").click();
+  await page.locator("#fit-said", { hasText: "comparing" }).waitFor();
+  await page.keyboard.press("Enter");
+  await page.locator("#fit-said", { hasText: "Cancelled" }).waitFor();
+  assert(await page.locator("#fit-start").isVisible());
+  assert(await page.locator("#fit-download").isHidden());
+  // Too small to hold a part of it out.
+  await choose(["dot.ppm", noisyPpm(1, 1)]);
+  await hasState(1, "done");
+  await item(1).locator(".show").click();
+  await page.locator("#fit-start").click();
+  await page.locator("#fit-said", { hasText: /Done: nothing lowered|expected/ }).waitFor();
+});
+
+test("a worker that dies is replaced; if it dies again, the others finish", async () => {
+  await visitMortal();
+  const noisy = noisyPpm(700, 500);
+  const expected = samplesOf(predicted(noisy, "ppm"));
+  for (const [at, left, note] of [
+    [0, 1, /^Done in [\d.]+ s$/],
+    // Of two workers and their two replacements.
+    [1, 3, /Finished with one worker, because others ended/],
+  ]) {
+    deaths = { call: "denoise", left };
+    await choose([`${at}.ppm`, noisy]);
+    await hasState(at, "done");
+    assert.match(await item(at).locator(".state").textContent(), note);
+    assert(deaths.left <= 0);
+    assert(largestDifference(samplesOf((await download(at)).bytes), expected) <= 1);
+  }
+});
+
+test("if all workers die, the page says what to do, and the next picture is denoised", async () => {
+  await visitMortal();
+  let at = 0;
+  for (const call of ["open", "denoise", "cut", "encode"]) {
+    deaths = { call, left: 100 };
+    await choose([`${call}.ppm`, noisyPpm(96, 96)]);
+    await hasState(at, "failed");
+    assert.match(await item(at).locator(".state").textContent(), /worker ended unexpectedly.*Close other tabs/);
+    deaths = { call, left: 0 };
+    await choose([`after-${call}.ppm`, noisyPpm(96, 96)]);
+    await hasState(at + 1, "done");
+    at += 2;
+  }
+  deaths = { call: "adapt", left: 1 };
+  await page.locator("#fit-start").click();
+  await page.locator("#fit-said", { hasText: "worker ended unexpectedly" }).waitFor();
+});
+
+test("the example of the package's README runs in a page", async () => {
+  await context.close();
+  await visit({ serviceWorkers: "block" });
+  await page.goto(`${origin}/example.html`);
+  await page.waitForFunction(() => window.clean);
+  const { isImage, size, change } = await page.evaluate(() => ({
+    isImage: window.clean instanceof ImageData,
+    size: [window.clean.width, window.clean.height],
+    change: window.clean.data.filter((value, i) => value !== imageData.data[i]).length,
+  }));
+  assert.deepEqual([isImage, ...size], [true, 64, 48]);
+  assert(change > 5000, `${change} values`);
+});
+
+test("memory stays bounded with a picture of 12 megapixels", async () => {
+  await chooseModel(tinyModel());
+  await choose(["large.ppm", largePpm(4000, 3000)]);
+  await hasState(0, "done");
+  await page.locator("#after canvas").waitFor();
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  const peaks = processInfo.map(({ id }) => {
+    const [, kilobytes] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, "utf8"));
+    return Number(kilobytes) / 1024;
+  });
+  const peak = Math.max(...peaks);
+  console.log(`peak RSS of the largest process: ${Math.round(peak)} MB`);
+  assert(peak < 1500, `${peak} MB`);
+});
+
+test("axe finds nothing wrong in any state of the page", async () => {
+  await isAccessible("empty");
+  await choose(["large.ppm", noisyPpm(900, 700)]);
+  await page.locator("#queue .state", { hasText: /Denoising|left/ }).waitFor();
+  await isAccessible("running");
+  await item().getByRole("button", { name: "Cancel" }).click();
+  await hasState(0, "cancelled");
+  await choose(["notes.txt", Buffer.from("no picture")], ["chelsea.png", demo]);
+  await hasState(1, "failed");
+  await hasState(2, "done");
+  await item(2).locator(".show").click();
+  await page.locator("#after canvas").waitFor();
+  await isAccessible("done");
+  await page.locator("#fit-start").click();
+  await page.locator("#fit-said", { hasText: "Training" }).waitFor();
+  await isAccessible("training");
+  await page.locator("#fit-cancel").click();
+  await page.locator("#fit-said", { hasText: "Cancelled" }).waitFor();
+  await page.setViewportSize({ width: 390, height: 844 });
+  await isAccessible("narrow");
+});
+
+test("everything is reached with the keyboard, in the order of the page", async () => {
+  await choose(["small.ppm", noisyPpm(64, 64)]);
+  await hasState(0, "done");
+  await page.locator("#after canvas").waitFor();
+  const reached = [];
+  await page.evaluate(() => document.activeElement?.blur());
+  for (let i = 0; i < 30; i++) {
+    await page.keyboard.press("Tab");
+    const place = await page.evaluate(() => {
+      const { id, className, textContent } = document.activeElement;
+      return id || className || textContent;
+    });
+    if (reached.includes(place)) break;
+    reached.push(place);
+  }
+  const places = ["files", "model", "strength", "again", "show", "remove", "stage", "split", "fit-time", "fit-start"];
+  const order = places.map((place) => reached.indexOf(place));
+  assert(order.every((at, i) => at > (order[i - 1] ?? -1)), `${reached}`);
 });

@@ -4,6 +4,7 @@
 //! [`Picture`], which it decodes, cuts into tiles, reassembles and encodes; each of the others holds a [`Denoiser`],
 //! which runs tiles through the network. `web/engine.js` passes the tiles between them.
 
+mod adaptation;
 mod layout;
 mod picture;
 mod preview;
@@ -13,6 +14,7 @@ use n2n::image::Depth;
 use n2n::{DenoiseOptions, Image, Model, Region, Weights};
 use wasm_bindgen::prelude::*;
 
+pub use adaptation::{Adaptation, Adapted};
 pub use picture::Picture;
 pub use preview::Preview;
 
@@ -25,6 +27,25 @@ fn error(error: impl std::fmt::Display) -> JsError {
 #[wasm_bindgen]
 pub fn level() -> String {
     n2n_kernels::Level::detect().to_string()
+}
+
+/// The model in a weight file.
+fn decode(weights: &[u8], name: &str) -> n2n::Result<Model> {
+    let (weights, _) = Weights::decode(weights, name.as_ref())?;
+    let model = Model::from_weights(weights)?;
+    match model.channels() {
+        1 | 3 => Ok(model),
+        other => Err(n2n::Error::Weights {
+            path: name.into(),
+            reason: format!("expected a model with 1 (gray) or 3 (RGB) channels, found {other}"),
+        }),
+    }
+}
+
+/// The place of a type in `Depth::ALL`.
+fn number_of(depth: Depth) -> f64 {
+    let others = Depth::ALL.iter().take_while(|&&other| other != depth);
+    others.count() as f64
 }
 
 /// A part of a picture on its way to a [`Denoiser`].
@@ -56,16 +77,12 @@ impl Tile {
             height,
             width,
         } = self.region;
-        // Numbered as in `Depth::ALL`.
-        let others = Depth::ALL
-            .iter()
-            .take_while(|&&depth| depth != self.block.depth);
         let integers: [usize; HEADER - 2] = [
             usize::from(self.scale.is_limit),
             self.block.height,
             self.block.width,
             self.block.channels,
-            others.count(),
+            number_of(self.block.depth) as usize,
             self.origin.0,
             self.origin.1,
             self.size.0,
@@ -155,14 +172,25 @@ impl Denoiser {
     /// If it is not a weight file, or its network is for images other than gray or RGB.
     #[wasm_bindgen(constructor)]
     pub fn new(weights: &[u8], name: &str) -> Result<Denoiser, JsError> {
-        let (weights, _) = Weights::decode(weights, name.as_ref()).map_err(error)?;
-        let model = Model::from_weights(weights).map_err(error)?;
-        match model.channels() {
-            1 | 3 => Ok(Self(model)),
-            other => Err(error(format!(
-                "{name}: expected a model with 1 (gray) or 3 (RGB) channels, found {other}"
-            ))),
-        }
+        decode(weights, name).map(Self).map_err(error)
+    }
+
+    /// Channels that the network takes together: 1 gray, 3 RGB.
+    #[wasm_bindgen(getter)]
+    pub fn channels(&self) -> usize {
+        self.0.channels()
+    }
+
+    /// The range of values that the model was fitted to or trained on, for [`Picture::check_range`]; empty if it has
+    /// none.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn range(&self) -> Result<Vec<f64>, JsError> {
+        let range = ModelRange::of(self.0.metadata()).map_err(error)?;
+        let numbers =
+            |ModelRange { low, high, depth }| vec![low.into(), high.into(), number_of(depth)];
+        Ok(range.map_or(vec![], numbers))
     }
 
     /// The samples of the tile's region, denoised. `strength`, 0 to 1, is the fraction of the network's change that

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use n2n::denoise::{Scale, Survey};
+use n2n::denoise::{Misfit, ModelRange, Scale, Survey, shown, type_name};
 use n2n::image::{Color, Depth, Encoding, Limits, Page, Pages, Reader, write_pages};
 use n2n::unet::{Grid, UNet};
 use n2n::{Error, Image, Range, Region};
@@ -31,8 +31,9 @@ pub struct Picture {
     encoding: Encoding,
     /// The range for the pages of each depth.
     scales: BTreeMap<Depth, Scale>,
-    /// The current page.
+    /// The current page, and the number of pages read up to it.
     current: Option<Current>,
+    pages: usize,
     /// The denoised pages so far, and the current one; excludes pages that are only copied.
     denoised: Vec<Denoised>,
     notes: Vec<String>,
@@ -69,6 +70,8 @@ struct Current {
     tiles: Vec<Region>,
     /// Whether channels are denoised one by one.
     separate: bool,
+    /// Whether this is an RGB page of equal channels, of which the first is denoised and stands for all.
+    shared: bool,
     /// The first row in memory, and the rows.
     top: usize,
     rows: Vec<f32>,
@@ -131,9 +134,25 @@ impl Picture {
         self.notes.clone()
     }
 
+    /// Whether the first page consists of single channels for a network: it is not RGB, or its channels are equal.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_gray(&self) -> Result<bool, JsError> {
+        let first = self.first_page().map_err(error)?;
+        Ok(first.color != Color::Rgb || self.is_achromatic(1).map_err(error)?)
+    }
+
+    /// [`Picture::is_gray`] of the current page.
+    #[wasm_bindgen(getter)]
+    pub fn is_page_gray(&self) -> bool {
+        let page = self.current.as_ref();
+        page.is_some_and(|page| page.separate || page.page.metadata.is_achromatic)
+    }
+
     /// Moves to the next page to be denoised and returns the number of pixels that the network sees for each of its
     /// parts; empty after the last page. `workers` parts are denoised at once, each of which sees at most about
-    /// `most_pixels`.
+    /// `most_pixels`. With `takes_gray`, [gray pages](Picture::is_page_gray) are for a network of one channel.
     ///
     /// # Errors
     /// If the page cannot be read.
@@ -141,8 +160,10 @@ impl Picture {
         &mut self,
         workers: usize,
         most_pixels: usize,
+        takes_gray: bool,
     ) -> Result<Option<Vec<u32>>, JsError> {
-        self.next(workers.max(1), most_pixels).map_err(error)
+        self.next(workers.max(1), most_pixels, takes_gray)
+            .map_err(error)
     }
 
     /// Part `at` of the page. Parts must be cut in order.
@@ -159,6 +180,23 @@ impl Picture {
     /// If their number differs from that of the part.
     pub fn put(&mut self, at: usize, samples: Vec<f32>) -> Result<(), JsError> {
         self.set(at, samples).map_err(error)
+    }
+
+    /// Adds a note if the values of the picture do not fit the range of a model, as [`Denoiser::range`] returns it.
+    ///
+    /// [`Denoiser::range`]: crate::Denoiser::range
+    ///
+    /// # Errors
+    /// If the picture cannot be read.
+    pub fn check_range(&mut self, range: &[f64]) -> Result<(), JsError> {
+        let &[low, high, depth] = range else {
+            return Ok(());
+        };
+        let Some(&depth) = Depth::ALL.get(depth as usize) else {
+            return Ok(());
+        };
+        let (low, high) = (low as f32, high as f32);
+        self.compare(ModelRange { low, high, depth }).map_err(error)
     }
 
     /// The file with denoised pages in place of the noisy ones.
@@ -184,11 +222,61 @@ impl Picture {
             encoding,
             scales: BTreeMap::new(),
             current: None,
+            pages: 0,
             denoised: vec![],
             notes: vec![],
         };
         picture.first_page()?;
         Ok(picture)
+    }
+
+    /// Whether the last of so many pages is RGB and has equal channels in every pixel. Reads it up to the first pixel
+    /// that does not.
+    fn is_achromatic(&self, pages: usize) -> n2n::Result<bool> {
+        let mut reader = self.file.open()?;
+        let mut page = None;
+        for _ in 0..pages {
+            page = reader.next_page()?;
+        }
+        let Some(page) = page.filter(|page| page.color == Color::Rgb) else {
+            return Ok(false);
+        };
+        let at_once = ((1 << 20) / page.row()).clamp(1, page.height);
+        let mut rows = vec![];
+        for top in (0..page.height).step_by(at_once) {
+            rows.clear();
+            reader.read_rows(at_once.min(page.height - top), &mut rows)?;
+            let mut pixels = rows.chunks_exact(page.samples());
+            if !pixels.all(|pixel| {
+                [1, 2]
+                    .iter()
+                    .all(|&c| pixel[c].to_bits() == pixel[0].to_bits())
+            }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn compare(&mut self, model: ModelRange) -> n2n::Result<()> {
+        let depth = self.first_page()?.depth;
+        let mut survey = Survey::new(Survey::OF_ALL);
+        survey.add_pages(&mut self.file.open()?, Some(depth))?;
+        if let Some(Misfit {
+            found,
+            depth,
+            model,
+        }) = model.misfit(depth, &survey)
+        {
+            self.notes.push(format!(
+                "Do not trust the result: the picture's values lie between {} and {} ({}), and the model is for \
+                 images of {model}",
+                shown(found.0),
+                shown(found.1),
+                type_name(depth),
+            ));
+        }
+        Ok(())
     }
 
     fn first_page(&self) -> n2n::Result<Page> {
@@ -203,9 +291,11 @@ impl Picture {
         &mut self,
         workers: usize,
         most_pixels: usize,
+        takes_gray: bool,
     ) -> n2n::Result<Option<Vec<u32>>> {
         self.current = None;
-        let page = loop {
+        let mut page = loop {
+            self.pages += 1;
             match self.reader.next_page()? {
                 None => return Ok(None),
                 Some(page) if page.metadata.pass_through => {}
@@ -227,6 +317,7 @@ impl Picture {
                 self.notes.push(note.clone());
             }
         }
+        page.metadata.is_achromatic = self.is_achromatic(self.pages)?;
         let channels = page.color.channels();
         let samples = page.height * page.width * channels;
         self.denoised.push(Denoised {
@@ -243,6 +334,7 @@ impl Picture {
             scale: self.scales[&page.depth],
             tiles: layout::tiles(grid(), (page.height, page.width), workers, most_pixels),
             separate: page.color != Color::Rgb,
+            shared: takes_gray && page.metadata.is_achromatic,
             page,
             top: 0,
             rows: vec![],
@@ -302,6 +394,12 @@ impl Picture {
                 *sample = if change.is_finite() { change } else { 0.0 };
             }
         }
+        let mut channels = channels;
+        if current.shared {
+            channels = 0..current.page.color.channels();
+            let each = |sample| std::iter::repeat_n(sample, channels.len());
+            samples = samples.into_iter().flat_map(each).collect();
+        }
         denoised.put(&region, channels, samples, current.page.depth);
         Ok(())
     }
@@ -344,7 +442,7 @@ impl Current {
 
     fn channels(&self, at: usize) -> std::ops::Range<usize> {
         let (_, round) = self.part(at);
-        if self.separate {
+        if self.separate || self.shared {
             round..round + 1
         } else {
             0..self.page.color.channels()
@@ -518,7 +616,11 @@ mod tests {
 
     /// A network in which every weight matters: with the initial weights, outputs are too small to differ.
     fn weights() -> Weights {
-        let mut weights = CpuNetwork::initial(UNet::new(1, 3).unwrap(), 5).weights();
+        weights_of(3)
+    }
+
+    fn weights_of(channels: usize) -> Weights {
+        let mut weights = CpuNetwork::initial(UNet::new(1, channels).unwrap(), 5).weights();
         for (name, tensor) in &mut weights.tensors {
             for (i, value) in tensor.data.iter_mut().enumerate() {
                 *value = if name.ends_with("bias") {
@@ -533,10 +635,21 @@ mod tests {
 
     /// The page's result for a file.
     fn by_tiles(bytes: &[u8], workers: usize, pixels: usize) -> n2n::Result<(Vec<u8>, usize)> {
-        let denoiser = Denoiser(Model::from_weights(weights())?);
+        by_tiles_of(&weights(), bytes, workers, pixels)
+    }
+
+    /// The page's result for a file and a network.
+    fn by_tiles_of(
+        weights: &Weights,
+        bytes: &[u8],
+        workers: usize,
+        pixels: usize,
+    ) -> n2n::Result<(Vec<u8>, usize)> {
+        let denoiser = Denoiser(Model::from_weights(weights.clone())?);
         let mut picture = Picture::open(bytes.to_vec(), "-")?;
         let mut most = 0;
-        while let Some(parts) = picture.next(workers, pixels)? {
+        let takes_gray = denoiser.0.channels() == 1;
+        while let Some(parts) = picture.next(workers, pixels, takes_gray)? {
             let tiles: Vec<Tile> = (0..parts.len())
                 .map(|at| picture.tile(at))
                 .collect::<n2n::Result<_>>()?;
@@ -643,6 +756,62 @@ mod tests {
         let pairs = found.to_u16().into_iter().zip(expected.to_u16());
         let largest = pairs.map(|(a, b)| a.abs_diff(b)).max().unwrap();
         assert!(largest <= 1, "{largest}");
+    }
+
+    #[test]
+    fn equal_channels_are_denoised_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, channels: usize| {
+            let samples = (0..40 * 50_usize).flat_map(|i| {
+                let sample = (i * 7919 % 60_013) as u16;
+                std::iter::repeat_n(sample, channels)
+            });
+            let image = Image::from_u16(40, 50, channels, &samples.collect::<Vec<_>>()).unwrap();
+            image.write(&folder.path().join(name)).unwrap();
+            fs::read(folder.path().join(name)).unwrap()
+        };
+        let (gray, rgb) = (file("gray.png", 1), file("rgb.png", 3));
+        let denoised = |bytes: &[u8]| {
+            let (clean, _) = by_tiles_of(&weights_of(1), bytes, 2, usize::MAX).unwrap();
+            fs::write(folder.path().join("clean.png"), clean).unwrap();
+            Image::read(&folder.path().join("clean.png")).unwrap()
+        };
+        let (one, three) = (denoised(&gray), denoised(&rgb));
+        assert_eq!((one.channels, three.channels), (1, 3));
+        let mut pairs = one.data.iter().zip(three.data.chunks(3));
+        assert!(pairs.all(|(value, pixel)| pixel == [*value; 3]));
+        let is_gray = |bytes: &[u8]| {
+            let picture = Picture::open(bytes.to_vec(), "-").unwrap();
+            picture.is_gray().ok().unwrap()
+        };
+        assert!(is_gray(&gray) && is_gray(&rgb));
+        let samples: Vec<u8> = (0..40 * 50 * 3).map(|i| u8::from(i == 5999)).collect();
+        let colored = Image::from_u8(40, 50, 3, &samples).unwrap();
+        colored.write(&folder.path().join("colored.png")).unwrap();
+        assert!(!is_gray(
+            &fs::read(folder.path().join("colored.png")).unwrap()
+        ));
+    }
+
+    #[test]
+    fn a_model_for_other_values_is_noted() {
+        let values: Vec<u16> = (0..64 * 64_u16).map(|i| 4000 + i % 97).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let image = Image::from_u16(64, 64, 1, &values).unwrap();
+        image.write(&path).unwrap();
+        let mut picture = Picture::open(fs::read(&path).unwrap(), "a.png").unwrap();
+        let mut notes = |low: f32, high: f32| {
+            let depth = Depth::U16;
+            picture.compare(ModelRange { low, high, depth }).unwrap();
+            std::mem::take(&mut picture.notes)
+        };
+        assert!(notes(3990.0, 4110.0).is_empty());
+        let [note] = &notes(0.0, 300.0)[..] else {
+            panic!("one note");
+        };
+        assert!(note.contains("between 4000 and 4096 (uint16)"), "{note}");
+        assert!(note.contains("images of 0 to 300 (uint16)"), "{note}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Training that goes on from a model, on the very images it is for.
 
-use super::{Clock, Config};
+use super::held_out::HeldOut;
+use super::{Clock, Config, around};
 use crate::cpu::CpuNetwork;
+use crate::denoise::Transform;
 use crate::error::{Error, Result};
 use crate::network::{Kind, LossFactors, Sample, Train};
 use crate::noise::Noise;
@@ -19,6 +21,7 @@ pub(super) fn run(
     images: Dataset,
     spacing: Spacing,
     config: &Config,
+    (held_out, transform): (&HeldOut, &Transform),
     clock: &mut Clock,
 ) -> Result<bool> {
     let unet = network.architecture();
@@ -45,6 +48,13 @@ pub(super) fn run(
     let mut samples = loader.batches(Kind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
     let mut steps = 0.0;
     while let Some(passed) = clock.tick()? {
+        clock.plot(passed, || {
+            // What would be used if training ended here.
+            network.swap_average();
+            let loss = held_out.quick_loss(&mut *around(network, transform));
+            network.swap_average();
+            loss
+        })?;
         let sample = samples.next().ok_or_else(|| Error::Loader {
             reason: "there is no batch".into(),
         })??;
@@ -61,5 +71,8 @@ pub(super) fn run(
         network.average(settings.ema.min((1.0 + steps) / (10.0 + steps)));
     }
     network.swap_average();
+    clock.plot(1.0, || {
+        held_out.quick_loss(&mut *around(network, transform))
+    })?;
     Ok(steps > 0.0)
 }

@@ -65,8 +65,21 @@ impl HeldOut {
 
     /// The losses of `network`, in the order of the blocks.
     pub fn losses(&self, network: &mut dyn Denoise) -> Result<Losses> {
+        self.losses_on(DRAWS, network)
+    }
+
+    /// The mean loss of `network` on one draw per square, in a quarter of the time. Comparable only with itself.
+    pub fn quick_loss(&self, network: &mut dyn Denoise) -> Result<f64> {
+        Ok(self.losses_on(1, network)?.mean())
+    }
+
+    /// The losses on the first `draws` draws of every square.
+    fn losses_on(&self, draws: usize, network: &mut dyn Denoise) -> Result<Losses> {
         let mut losses = vec![];
         for (i, neighbors) in self.draws.iter().enumerate() {
+            if i % DRAWS >= draws {
+                continue;
+            }
             let square = &self.squares[i / DRAWS];
             let (input, target) = neighbors.sub_sample_for(square, Target::Mean);
             let output = network.denoise(&input)?;
@@ -143,6 +156,8 @@ mod tests {
         ] {
             assert!((got / want - 1.0).abs() < 0.05, "{got} {want}");
         }
+        let quick = held_out.quick_loss(&mut Fake::new(1, |x| x)).unwrap();
+        assert!((quick / (1.5 * noise) - 1.0).abs() < 0.1, "{quick}");
     }
 
     #[test]

@@ -34,9 +34,11 @@ use std::fmt::{self, Display};
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::seq::index;
+// The clock of the standard library, or of the browser on WebAssembly.
+use web_time::Instant;
 
 use crate::cpu::{CpuNetwork, Level};
 use crate::denoise::{ModelRange, Range, Scale, Transform};
@@ -72,6 +74,9 @@ pub struct Config {
     pub level: Level,
     /// Decoded images kept in memory, in MB of 2²⁰ bytes.
     pub cache_mb: usize,
+    /// Approximate number of [points of the learning curve](Event::HeldOut) to measure. Each takes time of the budget;
+    /// none changes the result for a budget in steps.
+    pub curve_points: usize,
 }
 
 /// How long to learn; in texts `3m` or `90s`, or a number of steps.
@@ -79,7 +84,7 @@ pub struct Config {
 pub enum Budget {
     /// So many steps in all.
     Steps(usize),
-    /// So long by the clock, without what comparing takes.
+    /// So long by the clock, including the comparisons between the stages.
     Time(Duration),
 }
 
@@ -94,6 +99,14 @@ pub enum Event<'a> {
     },
     /// So much of the budget has passed, 0 to 1.
     Passed(f64),
+    /// A point of the learning curve: see [`Config::curve_points`].
+    HeldOut {
+        /// The fraction of the budget that has passed, 0 to 1.
+        passed: f64,
+        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`]: comparable with other
+        /// points only.
+        loss: f64,
+    },
 }
 
 /// A model that fits the images, and how it came to.
@@ -122,6 +135,7 @@ impl Default for Config {
             seed: 0,
             level: Level::detect(),
             cache_mb: 1024,
+            curve_points: 0,
         }
     }
 }
@@ -196,7 +210,7 @@ impl Model {
                 config,
                 &mut |event| match event {
                     Event::Skipped { error } => skipped(error),
-                    Event::Passed(_) => ControlFlow::Continue(()),
+                    Event::Passed(_) | Event::HeldOut { .. } => ControlFlow::Continue(()),
                 },
             )
         })
@@ -280,7 +294,7 @@ pub fn adapt(
     let mut best = Way::new(&network, as_it_is, &held_out)?;
     let before = best.losses.mean();
     let mut adapted = unchanged(before)?;
-    let mut clock = Clock::new(config.budget, on_event);
+    let mut clock = Clock::new(config, on_event);
     if given.is_none() {
         let line;
         (adapted.place, line) = choose(models, usual, &held_out, config.level, &mut best)?;
@@ -289,11 +303,11 @@ pub fn adapt(
         clock.begin(0.0, STABILIZING);
         let learned = stabilize::learn(
             &mut network,
-            &images,
-            spacing,
+            (&images, spacing),
             values,
             (line.slope, line.offset),
             config.seed,
+            &held_out,
             &mut clock,
         )?;
         if let Some(transform) = learned {
@@ -307,7 +321,8 @@ pub fn adapt(
         clock.begin(0.0, 1.0);
     }
     images.set_transform(Some(best.transform.clone()));
-    if fine_tune::run(&mut network, images, spacing, config, &mut clock)? {
+    let measure = (&held_out, &best.transform);
+    if fine_tune::run(&mut network, images, spacing, config, measure, &mut clock)? {
         let way = Way::new(&network, best.transform.clone(), &held_out)?;
         if way.losses.are_less_than(&best.losses) {
             (adapted.is_fine_tuned, best) = (true, way);
@@ -488,10 +503,15 @@ struct Way {
 
 impl Way {
     fn new(network: &CpuNetwork, transform: Transform, held_out: &HeldOut) -> Result<Self> {
-        let network = network.fork().expect("a network on the CPU can be forked");
-        let losses = held_out.losses(&mut *transform.clone().around(network))?;
+        let losses = held_out.losses(&mut *around(network, &transform))?;
         Ok(Self { transform, losses })
     }
+}
+
+/// A network behind a transform.
+fn around(network: &CpuNetwork, transform: &Transform) -> Box<dyn Denoise> {
+    let network = network.fork().expect("networks on the CPU fork");
+    transform.clone().around(network)
 }
 
 /// Writes down what the weights are for.
@@ -523,12 +543,15 @@ struct Clock<'a> {
     /// Whether any step has been taken, in whatever part.
     has_learned: bool,
     is_broken_off: bool,
+    /// Points of the learning curve: how many to measure, and the next one.
+    points: usize,
+    next_point: usize,
 }
 
 impl<'a> Clock<'a> {
-    fn new(budget: Budget, on_event: &'a mut OnEvent<'a>) -> Self {
+    fn new(config: &Config, on_event: &'a mut OnEvent<'a>) -> Self {
         Self {
-            budget,
+            budget: config.budget,
             started: Instant::now(),
             on_event,
             part: (0.0, 1.0),
@@ -536,6 +559,8 @@ impl<'a> Clock<'a> {
             steps: 0,
             has_learned: false,
             is_broken_off: false,
+            points: config.curve_points,
+            next_point: 0,
         }
     }
 
@@ -574,13 +599,42 @@ impl<'a> Clock<'a> {
         if passed.is_nan() || passed >= 1.0 {
             return Ok(None);
         }
-        if (self.on_event)(Event::Passed(from + passed * (to - from))).is_break() {
+        self.tell(Event::Passed(from + passed * (to - from)))?;
+        if self.is_broken_off {
+            return Ok(None);
+        }
+        self.steps += 1;
+        self.has_learned = true;
+        Ok(Some(passed))
+    }
+
+    /// Reports a point of the learning curve if one is due once `passed` of the part has passed; `loss` measures it.
+    fn plot(&mut self, passed: f64, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
+        let (from, to) = self.part;
+        let passed = from + passed * (to - from);
+        let point = (passed * self.points as f64) as usize;
+        if self.points == 0 || point < self.next_point {
+            return Ok(());
+        }
+        self.next_point = point + 1;
+        let loss = loss()?;
+        self.tell(Event::HeldOut { passed, loss })
+    }
+
+    /// Reports an event, after which no step is taken if the caller breaks off.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it does, and there is no step to keep.
+    fn tell(&mut self, event: Event) -> Result<()> {
+        if (self.on_event)(event).is_break() {
             self.is_broken_off = true;
-            return if self.has_learned {
-                Ok(None)
-            } else {
-                Err(Error::Stopped)
-            };
+            if !self.has_learned {
+                return Err(Error::Stopped);
+            }
+        }
+        Ok(())
+    }
+}
         }
         self.steps += 1;
         self.has_learned = true;
@@ -640,6 +694,31 @@ mod tests {
         assert!(one.model.weights() == three.model.weights());
         assert_eq!(one.to_string(), three.to_string());
         assert!(one.model.weights() != run(2, 8).model.weights());
+    }
+
+    #[test]
+    fn the_learning_curve_shows_the_loss_falling_and_changes_nothing() {
+        let images = [ramp(160, 128)];
+        let model = untrained();
+        let mut curve = vec![];
+        let config = Config {
+            curve_points: 10,
+            ..steps(40)
+        };
+        let source = Arc::new(Memory::from(&images[..]));
+        let adapted = adapt(&[&model], source, &config, &mut |event| {
+            if let Event::HeldOut { passed, loss } = event {
+                curve.push((passed, loss));
+            }
+            ControlFlow::Continue(())
+        });
+        assert!((10..=12).contains(&curve.len()), "{curve:?}");
+        assert!(curve.is_sorted_by(|a, b| a.0 < b.0), "{curve:?}");
+        let (first, last) = (curve[0], curve[curve.len() - 1]);
+        assert_eq!((first.0, last.0), (0.0, 1.0));
+        assert!(last.1 < 0.9 * first.1, "{curve:?}");
+        let without = model.adapt(&images, &steps(40)).unwrap();
+        assert!(adapted.unwrap().model.weights() == without.model.weights());
     }
 
     #[test]

@@ -8,8 +8,9 @@
 
 use rand::{Rng, RngExt};
 
-use super::Clock;
+use super::held_out::HeldOut;
 use super::spline::{Curve, Spline};
+use super::{Clock, around};
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::denoise::Transform;
@@ -33,11 +34,11 @@ const RATE: f64 = 1e-2;
 /// Learns a transform on `images` from a straight line, `slope · value + offset`, that spans `values`.
 pub(super) fn learn(
     network: &mut CpuNetwork,
-    images: &Dataset,
-    spacing: Spacing,
+    (images, spacing): (&Dataset, Spacing),
     values: (f64, f64),
     line: (f64, f64),
     seed: u64,
+    held_out: &HeldOut,
     clock: &mut Clock,
 ) -> Result<Option<Transform>> {
     let mut spline = Spline::linear(KNOTS, values, line);
@@ -45,6 +46,11 @@ pub(super) fn learn(
     let side = network.architecture().grid().up(SIDE);
     for step in 0.. {
         let Some(passed) = clock.tick()? else { break };
+        if let Ok(transform) = spline.transform() {
+            clock.plot(passed, || {
+                held_out.quick_loss(&mut *around(network, &transform))
+            })?;
+        }
         let (batch, mask) = draw(images, (spacing, side), seed, step)?;
         let loss = |seen: &Batch, of_output: &mut (dyn FnMut(&Batch) -> Batch + Send)| {
             network.image_gradient(seen, of_output)

@@ -3,8 +3,12 @@
 //! Thread `k` of `t` makes items `k`, `k + t`, `k + 2t`, … into a bounded queue of its own, and the
 //! taker goes round the queues. The order is therefore that of the indices whatever the threads do,
 //! without any state between them.
+//!
+//! On a platform without threads (WebAssembly), the taker makes each item itself.
 
 use std::any::Any;
+use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -17,29 +21,34 @@ const DEPTH: usize = 2;
 /// An iterator over the items `0..length` of a function that may fail; it ends after an error.
 ///
 /// Dropping it early ends the threads and waits for them: at most for the item each is making.
-#[derive(Debug)]
 pub struct Prefetch<T> {
+    make: Arc<Make<T>>,
+    /// One per thread; none if the items are made when they are taken.
     queues: Vec<Receiver<Result<T>>>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
     length: usize,
 }
 
+type Make<T> = dyn Fn(usize) -> Result<T> + Send + Sync;
+
 impl<T: Send + 'static> Prefetch<T> {
-    /// Starts `threads` threads, at least 1, that call `make`.
+    /// Starts `threads` threads that call `make`. With 0, or where threads are not supported, items are made when they
+    /// are taken.
     pub fn start(
         threads: usize,
         length: usize,
         make: impl Fn(usize) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let make = Arc::new(make);
+        let make: Arc<Make<T>> = Arc::new(make);
         let mut prefetch = Self {
+            make: Arc::clone(&make),
             queues: vec![],
             threads: vec![],
             next: 0,
             length,
         };
-        let threads = threads.clamp(1, length.max(1));
+        let threads = threads.min(length);
         for first in 0..threads {
             let (sender, queue) = sync_channel(DEPTH);
             let make = Arc::clone(&make);
@@ -53,12 +62,16 @@ impl<T: Send + 'static> Prefetch<T> {
                     }
                 }
             };
-            let thread = Builder::new()
-                .name(format!("loader {first}"))
-                .spawn(work)
-                .map_err(|error| Error::Loader {
-                    reason: error.to_string(),
-                })?;
+            let started = Builder::new().name(format!("loader {first}")).spawn(work);
+            let thread = match started {
+                Ok(thread) => thread,
+                Err(error) if error.kind() == ErrorKind::Unsupported => break,
+                Err(error) => {
+                    return Err(Error::Loader {
+                        reason: error.to_string(),
+                    });
+                }
+            };
             prefetch.queues.push(queue);
             prefetch.threads.push(thread);
         }
@@ -73,8 +86,16 @@ impl<T> Iterator for Prefetch<T> {
         if self.next == self.length {
             return None;
         }
-        let turn = self.next % self.queues.len();
+        let index = self.next;
         self.next += 1;
+        if self.queues.is_empty() {
+            let item = (self.make)(index);
+            if item.is_err() {
+                self.next = self.length;
+            }
+            return Some(item);
+        }
+        let turn = index % self.queues.len();
         // An empty queue without a sender: the thread ended with items still to make.
         let item = self.queues[turn].recv().unwrap_or_else(|_| {
             let reason = match self.threads.swap_remove(turn).join() {
@@ -87,6 +108,16 @@ impl<T> Iterator for Prefetch<T> {
             self.next = self.length;
         }
         Some(item)
+    }
+}
+
+impl<T> fmt::Debug for Prefetch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Prefetch")
+            .field("next", &self.next)
+            .field("length", &self.length)
+            .field("threads", &self.threads.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +149,7 @@ mod tests {
 
     #[test]
     fn items_come_in_order_for_any_number_of_threads() {
-        for threads in [1, 2, 3, 7, 40] {
+        for threads in [0, 1, 2, 3, 7, 40] {
             for length in [0, 1, 2, 20] {
                 let items = Prefetch::start(threads, length, |index| {
                     // The later, the faster: threads overtake each other.
