@@ -635,12 +635,6 @@ impl<'a> Clock<'a> {
         Ok(())
     }
 }
-        }
-        self.steps += 1;
-        self.has_learned = true;
-        Ok(Some(passed))
-    }
-}
 
 #[cfg(test)]
 mod tests {

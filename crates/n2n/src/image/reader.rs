@@ -127,8 +127,7 @@ impl Reader {
         let format = format.ok_or_else(|| {
             let formats = "PNG, JPEG, TIFF, DNG, WebP, BMP, PNM, OpenEXR, TGA, PFM, MRC, GIF, \
                            Radiance HDR or JPEG 2000";
-            let reason =
-                unsupported.unwrap_or_else(|| format!("it is not a {formats} file"));
+            let reason = unsupported.unwrap_or_else(|| format!("it is not a {formats} file"));
             unreadable(path, &reason)
         })?;
         let decoder = guarded(|| match format {
