@@ -174,8 +174,8 @@ fn standard_input_becomes_standard_output() {
     reader.read_rows(page.height, &mut rows).unwrap();
     assert_eq!(rows, picture(20, 30).data);
     for (args, hint) in [
-        (&["predict", "-", "a.png"][..], "alone"),
-        (&["predict", "-", "--residual"], "alone"),
+        (&["predict", "-", "a.png"][..], "cannot be combined"),
+        (&["predict", "-", "--residual"], "cannot be combined"),
     ] {
         n2n(&folder, args).code(1).stdout("").stderr(contains(hint));
     }

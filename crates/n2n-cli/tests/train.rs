@@ -738,7 +738,7 @@ fn a_run_whose_image_vanishes_says_how_to_go_on() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     for part in [
         "2.png",
-        "is kept",
+        "was kept",
         "restore the file, then n2n train --resume",
     ] {
         assert!(stderr.contains(part), "{stderr}");
