@@ -67,24 +67,26 @@ impl Drop for Progress {
 
 /// `3/16 images, 2.1 images/s, 6s left: a.png`
 fn text((done, total): (f64, usize), item: &str, elapsed: Duration, now: &str) -> String {
-    let mut text = format!("{}/{total} {item}s", done as usize);
+    let mut parts = vec![format!("{}/{total} {item}s", done as usize)];
     let rate = done / elapsed.as_secs_f64();
     // Neither is known before anything is done.
     if rate > 0.0 && rate.is_finite() {
-        text += &if rate >= 1.0 {
-            format!(", {rate:.1} {item}s/s")
+        parts.push(if rate >= 1.0 {
+            format!("{rate:.1} {item}s/s")
         } else {
-            format!(", {:.1} s/{item}", 1.0 / rate)
-        };
+            format!("{:.1} s/{item}", 1.0 / rate)
+        });
         let left = ((total as f64 - done) / rate).max(0.0).round();
         if let Ok(left) = Duration::try_from_secs_f64(left) {
-            text += &format!(", {} left", humantime::format_duration(left));
+            parts.push(format!("{} left", humantime::format_duration(left)));
         }
     }
-    if !now.is_empty() {
-        text += &format!(": {now}");
+    let text = parts.join(", ");
+    if now.is_empty() {
+        text
+    } else {
+        format!("{text}: {now}")
     }
-    text
 }
 
 #[cfg(test)]

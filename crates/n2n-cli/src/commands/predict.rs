@@ -67,7 +67,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     let Placed { network, .. } = device::place(device_args, *half, &weights, ui)?;
     let mut network = Transform::place(&weights.metadata, network).with_context(model)?;
     if let Some(gray) = models::gray_companion(&weights)? {
-        let gray = device::place(computer, *half, &gray, Ui::new(true))?;
+        let gray = device::place(device_args, *half, &gray, Ui::new(true))?;
         network = Box::new(WithGray::new(network, gray.network));
     }
     if let Some(repair) = weights.metadata.get(Repair::KEY)
