@@ -104,7 +104,7 @@ fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         0xFFFF_FFFF,
     ];
     let mut bytes = seeds[random.below(seeds.len())].clone();
-    for _ in 0..1 + random.below(6) {
+    for _ in 0..=random.below(6) {
         if bytes.is_empty() {
             return bytes;
         }
