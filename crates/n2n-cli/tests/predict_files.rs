@@ -1119,7 +1119,7 @@ fn the_range_is_that_of_what_is_denoised() {
         let found = n2n(&folder, &["predict", "two.tif", channels]).success();
         let said = String::from_utf8(found.get_output().stderr.clone()).unwrap();
         let is_all = high == "65535";
-        assert_eq!(said.contains("values from"), !is_all, "{channels}: {said}");
+        assert_eq!(said.contains(" map to "), !is_all, "{channels}: {said}");
         assert_eq!(
             said.contains(&format!("values 0 to {high} ")),
             !is_all,
