@@ -100,7 +100,10 @@ impl Adaptation {
                 Event::Passed(passed) => tell(passed, None),
                 Event::HeldOut { passed, loss } => tell(passed, Some(loss)),
                 Event::Skipped { error } => {
-                    unusable = Some(error.to_string());
+                    unusable = Some(match error {
+                        Error::Image { reason, .. } => reason.clone(),
+                        other => other.to_string(),
+                    });
                     return ControlFlow::Break(());
                 }
                 _ => {}
@@ -202,6 +205,6 @@ mod tests {
         broken.truncate(1000);
         let fit = adaptation.fit(broken, "a.pgm", Budget::Steps(1), &|_, _| {});
         let error = fit.unwrap_err().to_string();
-        assert!(error.starts_with("a.pgm: "), "{error}");
+        assert!(error.starts_with("a.pgm: not a readable image"), "{error}");
     }
 }
