@@ -43,14 +43,6 @@ export function samplesOf(ppm) {
   return Uint16Array.from({ length: count }, (_, i) => ppm.readUInt16BE(header.length + 2 * i));
 }
 
-/** A picture of 8 bits in PPM: noise of a few levels, quickly made. */
-export function largePpm(width, height) {
-  const header = Buffer.from(`P6\n${width} ${height}\n255\n`);
-  const pixels = Buffer.alloc(3 * width * height);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = 96 + ((i * 7919) % 61);
-  return Buffer.concat([header, pixels]);
-}
-
 /** The weights of a network that has hardly been trained, and is small enough to be fast. */
 export function tinyModel() {
   const folder = mkdtempSync(join(tmpdir(), "n2n-"));
