@@ -51,9 +51,8 @@ def test_a_gray_image_goes_to_the_gray_model(tmp_path):
 
 
 def test_an_rgb_model_without_a_gray_one_warns():
-    model = n2n.train(
-        [scene(64, 64, 3)] * 2, axes="YXS", noise="gauss25", n_epoch=1, steps_per_epoch=1, batchsize=1, patchsize=64
-    )
+    steps = {"time_budget": None, "n_epoch": 1, "steps_per_epoch": 1, "n_feature": 4, "patchsize": 64}
+    model = n2n.train([scene(64, 64, 3)] * 2, axes="YXS", **steps)
     assert not model.takes_gray
     with pytest.warns(UserWarning, match="gray image, denoised by a model for RGB"):
         model.denoise(scene(40, 50))
