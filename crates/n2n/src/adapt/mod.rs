@@ -219,9 +219,9 @@ impl Model {
 
 /// A copy of one of the `models` that fits the images of a source, on the CPU. The images are noisy, and of one type.
 ///
-/// The first model is the one that would denoise them otherwise, and whose loss has to be lowered; if the images are
-/// gray and it is an RGB model with a [gray companion](models::gray_companion), that companion alone is adapted. The others, of as many
-/// channels, are tried as they are; learning goes on from the best.
+/// The first model is the one that would denoise them otherwise, and whose loss has to be lowered. The others, of as
+/// many channels, are tried as they are; learning goes on from the best. If the images are gray and the first model is an
+/// RGB model with a [gray companion](models::gray_companion), that companion alone is adapted.
 ///
 /// `on_event` is told what happens, images that are left out too. When it breaks off, learning ends after the step, and
 /// the model is what has helped by then.
