@@ -59,6 +59,22 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     if let Some(json) = &args.json {
         files::check_writable(json)?;
     }
+    let tally = Arc::new(Mutex::new(Tally {
+        started: Instant::now(),
+        device: None,
+        images: jobs.len(),
+        failed: 0,
+        skipped,
+        files: Vec::new(),
+    }));
+    if let Some(json) = args.json.clone() {
+        let tally = Arc::clone(&tally);
+        interrupt::before_end(move || {
+            if let Err(error) = locked(&tally).write(&json, true) {
+                ui.error(error);
+            }
+        });
+    }
     if let Some(budget) = args.adapt {
         let models = (weights, &*model_path);
         weights = adapted(models, budget, args, &jobs, &images, ui)?;
@@ -79,21 +95,10 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         ));
     }
     let started = Instant::now();
-    let tally = Arc::new(Mutex::new(Tally {
-        started,
-        device: network.device(),
-        images: jobs.len(),
-        failed: 0,
-        skipped,
-        files: Vec::new(),
-    }));
-    if let Some(json) = args.json.clone() {
-        let tally = Arc::clone(&tally);
-        interrupt::before_end(move || {
-            if let Err(error) = locked(&tally).write(&json, true) {
-                ui.error(error);
-            }
-        });
+    {
+        let mut tally = locked(&tally);
+        tally.started = started;
+        tally.device = Some(network.device());
     }
     let mut report = Report {
         args,
@@ -526,7 +531,7 @@ fn name(input: &Input) -> String {
 /// What the report of `--json` holds.
 struct Tally {
     started: Instant,
-    device: String,
+    device: Option<String>,
     images: usize,
     failed: usize,
     skipped: usize,
