@@ -1,0 +1,176 @@
+//! `n2n predict`
+
+mod adapt;
+mod plan;
+mod report;
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use n2n::denoise::{ModelRange, Options, Padding, Transform, WithGray};
+use n2n::image::Limits;
+use n2n::predict::{self, Config};
+use n2n::repair::Repair;
+use n2n::weights::Weights;
+use n2n::{files, image, models, train};
+
+use self::adapt::adapted;
+use self::plan::{Plan, is_stream, jobs, path};
+use self::report::{Report, Tally, locked};
+use crate::args::{self, Denoiser, Pad};
+use crate::device::{self, Placed};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::ui::Ui;
+
+/// Runs the command: every input is denoised and written under its name with a suffix.
+///
+/// An input that cannot be read, or a result that cannot be written, is reported, and the others go
+/// on. A folder that cannot be written to at all is found out before the work.
+pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
+    check_names(args)?;
+    let Plan {
+        jobs,
+        skipped,
+        images,
+    } = jobs(args)?;
+    let model_path = match args.quality {
+        None => args.model_path.clone(),
+        Some(quality) => {
+            let name = args.model_path.to_string_lossy();
+            PathBuf::from(models::of_quality(&name, quality).context("--quality")?)
+        }
+    };
+    let mut weights = load(&model_path)?;
+    let model = || model_path.display().to_string();
+    if let Some(first) = jobs.iter().find_map(|job| path(&job.output)) {
+        files::check_writable(first)?;
+    }
+    if let Some(json) = &args.json {
+        files::check_writable(json)?;
+    }
+    let tally = Arc::new(Mutex::new(Tally {
+        started: Instant::now(),
+        device: None,
+        images: jobs.len(),
+        failed: 0,
+        skipped,
+        files: Vec::new(),
+    }));
+    if let Some(json) = args.json.clone() {
+        let tally = Arc::clone(&tally);
+        interrupt::before_end(move || {
+            if let Err(error) = locked(&tally).write(&json, true) {
+                ui.error(error);
+            }
+        });
+    }
+    if let Some(budget) = args.adapt {
+        let models = (weights, &*model_path);
+        weights = adapted(models, budget, args, &jobs, &images, ui)?;
+    }
+    let Denoiser { device_args, half } = &args.denoiser;
+    let Placed { network, .. } = device::place(device_args, *half, &weights, ui)?;
+    let mut network = Transform::place(&weights.metadata, network).with_context(model)?;
+    if let Some(gray) = models::gray_companion(&weights)? {
+        let gray = device::place(device_args, *half, &gray, Ui::new(true))?;
+        network = Box::new(WithGray::new(network, gray.network));
+    }
+    if let Some(repair) = weights.metadata.get(Repair::KEY)
+        && args.repair.is_none()
+    {
+        ui.note(format_args!(
+            "note: the model was trained on repaired images; repair these too with --repair \
+             {repair}"
+        ));
+    }
+    {
+        let mut tally = locked(&tally);
+        tally.started = Instant::now();
+        tally.device = Some(network.device());
+    }
+    let mut report = Report {
+        args,
+        ui,
+        jobs: &jobs,
+        progress: Progress::new(ui, "image"),
+        tally: &tally,
+        lost: None,
+        counted: None,
+        warned_of_gray: Cell::new(false),
+    };
+    let range = ModelRange::of(&weights.metadata).with_context(model)?;
+    let config = config(args, range, images);
+    predict::predict(&mut *network, &jobs, &config, |event| {
+        report.tell(event);
+    });
+    report.finish()
+}
+
+/// Refuses names that would lead elsewhere than they seem to.
+fn check_names(args: &args::Predict) -> anyhow::Result<()> {
+    if args.suffix.contains(std::path::is_separator) {
+        bail!(
+            "--suffix: expected part of a file name, found {:?}",
+            args.suffix
+        );
+    }
+    // As when the name of an image, or of a stream, comes where that of the report is expected.
+    let other = |json: &&PathBuf| image::is_supported(json) || is_stream(json);
+    if let Some(json) = args.json.as_ref().filter(other) {
+        bail!(
+            "--json: expected a file name for the report, found {}",
+            json.display()
+        );
+    }
+    Ok(())
+}
+
+fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>) -> Config {
+    Config {
+        options: Options {
+            padding: match args.pad {
+                Pad::Multiple => Padding::Multiple,
+                Pad::Square => Padding::Square,
+            },
+            tile: args.tile,
+            max_bytes: args.max_memory,
+            strength: args.strength,
+            ensemble: args.ensemble,
+            ..Options::default()
+        },
+        range: args.range,
+        model,
+        images,
+        limits: limits(args),
+        repair: args.repair.unwrap_or_default(),
+    }
+}
+
+/// Samples that have to be in memory take four bytes and what they are decoded from; more than the
+/// memory that may be used would not fit.
+fn limits(args: &args::Predict) -> Limits {
+    Limits {
+        pixels: args.max_pixels,
+        samples: Limits::default().samples.max(args.max_memory / 4),
+    }
+}
+
+fn load(model: &Path) -> anyhow::Result<Weights> {
+    let weights = models::load(Some(model))?;
+    let unet = weights
+        .architecture()
+        .with_context(|| model.display().to_string())?;
+    match unet.n_channel {
+        1..=train::Config::MAX_CHANNELS => Ok(weights),
+        other => bail!(
+            "{}: expected a model with 1 to {} channels, found {other}",
+            model.display(),
+            train::Config::MAX_CHANNELS
+        ),
+    }
+}

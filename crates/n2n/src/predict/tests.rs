@@ -1,0 +1,270 @@
+use super::*;
+use crate::denoise::{Padding, Tile, WithGray};
+use crate::image::{Format, Image};
+use crate::network::fake::Fake;
+
+/// The values of the results, and what was reported about tiles.
+fn predicted(most: usize, options: Options) -> (Vec<Vec<f32>>, Vec<(usize, Shrunk)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: String| folder.path().join(name);
+    let bytes: Vec<u8> = (0..300 * 200).map(|i| (i * 7919 % 251) as u8).collect();
+    let jobs = [0, 1].map(|k| {
+        let input = path(format!("{k}.png"));
+        Image::from_bytes(300, 200, 1, &bytes)
+            .write(&input)
+            .unwrap();
+        Job {
+            input: Input::File(input),
+            output: Output::File(path(format!("{k}_denoise.png"))),
+            residual: None,
+            compare: None,
+            reference: None,
+            encoding: Encoding {
+                format: Format::Png,
+                depth: None,
+                quality: 95,
+            },
+            selection: Selection::default(),
+        }
+    });
+    let config = Config {
+        options,
+        range: Range::Auto,
+        model: None,
+        images: vec![],
+        limits: Limits::default(),
+        repair: Repair::default(),
+    };
+    let mut network = Fake::new(1, |x| x / 2.0);
+    network.most = (most, false);
+    let mut told = vec![];
+    predict(&mut network, &jobs, &config, |event| match event {
+        Event::Shrunk { job, shrunk } => told.push((job, shrunk)),
+        Event::Ended { result, .. } => drop(result.unwrap()),
+        Event::Progress { .. } => {}
+    });
+    let results = [0, 1].map(|k| path(format!("{k}_denoise.png")));
+    let results = results.map(|path| Image::read(&path).unwrap().data);
+    (results.into(), told)
+}
+
+#[test]
+fn that_tiles_became_smaller_is_told_once_and_changes_no_result() {
+    let options = Options {
+        padding: Padding::Multiple,
+        ..Options::default()
+    };
+    let (expected, told) = predicted(usize::MAX, options);
+    assert_eq!(told, []);
+    // The whole, 320 × 224, is too large; the next size is 160 pixels.
+    let (results, told) = predicted(320 * 224 - 1, options);
+    let [(0, Shrunk { side: 160, reason })] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(reason.contains("320x224 pixels"), "{reason}");
+    assert!(results == expected);
+    let tile = Tile::Side(160);
+    let (results, told) = predicted(usize::MAX, Options { tile, ..options });
+    assert!(results == expected && told.is_empty());
+}
+
+fn job(input: PathBuf, output: PathBuf, depth: Option<Depth>) -> Job {
+    Job {
+        input: Input::File(input),
+        output: Output::File(output),
+        residual: None,
+        compare: None,
+        reference: None,
+        encoding: Encoding {
+            depth,
+            ..Encoding::new(Format::Tiff)
+        },
+        selection: Selection::default(),
+    }
+}
+
+/// A folder, a type, and a function for the value of each pixel.
+type Content<'a> = (&'a str, Depth, &'a dyn Fn(usize) -> f32);
+
+/// The result of [`predict`] for images of 40 × 50, each in its folder, with a network defined by a function.
+fn made(
+    images: &[Content<'_>],
+    pixel: fn(f32) -> f32,
+    (range, model, depth): (Range, Option<ModelRange>, Option<Depth>),
+) -> Vec<(Done, Image)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |place: &str, kind: &str| folder.path().join(format!("{place}{kind}.tif"));
+    let mut jobs = vec![];
+    for (place, from, value) in images {
+        let image = Image {
+            height: 40,
+            width: 50,
+            channels: 1,
+            data: (0..2000).map(|i| value(i) / from.unit()).collect(),
+            depth: *from,
+        };
+        image.write(&path(place, "")).unwrap();
+        jobs.push(job(path(place, ""), path(place, "_denoise"), depth));
+    }
+    let config = Config {
+        options: Options::default(),
+        range,
+        model,
+        images: vec![],
+        limits: Limits::default(),
+        repair: Repair::default(),
+    };
+    let mut done = vec![];
+    predict(&mut Fake::new(1, pixel), &jobs, &config, |event| {
+        if let Event::Ended { result, .. } = event {
+            done.push(result.unwrap());
+        }
+    });
+    let read = |(place, ..): &(&str, Depth, _)| Image::read(&path(place, "_denoise")).unwrap();
+    done.into_iter().zip(images.iter().map(read)).collect()
+}
+
+fn ramp(from: f32, to: f32) -> impl Fn(usize) -> f32 {
+    move |i| (from + (to - from) * (i * 7919 % 2000) as f32 / 1999.0).round()
+}
+
+#[test]
+fn files_of_one_type_in_a_folder_have_one_range() {
+    let (low, high) = (ramp(0.0, 4000.0), ramp(0.0, 5000.0));
+    let made = made(
+        &[
+            ("a/1", Depth::U16, &low),
+            ("a/2", Depth::U16, &high),
+            ("b/1", Depth::U16, &low),
+            ("a/3", Depth::U8, &ramp(0.0, 250.0)),
+        ],
+        |x| x,
+        (Range::Auto, None, None),
+    );
+    let tops = made
+        .iter()
+        .map(|(done, _)| (done.range.high * 65535.0).round());
+    assert_eq!(tops.collect::<Vec<_>>(), [8191.0, 8191.0, 4095.0, 65535.0]);
+}
+
+#[test]
+fn a_model_has_its_range_unless_another_is_asked_for() {
+    let model = ModelRange {
+        low: 100.0,
+        high: 300.0,
+        depth: Depth::U16,
+    };
+    let value = ramp(90.0, 320.0);
+    let run = |range, depth| {
+        let images: [Content<'_>; 1] = [("a", Depth::U16, &value)];
+        made(&images, |_| 0.25, (range, Some(model), depth)).remove(0)
+    };
+    let counts = |image: &Image| {
+        let values: Vec<_> = image.data.iter().map(|x| x * image.depth.unit()).collect();
+        assert!(values.iter().all(|x| (x - values[0]).abs() < 1e-2));
+        values[0]
+    };
+    let (done, image) = run(Range::Auto, None);
+    assert_eq!((done.misfit, counts(&image).round()), (None, 150.0));
+    // Floats on request are counts, too.
+    let (_, image) = run(Range::Auto, Some(Depth::F32));
+    assert!((counts(&image) - 150.0).abs() < 1e-2);
+    assert_eq!(image.depth, Depth::F32);
+    let (_, image) = run(Range::Between(0.0, 1000.0), Some(Depth::F32));
+    assert!((counts(&image) - 250.0).abs() < 1e-2);
+}
+
+#[test]
+fn an_image_unlike_those_of_the_model_is_told_of() {
+    let model = ModelRange {
+        low: 100.0,
+        high: 300.0,
+        depth: Depth::U16,
+    };
+    let misfits = |range| {
+        let made = made(
+            &[
+                ("a/1", Depth::U16, &ramp(100.0, 250.0)),
+                ("a/2", Depth::U16, &ramp(0.0, 4000.0)),
+                ("a/3", Depth::U8, &ramp(100.0, 250.0)),
+            ],
+            |x| x,
+            (range, Some(model), None),
+        );
+        made.iter()
+            .map(|(done, _)| done.misfit.is_some())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(misfits(Range::Auto), [false, true, true]);
+    assert_eq!(misfits(Range::Percentile), [false; 3]);
+}
+
+/// The first result of [`predict`] for a page of 700 × 600, more than the reader sends at once, with networks that
+/// halve RGB pixels and quarter single channels.
+fn with_both(image: &Image, with_gray: bool) -> (Done, Image) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    image.write(&path("a.tif")).unwrap();
+    let config = Config {
+        options: Options::default(),
+        range: Range::Auto,
+        model: None,
+        images: vec![],
+        limits: Limits::default(),
+        repair: Repair::default(),
+    };
+    let mut network: Box<dyn Denoise> = Box::new(Fake::new(3, |x| x / 2.0));
+    if with_gray {
+        let gray = Box::new(Fake::new(1, |x| x / 4.0));
+        network = Box::new(WithGray::new(network, gray));
+    }
+    let mut all = vec![];
+    let job = job(path("a.tif"), path("b.tif"), None);
+    predict(&mut *network, &[job], &config, |event| {
+        if let Event::Ended { result, .. } = event {
+            all.push(result.unwrap());
+        }
+    });
+    (all.remove(0), Image::read(&path("b.tif")).unwrap())
+}
+
+#[test]
+fn pages_of_equal_channels_are_gray_however_late_a_color_comes() {
+    let (height, width) = (700, 600);
+    let mut bytes = vec![200; height * width * 3];
+    let image = |bytes: &[u8]| Image::from_bytes(height, width, 3, bytes);
+    let (done, result) = with_both(&image(&bytes), true);
+    assert!(result.to_u8().iter().all(|&x| x == 50) && !done.is_gray_as_rgb);
+    let (done, result) = with_both(&image(&bytes), false);
+    assert!(result.to_u8().iter().all(|&x| x == 100) && done.is_gray_as_rgb);
+    *bytes.last_mut().unwrap() = 202;
+    let (done, result) = with_both(&image(&bytes), true);
+    assert!(result.to_u8()[..9].iter().all(|&x| x == 100) && !done.is_gray_as_rgb);
+    let gray = Image::from_bytes(height, width, 1, &bytes[..height * width]);
+    let (done, result) = with_both(&gray, true);
+    assert!(result.to_u8().iter().all(|&x| x == 50) && !done.is_gray_as_rgb);
+    let (done, result) = with_both(&gray, false);
+    assert!(result.to_u8().iter().all(|&x| x == 100) && done.is_gray_as_rgb);
+}
+
+#[test]
+fn a_value_far_beyond_the_others_changes_no_other_and_stays() {
+    let value = |i: usize| {
+        if i == 777 {
+            65535.0
+        } else {
+            ramp(0.0, 4000.0)(i)
+        }
+    };
+    let made = made(
+        &[("a", Depth::U16, &value)],
+        |x| x * 0.5,
+        (Range::Auto, None, Some(Depth::F32)),
+    );
+    let data = &made[0].1.data;
+    for (i, &result) in data.iter().enumerate().filter(|&(i, _)| i != 777) {
+        assert!((result - value(i) / 2.0).abs() < 0.01, "{i}");
+    }
+    // The limit is at twice the range.
+    assert!((data[777] - (65535.0 - 4095.0)).abs() < 0.1);
+}
