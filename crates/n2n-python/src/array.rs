@@ -32,7 +32,7 @@ pub fn image(array: &Bound<'_, PyAny>, depth: Depth) -> PyResult<Image> {
     }?;
     if image.depth != depth {
         let (expected, found) = (type_name(depth), type_name(image.depth));
-        let words = format!("expected the samples of {expected}, got an array of {found}");
+        let words = format!("expected the samples of {expected}, found an array of {found}");
         return Err(PyTypeError::new_err(words));
     }
     Ok(image)
@@ -55,7 +55,7 @@ pub fn depth(dtype: &str) -> PyResult<Depth> {
         .find(|&depth| type_name(depth) == dtype);
     found.ok_or_else(|| {
         let names = Depth::ALL.map(type_name).join(", ");
-        PyTypeError::new_err(format!("expected one of {names}, got {dtype}"))
+        PyTypeError::new_err(format!("expected one of {names}, found {dtype}"))
     })
 }
 

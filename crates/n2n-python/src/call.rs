@@ -136,7 +136,7 @@ fn pool(threads: Option<usize>) -> PyResult<Arc<ThreadPool>> {
         None => available_parallelism().map_or(1, usize::from).min(MOST),
         Some(threads @ 1..=MOST) => threads,
         Some(threads) => {
-            let words = format!("threads: expected 1 to {MOST}, got {threads}");
+            let words = format!("threads: expected 1 to {MOST}, found {threads}");
             return Err(PyValueError::new_err(words));
         }
     };

@@ -98,7 +98,7 @@ def test_a_measured_range_is_in_the_units_of_the_dtype(dtype):
 def test_refusals(untrained):
     noisy = counts(1)[0]
     refused = [
-        ((noisy,), {"steps": 2, "time_budget": "1m"}, ValueError, "one of them, got both"),
+        ((noisy,), {"steps": 2, "time_budget": "1m"}, ValueError, "one of them, found both"),
         ((noisy,), {"steps": -2}, ValueError, "number of steps"),
         ((noisy,), {"steps": 2.5}, TypeError, "integer"),
         ((noisy,), {"time_budget": "soon"}, ValueError, "soon"),
@@ -106,10 +106,10 @@ def test_refusals(untrained):
         ((noisy,), {"steps": 2, "range": (5, 2)}, ValueError, "MIN below MAX"),
         ((noisy,), {"steps": 2, "threads": 0}, ValueError, "threads: expected 1 to"),
         ((np.stack([noisy, noisy]),), {"steps": 2}, ValueError, "axes: expected 3 letters"),
-        (([],), {"steps": 2}, ValueError, "at least one, got none"),
+        (([],), {"steps": 2}, ValueError, "at least one, found none"),
         (([noisy, noisy.astype(np.uint8)],), {"steps": 2}, ValueError, "several"),
-        ((noisy.astype(object),), {"steps": 2}, TypeError, "got dtype object"),
-        ((np.zeros((96, 96, 5)), "YXS"), {"steps": 2}, ValueError, "got 5"),
+        ((noisy.astype(object),), {"steps": 2}, TypeError, "found dtype object"),
+        ((np.zeros((96, 96, 5)), "YXS"), {"steps": 2}, ValueError, "found 5"),
     ]
     for arguments, settings, kind, words in refused:
         with pytest.raises(kind, match=words):

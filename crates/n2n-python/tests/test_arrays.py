@@ -51,7 +51,13 @@ def test_a_gray_image_goes_to_the_gray_model(tmp_path):
 
 
 def test_an_rgb_model_without_a_gray_one_warns():
-    steps = {"time_budget": None, "n_epoch": 1, "steps_per_epoch": 1, "n_feature": 4, "patchsize": 64}
+    steps = {
+        "time_budget": None,
+        "n_epoch": 1,
+        "steps_per_epoch": 1,
+        "n_feature": 4,
+        "patchsize": 64,
+    }
     model = n2n.train([scene(64, 64, 3)] * 2, axes="YXS", **steps)
     assert not model.takes_gray
     with pytest.warns(UserWarning, match="gray image, denoised by a model for RGB"):
@@ -154,18 +160,18 @@ REFUSED = [
     (np.zeros((1, 2, 3, 8, 8)), {}, ValueError, "axes: expected 5 letters"),
     (np.zeros(8), {}, ValueError, "axes: expected 1 letters"),
     (np.zeros((8, 8)), {"axes": "YXS"}, ValueError, "expected 2 different capital letters"),
-    (np.zeros((2, 8, 8)), {"axes": "zyx"}, ValueError, "got 'zyx'"),
+    (np.zeros((2, 8, 8)), {"axes": "zyx"}, ValueError, "found 'zyx'"),
     (np.zeros((2, 8, 8)), {"axes": "YYX"}, ValueError, "different"),
     (np.zeros((2, 8, 8)), {"axes": "ZTX"}, ValueError, "Y and X among them"),
     (np.zeros((2, 8, 8)), {"axes": "ZYX", "channel_axis": 0}, ValueError, "is Z, not the samples"),
     (np.zeros((8, 8, 3)), {"channel_axis": 3}, ValueError, "channel_axis: expected a dimension"),
     (np.zeros((0, 8)), {}, ValueError, "at least one pixel"),
     (np.zeros((0, 8, 8)), {"axes": "ZYX"}, ValueError, "at least one pixel"),
-    (np.zeros((8, 8), bool), {}, TypeError, "got dtype bool; convert it"),
-    (np.zeros((8, 8), complex), {}, TypeError, "got dtype complex128"),
-    (np.zeros((8, 8), object), {}, TypeError, "got dtype object"),
+    (np.zeros((8, 8), bool), {}, TypeError, "found dtype bool; convert it"),
+    (np.zeros((8, 8), complex), {}, TypeError, "found dtype complex128"),
+    (np.zeros((8, 8), object), {}, TypeError, "found dtype object"),
     (np.array(["a"]), {}, TypeError, "expected an array of integers or floats"),
-    ("noisy.tif", {}, TypeError, "got a path, 'noisy.tif'; read the file first"),
+    ("noisy.tif", {}, TypeError, "found a path, 'noisy.tif'; read the file first"),
     (np.ma.masked_less(np.eye(8), 1), {}, TypeError, "a masked array; fill"),
     (np.zeros((8, 8)), {"range": (5, 2)}, ValueError, "MIN below MAX"),
     (np.zeros((8, 8)), {"range": "wide"}, ValueError, "auto, percentile, or two numbers"),
@@ -219,7 +225,7 @@ def test_scores(model):
     assert n2n.ssim(clean, other, channel_axis=-1) == pytest.approx(np.mean(each), rel=1e-12)
     planar = [array.transpose(2, 0, 1) for array in (clean, other)]
     assert n2n.ssim(*planar, channel_axis=0) == n2n.ssim(clean, other, channel_axis=2)
-    with pytest.raises(TypeError, match="denoised: expected an array of uint8, got float64"):
+    with pytest.raises(TypeError, match="denoised: expected an array of uint8, found float64"):
         n2n.psnr(clean, other / 255)
     with pytest.raises(ValueError, match="one shape"):
         n2n.psnr(clean, other[:5])

@@ -57,7 +57,7 @@ def test_nothing_is_computed_before_it_is_asked_for(model):
 
 
 def test_refusals(model):
-    with pytest.raises(TypeError, match="expected a dask array, got ndarray"):
+    with pytest.raises(TypeError, match="expected a dask array, found ndarray"):
         n2n.dask.denoise(np.zeros((8, 8)), model)
     with pytest.raises(TypeError, match="n2n.dask.denoise"):
         n2n.denoise(da.zeros((8, 8)))

@@ -75,9 +75,9 @@ def test_channels_that_are_no_colors_go_through_the_network_together():
 def test_refusals(tmp_path):
     image = of_dtype(scene(96, 96), np.uint8)
     for arguments, words in [
-        (([],), "at least one, got none"),
+        (([],), "at least one, found none"),
         ((tmp_path,), "no image|expected"),
-        ((np.zeros((96, 96, 5)), "YXS"), "expected 1 sample a pixel or 3, RGB, got 5"),
+        ((np.zeros((96, 96, 5)), "YXS"), "expected 1 sample a pixel or 3, RGB, found 5"),
         ((np.zeros((2, 96, 96)),), "axes: expected 3 letters"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -20,7 +20,7 @@ def checked(x: object, name: str = "x") -> NDArray[Any]:
         raise TypeError(f"{name}: a dask array; n2n.dask.denoise denoises it chunk by chunk")
     if isinstance(x, (str, os.PathLike)):
         raise TypeError(
-            f"{name}: expected an array, got a path, {os.fspath(x)!r}; read the file first, as with "
+            f"{name}: expected an array, found a path, {os.fspath(x)!r}; read the file first, as with "
             "tifffile.imread, or denoise it with the program: n2n predict"
         )
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
@@ -31,7 +31,7 @@ def checked(x: object, name: str = "x") -> NDArray[Any]:
     check_dtype(array.dtype, name)
     if array.size == 0:
         raise ValueError(
-            f"{name}: expected at least one pixel, got an array of shape {array.shape}"
+            f"{name}: expected at least one pixel, found an array of shape {array.shape}"
         )
     return array
 
@@ -40,7 +40,9 @@ def check_dtype(dtype: np.dtype[Any], name: str = "x") -> None:
     """Refuses a dtype whose values are no numbers, or that float64 does not hold."""
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         hint = "; convert it, as with x.astype(np.uint8) * 255" if dtype.kind == "b" else ""
-        raise TypeError(f"{name}: expected an array of integers or floats, got dtype {dtype}{hint}")
+        raise TypeError(
+            f"{name}: expected an array of integers or floats, found dtype {dtype}{hint}"
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
     if channel_axis is not None:
         if not -ndim <= channel_axis < ndim:
             raise ValueError(
-                f"channel_axis: expected a dimension of an array of {ndim}, got {channel_axis}"
+                f"channel_axis: expected a dimension of an array of {ndim}, found {channel_axis}"
             )
         channel_axis %= ndim
     if axes is None:
@@ -74,7 +76,7 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
             example = {3: "'ZYX' for a stack or 'YXS' for an image in RGB", 4: "'TZYX' or 'ZYXS'"}
             raise ValueError(
                 f"axes: expected {ndim} letters, as {example.get(ndim, repr('TZCYX'[-max(ndim, 2) :]))}, "
-                f"for an array of {ndim} dimensions; got none"
+                f"for an array of {ndim} dimensions, found none"
             )
         letters = list("YX")
         if channel_axis is not None:
@@ -88,7 +90,7 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
     ):
         raise ValueError(
             f"axes: expected {ndim} different capital letters, Y and X among them, for an array of "
-            f"{ndim} dimensions; got {axes!r}"
+            f"{ndim} dimensions, found {axes!r}"
         )
     samples = axes.find("S") if "S" in axes else None
     if channel_axis is not None:

@@ -37,7 +37,7 @@ def source(
     if isinstance(images, np.ndarray):
         images = [images]
     if not images:
-        raise ValueError("images: expected at least one, got none")
+        raise ValueError("images: expected at least one, found none")
     planes: list[NDArray[Any]] = []
     for place, x in enumerate(images):
         array = _arrays.checked(x, f"images[{place}]")
@@ -46,7 +46,7 @@ def source(
         colors = samples - 1 if samples in (2, 4) and samples != channels else samples
         if colors not in (1, 3, channels):
             raise ValueError(
-                f"images[{place}]: expected 1 sample a pixel or 3, RGB, got {samples}; channels that are no "
+                f"images[{place}]: expected 1 sample a pixel or 3, RGB, found {samples}; channels that are no "
                 "colors are images that follow each other (the letter C), or go together through a network of "
                 f"as many channels (n2n.train(..., n_channel={samples}))"
             )

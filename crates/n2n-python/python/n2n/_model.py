@@ -148,10 +148,9 @@ def denoise(
     """
     if quality is not None:
         if isinstance(model, Model):
-            raise ValueError("quality selects among named models; got a loaded model")
+            raise ValueError("quality: expected the name of a shipped model, found a loaded model")
         model = _n2n.of_quality(os.fspath(model), quality)
-    if not isinstance(model, Model):
-        model = _loaded(model)
+    model = _loaded(model)
     return model.denoise(
         x,
         axes,
@@ -278,7 +277,7 @@ class Model:
             out = np.empty_like(array, subok=False)
         elif out.shape != array.shape or out.dtype != array.dtype:
             raise ValueError(
-                f"out: expected {array.dtype} of shape {array.shape}, got {out.dtype} of shape {out.shape}"
+                f"out: expected {array.dtype} of shape {array.shape}, found {out.dtype} of shape {out.shape}"
             )
         elif not out.flags.writeable:
             raise ValueError("out: expected an array that can be written to")
@@ -416,8 +415,8 @@ class Model:
             bounds = (0.0, 255.0, True)
         if bounds is None:
             raise ValueError(
-                f"range of a block: expected two numbers, or what Model.measure_range found once on the "
-                f"whole image, got {range!r}"
+                f"range of a block: expected two numbers, or the result of Model.measure_range on the "
+                f"whole image, found {range!r}"
             )
         settings = _Settings(name, bounds, strength, ensemble, max_memory, threads)
         out_shape = list(array.shape)
@@ -511,14 +510,14 @@ class Model:
         (2, 64, 64)
         """
         if steps is not None and time_budget is not None:
-            raise ValueError("time_budget and steps: expected one of them, got both")
+            raise ValueError("time_budget and steps: expected one of them, found both")
         if steps is not None:
             budget = str(operator.index(steps))
         else:
             budget = _images.time_text("3m" if time_budget is None else time_budget)
         if range == "percentile":
             raise ValueError(
-                "range: expected 'auto', two numbers or an n2n.Range, got 'percentile'"
+                "range: expected 'auto', two numbers or an n2n.Range, found 'percentile'"
             )
         source, _ = _images.source(images, axes, channel_axis, self.channels)
         others = [] if self._name is None else _n2n.others(self._name)
@@ -590,7 +589,7 @@ class Model:
         if isinstance(range, Range):
             low, high = float(range.low), float(range.high)
             if not low < high or not math.isfinite(high - low):
-                raise ValueError(f"range: expected low below high, got {range}")
+                raise ValueError(f"range: expected low below high, found {range}")
             return low, high, bool(range.is_limit)
         return self._native.bounds(_range_words(range), name, None)
 
@@ -612,8 +611,10 @@ def _shipped(name: str) -> Model:
     return Model.load(name)
 
 
-def _loaded(name_or_file: str | os.PathLike[str]) -> Model:
-    path = os.fspath(name_or_file)
+def _loaded(model: str | os.PathLike[str] | Model) -> Model:
+    if isinstance(model, Model):
+        return model
+    path = os.fspath(model)
     return Model.load(path) if os.path.isfile(path) else _shipped(path)
 
 
@@ -630,7 +631,7 @@ def _range_words(range: RangeLike) -> str:
         bounds = []
     if len(bounds) != 2:
         raise ValueError(
-            f"range: expected 'auto', 'percentile', two numbers or an n2n.Range, got {range!r}"
+            f"range: expected 'auto', 'percentile', two numbers or an n2n.Range, found {range!r}"
         )
     return f"{bounds[0]!r},{bounds[1]!r}"
 
@@ -641,11 +642,11 @@ def _rectangle(region: Region, shape: tuple[int, int]) -> tuple[int, int, int, i
         spans = [rows.indices(shape[0]), columns.indices(shape[1])]
     except (TypeError, ValueError, AttributeError):
         raise ValueError(
-            f"region: expected a pair of slices, as np.s_[0:64, 32:96], got {region!r}"
+            f"region: expected a pair of slices, as np.s_[0:64, 32:96], found {region!r}"
         ) from None
     (top, bottom, down), (left, right, across) = spans
     if down != 1 or across != 1:
-        raise ValueError(f"region: expected slices without a step, got {region!r}")
+        raise ValueError(f"region: expected slices without a step, found {region!r}")
     return top, left, max(bottom - top, 0), max(right - left, 0)
 
 

@@ -66,8 +66,7 @@ def denoise(
     layout = _arrays.layout(array.ndim, axes, channel_axis)
     if layout.samples is not None:
         array = array.rechunk({layout.samples: -1})
-    if not isinstance(model, Model):
-        model = _loaded(model)
+    model = _loaded(model)
     _arrays.check_dtype(array.dtype)
     found: Any = measure_range(array, model, axes, channel_axis, range)
     # Sent once for all chunks, not with each.
@@ -110,8 +109,7 @@ def measure_range(
     """
     array = _checked(array)
     layout = _arrays.layout(array.ndim, axes, channel_axis)
-    if not isinstance(model, Model):
-        model = _loaded(model)
+    model = _loaded(model)
     dtype = _arrays.native_name(array.dtype)
     known = model._known_bounds(range, dtype)
     if known is not None:
@@ -137,13 +135,13 @@ def measure_range(
 
 def _checked(array: object) -> da.Array:
     if not isinstance(array, da.Array):
-        raise TypeError(f"array: expected a dask array, got {type(array).__name__}")
+        raise TypeError(f"array: expected a dask array, found {type(array).__name__}")
     if any(math.isnan(length) for length in array.shape):
         raise ValueError(
-            f"array: expected a known shape, got {array.shape}; array.compute_chunk_sizes() finds it"
+            f"array: expected a known shape, found {array.shape}; array.compute_chunk_sizes() finds it"
         )
     if 0 in array.shape:
-        raise ValueError(f"array: expected at least one pixel, got shape {array.shape}")
+        raise ValueError(f"array: expected at least one pixel, found shape {array.shape}")
     return array
 
 

@@ -84,8 +84,7 @@ def denoise(
     partial = output.with_name(output.name + ".partial")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output}: is there already; overwrite replaces it")
-    if not isinstance(model, Model):
-        model = _loaded(model)
+    model = _loaded(model)
     image = _Image(source, rgb)
     if not missing:
         image.check_chunks()
