@@ -1,6 +1,7 @@
 //! OpenEXR: floats, channels with names. Decoded as a whole.
 
 use std::io::{Cursor, Read as _, Seek, Write};
+use std::sync::Arc;
 
 use ::exr::block::chunk::{CompressedBlock, CompressedScanLineBlock, CompressedTileBlock};
 use ::exr::compression::Compression;
@@ -13,21 +14,27 @@ use ::exr::prelude::{
 };
 use ::image::metadata::Orientation;
 
-use super::Depth;
+use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
+use super::encode::{Encoded, Raster, Refused};
 use super::metadata::{Metadata, Native};
 use super::page::{Color, Page};
-use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::simple::OnePage;
-use super::writer::{Encoded, Raster, Refused};
+use super::{Depth, Format};
 
 /// What is copied from file to file.
 #[derive(Debug, Clone)]
-pub(super) struct Attributes {
-    pub(super) image: ImageAttributes,
-    pub(super) layer: LayerAttributes,
+struct Attributes {
+    image: ImageAttributes,
+    layer: LayerAttributes,
     /// Names and types of the channels, in the order of a pixel's samples.
-    pub(super) channels: Vec<(Text, SampleType)>,
-    pub(super) encoding: ::exr::prelude::Encoding,
+    channels: Vec<(Text, SampleType)>,
+    encoding: ::exr::prelude::Encoding,
+}
+
+impl Native for Attributes {
+    fn format(&self) -> Format {
+        Format::OpenExr
+    }
 }
 
 /// Reads an OpenEXR file.
@@ -119,7 +126,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         depth: Depth::F32,
         orientation: Orientation::NoTransforms,
         metadata: Metadata {
-            native: Native::OpenExr(Box::new(attributes)),
+            native: Some(Arc::new(attributes)),
             notes,
             ..Metadata::default()
         },
@@ -216,10 +223,8 @@ fn order(names: &[(String, bool)]) -> (Vec<usize>, Color, usize) {
 pub(super) fn write(raster: &Raster, out: &mut (impl Write + Seek)) -> Encoded<()> {
     let page = &raster.page;
     let samples = page.samples();
-    let native = match &page.metadata.native {
-        Native::OpenExr(attributes) if attributes.channels.len() == samples => Some(attributes),
-        _ => None,
-    };
+    let native = page.metadata.native::<Attributes>();
+    let native = native.filter(|attributes| attributes.channels.len() == samples);
     let name = |at: usize| match (page.color, at) {
         (Color::Gray, 0) => "Y".into(),
         (Color::Rgb, 0) => "R".into(),

@@ -10,9 +10,9 @@ use ::image::metadata::Orientation;
 use ::image::{AnimationDecoder, ImageDecoder};
 
 use super::Depth;
+use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::metadata::Metadata;
 use super::page::{Color, Page};
-use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 
 /// The frames that have not been given.
 struct Frames {

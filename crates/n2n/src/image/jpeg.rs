@@ -1,18 +1,19 @@
 //! JPEG: lossy, gray or RGB, at 8 bits.
 
 use std::io::{Cursor, Read, Write};
+use std::sync::Arc;
 
 use ::image::codecs::jpeg::{JpegDecoder, JpegEncoder, PixelDensity, PixelDensityUnit};
 use ::image::{ImageDecoder, ImageEncoder};
 
+use super::decode::{Decode, Decoded, Fault, Limits, Source};
+use super::encode::{Encoded, Raster, native_bytes};
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::Page;
-use super::reader::{Decode, Decoded, Fault, Limits, Source};
-use super::writer::{Encoded, Raster, native_bytes};
-use super::{Depth, simple};
+use super::{Depth, Format, simple};
 
 /// What is copied from file to file: markers, with the content of their segments.
-pub(super) type Segments = Vec<(u8, Vec<u8>)>;
+type Segments = Vec<(u8, Vec<u8>)>;
 
 /// Exif and XMP, the color profile, what programs keep in the other APP segments, IPTC, a comment. Not APP0
 /// and APP14, which describe the coding.
@@ -20,11 +21,17 @@ const COPIED: [u8; 15] = [
     0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xEB, 0xEC, 0xED, 0xEF, 0xFE,
 ];
 
-/// Whether segments say what another format would not be told: XMP, IPTC, comments.
-pub(super) fn has_private(segments: &Segments) -> bool {
-    segments.iter().any(|(_, content)| {
-        !content.starts_with(b"Exif\0") && !content.starts_with(b"ICC_PROFILE\0")
-    })
+impl Native for Segments {
+    fn format(&self) -> Format {
+        Format::Jpeg
+    }
+
+    /// XMP, IPTC, comments.
+    fn has_private(&self) -> bool {
+        self.iter().any(|(_, content)| {
+            !content.starts_with(b"Exif\0") && !content.starts_with(b"ICC_PROFILE\0")
+        })
+    }
 }
 
 /// Starts to read a JPEG.
@@ -49,13 +56,13 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             COPIED.contains(marker) && !content.starts_with(b"MPF\0")
         })
         .map(|(marker, content)| (marker, content.to_vec()))
-        .collect();
+        .collect::<Segments>();
     let mut decoder = JpegDecoder::new(Cursor::new(&bytes))?;
     let metadata = Metadata {
         icc,
         exif: decoder.exif_metadata()?,
         resolution,
-        native: Native::Jpeg(segments),
+        native: Some(Arc::new(segments)),
         ..Metadata::default()
     };
     simple::decode(decoder, metadata, limits)
@@ -194,7 +201,7 @@ fn segments_of(page: &Page) -> Segments {
     const ICC: &[u8] = b"ICC_PROFILE\0";
     let metadata = &page.metadata;
     let icc = metadata.icc_for(page.color);
-    if let Native::Jpeg(segments) = &metadata.native {
+    if let Some(segments) = metadata.native::<Segments>() {
         let keep = |(_, content): &&(u8, Vec<u8>)| icc.is_some() || !content.starts_with(ICC);
         return segments.iter().filter(keep).cloned().collect();
     }
@@ -250,7 +257,7 @@ fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
 mod tests {
     use std::path::Path;
 
-    use super::super::{Encoding, Format, Image};
+    use super::super::{Encoding, Image};
     use super::*;
 
     const PHOTO: &[u8] = include_bytes!("../../../../tests/golden/images/photo.jpg");

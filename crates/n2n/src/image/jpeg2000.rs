@@ -5,11 +5,11 @@ use std::io::Read as _;
 
 use hayro_jpeg2000::{ColorSpace, DecodeError, DecodeSettings, DecoderContext, FormatError, Image};
 
-use super::metadata::{Metadata, Resolution, ResolutionUnit};
-use super::page::{Color, Page};
-use super::reader::{
+use super::decode::{
     Decode, Decoded, Fault, Limits, Source, Whole, check_samples, from_u8, from_u16,
 };
+use super::metadata::{Metadata, Resolution, ResolutionUnit};
+use super::page::{Color, Page};
 use super::simple::OnePage;
 use super::{Depth, png};
 

@@ -1,7 +1,8 @@
 //! Images from samples in memory, and back.
 
+use super::decode::{from_u8, from_u16};
 use super::page::is_gray;
-use super::{Depth, Image, from_u8, from_u16};
+use super::{Depth, Image};
 use crate::error::{Error, Result};
 
 impl Image {

@@ -1,11 +1,13 @@
-//! What a file says beside its pixels: color profile, orientation, resolution, descriptions.
+//! What a file stores besides its pixels: color profile, orientation, resolution, descriptions.
 //!
-//! Some of it every format has in its own way, and survives a change of format. The rest is kept as
-//! the format has it, and written back into a file of the same format.
+//! Part of it exists in every format, in one form or another, and survives a change of format. The rest is kept as
+//! it is and written back into a file of the same format.
 
+use std::any::Any;
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Format, exr, jpeg, mrc, png, tiff};
+use super::Format;
 
 /// A sample that is no value: not a number, with a mark of its own, which copying keeps. It becomes
 /// [`Metadata::nodata`] again when it is written.
@@ -47,7 +49,7 @@ pub struct Metadata {
     /// What of the page is not kept, in words for the user.
     pub notes: Vec<String>,
     /// What only a file of the same format can hold.
-    pub(super) native: Native,
+    pub(super) native: Option<Arc<dyn Native>>,
 }
 
 impl Metadata {
@@ -55,15 +57,6 @@ impl Metadata {
     pub fn notes_for(&self, format: Format) -> Vec<String> {
         let mut notes = self.notes.clone();
         let mut lost = Vec::new();
-        let native = match &self.native {
-            Native::None => None,
-            Native::Png(_) => Some(Format::Png),
-            Native::Jpeg(_) => Some(Format::Jpeg),
-            Native::Tiff(_) => Some(Format::Tiff),
-            Native::Dng(_) => Some(Format::Dng),
-            Native::Mrc(_) => Some(Format::Mrc),
-            Native::OpenExr(_) => Some(Format::OpenExr),
-        };
         let takes_exif = matches!(
             format,
             Format::Png | Format::Jpeg | Format::Tiff | Format::WebP | Format::Dng
@@ -82,7 +75,11 @@ impl Metadata {
             if self.resolution.is_some() && !keeps_resolution {
                 lost.push("the resolution");
             }
-        } else if native.is_some_and(|native| native != format) && self.has_private() {
+        } else if self
+            .native
+            .as_ref()
+            .is_some_and(|native| native.format() != format && native.has_private())
+        {
             lost.push("metadata specific to the source format");
         }
         if !lost.is_empty() {
@@ -94,14 +91,18 @@ impl Metadata {
         notes
     }
 
-    /// Whether there is more than what every format of photographs can say.
-    fn has_private(&self) -> bool {
-        match &self.native {
-            Native::None => false,
-            Native::Png(chunks) => png::has_private(chunks),
-            Native::Jpeg(segments) => jpeg::has_private(segments),
-            Native::Tiff(tags) => tags.has_private(),
-            Native::OpenExr(_) | Native::Dng(_) | Native::Mrc(_) => true,
+    /// What only a file of one format can hold, if the page comes from one.
+    pub(super) fn native<T: Native>(&self) -> Option<&T> {
+        let native: &dyn Any = self.native.as_deref()?;
+        native.downcast_ref()
+    }
+
+    /// Changes what [`Self::native`] gives, if anything.
+    pub(super) fn change_native<T: Native + Clone>(&mut self, change: impl FnOnce(&mut T)) {
+        if let Some(native) = self.native::<T>() {
+            let mut native = native.clone();
+            change(&mut native);
+            self.native = Some(Arc::new(native));
         }
     }
 
@@ -115,16 +116,13 @@ impl Metadata {
 }
 
 /// What is copied into a file of the same format, as it is there.
-#[derive(Debug, Clone, Default)]
-pub(super) enum Native {
-    #[default]
-    None,
-    Png(png::Chunks),
-    Jpeg(jpeg::Segments),
-    Tiff(Box<tiff::Tags>),
-    OpenExr(Box<exr::Attributes>),
-    Dng(Arc<tiff::dng::Dng>),
-    Mrc(Box<mrc::Header>),
+pub(super) trait Native: Any + Debug + Send + Sync {
+    /// The format of the file.
+    fn format(&self) -> Format;
+    /// Whether there is more than what every format of photographs can say.
+    fn has_private(&self) -> bool {
+        true
+    }
 }
 
 /// What the samples of a camera's sensor mean.

@@ -4,16 +4,21 @@
 //! There are two ways to read. [`Image::read`] and [`images`] give whole images for training and
 //! scoring: upright (an Exif orientation is applied) and without transparency (the colors stay as
 //! they are, nothing is blended). [`Reader`] gives a file as it is: page by page and row by row, with
-//! every sample and what the file says beside its pixels, so that it can be written again.
+//! every sample and what the file stores besides its pixels, so that it can be written again.
 //!
-//! Unsigned samples of 8 and 16 bits become 0..1; signed ones, those of 32 bits and floats stay what they
-//! are, see [`Depth::unit`]. Palettes and depths below 8 bits are expanded. What a file says is no value
-//! becomes [`MISSING`]. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
+//! Unsigned samples of 8 and 16 bits become 0..1; signed samples, 32-bit samples and floats keep their
+//! values, see [`Depth::unit`]. Palettes and depths below 8 bits are expanded. Samples that a file marks as
+//! missing become [`MISSING`]. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
 //! for 16 bits with 65535.
 
+mod decode;
+mod depth;
+mod detect;
+mod encode;
 mod exr;
 mod format;
 mod gif;
+mod images;
 mod jpeg;
 mod jpeg2000;
 mod memory;
@@ -31,14 +36,18 @@ mod tiff;
 mod unsupported;
 mod writer;
 
+pub use decode::Limits;
+pub use depth::Depth;
+pub use encode::{Encoding, QUALITY};
 pub use format::{EXTENSIONS, Format, is_supported, none_in};
+pub(crate) use images::selected;
+pub use images::{dimensions, image, images};
 pub use metadata::{MISSING, Metadata, Position, Resolution, ResolutionUnit, Response, Sensor};
 pub use packed::Packed;
 pub use page::{Color, OfImage, Page, Pages};
-pub use reader::{Limits, Reader};
-use reader::{from_u8, from_u16};
+pub use reader::Reader;
 pub use select::{Numbers, Selection};
-pub use writer::{Encoding, QUALITY, write_pages};
+pub use writer::write_pages;
 
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -52,71 +61,6 @@ use crate::files;
 /// The factors of red, green and blue in gray: the luma of Rec. ITU-R BT.601, which JPEG stores and
 /// other programs convert with.
 pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
-
-/// The type of a sample in a file, from the narrowest on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// Unsigned integers of 8 bits, or of fewer.
-    U8,
-    /// Signed integers of 8 bits.
-    I8,
-    /// Unsigned integers of 16 bits, or of 9 and more.
-    U16,
-    /// Signed integers of 16 bits.
-    I16,
-    /// Unsigned integers of 32 bits, or of 17 and more.
-    U32,
-    /// Signed integers of 32 bits.
-    I32,
-    /// Floats of 32 bits, or of 16; they need not lie in 0..1.
-    F32,
-    /// Floats of 64 bits.
-    F64,
-}
-
-impl Depth {
-    /// All depths, integers before floats, by their bytes.
-    pub const ALL: [Self; 8] = [
-        Self::U8,
-        Self::I8,
-        Self::U16,
-        Self::I16,
-        Self::U32,
-        Self::I32,
-        Self::F32,
-        Self::F64,
-    ];
-
-    /// Bytes of a sample.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
-
-    /// Whether samples are floats.
-    pub fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
-    }
-
-    /// Whether `f32` does not hold every sample exactly; [`Pages::read_wide`] does.
-    pub fn is_wide(self) -> bool {
-        matches!(self, Self::U32 | Self::I32 | Self::F64)
-    }
-
-    /// The sample that pages and images give as 1: the largest unsigned integer of 8 and 16 bits. All
-    /// others are given in their own units, and this is 1.
-    pub fn unit(self) -> f32 {
-        match self {
-            Self::U8 => 255.0,
-            Self::U16 => 65535.0,
-            _ => 1.0,
-        }
-    }
-}
 
 /// An image: `f32` pixels in the order height, width, channel; 0..1 as read from a file, but for a
 /// file of floats.
@@ -141,7 +85,7 @@ impl Image {
         let mut images = images(path)?;
         let image = images
             .next()
-            .unwrap_or_else(|| Err(page::without_pages(path)))?;
+            .unwrap_or_else(|| Err(images::without_pages(path)))?;
         match image.channels {
             1 | 3 => Ok(image),
             channels => Err(Error::Image {
@@ -224,7 +168,7 @@ impl Image {
     /// The pixels as 8-bit integers: `uint8(clip(x·255 + 0.5, 0, 255))`, computed in `f32`. Not a
     /// number becomes 0.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.data.iter().map(|&x| writer::to_u8(x)).collect()
+        self.data.iter().map(|&x| encode::to_u8(x)).collect()
     }
 
     /// The only image of a batch, to be written with 8 bits.
@@ -268,62 +212,8 @@ impl Image {
 
     /// The pixels as 16-bit integers, rounded as in [`Image::to_bytes`].
     fn to_words(&self) -> Vec<u16> {
-        self.data.iter().map(|&x| writer::to_u16(x)).collect()
+        self.data.iter().map(|&x| encode::to_u16(x)).collect()
     }
-}
-
-/// The images of a file, one after the other: the pages of a TIFF, or the only one of any other
-/// format. Upright, without transparency; decoded when asked for. A page that is neither gray nor
-/// RGB is an error.
-///
-/// The size of each is checked before it is decoded: see [`Limits`].
-pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send + use<>> {
-    let mut reader = Some(Reader::open(path, Limits::default())?);
-    Ok(std::iter::from_fn(move || {
-        let next = page::next_image(reader.as_mut()?).transpose();
-        if !matches!(next, Some(Ok(_))) {
-            // What follows a page that cannot be read is not where it should be.
-            reader = None;
-        }
-        next
-    }))
-}
-
-/// The images of a file that are selected, one after the other; after an error there is none.
-pub(crate) fn selected(
-    reader: Reader,
-    selection: &Selection,
-) -> impl Iterator<Item = Result<Image>> + Send + use<> {
-    let (mut reader, selection) = (Some(reader), selection.clone());
-    let mut pages = 0..;
-    std::iter::from_fn(move || {
-        let wanted = |page: &Page| {
-            let index = pages.next().unwrap_or(usize::MAX);
-            selection.has_page(index, page)
-        };
-        let next = page::next_wanted(reader.as_mut()?, wanted).transpose();
-        if !matches!(next, Some(Ok(_))) {
-            reader = None;
-        }
-        next
-    })
-}
-
-/// Image `index` of a file, counted from 0; those before it are skipped.
-pub fn image(path: &Path, index: usize) -> Result<Image> {
-    let mut reader = Reader::open(path, Limits::default())?;
-    for _ in 0..index {
-        reader.next_page()?;
-    }
-    page::next_image(&mut reader)?.ok_or_else(|| page::without_pages(path))
-}
-
-/// The width and height [`Image::read`] would give, without decoding the pixels.
-pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let mut reader = Reader::open(path, Limits::default())?;
-    let page = reader.next_page()?;
-    let page = page.ok_or_else(|| page::without_pages(path))?;
-    Ok(page.upright_size())
 }
 
 #[cfg(test)]

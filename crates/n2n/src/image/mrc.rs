@@ -3,15 +3,16 @@
 
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use ::image::metadata::Orientation;
 use half::f16;
 
+use super::decode::{Decode, Decoded, Fault, Limits, Source, check_pixels, from_u8, from_u16};
+use super::encode::{Encoded, Refused, native_bytes};
 use super::metadata::{Metadata, Native, Position};
 use super::page::{Color, Page, Pages};
-use super::reader::{Decode, Decoded, Fault, Limits, Source, check_pixels, from_u16};
-use super::writer::{Encoded, Refused, native_bytes};
-use super::{Depth, from_u8};
+use super::{Depth, Format};
 
 const HEADER: usize = 1024;
 
@@ -40,9 +41,15 @@ pub(super) fn begins(start: &[u8]) -> bool {
 
 /// The header of a file with what follows it, to be written again.
 #[derive(Clone)]
-pub(super) struct Header {
+struct Header {
     bytes: Vec<u8>,
     is_big: bool,
+}
+
+impl Native for Header {
+    fn format(&self) -> Format {
+        Format::Mrc
+    }
 }
 
 impl fmt::Debug for Header {
@@ -236,7 +243,7 @@ impl Decode for MrcPages {
             orientation: Orientation::NoTransforms,
             metadata: Metadata {
                 position: Some(position),
-                native: Native::Mrc(Box::new(self.header.clone())),
+                native: Some(Arc::new(self.header.clone())),
                 ..Metadata::default()
             },
         }))
@@ -271,16 +278,14 @@ pub(super) fn write(
 ) -> Encoded<()> {
     /// Samples at once.
     const PIECE: usize = 1 << 20;
-    let mut header = match &first.metadata.native {
-        Native::Mrc(header) => Header::clone(header),
-        _ => Header::new(),
-    };
+    let native = first.metadata.native::<Header>();
+    let is_native = native.is_some();
+    let mut header = native.cloned().unwrap_or_else(Header::new);
     // Of IMOD alone there are bytes without a sign.
     let depth = match first.depth {
         Depth::U8 if header.is_unsigned() => Depth::U8,
         _ => depth,
     };
-    let is_native = matches!(first.metadata.native, Native::Mrc(_));
     header.put(
         at::MODE,
         match depth {

@@ -1,6 +1,7 @@
 //! An image in the samples of its file: of bytes a quarter of the memory, for keeping many of them.
 
-use super::{Depth, Image, from_u8, from_u16};
+use super::decode::{from_u8, from_u16};
+use super::{Depth, Image};
 use crate::reflect::reflected;
 
 /// The samples of an image, 8 or 16 bits or a float each, in the order height, width, channel.

@@ -1,13 +1,11 @@
 //! A page: one image of a file, with all its samples, and what the file says of it before they are
 //! decoded. Pages are read row by row, so that one larger than memory is only a long one.
 
-use std::path::Path;
-
 use ::image::metadata::Orientation;
 
-use super::{Depth, Image, Metadata, Reader};
+use super::{Depth, Image, Metadata};
 use crate::dihedral::Dihedral;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// One image of a file: everything but its samples.
 ///
@@ -149,68 +147,6 @@ impl Pages for OfImage<'_> {
         rows.extend_from_slice(&self.image.data[self.next * row..][..count * row]);
         self.next += count;
         Ok(())
-    }
-}
-
-/// The error for a file that holds no image at all.
-pub(super) fn without_pages(path: &Path) -> Error {
-    Error::Image {
-        path: path.to_path_buf(),
-        reason: "not a readable image: it has no page".into(),
-    }
-}
-
-/// The next page as an image: upright, its color alone.
-pub(super) fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
-    next_wanted(reader, |_| true)
-}
-
-/// The next page that is `wanted` as an image.
-pub(super) fn next_wanted(
-    reader: &mut Reader,
-    mut wanted: impl FnMut(&Page) -> bool,
-) -> Result<Option<Image>> {
-    let page = loop {
-        match reader.next_page()? {
-            None => return Ok(None),
-            Some(page) if page.metadata.pass_through || !wanted(&page) => {}
-            Some(page) => break page,
-        }
-    };
-    reader.check_is_image(&page)?;
-    let (samples, channels) = (page.samples(), page.color.channels());
-    let mut data = Vec::new();
-    reader.read_rows(page.height, &mut data)?;
-    if samples > channels {
-        let pixels = data.len() / samples;
-        for i in 0..pixels {
-            data.copy_within(i * samples..i * samples + channels, i * channels);
-        }
-        data.truncate(pixels * channels);
-    }
-    let image = Image {
-        height: page.height,
-        width: page.width,
-        channels,
-        data,
-        depth: page.depth,
-    };
-    Ok(Some(upright(image, page.orientation)))
-}
-
-/// The image as `orientation` says it is to be seen.
-fn upright(image: Image, orientation: Orientation) -> Image {
-    if orientation == Orientation::NoTransforms {
-        return image;
-    }
-    let (way, size) = (way(orientation), (image.height, image.width));
-    let (height, width) = way.size(size);
-    let data = way.apply(&image.data, size);
-    Image {
-        height,
-        width,
-        data,
-        ..image
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::{BufRead as _, Read as _, Write};
 use ::image::metadata::Orientation;
 
 use super::Depth;
+use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
+use super::encode::Raster;
 use super::metadata::Metadata;
 use super::page::{Color, Page};
-use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::simple::OnePage;
-use super::writer::Raster;
 
 /// Reads a PFM.
 pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {

@@ -1,21 +1,22 @@
 //! PNG: lossless, gray or RGB, with or without transparency, at 8 or 16 bits; read row by row.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use ::image::metadata::Orientation;
 use ::png::chunk::ChunkType;
 use ::png::{BitDepth, ColorType, Compression, Decoder, Encoder, Transformations};
 
-use super::Depth;
-use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
-use super::page::{Color, Page, Pages};
-use super::reader::{
+use super::decode::{
     Decode, Decoded, Fault, Limits, Source, Whole, check_pixels, check_samples, from_u8, from_u16,
 };
-use super::writer::{Encoded, Refused, restore_missing, to_u8, to_u16};
+use super::encode::{Encoded, Refused, restore_missing, to_u8, to_u16};
+use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
+use super::page::{Color, Page, Pages};
+use super::{Depth, Format};
 
 /// What is copied from file to file: kinds of chunks, with their bytes.
-pub(super) type Chunks = Vec<([u8; 4], Vec<u8>)>;
+type Chunks = Vec<([u8; 4], Vec<u8>)>;
 
 /// Chunks that say how to see the pixels, or that are words, and stay true when pixels change
 /// (Portable Network Graphics, third edition, section 11.3).
@@ -30,12 +31,18 @@ const OF_SAMPLES: [&[u8; 4]; 2] = [b"sBIT", b"bKGD"];
 /// The most that is copied of one file.
 const MAX_COPIED: u64 = 64 << 20;
 
-/// Whether chunks say what another format would not be told: texts, times, other colors than a profile's.
-pub(super) fn has_private(chunks: &Chunks) -> bool {
-    const TOLD: [&[u8; 4]; 7] = [
-        b"iCCP", b"pHYs", b"eXIf", b"sRGB", b"gAMA", b"cHRM", b"sBIT",
-    ];
-    chunks.iter().any(|(kind, _)| !TOLD.contains(&kind))
+impl Native for Chunks {
+    fn format(&self) -> Format {
+        Format::Png
+    }
+
+    /// Texts, times, other colors than a profile's.
+    fn has_private(&self) -> bool {
+        const COMMON: [&[u8; 4]; 7] = [
+            b"iCCP", b"pHYs", b"eXIf", b"sRGB", b"gAMA", b"cHRM", b"sBIT",
+        ];
+        self.iter().any(|(kind, _)| !COMMON.contains(&kind))
+    }
 }
 
 struct PngPage {
@@ -102,7 +109,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
             icc,
             exif,
             resolution: pixel_dims.map(resolution),
-            native: Native::Png(chunks),
+            native: Some(Arc::new(chunks)),
             ..Metadata::default()
         },
     };
@@ -263,7 +270,7 @@ pub(super) fn write(
 fn chunks_of(page: &Page, depth: Depth) -> Chunks {
     let metadata = &page.metadata;
     let icc = metadata.icc_for(page.color);
-    if let Native::Png(chunks) = &metadata.native {
+    if let Some(chunks) = metadata.native::<Chunks>() {
         let is_as_it_was = depth == page.depth;
         let keep = |(kind, _): &&([u8; 4], Vec<u8>)| {
             (kind != b"iCCP" || icc.is_some()) && (is_as_it_was || !OF_SAMPLES.contains(&kind))

@@ -10,9 +10,9 @@ use ::image::codecs::tga::TgaDecoder;
 use ::image::codecs::webp::WebPDecoder;
 use ::image::{ColorType, ImageDecoder};
 
+use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::metadata::{Metadata, Resolution, ResolutionUnit};
 use super::page::{Color, Page};
-use super::reader::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::{Depth, Format, png};
 
 /// Starts to read a WebP, BMP, TGA, HDR or PNM.

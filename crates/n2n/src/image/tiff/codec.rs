@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 use zune_core::bytestream::ZCursor;
 use zune_core::options::DecoderOptions;
 
-use super::super::reader::{Decoded, Fault};
+use super::super::decode::{Decoded, Fault};
 
 /// How strips and tiles are compressed (TIFF 6.0, sections 9 to 11 and 22; later ones by registration).
 pub(super) mod compression {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 
-use super::super::reader::{Decoded, Fault};
+use super::super::decode::{Decoded, Fault};
 
 /// Which end of a number comes first in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,15 +13,17 @@ use std::sync::Arc;
 
 use ::image::metadata::Orientation;
 
+use super::super::decode::{Decode, Decoded, Fault, Limits, Source, check_samples};
+use super::super::encode::{Encoded, Refused, restore_missing, to_u16};
 use super::super::metadata::{Native, Response, Sensor};
 use super::super::page::{Color, Page, Pages};
-use super::super::reader::{Decode, Decoded, Fault, Limits, Source, check_samples};
-use super::super::writer::{Encoded, Refused, restore_missing, to_u16};
-use super::super::{Depth, MISSING, Metadata};
+use super::super::{Depth, Format, MISSING, Metadata};
 use super::codec::compression;
 use super::directory::{Container, Directory, Field, Order, swap, too_large};
-use super::pixels::{Layout, Rows};
-use super::{Tags, exif_block, fields, photometric, sub_fields, tag};
+use super::layout::Layout;
+use super::rows::Rows;
+use super::tag::{self, photometric};
+use super::{Tags, exif_block, fields, sub_fields};
 
 /// Tags that only a DNG has, and what stands in them.
 mod dng_tag {
@@ -53,7 +55,7 @@ pub(in crate::image) fn is_dng(source: &mut (impl BufRead + Seek)) -> bool {
 }
 
 /// A DNG as it was read, to be written again.
-pub(in crate::image) struct Dng {
+struct Dng {
     bytes: Arc<[u8]>,
     order: Order,
     is_big: bool,
@@ -87,6 +89,12 @@ struct Area {
 impl fmt::Debug for Dng {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dng({}x{})", self.width, self.height)
+    }
+}
+
+impl Native for Dng {
+    fn format(&self) -> Format {
+        Format::Dng
     }
 }
 
@@ -183,7 +191,7 @@ pub(in crate::image) fn decoder(
         cell,
         white,
     });
-    metadata.native = Native::Dng(Arc::clone(&dng));
+    metadata.native = Some(Arc::clone(&dng) as _);
     metadata.sensor = Some(sensor);
     let page = Page {
         height: area.height.div_ceil(cell),
@@ -566,7 +574,7 @@ pub(in crate::image) fn write(
     depth: Depth,
     out: &mut (impl Write + Seek),
 ) -> Encoded<()> {
-    let Native::Dng(dng) = &page.metadata.native else {
+    let Some(dng) = page.metadata.native::<Dng>() else {
         return Err(Refused::Page(
             "DNG can only store sensor data that was read from a DNG; use TIFF for other images"
                 .into(),

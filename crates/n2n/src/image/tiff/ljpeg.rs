@@ -1,7 +1,7 @@
 //! Lossless JPEG (ITU-T T.81, process 14, Huffman coding): how cameras compress the samples of their
 //! sensors, of up to 16 bits.
 
-use super::super::reader::{Decoded, Fault};
+use super::super::decode::{Decoded, Fault};
 
 /// An image of one or more interleaved components.
 pub(super) struct Lossless {

@@ -8,12 +8,17 @@ mod axes;
 mod codec;
 mod directory;
 pub(super) mod dng;
+mod layout;
 mod ljpeg;
-mod pixels;
+mod rows;
+mod sample;
+mod tag;
+mod unpack;
 mod write;
 
 use std::collections::HashSet;
 use std::io::Cursor;
+use std::sync::Arc;
 
 use ::image::metadata::Orientation;
 
@@ -22,79 +27,17 @@ pub(super) use write::write;
 
 use self::axes::Axes;
 use self::directory::{Container, Directory, Output};
-use self::pixels::{Layout, Rows};
-use super::Depth;
+use self::layout::Layout;
+use self::rows::Rows;
+use self::tag::photometric;
+use super::decode::{Decode, Decoded, Fault, Limits, Source, check_pixels};
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::{Color, Page};
-use super::reader::{Decode, Decoded, Fault, Limits, Source, check_pixels};
-
-/// Tags that this program reads or writes (TIFF 6.0, appendix A; TIFF/EP; Exif; GDAL).
-mod tag {
-    pub(super) const NEW_SUBFILE_TYPE: u16 = 254;
-    pub(super) const SUBFILE_TYPE: u16 = 255;
-    pub(super) const WIDTH: u16 = 256;
-    pub(super) const LENGTH: u16 = 257;
-    pub(super) const BITS_PER_SAMPLE: u16 = 258;
-    pub(super) const COMPRESSION: u16 = 259;
-    pub(super) const PHOTOMETRIC: u16 = 262;
-    pub(super) const FILL_ORDER: u16 = 266;
-    pub(super) const DESCRIPTION: u16 = 270;
-    pub(super) const STRIP_OFFSETS: u16 = 273;
-    pub(super) const ORIENTATION: u16 = 274;
-    pub(super) const SAMPLES_PER_PIXEL: u16 = 277;
-    pub(super) const ROWS_PER_STRIP: u16 = 278;
-    pub(super) const STRIP_BYTE_COUNTS: u16 = 279;
-    pub(super) const X_RESOLUTION: u16 = 282;
-    pub(super) const Y_RESOLUTION: u16 = 283;
-    pub(super) const PLANAR_CONFIGURATION: u16 = 284;
-    pub(super) const T4_OPTIONS: u16 = 292;
-    pub(super) const RESOLUTION_UNIT: u16 = 296;
-    pub(super) const PREDICTOR: u16 = 317;
-    pub(super) const COLOR_MAP: u16 = 320;
-    pub(super) const TILE_WIDTH: u16 = 322;
-    pub(super) const TILE_LENGTH: u16 = 323;
-    pub(super) const TILE_OFFSETS: u16 = 324;
-    pub(super) const TILE_BYTE_COUNTS: u16 = 325;
-    pub(super) const SUB_IFDS: u16 = 330;
-    pub(super) const NUMBER_OF_INKS: u16 = 334;
-    pub(super) const EXTRA_SAMPLES: u16 = 338;
-    pub(super) const SAMPLE_FORMAT: u16 = 339;
-    pub(super) const JPEG_TABLES: u16 = 347;
-    pub(super) const JPEG_INTERCHANGE: u16 = 513;
-    pub(super) const JPEG_INTERCHANGE_LENGTH: u16 = 514;
-    pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
-    /// Slices of a volume, by SGI.
-    pub(super) const IMAGE_DEPTH: u16 = 32997;
-    /// The planes of a stack by `MetaMorph`: its count is theirs.
-    pub(super) const UIC2: u16 = 33629;
-    pub(super) const ICC: u16 = 34675;
-    pub(super) const EXIF: u16 = 34665;
-    pub(super) const GPS: u16 = 34853;
-    /// A directory within that of Exif.
-    pub(super) const INTEROPERABILITY: u16 = 40965;
-    pub(super) const GDAL_NODATA: u16 = 42113;
-}
-
-/// What the samples of a pixel are (TIFF 6.0 and its supplements).
-mod photometric {
-    pub(super) const WHITE_IS_ZERO: u16 = 0;
-    pub(super) const BLACK_IS_ZERO: u16 = 1;
-    pub(super) const RGB: u16 = 2;
-    pub(super) const PALETTE: u16 = 3;
-    pub(super) const SEPARATED: u16 = 5;
-    pub(super) const YCBCR: u16 = 6;
-    pub(super) const CIE_LAB: u16 = 8;
-    pub(super) const ICC_LAB: u16 = 9;
-    pub(super) const ITU_LAB: u16 = 10;
-    pub(super) const CFA: u16 = 32803;
-    pub(super) const LOG_L: u16 = 32844;
-    pub(super) const LOG_LUV: u16 = 32845;
-    pub(super) const LINEAR_RAW: u16 = 34892;
-}
+use super::{Depth, Format};
 
 /// What is copied from page to page.
 #[derive(Debug, Clone)]
-pub(super) struct Tags {
+struct Tags {
     order: Order,
     is_big: bool,
     /// How long the file is, and how many pages each of its directories stands for.
@@ -113,15 +56,18 @@ pub(super) struct Tags {
     verbatim: Option<Verbatim>,
 }
 
-impl Tags {
-    /// Whether tags say what another format would not be told.
-    pub(super) fn has_private(&self) -> bool {
+impl Native for Tags {
+    fn format(&self) -> Format {
+        Format::Tiff
+    }
+
+    fn has_private(&self) -> bool {
         /// Words, the maker, the resolution, the color profile and the like.
-        const TOLD: [u16; 20] = [
+        const COMMON: [u16; 20] = [
             254, 269, 270, 271, 272, 274, 280, 281, 282, 283, 285, 286, 287, 296, 297, 305, 306,
             315, 33432, 34675,
         ];
-        self.fields.iter().any(|field| !TOLD.contains(&field.tag))
+        self.fields.iter().any(|field| !COMMON.contains(&field.tag))
     }
 }
 
@@ -180,9 +126,9 @@ impl Decode for TiffPages {
             // The words are those of all frames.
             page.metadata.description = None;
             page.metadata.notes.clear();
-            if let Native::Tiff(tags) = &mut page.metadata.native {
+            page.metadata.change_native(|tags: &mut Tags| {
                 tags.fields.retain(|field| field.tag != tag::DESCRIPTION);
-            }
+            });
             page
         } else {
             match self.next_directory()? {
@@ -287,9 +233,8 @@ impl TiffPages {
             Err(_) => self.undecoded(directory)?,
         };
         page.metadata.pass_through = true;
-        if let Native::Tiff(tags) = &mut page.metadata.native {
-            tags.verbatim = Some(verbatim);
-        }
+        page.metadata
+            .change_native(|tags: &mut Tags| tags.verbatim = Some(verbatim));
         Ok(page)
     }
 
@@ -323,7 +268,7 @@ impl TiffPages {
             depth: Depth::U8,
             orientation: Orientation::NoTransforms,
             metadata: Metadata {
-                native: Native::Tiff(Box::new(tags)),
+                native: Some(Arc::new(tags)),
                 ..Metadata::default()
             },
         })
@@ -346,7 +291,7 @@ impl TiffPages {
             return Ok(());
         };
         rows.set_frames(frames, self.file.bytes)?;
-        if let Native::Tiff(tags) = &mut page.metadata.native {
+        page.metadata.change_native(|tags: &mut Tags| {
             // Written again, every frame has a directory.
             for field in &mut tags.fields {
                 if field.tag == tag::DESCRIPTION {
@@ -354,7 +299,7 @@ impl TiffPages {
                     *field = Field::text(tag::DESCRIPTION, &words);
                 }
             }
-        }
+        });
         if uic > 1 {
             page.metadata
                 .notes
@@ -520,7 +465,7 @@ fn describe(
             description: find(tag::DESCRIPTION).and_then(Field::words),
             nodata,
             notes,
-            native: Native::Tiff(Box::new(tags)),
+            native: Some(Arc::new(tags)),
             ..Metadata::default()
         },
     };

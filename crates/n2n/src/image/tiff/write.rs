@@ -4,13 +4,14 @@ use std::io::{Cursor, Seek, Write};
 
 use flate2::write::ZlibEncoder;
 
-use super::super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
+use super::super::encode::{Encoded, Refused, native_bytes, restore_missing};
+use super::super::metadata::{Metadata, Resolution, ResolutionUnit};
 use super::super::page::{Color, Page, Pages};
-use super::super::writer::{Encoded, Refused, native_bytes, restore_missing};
 use super::super::{Depth, Encoding};
 use super::codec::compression;
 use super::directory::{Container, Field, Kind, Order, Output, swap};
-use super::{Tags, Verbatim, fields, photometric, sub_fields, tag};
+use super::tag::{self, photometric};
+use super::{Tags, Verbatim, fields, sub_fields};
 
 /// Writes all pages as a TIFF; `first` is the page that `pages` stands at.
 ///
@@ -48,10 +49,7 @@ pub(in crate::image) fn write(
 
 /// What the file said of a page, if it was a TIFF.
 fn native(page: &Page) -> Option<&Tags> {
-    match &page.metadata.native {
-        Native::Tiff(tags) => Some(tags),
-        _ => None,
-    }
+    page.metadata.native()
 }
 
 fn write_verbatim<W: Write + Seek>(verbatim: &Verbatim, out: &mut Output<W>) -> Encoded<()> {

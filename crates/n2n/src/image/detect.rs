@@ -1,0 +1,93 @@
+//! The format of a file, detected from its content.
+
+use std::io::{self, BufRead, Seek};
+
+use super::{Format, jpeg2000, mrc, tiff};
+
+impl Format {
+    /// The format of a file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of_source(source: &mut (impl BufRead + Seek)) -> io::Result<Option<Self>> {
+        let format = Self::of_content(source.fill_buf()?);
+        if format == Some(Self::Tiff) && tiff::dng::is_dng(source) {
+            return Ok(Some(Self::Dng));
+        }
+        Ok(format)
+    }
+
+    /// The format of a file that begins with these bytes; 212 are enough, but for a DNG, which is a TIFF by
+    /// its beginning.
+    pub fn of_content(start: &[u8]) -> Option<Self> {
+        match start {
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
+            [0xFF, 0xD8, 0xFF, ..] => Some(Self::Jpeg),
+            // Little and big end first; 42 is TIFF, 43 BigTIFF.
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
+            [
+                b'R',
+                b'I',
+                b'F',
+                b'F',
+                _,
+                _,
+                _,
+                _,
+                b'W',
+                b'E',
+                b'B',
+                b'P',
+                ..,
+            ] => Some(Self::WebP),
+            [b'P', b'1'..=b'7', b' ' | b'\t' | b'\r' | b'\n' | b'#', ..] => Some(Self::Pnm),
+            [0x76, 0x2F, 0x31, 0x01, ..] => Some(Self::OpenExr),
+            [b'P', b'F' | b'f', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(Self::Pfm),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            [b'#', b'?', b'R' | b'r', ..] => Some(Self::Hdr),
+            start if jpeg2000::is_start(start) => Some(Self::Jpeg2000),
+            // By its beginning it could be a DIB.
+            start if mrc::begins(start) => Some(Self::Mrc),
+            // Without the header of a file, as a DIB, the size of the other header comes first.
+            [b'B', b'M', ..] | [12 | 40 | 52 | 56 | 108 | 124, 0, 0, 0, ..] => Some(Self::Bmp),
+            start if is_tga(start) => Some(Self::Tga),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a header of 18 bytes is one of a Truevision TGA, which has no mark: a kind of image that goes
+/// with its palette and its depth, and a size.
+fn is_tga(start: &[u8]) -> bool {
+    let &[
+        _,
+        palette,
+        kind,
+        _,
+        _,
+        _,
+        _,
+        bits_of_palette,
+        _,
+        _,
+        _,
+        _,
+        w0,
+        w1,
+        h0,
+        h1,
+        bits,
+        flags,
+        ..,
+    ] = start
+    else {
+        return false;
+    };
+    let fits = match (kind, palette) {
+        (1 | 9, 1) => bits == 8 && matches!(bits_of_palette, 15 | 16 | 24 | 32),
+        (2 | 10, 0) => matches!(bits, 15 | 16 | 24 | 32),
+        (3 | 11, 0) => matches!(bits, 8 | 16),
+        _ => false,
+    };
+    fits && flags & 0xC0 == 0 && [w0, w1] != [0, 0] && [h0, h1] != [0, 0]
+}

@@ -1,0 +1,305 @@
+//! What every encoder is given: how to store pages, samples as bytes, and what Exif and profiles say.
+
+use std::path::Path;
+
+use ::image::ExtendedColorType;
+use ::image::metadata::Orientation;
+
+use super::metadata::{MISSING, Metadata};
+use super::page::{Color, Page, Pages, way};
+use super::{Depth, EXTENSIONS, Format};
+use crate::error::{Error, Result};
+
+/// How pages are stored in a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoding {
+    /// The format.
+    pub format: Format,
+    /// Bits of a sample; none for those that the page had, or the nearest that the format has.
+    pub depth: Option<Depth>,
+    /// Quality of a JPEG, 1..=100 as libjpeg counts it. Chroma is not subsampled.
+    pub quality: u8,
+}
+
+/// The quality of a JPEG when nothing else is said.
+pub const QUALITY: u8 = 95;
+
+impl Encoding {
+    /// A format at the depth the pages had.
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            depth: None,
+            quality: QUALITY,
+        }
+    }
+
+    /// The encoding for a file of this name.
+    pub fn of_name(path: &Path) -> Result<Self> {
+        let format = Format::of_name(path).ok_or_else(|| Error::Image {
+            path: path.to_path_buf(),
+            reason: format!("an image file name must end in .{}", EXTENSIONS.join(", .")),
+        })?;
+        if format.written() != format {
+            return Err(Error::Image {
+                path: path.to_path_buf(),
+                reason: format!(
+                    "{format:?} can be read but not written; use the extension .{}",
+                    format.written().extensions()[0]
+                ),
+            });
+        }
+        Ok(Self::new(format))
+    }
+
+    /// The depth that a page of depth `found` is written at.
+    pub fn depth_of(&self, found: Depth) -> Depth {
+        let wanted = self.depth.unwrap_or(found);
+        let depths = self.format.depths();
+        if depths.contains(&wanted) {
+            wanted
+        } else if self.format == Format::Mrc {
+            // Those that hold its values.
+            match wanted {
+                Depth::U8 => Depth::U16,
+                _ => Depth::F32,
+            }
+        } else {
+            // The deepest that is not deeper; floats alone where there is nothing else.
+            *depths
+                .iter()
+                .rev()
+                .find(|&&depth| depth < wanted)
+                .unwrap_or(&depths[0])
+        }
+    }
+}
+
+/// Why a page cannot be written; the file is named by the caller.
+pub(super) enum Refused {
+    /// Reading or making the page failed.
+    Source(Error),
+    /// The system refused.
+    Io(std::io::Error),
+    /// The format cannot hold it.
+    Page(String),
+}
+
+/// The result of encoding.
+pub(super) type Encoded<T> = std::result::Result<T, Refused>;
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<::image::ImageError> for Refused {
+    fn from(error: ::image::ImageError) -> Self {
+        match error {
+            ::image::ImageError::IoError(error) => Self::Io(error),
+            error => Self::Page(error.to_string()),
+        }
+    }
+}
+
+/// A page with all its samples.
+pub(super) struct Raster {
+    pub(super) page: Page,
+    pub(super) samples: Vec<f32>,
+}
+
+impl Raster {
+    pub(super) fn read(pages: &mut dyn Pages, page: Page) -> Encoded<Self> {
+        let mut samples = Vec::new();
+        pages.read_rows(page.height, &mut samples)?;
+        restore_missing(&mut samples, &page, page.depth);
+        Ok(Self { page, samples })
+    }
+
+    /// The page turned as its orientation says, for formats that cannot say it.
+    pub(super) fn upright(self, format: Format) -> Self {
+        let Self { mut page, samples } = self;
+        let orientation = page.orientation;
+        if orientation == Orientation::NoTransforms || format == Format::WebP {
+            return Self { page, samples };
+        }
+        let (h, w) = (page.height, page.width);
+        (page.width, page.height) = page.upright_size();
+        debug_assert_eq!(page.height == w, way(orientation).swaps_sides() || h == w);
+        let samples = way(orientation).apply(&samples, (h, w));
+        page.orientation = Orientation::NoTransforms;
+        Self { page, samples }
+    }
+
+    /// The color type that the `image` crate calls it, at 8 or 16 bits.
+    pub(super) fn color_type(&self, depth: Depth) -> ExtendedColorType {
+        match (depth, self.page.color.channels(), self.page.extra) {
+            (Depth::U8, 1, 0) => ExtendedColorType::L8,
+            (Depth::U8, 1, _) => ExtendedColorType::La8,
+            (Depth::U8, _, 0) => ExtendedColorType::Rgb8,
+            (Depth::U8, ..) => ExtendedColorType::Rgba8,
+            (_, 1, 0) => ExtendedColorType::L16,
+            (_, 1, _) => ExtendedColorType::La16,
+            (_, _, 0) => ExtendedColorType::Rgb16,
+            _ => ExtendedColorType::Rgba16,
+        }
+    }
+}
+
+/// Samples as integers of the depth, or as floats, in the byte order of this machine.
+pub(super) fn native_bytes(samples: &[f32], depth: Depth) -> Vec<u8> {
+    match depth {
+        Depth::U8 => samples.iter().map(|&x| to_u8(x)).collect(),
+        Depth::U16 => samples
+            .iter()
+            .flat_map(|&x| to_u16(x).to_ne_bytes())
+            .collect(),
+        // Conversions of floats to integers saturate, and not a number becomes 0.
+        Depth::I8 => samples.iter().map(|&x| x.round() as i8 as u8).collect(),
+        Depth::I16 => samples
+            .iter()
+            .flat_map(|&x| (x.round() as i16).to_ne_bytes())
+            .collect(),
+        Depth::U32 => samples
+            .iter()
+            .flat_map(|&x| (x.round() as u32).to_ne_bytes())
+            .collect(),
+        Depth::I32 => samples
+            .iter()
+            .flat_map(|&x| (x.round() as i32).to_ne_bytes())
+            .collect(),
+        Depth::F32 => samples.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
+        Depth::F64 => samples
+            .iter()
+            .flat_map(|&x| f64::from(x).to_ne_bytes())
+            .collect(),
+    }
+}
+
+/// Gives samples that are no value the one that stands for none, and keeps others from becoming it by
+/// rounding.
+pub(super) fn restore_missing(rows: &mut [f32], page: &Page, depth: Depth) {
+    let Some(nodata) = page.metadata.nodata.map(|value| value as f32) else {
+        return;
+    };
+    let unit = depth.unit();
+    for value in rows {
+        if value.to_bits() == MISSING.to_bits() {
+            *value = nodata / unit;
+        } else if !depth.is_float() && (*value * unit).round() == nodata {
+            let next = if nodata >= unit && unit > 1.0 {
+                -1.0
+            } else {
+                1.0
+            };
+            *value = (nodata + next) / unit;
+        }
+    }
+}
+
+/// `uint8(clip(x·255 + 0.5, 0, 255))`; not a number becomes 0.
+pub(super) fn to_u8(x: f32) -> u8 {
+    // The conversion truncates and saturates, which is the clip.
+    (x * 255.0 + 0.5) as u8
+}
+
+/// As [`to_u8`], of 16 bits.
+pub(super) fn to_u16(x: f32) -> u16 {
+    (x * 65535.0 + 0.5) as u16
+}
+
+impl Metadata {
+    /// The color profile, if it is for this sort of color: one for ink is wrong for red, green and
+    /// blue (ICC.1:2022, 7.2.6).
+    pub(super) fn icc_for(&self, color: Color) -> Option<&[u8]> {
+        let wanted: &[u8] = match color {
+            Color::Gray => b"GRAY",
+            Color::Rgb => b"RGB ",
+            Color::Bands(4) => b"CMYK",
+            Color::Bands(_) => return None,
+        };
+        self.icc
+            .as_deref()
+            .filter(|icc| icc.get(16..20) == Some(wanted))
+    }
+
+    /// The Exif block; or one that says the orientation and the description, if there is either to say.
+    pub(super) fn exif_with(&self, orientation: Orientation) -> Option<Vec<u8>> {
+        if self.exif.is_some() {
+            return self.exif.clone();
+        }
+        let words = self
+            .description
+            .as_deref()
+            .filter(|words| !words.is_empty());
+        if orientation == Orientation::NoTransforms && words.is_none() {
+            return None;
+        }
+        // A TIFF header, and a directory of up to two entries of 12 bytes (CIPA DC-008, 4.6.2).
+        let mut entries = Vec::new();
+        let count = 1 + u16::from(words.is_some());
+        let mut behind = Vec::new();
+        if let Some(words) = words {
+            let mut text = words.as_bytes().to_vec();
+            text.push(0);
+            entries.extend([0x01, 0x0E, 0, 2]);
+            entries.extend((text.len() as u32).to_be_bytes());
+            if text.len() > 4 {
+                let offset = 8 + 2 + 12 * u32::from(count) + 4;
+                entries.extend(offset.to_be_bytes());
+                behind = text;
+            } else {
+                text.resize(4, 0);
+                entries.extend(text);
+            }
+        }
+        entries.extend([0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation.to_exif(), 0, 0]);
+        let mut exif = b"MM\0*\0\0\0\x08".to_vec();
+        exif.extend(count.to_be_bytes());
+        exif.extend(entries);
+        exif.extend([0; 4]);
+        exif.extend(behind);
+        Some(exif)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exif_block_that_is_made_says_what_it_is_to_say() {
+        for words in [None, Some("ab"), Some("a longer description")] {
+            let metadata = Metadata {
+                description: words.map(String::from),
+                ..Metadata::default()
+            };
+            let exif = metadata.exif_with(Orientation::Rotate270).unwrap();
+            let found = Orientation::from_exif_chunk(&exif);
+            assert_eq!(found, Some(Orientation::Rotate270));
+            let text = String::from_utf8_lossy(&exif).into_owned();
+            assert!(words.is_none_or(|words| text.contains(&format!("{words}\0"))));
+        }
+        assert!(
+            Metadata::default()
+                .exif_with(Orientation::NoTransforms)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_depth_the_format_lacks_becomes_the_next_lower_one() {
+        let depth = |format, found| Encoding::new(format).depth_of(found);
+        assert_eq!(depth(Format::Png, Depth::F32), Depth::U16);
+        assert_eq!(depth(Format::Jpeg, Depth::U16), Depth::U8);
+        assert_eq!(depth(Format::OpenExr, Depth::U8), Depth::F32);
+        assert_eq!(depth(Format::Tiff, Depth::F32), Depth::F32);
+    }
+}

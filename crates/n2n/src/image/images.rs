@@ -1,0 +1,125 @@
+//! Whole images of a file: upright, with their color alone.
+
+use std::path::Path;
+
+use ::image::metadata::Orientation;
+
+use super::page::way;
+use super::{Image, Limits, Page, Pages, Reader, Selection};
+use crate::error::{Error, Result};
+
+/// The images of a file, one after the other: the pages of a TIFF, or the only one of any other
+/// format. Upright, without transparency; decoded when asked for. A page that is neither gray nor
+/// RGB is an error.
+///
+/// The size of each is checked before it is decoded: see [`Limits`].
+pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send + use<>> {
+    let mut reader = Some(Reader::open(path, Limits::default())?);
+    Ok(std::iter::from_fn(move || {
+        let next = next_image(reader.as_mut()?).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            // What follows a page that cannot be read is not where it should be.
+            reader = None;
+        }
+        next
+    }))
+}
+
+/// The images of a file that are selected, one after the other; after an error there is none.
+pub(crate) fn selected(
+    reader: Reader,
+    selection: &Selection,
+) -> impl Iterator<Item = Result<Image>> + Send + use<> {
+    let (mut reader, selection) = (Some(reader), selection.clone());
+    let mut pages = 0..;
+    std::iter::from_fn(move || {
+        let wanted = |page: &Page| {
+            let index = pages.next().unwrap_or(usize::MAX);
+            selection.has_page(index, page)
+        };
+        let next = next_wanted(reader.as_mut()?, wanted).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            reader = None;
+        }
+        next
+    })
+}
+
+/// Image `index` of a file, counted from 0; those before it are skipped.
+pub fn image(path: &Path, index: usize) -> Result<Image> {
+    let mut reader = Reader::open(path, Limits::default())?;
+    for _ in 0..index {
+        reader.next_page()?;
+    }
+    next_image(&mut reader)?.ok_or_else(|| without_pages(path))
+}
+
+/// The width and height [`Image::read`] would give, without decoding the pixels.
+pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let mut reader = Reader::open(path, Limits::default())?;
+    let page = reader.next_page()?;
+    let page = page.ok_or_else(|| without_pages(path))?;
+    Ok(page.upright_size())
+}
+
+/// The error for a file that holds no image at all.
+pub(super) fn without_pages(path: &Path) -> Error {
+    Error::Image {
+        path: path.to_path_buf(),
+        reason: "not a readable image: it has no page".into(),
+    }
+}
+
+/// The next page as an image: upright, its color alone.
+fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
+    next_wanted(reader, |_| true)
+}
+
+/// The next page that is `wanted` as an image.
+fn next_wanted(
+    reader: &mut Reader,
+    mut wanted: impl FnMut(&Page) -> bool,
+) -> Result<Option<Image>> {
+    let page = loop {
+        match reader.next_page()? {
+            None => return Ok(None),
+            Some(page) if page.metadata.pass_through || !wanted(&page) => {}
+            Some(page) => break page,
+        }
+    };
+    reader.check_is_image(&page)?;
+    let (samples, channels) = (page.samples(), page.color.channels());
+    let mut data = Vec::new();
+    reader.read_rows(page.height, &mut data)?;
+    if samples > channels {
+        let pixels = data.len() / samples;
+        for i in 0..pixels {
+            data.copy_within(i * samples..i * samples + channels, i * channels);
+        }
+        data.truncate(pixels * channels);
+    }
+    let image = Image {
+        height: page.height,
+        width: page.width,
+        channels,
+        data,
+        depth: page.depth,
+    };
+    Ok(Some(upright(image, page.orientation)))
+}
+
+/// The image as `orientation` says it is to be seen.
+fn upright(image: Image, orientation: Orientation) -> Image {
+    if orientation == Orientation::NoTransforms {
+        return image;
+    }
+    let (way, size) = (way(orientation), (image.height, image.width));
+    let (height, width) = way.size(size);
+    let data = way.apply(&image.data, size);
+    Image {
+        height,
+        width,
+        data,
+        ..image
+    }
+}
