@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
+use super::job::{Input, Job, Output};
 use super::queue::Queue;
-use super::{Input, Job, Output, open};
 use crate::denoise::{Band, Scale};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
@@ -240,7 +240,7 @@ impl Outgoing<'_> {
     /// The file, opened again, at the current page.
     fn original(&mut self) -> Result<&mut Reader> {
         if self.original.is_none() {
-            self.original = Some((open(self.input, self.limits)?, 0));
+            self.original = Some((self.input.open(self.limits)?, 0));
         }
         let Some((reader, at)) = &mut self.original else {
             return Err(Error::Stopped);

@@ -6,6 +6,7 @@
 //! that fails ends only its own job, and leaves no output.
 
 mod encode;
+mod job;
 mod queue;
 mod ranges;
 mod read;
@@ -13,149 +14,42 @@ mod read;
 mod tests;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
+
+pub use self::job::{Config, Done, Event, Input, Job, Output};
 
 use self::encode::{Made, Outputs, Written};
 use self::queue::{Incoming, Queue};
 use self::ranges::Ranges;
 use self::read::{Piece, Seen, read};
-use crate::denoise::{Denoiser, Misfit, ModelRange, Options, Range, Scale, Shrunk};
+use crate::denoise::{Denoiser, Options, Progress, Scale};
 use crate::error::{Error, Result};
-use crate::image::{Color, Depth, Encoding, Limits, Pages, Reader, Selection};
+use crate::image::{Color, Pages};
 use crate::network::Denoise;
-use crate::repair::{Repair, Repaired};
-
-/// A file, and the outputs to make from it.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// The source of the noisy pages.
-    pub input: Input,
-    /// The destination of the denoised pages.
-    pub output: Output,
-    /// The destination of the residual, the removed noise: as integers with half their range added, unless floats are
-    /// requested; as floats, unchanged.
-    pub residual: Option<PathBuf>,
-    /// The destination of the side-by-side comparison of noisy and denoised.
-    pub compare: Option<PathBuf>,
-    /// The clean image, shown before the two.
-    pub reference: Option<PathBuf>,
-    /// The encoding of all outputs.
-    pub encoding: Encoding,
-    /// Which parts to denoise; the rest is copied.
-    pub selection: Selection,
-}
-
-/// The source of pages.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// A file.
-    File(PathBuf),
-    /// The contents of a stream, and its name in errors.
-    Bytes(PathBuf, Arc<[u8]>),
-}
-
-/// The destination of pages.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// A file, written whole or not at all.
-    File(PathBuf),
-    /// Memory, to be retrieved from [`Done::bytes`].
-    Memory,
-}
-
-/// Settings common to all jobs.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// How pages go through the network.
-    pub options: Options,
-    /// The values that map to the network's 0 and 1. [`Range::Auto`] is `model` if there is one. A range that has to
-    /// be measured is measured once for all files of one type in a folder.
-    pub range: Range,
-    /// The range that the model was trained on, if it states one.
-    pub model: Option<ModelRange>,
-    /// All images that the jobs are part of, in order, if others have been denoised already or are denoised
-    /// elsewhere: measured ranges then cover all of them. Empty if the jobs are all there is.
-    pub images: Vec<PathBuf>,
-    /// Limits on what a file may allocate.
-    pub limits: Limits,
-    /// Faults of the sensor that are taken out of pages first; such pages are in memory whole.
-    pub repair: Repair,
-}
-
-/// What is reported while the jobs run.
-pub enum Event {
-    /// Some rows of a page are done.
-    Progress {
-        /// The job, by its index in the list.
-        job: usize,
-        /// Pages before this one.
-        pages: usize,
-        /// Rows of this page that are done.
-        rows: usize,
-        /// Height of the page.
-        height: usize,
-    },
-    /// From here on, tiles are smaller than planned because the device has too little memory.
-    Shrunk {
-        /// The job, by its index in the list.
-        job: usize,
-        /// The new tile size, and why.
-        shrunk: Shrunk,
-    },
-    /// A job has ended; jobs end in order.
-    Ended {
-        /// The job, by its index in the list.
-        job: usize,
-        /// The result of the job.
-        result: Result<Done>,
-    },
-}
-
-/// What was done with a file.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// Number of pages.
-    pub pages: usize,
-    /// Height and width of the first page, as stored.
-    pub size: (usize, usize),
-    /// Number of channels of the first page that were denoised.
-    pub channels: usize,
-    /// Its depth, before and after.
-    pub depth: (Depth, Depth),
-    /// The values that mapped to the network's 0 and 1, for integers in 0..1.
-    pub range: Scale,
-    /// How the image fails to fit the model's range, if that was used.
-    pub misfit: Option<Misfit>,
-    /// What was repaired on all pages.
-    pub repaired: Repaired,
-    /// Whether single channels were denoised as RGB images, which removes little of their noise: by an RGB network with
-    /// no gray one [beside it](crate::denoise::WithGray).
-    pub is_gray_as_rgb: bool,
-    /// Wall time from the first row to the end of the network's work.
-    pub elapsed_s: f64,
-    /// Pixels that the network was given on all pages, those that tiles share counted each time: what lies beyond those
-    /// of the image is the cost of tiles.
-    pub network_pixels: u64,
-    /// The file, if it was to be kept in memory.
-    pub bytes: Option<Vec<u8>>,
-    /// What the result lost compared with the file, in words for the user.
-    pub notes: Vec<String>,
-    /// PSNR in dB and SSIM of the noisy and of the denoised image against the reference, at 8 bits.
-    pub scores: Option<[(f64, f64); 2]>,
-}
+use crate::repair::Repaired;
 
 /// Runs the jobs in order, and reports to `on_event`, including errors in a job.
 pub fn predict(
     network: &mut dyn Denoise,
     jobs: &[Job],
     config: &Config,
-    mut on_event: impl FnMut(Event),
+    on_event: impl FnMut(Event) + Send,
 ) {
+    // Both are used by this thread alone, between and during passes of the network.
+    let on_event = Mutex::new(on_event);
+    let place = Mutex::new((0, 0));
+    let tell = |event| locked(&on_event)(event);
+    let on_progress = |progress: Progress| {
+        let (job, pages) = *locked(&place);
+        let part = progress.fraction();
+        tell(Event::Progress { job, pages, part });
+        ControlFlow::Continue(())
+    };
     let options = Options {
         with_noisy: jobs.iter().any(|job| {
             let compares = job.residual.is_some() || job.compare.is_some();
@@ -163,7 +57,7 @@ pub fn predict(
         }),
         ..config.options
     };
-    let mut denoiser = Denoiser::new(network, options);
+    let mut denoiser = Denoiser::new(network, options).watched_by(Some(&on_progress));
     let abandoned = AtomicUsize::new(usize::MAX);
     scope(|scope| {
         let (sender, receiver) = sync_channel(PIECES);
@@ -194,7 +88,7 @@ pub fn predict(
                 scope,
                 &mut incoming,
                 &mut ending,
-                &mut on_event,
+                (&place, &tell),
             );
             if !incoming.ended {
                 abandoned.store(at, Ordering::Relaxed);
@@ -204,22 +98,19 @@ pub fn predict(
             ending.push_back((at, run));
             // The last outputs may still be in progress.
             while ending.len() > 1 {
-                end(ending.pop_front(), &mut on_event);
+                end(ending.pop_front(), &tell);
             }
         }
-        end(ending.pop_front(), &mut on_event);
+        end(ending.pop_front(), &tell);
     });
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Pieces that may wait between two stages.
 const PIECES: usize = 4;
-
-fn open(input: &Input, limits: Limits) -> Result<Reader> {
-    match input {
-        Input::File(path) => Reader::open(path, limits),
-        Input::Bytes(name, bytes) => Reader::from_bytes(name, Arc::clone(bytes), limits),
-    }
-}
 
 /// The state of a job: what is known when the network is done, and the outputs in progress.
 struct Run<'scope> {
@@ -227,7 +118,8 @@ struct Run<'scope> {
     outputs: Vec<ScopedJoinHandle<'scope, Result<Written>>>,
 }
 
-/// Runs one job through the network, while the outputs of those in `ending` may still be in progress.
+/// Runs one job through the network, while the outputs of those in `ending` may still be in progress. `place` is
+/// kept at the job and page in work.
 fn run<'scope>(
     denoiser: &mut Denoiser<'_>,
     (at, job): (usize, &'scope Job),
@@ -235,7 +127,7 @@ fn run<'scope>(
     scope: &'scope Scope<'scope, '_>,
     incoming: &mut Incoming,
     ending: &mut VecDeque<(usize, Run<'scope>)>,
-    on_event: &mut impl FnMut(Event),
+    (place, tell): (&Mutex<(usize, usize)>, &impl Fn(Event)),
 ) -> Run<'scope> {
     let mut outputs = Outputs::default();
     let mut start = None;
@@ -272,24 +164,17 @@ fn run<'scope>(
                 && denoiser.is_rgb_alone()
                 && (page.color != Color::Rgb || page.metadata.is_achromatic);
             outputs.send(Made::Page(Arc::new(page.clone()), scale))?;
-            let mut rows = 0;
+            *locked(place) = (at, done.pages);
             denoiser.denoise(&page, incoming, scale, |mut band| {
                 // The end of a job is reported at once, however long the next one takes.
                 let written =
                     |(_, run): &(usize, Run)| run.outputs.iter().all(ScopedJoinHandle::is_finished);
                 if ending.front().is_some_and(written) {
-                    end(ending.pop_front(), on_event);
+                    end(ending.pop_front(), tell);
                 }
                 if let Some(shrunk) = band.shrunk.take() {
-                    on_event(Event::Shrunk { job: at, shrunk });
+                    tell(Event::Shrunk { job: at, shrunk });
                 }
-                rows += band.denoised.len() / page.row();
-                on_event(Event::Progress {
-                    job: at,
-                    pages: done.pages,
-                    rows,
-                    height: page.height,
-                });
                 job.selection
                     .restore(&page, &band.noisy, &mut band.denoised);
                 outputs.send(Made::Band(Arc::new(band)))
@@ -315,7 +200,7 @@ fn run<'scope>(
 }
 
 /// Waits for the outputs of a job and reports its result.
-fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
+fn end(ended: Option<(usize, Run<'_>)>, tell: &impl Fn(Event)) {
     let Some((
         job,
         Run {
@@ -348,5 +233,5 @@ fn end(ended: Option<(usize, Run<'_>)>, on_event: &mut impl FnMut(Event)) {
             }
         }
     }
-    on_event(Event::Ended { job, result });
+    tell(Event::Ended { job, result });
 }

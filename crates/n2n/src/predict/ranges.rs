@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Config, Input, Job, open};
+use super::job::{Config, Input, Job};
 use crate::denoise::{ModelRange, Range, Scale, Survey};
 use crate::error::Result;
 use crate::image::Depth;
@@ -55,7 +55,7 @@ impl<'a> Ranges<'a> {
         // Of other images it is not known what is denoised: as much as of this one.
         let selection = &self.jobs[at].selection;
         let mut look = |input: &Input| {
-            let reader = open(input, self.config.limits)?;
+            let reader = input.open(self.config.limits)?;
             survey.add_pages(&mut selection.of(reader), Some(depth))
         };
         // Errors in other files are reported when it is their turn.

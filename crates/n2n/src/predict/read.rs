@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use super::open;
 use super::ranges::Ranges;
 use crate::denoise::{Misfit, Range, Scale, Survey, sensor};
 use crate::diagnose::Frame;
@@ -39,7 +38,7 @@ pub(super) fn read(
 ) -> Result<Seen> {
     let send = |piece| sender.send(piece).map_err(|_| Error::Stopped);
     let job = &ranges.jobs[at];
-    let mut reader = open(&job.input, ranges.config.limits)?;
+    let mut reader = job.input.open(ranges.config.limits)?;
     let model = ranges.model();
     let mut seen: Option<(Depth, Survey)> = None;
     let mut index = 0;
@@ -94,7 +93,7 @@ pub(super) fn read(
                         Some(rest) => page.is_achromatic(rest.as_slice()),
                         None if count == height => true,
                         None => {
-                            let again = open(&job.input, ranges.config.limits)?;
+                            let again = job.input.open(ranges.config.limits)?;
                             is_achromatic_below(count, again, pages)?
                         }
                     };

@@ -1,7 +1,10 @@
+use std::path::PathBuf;
+
 use super::*;
-use crate::denoise::{Padding, Tile, WithGray};
-use crate::image::{Format, Image};
+use crate::denoise::{ModelRange, Padding, Range, Shrunk, Tile, WithGray};
+use crate::image::{Depth, Encoding, Format, Image, Limits, OfImage, Page, Selection, write_pages};
 use crate::network::fake::Fake;
+use crate::repair::Repair;
 
 /// The values of the results, and what was reported about tiles.
 fn predicted(most: usize, options: Options) -> (Vec<Vec<f32>>, Vec<(usize, Shrunk)>) {
@@ -80,6 +83,64 @@ fn job(input: PathBuf, output: PathBuf, depth: Option<Depth>) -> Job {
             ..Encoding::new(Format::Tiff)
         },
         selection: Selection::default(),
+    }
+}
+
+#[test]
+fn progress_is_reported_for_each_tile_of_each_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let page = Image::from_bytes(300, 200, 1, &vec![90; 300 * 200]);
+    let mut stack = Stack([OfImage::new(&page), OfImage::new(&page)], 0);
+    let mut file = std::fs::File::create(path("stack.tif")).unwrap();
+    let tiff = Encoding::new(Format::Tiff);
+    write_pages(&mut stack, tiff, &path("stack.tif"), &mut file).unwrap();
+    let jobs = [job(path("stack.tif"), path("clean.tif"), None)];
+    let config = Config {
+        options: Options {
+            tile: Tile::Side(160),
+            padding: Padding::Multiple,
+            ..Options::default()
+        },
+        range: Range::Auto,
+        model: None,
+        images: vec![],
+        limits: Limits::default(),
+        repair: Repair::default(),
+    };
+    let mut found = [vec![], vec![]];
+    predict(&mut Fake::new(1, |x| x), &jobs, &config, |event| {
+        if let Event::Progress {
+            job: 0,
+            pages,
+            part,
+        } = event
+        {
+            found[pages].push(part);
+        }
+    });
+    // Two by two tiles: at the start, after each, and after the last.
+    for parts in found {
+        assert_eq!((parts[0], parts[parts.len() - 1]), (0.0, 1.0), "{parts:?}");
+        assert_eq!(parts.len(), 5, "{parts:?}");
+        assert!(parts.is_sorted(), "{parts:?}");
+    }
+}
+
+/// Images as the pages of one file, and how many of them have been started.
+struct Stack<'a>([OfImage<'a>; 2], usize);
+
+impl Pages for Stack<'_> {
+    fn next_page(&mut self) -> Result<Option<Page>> {
+        self.1 += 1;
+        match self.0.get_mut(self.1 - 1) {
+            Some(image) => image.next_page(),
+            None => Ok(None),
+        }
+    }
+
+    fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()> {
+        self.0[self.1 - 1].read_rows(count, rows)
     }
 }
 

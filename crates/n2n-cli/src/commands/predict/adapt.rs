@@ -11,8 +11,7 @@ use n2n::predict::{self, Input};
 use n2n::weights::Weights;
 use n2n::{Model, files, models};
 
-use super::limits;
-use super::plan::selection;
+use super::plan::{limits, selection};
 use crate::args;
 use crate::progress::Progress;
 use crate::ui::Ui;

@@ -12,14 +12,13 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use n2n::denoise::{ModelRange, Options, Padding, Transform, WithGray};
-use n2n::image::Limits;
 use n2n::predict::{self, Config};
 use n2n::repair::Repair;
 use n2n::weights::Weights;
 use n2n::{files, image, models, train};
 
 use self::adapt::adapted;
-use self::plan::{Plan, is_stream, jobs, path};
+use self::plan::{Plan, is_stream, jobs, limits, path};
 use self::report::{Report, Tally, locked};
 use crate::args::{self, Denoiser, Pad};
 use crate::device::{self, Placed};
@@ -148,15 +147,6 @@ fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>)
         images,
         limits: limits(args),
         repair: args.repair.unwrap_or_default(),
-    }
-}
-
-/// Samples that have to be in memory take four bytes and what they are decoded from; more than the
-/// memory that may be used would not fit.
-fn limits(args: &args::Predict) -> Limits {
-    Limits {
-        pixels: args.max_pixels,
-        samples: Limits::default().samples.max(args.max_memory / 4),
     }
 }
 

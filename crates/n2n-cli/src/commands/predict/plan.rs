@@ -9,11 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use n2n::files;
-use n2n::image::{Encoding, Format, Reader, Selection};
+use n2n::image::{Depth, Encoding, Format, Limits, Reader, Selection};
 use n2n::predict::{self, Input, Output};
 
-use super::limits;
-use super::report::bits;
 use crate::args;
 use crate::jobs::{self, Earlier, Job, Naming};
 
@@ -273,5 +271,28 @@ pub(super) fn name(input: &Input) -> String {
     match input {
         Input::File(path) => path.display().to_string(),
         Input::Bytes(name, _) => name.display().to_string(),
+    }
+}
+
+/// Samples that have to be in memory take four bytes and what they are decoded from; more than the
+/// memory that may be used would not fit.
+pub(super) fn limits(args: &args::Predict) -> Limits {
+    Limits {
+        pixels: args.max_pixels,
+        samples: Limits::default().samples.max(args.max_memory / 4),
+    }
+}
+
+/// The type of samples, in words.
+pub(super) fn bits(depth: Depth) -> &'static str {
+    match depth {
+        Depth::U8 => "8 bits",
+        Depth::I8 => "8 bits, signed",
+        Depth::U16 => "16 bits",
+        Depth::I16 => "16 bits, signed",
+        Depth::U32 => "32 bits",
+        Depth::I32 => "32 bits, signed",
+        Depth::F32 => "32-bit floats",
+        Depth::F64 => "64-bit floats",
     }
 }

@@ -9,12 +9,11 @@ use std::time::Instant;
 use anyhow::anyhow;
 use n2n::denoise::{Misfit, Shrunk, shown, type_name};
 use n2n::error::Error;
-use n2n::image::{Depth, Pages, Reader};
+use n2n::image::{Pages, Reader};
 use n2n::predict::{self, Done, Event, Input, Output};
 use n2n::{files, models};
 
-use super::limits;
-use super::plan::{name, path};
+use super::plan::{bits, limits, name, path};
 use crate::args;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -71,12 +70,7 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     pub(super) fn tell(&mut self, event: Event) {
         match event {
-            Event::Progress {
-                job,
-                pages,
-                rows,
-                height,
-            } => self.show(job, pages, rows, height),
+            Event::Progress { job, pages, part } => self.show(job, pages, part),
             Event::Shrunk { shrunk, .. } => self.progress.suspend(|| {
                 let Shrunk { side, reason } = shrunk;
                 self.ui.warn(format_args!(
@@ -95,12 +89,11 @@ impl Report<'_> {
     }
 
     /// Shows how much is done: of many images, of the pages of one stack, or of one page.
-    fn show(&mut self, job: usize, pages: usize, rows: usize, height: usize) {
+    fn show(&mut self, job: usize, pages: usize, part: f64) {
         if !self.progress.is_due() {
             return;
         }
         let total = self.pages_of(job).max(pages + 1);
-        let part = rows as f64 / height.max(1) as f64;
         let done = pages as f64 + part;
         let name = name(&self.jobs[job].input);
         match (self.jobs.len(), total) {
@@ -305,18 +298,5 @@ fn describe(done: &Done, entry: &mut serde_json::Value) {
     if let Some([noisy, denoised]) = done.scores {
         entry["noisy"] = serde_json::json!({"psnr_db": noisy.0, "ssim": noisy.1});
         entry["denoised"] = serde_json::json!({"psnr_db": denoised.0, "ssim": denoised.1});
-    }
-}
-
-pub(super) fn bits(depth: Depth) -> &'static str {
-    match depth {
-        Depth::U8 => "8 bits",
-        Depth::I8 => "8 bits, signed",
-        Depth::U16 => "16 bits",
-        Depth::I16 => "16 bits, signed",
-        Depth::U32 => "32 bits",
-        Depth::I32 => "32 bits, signed",
-        Depth::F32 => "32-bit floats",
-        Depth::F64 => "64-bit floats",
     }
 }
