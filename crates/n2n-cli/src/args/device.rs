@@ -83,7 +83,7 @@ pub struct Denoiser {
     /// Where to compute.
     #[command(flatten)]
     pub device_args: DeviceArgs,
-    /// On a GPU, store activations in half precision: half the memory
+    /// On a GPU, store activations in half precision, which halves the memory
     #[arg(long, display_order = 799)]
     pub half: bool,
 }

@@ -2,25 +2,26 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 use n2n::noise::Noise;
 
 use super::device::Processor;
-use super::value::{batch_size, boolean, named, seed};
+use super::value::{BOOL, batch_size, boolean, named, optional_value, seed};
 
 /// `n2n infer`. Of a flag given twice the last counts, as for `n2n train`.
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,
     after_help = "Results are named <name>_denoise.png. Each is scored against its noisy input, \
-                  as in the reference, and against the clean image."
+                  as in the reference, and against the clean image.",
+    mut_args(optional_value)
 )]
 #[allow(clippy::struct_excessive_bools, reason = "the reference's flags")]
 pub struct Infer {
     /// An image, or a folder of images, searched recursively
     #[arg(long, short, value_name = "PATH")]
     pub input_file: PathBuf,
-    /// The exported model: .onnx; any weight file, or a shipped model, if the engine is native
+    /// The exported model (.onnx); with the native engine, also any weight file or the name of a shipped model
     #[arg(long, value_name = "FILE")]
     pub model_file: PathBuf,
     /// Folder for the results
@@ -43,15 +44,7 @@ pub struct Infer {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed)]
     pub seed: u64,
     /// Print a benchmark report in AutoLog's format, and write it to a file
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "False",
-        num_args = 0..=1,
-        default_missing_value = "True",
-        action = ArgAction::Set,
-        value_parser = boolean
-    )]
+    #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub enable_benchmark: bool,
     /// File for the benchmark report; overwritten if it exists
     #[arg(long, value_name = "FILE", default_value = "./output/auto_log.lpg")]
@@ -60,48 +53,16 @@ pub struct Infer {
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     pub precision: Precision,
     /// Run on a GPU; not supported by this command. The reference's default is True
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "False",
-        num_args = 0..=1,
-        default_missing_value = "True",
-        action = ArgAction::Set,
-        value_parser = boolean
-    )]
+    #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub use_gpu: bool,
-    /// Run in TensorRT; not supported
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "False",
-        num_args = 0..=1,
-        default_missing_value = "True",
-        action = ArgAction::Set,
-        value_parser = boolean
-    )]
+    /// Run with TensorRT; not supported
+    #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub use_tensorrt: bool,
     /// Accepted for the reference's scripts; has no effect: the program's own kernels are always used
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "False",
-        num_args = 0..=1,
-        default_missing_value = "True",
-        action = ArgAction::Set,
-        value_parser = boolean
-    )]
+    #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub enable_mkldnn: bool,
     /// Accepted for the reference's scripts; has no effect: layers and their epilogues are always fused
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "True",
-        num_args = 0..=1,
-        default_missing_value = "True",
-        action = ArgAction::Set,
-        value_parser = boolean
-    )]
+    #[arg(long, value_name = BOOL, default_value = "True", value_parser = boolean)]
     pub ir_optim: bool,
     /// Accepted for the reference's scripts, also if empty; has no effect: the model file contains the weights
     #[arg(long, value_name = "FILE", hide = true)]
@@ -119,7 +80,7 @@ pub struct Infer {
 pub enum Engine {
     /// This program's own network, with the weights of the file
     Native,
-    /// The ONNX runtime rten: any model from image to image
+    /// The ONNX runtime rten, which runs any image-to-image model
     Rten,
 }
 

@@ -21,7 +21,7 @@ pub struct Info {
 #[derive(Debug, Args)]
 #[command(
     after_help = "bash: n2n completions bash > ~/.local/share/bash-completion/completions/n2n\n\
-                  zsh:  n2n completions zsh > a folder of $fpath/_n2n\n\
+                  zsh:  n2n completions zsh > DIR/_n2n, where DIR is in $fpath\n\
                   fish: n2n completions fish > ~/.config/fish/completions/n2n.fish"
 )]
 pub struct Completions {

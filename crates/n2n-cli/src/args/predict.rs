@@ -18,11 +18,12 @@ use super::value::{bytes, named};
 #[command(
     after_help = "A result has the format, depth, channels, size, pages and metadata of its \
                   image. It is named <name>_denoise. Folders are searched recursively, and their \
-                  structure is kept. - reads standard input and writes standard output."
+                  structure is kept. The input - stands for standard input; its result goes to \
+                  standard output."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Predict {
-    /// Images (PNG, JPEG, TIFF, WebP, BMP, PNM, OpenEXR, TGA, PFM, GIF, HDR), folders of images, patterns, or -
+    /// Images (PNG, JPEG, TIFF, DNG, WebP, OpenEXR, MRC and others), folders of images, patterns, or -
     #[arg(value_name = "INPUT", required_unless_present = "image_path")]
     pub inputs: Vec<PathBuf>,
     /// Another image or folder
@@ -53,7 +54,7 @@ pub struct Predict {
     /// Format of the results [default: same as the image]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<ImageFormat>,
-    /// Bits per sample: 8, 16 or 32f (floats; values of integers are unchanged) [default: same as the image]
+    /// Bits per sample: 8, 16 or 32f (floats with the same values) [default: same as the image]
     #[arg(long, value_enum, value_name = "BITS")]
     pub depth: Option<ImageDepth>,
     /// JPEG quality, 1 to 100

@@ -12,7 +12,10 @@ use n2n::unet;
 use serde::{Serialize, Serializer};
 
 use super::device::DeviceArgs;
-use super::value::{boolean, factor, named, patch_size, positive, positive_number, seed, threads};
+use super::value::{
+    BOOL, boolean, factor, named, optional_value, patch_size, positive, positive_number, seed,
+    threads,
+};
 
 /// `n2n train`. Of a flag given twice the last counts, as in the seed: its scripts append to a command
 /// what they change in it.
@@ -26,7 +29,8 @@ use super::value::{boolean, factor, named, patch_size, positive, positive_number
                   (config.toml), checkpoints (latest, best and one for every snapshot), logs, \
                   tables and a page with curves (report.html). Ctrl-C stops a run after the \
                   current step, with exit status 130; --resume continues it, also after a crash, \
-                  to the same weights as an uninterrupted run."
+                  to the same weights as an uninterrupted run.",
+    mut_args(optional_value)
 )]
 pub struct Train {
     /// Resume the run in this folder. Only --data-dir, --val-dirs, --keep, --checkpoint-every, --loader-threads,
@@ -51,7 +55,7 @@ pub struct Train {
     #[arg(long, value_name = "NOISE", value_parser = named::<Noise>)]
     pub noisetype: Option<Noise>,
     /// Add the noise to each image once, derived from its path, instead of anew at every visit
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    #[arg(long, value_name = BOOL, value_parser = boolean)]
     pub frozen_noise: Option<bool>,
     /// Values that map to the network's 0 and 1, in the units of the images: MIN,MAX; percentile (measured); or auto
     /// (measured with --noisetype none, otherwise the full range of the type). Stored with the weights
@@ -195,7 +199,7 @@ pub struct Train {
     #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]
     pub neighbor_distance: Option<NeighborDistance>,
     /// Flip and turn patches at random
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    #[arg(long, value_name = BOOL, value_parser = boolean)]
     pub augment: Option<bool>,
     /// Decay of a running average of the weights, which is scored and saved in their place; 0 for none
     #[arg(long, value_name = "DECAY", value_parser = factor)]
@@ -215,7 +219,7 @@ pub struct Train {
     #[serde(skip)]
     pub gpu_devices: Option<String>,
     /// Accepted for the reference's scripts; has no effect: all threads are always used
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    #[arg(long, hide = true, value_name = BOOL, value_parser = boolean)]
     #[serde(skip)]
     pub parallel: Option<bool>,
     /// Where to compute.

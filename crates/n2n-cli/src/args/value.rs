@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use clap::{Arg, ArgAction};
 use n2n::Error;
 
 /// A value that the library knows by name; what it expects is said as the others here say it.
@@ -70,6 +71,19 @@ pub(super) fn patch_size(text: &str) -> Result<usize, String> {
                   this size, which must be a multiple of 32)"
                 .into(),
         ),
+    }
+}
+
+/// The value name of flags that are true or false.
+pub(super) const BOOL: &str = "BOOL";
+
+/// Lets a flag of [`BOOL`] stand without a value, for true.
+pub(super) fn optional_value(flag: Arg) -> Arg {
+    if flag.get_value_names() == Some(&[BOOL.into()]) {
+        let flag = flag.action(ArgAction::Set).num_args(0..=1);
+        flag.default_missing_value("true")
+    } else {
+        flag
     }
 }
 
