@@ -1,7 +1,7 @@
 //! Weights of [n2n](https://docs.rs/n2n)'s denoisers for Gaussian noise, as safetensors files.
 //!
-//! `n2n::Model::load` takes their names. They are a crate of their own, beside that for Poisson noise, because crates.io
-//! accepts 10 MiB for each crate.
+//! `n2n::Model::load` loads them by name. This crate is separate from the one for Poisson noise because crates.io
+//! limits each crate to 10 MiB.
 #![forbid(unsafe_code)]
 
 /// RGB, σ 5 to 50.

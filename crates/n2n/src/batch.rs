@@ -1,4 +1,4 @@
-//! A batch of images of one size: what the loader makes, the noise corrupts and the network takes.
+//! A batch of images of one size: assembled by the loader, corrupted by the noise, processed by the network.
 
 use rayon::prelude::*;
 

@@ -22,7 +22,7 @@
 //! [`Model`] is the entry point: load, denoise, save. It is `Send + Sync`; calls from several threads run
 //! concurrently and share the weights. [`DenoiseOptions`] sets the strength, range, ensemble, memory limit, and a
 //! callback for progress and cancellation. [`Model::denoise_block`] denoises a block of an image that is too
-//! large for memory, with the same result as in the whole. [`Image`] holds pixels in memory and reads and writes
+//! large for memory, with the same result as for the whole image. [`Image`] holds pixels in memory and reads and writes
 //! files; [`predict`] denoises whole files, with their pages, metadata and transparency.
 //!
 //! # Train

@@ -1,4 +1,4 @@
-//! The front door: a model that denoises images.
+//! The entry point: a model that denoises images.
 
 use std::collections::BTreeMap;
 use std::fmt;

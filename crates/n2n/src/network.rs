@@ -1,7 +1,7 @@
-//! What a device must offer: the edge between the method and the arithmetic.
+//! The interface that a device implements: the boundary between the method and the arithmetic.
 //!
-//! Whoever denoises knows [`Denoise`], the training loop [`Train`], and neither anything of the device behind it, so
-//! that a second device is a second implementation and nothing else changes.
+//! Denoising uses [`Denoise`], the training loop uses [`Train`], and neither knows the device behind it. A second
+//! device is therefore a second implementation; nothing else changes.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! Models as packages for other programs: a ZIP file with the network as ONNX, and what the program has to
-//! know about it.
+//! Models as packages for other programs: a ZIP file with the network as ONNX and the description that the program
+//! needs.
 
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};

@@ -1,6 +1,5 @@
-//! Faults of a sensor, taken out of images before they are learned from or denoised: pixels that stand far out of all
-//! around them, and rows or columns with offsets of their own. Neither is independent noise, so that no training
-//! removes it.
+//! Removes sensor faults from images before training or denoising: pixels that differ greatly from all their
+//! neighbors, and offsets of rows or columns. Neither is independent noise, so training does not learn to remove it.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What reports say about the machine they were made on.
+//! Facts about the machine, for reports.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! The architecture as data: one row a layer. Names, shapes and parameter counts follow from here,
-//! and the devices walk these rows; nothing else in the project describes the network.
+//! The architecture as data, one row per layer. Names, shapes and parameter counts follow from these rows, and the
+//! devices walk them; nothing else in the project describes the network.
 //!
 //! It is a small family of U-Nets. Its default is the network of the authors' code: 25 layers, each with weight and
 //! bias; `LeakyReLU` 0.2 after every convolution but the last, none after the transposed ones; max-pooling on the way

@@ -1,4 +1,4 @@
-"""The front door: a model that denoises arrays."""
+"""The entry point: a model that denoises arrays."""
 
 from __future__ import annotations
 

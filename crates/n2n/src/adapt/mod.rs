@@ -1,9 +1,9 @@
-//! A model made to fit given images: learned on those very images, noisy as they are.
+//! Fits a copy of a model to given noisy images, by learning on those very images.
 //!
-//! [`adapt`] tries other models, if it is given any, and then two ways to learn, one after the other. The first leaves the network as it is and puts it between a
-//! [transform](Transform) and its way back that make the noise of the images like the noise it was trained on. The second goes on
-//! training a copy of the network, behind that transform if it helped. A part of the images is held out, and
-//! what does not lower the loss there by more than chance is not used.
+//! [`adapt`] tries other models, if it is given any, and then learns in two steps. The first leaves the network
+//! unchanged and learns a [transform](Transform) around it, which makes the noise of the images look like the noise
+//! that the network was trained on. The second trains a copy of the network further, inside that transform if it
+//! helped. Part of the images is held out; a step that does not lower the loss there by more than chance is dropped.
 //!
 //! ```
 //! use n2n::adapt::{self, Budget};

@@ -1,5 +1,5 @@
-//! Images of any size through a network: padding to the sizes that it takes, and cropping. Pages of files, which may
-//! be larger than memory, are denoised in tiles.
+//! Images of any size through a network: pads them to the sizes that it accepts, and crops the result. Pages of files,
+//! which may be larger than memory, are denoised in tiles.
 
 mod ensemble;
 mod gray;
