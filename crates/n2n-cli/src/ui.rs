@@ -1,8 +1,6 @@
-//! What the program says: results to standard output; notes, warnings, errors and progress to
-//! standard error.
+//! The program's output: results to standard output; notes, warnings, errors and progress to standard error.
 //!
-//! `println!` and `eprintln!` panic when whoever reads them has gone away (`n2n … | head`). Nothing
-//! here does.
+//! `println!` and `eprintln!` panic if the reader has closed the pipe (`n2n … | head`). Nothing here does.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
@@ -10,23 +8,23 @@ use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How much the user wants to hear.
+/// Where output goes, and how much of it the user wants.
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
     quiet: bool,
 }
 
 impl Ui {
-    /// A voice that keeps to results when `quiet`.
+    /// Prints results, warnings and errors only if `quiet`.
     pub fn new(quiet: bool) -> Self {
         Self { quiet }
     }
 
-    /// A line that was asked for. That nobody reads it is no failure, that it is lost is one.
-    #[allow(clippy::unused_self, reason = "everything is said by a voice")]
+    /// Prints a result. A closed pipe is not a failure; any other error is.
+    #[allow(clippy::unused_self, reason = "all output goes through a Ui")]
     pub fn result(self, text: impl Display) -> anyhow::Result<()> {
         let mut out = stdout();
-        // What another program reads is left as it is.
+        // Another program gets the text unchanged.
         let written = if out.is_terminal() {
             writeln!(out, "{}", harmless(&text.to_string()))
         } else {
@@ -40,28 +38,27 @@ impl Ui {
         }
     }
 
-    /// A line worth reading that is not a result.
+    /// Prints a line that is worth reading but is not a result.
     pub fn note(self, text: impl Display) {
         if !self.quiet {
             say(text);
         }
     }
 
-    /// Something went wrong that does not stop the work. Shown even when quiet: what is lost must
-    /// be known.
-    #[allow(clippy::unused_self, reason = "everything is said by a voice")]
+    /// Reports a problem that does not stop the work, even if quiet: the user must know what is lost.
+    #[allow(clippy::unused_self, reason = "all output goes through a Ui")]
     pub fn warn(self, text: impl Display) {
         say(format_args!("warning: {text}"));
     }
 
-    /// Something asked for could not be done.
-    #[allow(clippy::unused_self, reason = "everything is said by a voice")]
+    /// Reports that something could not be done.
+    #[allow(clippy::unused_self, reason = "all output goes through a Ui")]
     pub fn error(self, text: impl Display) {
         say(format_args!("error: {text}"));
     }
 
-    /// Bytes that were asked for, a file of their own.
-    #[allow(clippy::unused_self, reason = "everything is said by a voice")]
+    /// Writes a result that is a whole file.
+    #[allow(clippy::unused_self, reason = "all output goes through a Ui")]
     pub fn result_bytes(self, bytes: &[u8]) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         out.write_all(bytes)
@@ -69,13 +66,13 @@ impl Ui {
             .context("standard output")
     }
 
-    /// Whether nobody watches: progress is then told in lines.
+    /// Whether progress is printed in lines because there is no terminal.
     pub fn wants_lines(self) -> bool {
         !self.quiet && !stderr().is_terminal()
     }
 
-    /// A progress bar over `length` items; hidden when quiet or when nobody watches, gone when
-    /// dropped. Lines are printed within its `suspend`.
+    /// A progress bar over `length` items; hidden if quiet or without a terminal, and cleared when dropped. Print
+    /// lines within its `suspend`.
     pub fn progress(self, length: u64) -> ProgressBar {
         let target = if self.quiet {
             ProgressDrawTarget::hidden()
@@ -89,11 +86,11 @@ impl Ui {
 }
 
 fn say(text: impl Display) {
-    // There is no better place to say that this failed.
+    // There is no better place to report that this failed.
     let _ = writeln!(stderr(), "{}", harmless(&text.to_string()));
 }
 
-/// The text without control characters, which a file's name may hold and a terminal would obey.
+/// The text with control characters escaped: a file name may contain some, and a terminal would obey them.
 fn harmless(text: &str) -> String {
     let escape = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     text.chars()
