@@ -558,6 +558,79 @@ fn a_jpeg_without_one_of_its_restart_intervals_is_refused() {
 }
 
 #[test]
+fn a_jpeg_with_a_damaged_scan_is_refused() {
+    let whole = std::fs::read(golden("photo.jpg")).unwrap();
+    let refused = |bytes: Vec<u8>| {
+        let mut reader = match Reader::from_bytes(Path::new("a.jpg"), bytes, Limits::default()) {
+            Ok(reader) => reader,
+            Err(error) => return error.to_string(),
+        };
+        let page = reader.next_page().unwrap().unwrap();
+        reader
+            .read_rows(page.height, &mut vec![])
+            .unwrap_err()
+            .to_string()
+    };
+    let scan = whole
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xDA])
+        .unwrap()
+        + 14;
+    // No code consists of ones alone.
+    let ones = [0xFF, 0x00].repeat(100);
+    let error = refused([&whole[..scan + 20], &ones, &[0xFF, 0xD9]].concat());
+    assert!(error.contains("decoding Jpeg"), "{error}");
+    let inserted = [&whole[..scan + 20], &[0xFF, 0xD8], &whole[scan + 20..]].concat();
+    let error = refused(inserted);
+    assert!(error.contains("another image starts within it"), "{error}");
+}
+
+#[test]
+fn a_tga_that_declares_no_transparency_has_none() {
+    let mut tga = std::fs::read(golden("rgba.tga")).unwrap();
+    let area = tga.len() as u32;
+    // The kind of its fourth channel is the last byte of the extension area.
+    tga.extend([0; 495]);
+    tga.extend(area.to_le_bytes());
+    tga.extend(b"\0\0\0\0TRUEVISION-XFILE.\0");
+    let (page, rows) = pages_of(tga).remove(0);
+    assert_eq!((page.color, page.extra), (Color::Rgb, 0));
+    let (_, before) = pages("rgba.tga").remove(0);
+    let colors: Vec<f32> = before
+        .chunks(4)
+        .flat_map(|pixel| pixel[..3].to_vec())
+        .collect();
+    assert_eq!(rows, colors);
+}
+
+#[test]
+fn a_profile_for_ink_in_a_png_is_dropped_with_a_note() {
+    let mut profile = vec![0; 128];
+    profile[16..20].copy_from_slice(b"CMYK");
+    let mut chunk = b"iCCPink\0\0".to_vec();
+    let mut packed = flate2::write::ZlibEncoder::new(&mut chunk, flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &profile).unwrap();
+    packed.finish().unwrap();
+    let mut sum = flate2::Crc::new();
+    sum.update(&chunk);
+    let length = chunk.len() as u32 - 4;
+    let mut png = std::fs::read(golden("rgb16.png")).unwrap();
+    let chunk = [
+        &length.to_be_bytes(),
+        chunk.as_slice(),
+        &sum.sum().to_be_bytes(),
+    ]
+    .concat();
+    // Behind the header.
+    png.splice(33..33, chunk);
+    let notes = pages_of(png)[0].0.metadata.notes_for(Format::Png);
+    assert!(
+        notes.iter().any(|note| note.contains("color profile")),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn a_profile_for_ink_is_dropped_with_a_note() {
     let mut profile = vec![0; 128];
     profile[16..20].copy_from_slice(b"CMYK");
@@ -583,20 +656,60 @@ fn a_profile_for_ink_is_dropped_with_a_note() {
 }
 
 #[test]
-fn xmp_of_a_webp_and_comments_of_a_gif_are_dropped_with_a_note() {
+fn comments_become_descriptions() {
     let mut gif = std::fs::read(golden("grey.gif")).unwrap();
     let end = gif.len() - 1;
-    gif.splice(end..end, [0x21, 0xFE, 1, b'a', 0]);
+    // The second, which is not UTF-8, is in two parts.
+    gif.splice(end..end, *b"\x21\xFE\x03one\0\x21\xFE\x01t\x02w\xF6\0");
+    let mut ppm = std::fs::read(golden("rgb16.ppm")).unwrap();
+    assert!(ppm.starts_with(b"P6\n10 7\n65535\n"));
+    ppm.splice(3..6, *b"# one\n10 # two\n");
+    let rgba = copied("rgba.tga", Encoding::new(Format::Pnm)).unwrap();
+    let mut pam = rgba.clone();
+    pam.splice(3..3, *b"# one\n#two\n");
+    let jp2 = std::fs::read(golden("photo.jp2")).unwrap();
+    for (bytes, words, format) in [
+        (&gif, "one\ntw\u{F6}", Format::Tiff),
+        (&gif, "one\ntw\u{F6}", Format::Pnm),
+        (&ppm, "one\ntwo", Format::Pnm),
+        (&ppm, "one\ntwo", Format::Tiff),
+        (&pam, "one\ntwo", Format::Pnm),
+        (&jp2, "Created by OpenJPEG version 2.5.4", Format::Tiff),
+    ] {
+        let before = pages_of(bytes.clone());
+        let mut reader =
+            Reader::from_bytes(Path::new("a"), bytes.clone(), Limits::default()).unwrap();
+        let mut out = Cursor::new(vec![]);
+        write_pages(
+            &mut reader,
+            Encoding::new(format),
+            Path::new("copy"),
+            &mut out,
+        )
+        .unwrap();
+        let after = pages_of(out.into_inner());
+        for (page, rows) in [&before[0], &after[0]] {
+            assert_eq!(
+                page.metadata.description.as_deref(),
+                Some(words),
+                "{format:?}"
+            );
+            assert!(page.metadata.notes_for(format).is_empty());
+            assert_eq!(*rows, before[0].1);
+        }
+    }
+    assert_eq!(pages_of(ppm)[0].1, pages("rgb16.ppm")[0].1);
+    assert_eq!(pages_of(rgba)[0].1, pages("rgba.tga")[0].1);
+}
+
+#[test]
+fn xmp_of_a_webp_is_dropped_with_a_note() {
     let mut webp = std::fs::read(golden("lossless.webp")).unwrap();
     webp.extend(b"XMP \x02\0\0\0ab");
     let length = webp.len() as u32 - 8;
     webp[4..8].copy_from_slice(&length.to_le_bytes());
-    for (bytes, note) in [(gif, "dropped: comments"), (webp, "dropped: XMP")] {
-        let mut reader = Reader::from_bytes(Path::new("a"), bytes, Limits::default()).unwrap();
-        let page = reader.next_page().unwrap().unwrap();
-        assert_eq!(page.metadata.notes, [note]);
-    }
-    assert!(pages("two.gif")[0].0.metadata.notes.is_empty());
+    assert_eq!(pages_of(webp)[0].0.metadata.notes, ["dropped: XMP"]);
+    assert!(pages("lossless.webp")[0].0.metadata.notes.is_empty());
 }
 
 #[test]

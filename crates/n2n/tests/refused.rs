@@ -87,6 +87,14 @@ fn changed(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The head of the scan of `photo.jpg`.
+const SCAN: &[u8] = &[0xFF, 0xDA, 0, 12, 3, 1, 0, 2, 0x11, 3, 0x11, 0, 63, 0];
+
+/// The head of a scan of one component.
+fn scan(component: u8, tables: u8) -> Vec<u8> {
+    vec![0xFF, 0xDA, 0, 8, 1, component, tables, 0, 63, 0]
+}
+
 /// An MRC of another mode.
 fn mrc(mode: u8) -> Vec<u8> {
     let mut bytes = golden("stack_f2.mrc");
@@ -127,6 +135,13 @@ fn files() -> Vec<Vec<u8>> {
             &[0xFF, 0xC1, 0, 17, 12],
         ),
         golden("gap.jpg"),
+        // A scan of luma alone; and one for each component, where chroma has half the rows.
+        changed("photo.jpg", SCAN, &scan(1, 0)),
+        changed(
+            "photo.jpg",
+            SCAN,
+            &[scan(1, 0), scan(2, 0x11), scan(3, 0x11)].concat(),
+        ),
         // The capabilities, and the bits of the only component.
         changed(
             "grey.jp2",

@@ -403,6 +403,53 @@ fn exif_and_gps_survive_a_change_of_format() {
     }
 }
 
+/// Where the entry of a tag lies in the first directory of a TIFF that begins with it, little end first.
+fn entry(bytes: &[u8], tag: u16) -> usize {
+    let is_tag = |at: &usize| bytes[*at..*at + 2] == tag.to_le_bytes();
+    (10..).step_by(12).find(is_tag).unwrap()
+}
+
+#[test]
+fn what_cannot_be_read_beside_the_samples_is_told() {
+    let whole = file("marked.tif");
+    let notes = |bytes: Vec<u8>| pages(bytes).unwrap().remove(0).0.metadata.notes;
+    assert!(notes(whole.clone()).is_empty());
+    let (orientation, icc) = (entry(&whole, 274), entry(&whole, 34675));
+    let mut damaged = whole.clone();
+    damaged[icc + 8..icc + 12].copy_from_slice(&[0xFF; 4]);
+    // A directory of Exif that is not there.
+    damaged[orientation..orientation + 12]
+        .copy_from_slice(b"\x69\x87\x04\0\x01\0\0\0\xFF\xFF\xFF\xFF");
+    assert_eq!(
+        notes(damaged),
+        ["dropped: tags whose values cannot be read: 34665, 34675"]
+    );
+}
+
+#[test]
+fn a_predictor_counts_only_where_samples_are_compressed() {
+    // As in libtiff, Pillow and GDAL.
+    let whole = file("strip_u8_grey.tif");
+    let mut stated = whole.clone();
+    let unit = entry(&stated, 296);
+    stated[unit..unit + 12].copy_from_slice(b"\x3D\x01\x03\0\x01\0\0\0\x02\0\0\0");
+    let (page, samples) = pages(stated).unwrap().remove(0);
+    assert_eq!(samples, pages(whole).unwrap()[0].1);
+    assert_eq!(
+        page.metadata.notes,
+        ["its predictor is ignored, as by libtiff: the samples are not compressed"]
+    );
+}
+
+#[test]
+fn deflate_has_a_third_number() {
+    let whole = file("tiles_u16_rgb.tif");
+    let mut other = whole.clone();
+    let compression = entry(&other, 259);
+    other[compression + 8..compression + 10].copy_from_slice(&50013_u16.to_le_bytes());
+    assert_eq!(pages(other).unwrap()[0].1, pages(whole).unwrap()[0].1);
+}
+
 #[test]
 fn samples_that_are_not_understood_are_named() {
     let error = pages(file("volume.tif")).unwrap_err().to_string();

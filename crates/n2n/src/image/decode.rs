@@ -172,6 +172,17 @@ impl Whole {
         is_gray
     }
 
+    /// Of bytes in fours, keeps three each; says whether they are bytes.
+    pub(super) fn drop_fourth(&mut self) -> bool {
+        let Samples::U8(bytes) = &mut self.samples else {
+            return false;
+        };
+        let pixels = bytes.as_chunks::<4>().0.iter();
+        *bytes = pixels.flat_map(|&[r, g, b, _]| [r, g, b]).collect();
+        self.row = self.row / 4 * 3;
+        true
+    }
+
     pub(super) fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) {
         let range = self.next * self.row..(self.next + count) * self.row;
         self.next += count;

@@ -1,8 +1,8 @@
-//! The format of a file, detected from its content.
+//! The format of a file, detected from its content, and the one that it is written in.
 
-use std::io::{self, BufRead, Seek};
+use std::io::{self, BufRead, Read, Seek};
 
-use super::{Format, jpeg2000, mrc, tiff};
+use super::{Format, gif, jpeg2000, mrc, tiff};
 
 impl Format {
     /// The format of a file.
@@ -15,6 +15,18 @@ impl Format {
             return Ok(Some(Self::Dng));
         }
         Ok(format)
+    }
+
+    /// The format that an image is written in unless another is asked for: as [`Format::written`], but TIFF for a
+    /// GIF of several frames.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn written_for(self, source: &mut impl Read) -> io::Result<Self> {
+        Ok(match self {
+            Self::Gif if gif::is_animation(source)? => Self::Tiff,
+            other => other.written(),
+        })
     }
 
     /// The format of a file that begins with these bytes; 212 are enough, but for a DNG, which is a TIFF by

@@ -230,6 +230,14 @@ impl Metadata {
             .filter(|icc| icc.get(16..20) == Some(wanted))
     }
 
+    /// Notes a color profile that is not for this sort of color, and is not written.
+    pub(super) fn note_other_profile(&mut self, color: Color) {
+        if self.icc.is_some() && self.icc_for(color).is_none() {
+            let note = "dropped: the color profile, which is for colors of another kind";
+            self.notes.push(note.into());
+        }
+    }
+
     /// The Exif block; or one that says the orientation and the description, if there is either to say.
     pub(super) fn exif_with(&self, orientation: Orientation) -> Option<Vec<u8>> {
         if self.exif.is_some() {

@@ -2,8 +2,7 @@
 //! has some.
 
 use std::collections::VecDeque;
-use std::io::Cursor;
-use std::io::Read as _;
+use std::io::{self, Cursor, Read};
 
 use ::image::codecs::gif::GifDecoder;
 use ::image::metadata::Orientation;
@@ -11,7 +10,7 @@ use ::image::{AnimationDecoder, ImageDecoder};
 
 use super::Depth;
 use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
-use super::metadata::Metadata;
+use super::metadata::{self, Metadata};
 use super::page::{Color, Page};
 
 /// The frames that have not been given.
@@ -24,7 +23,7 @@ struct Frames {
 pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let mut bytes = Vec::new();
     source.take(4 * limits.samples).read_to_end(&mut bytes)?;
-    let has_comment = has_comment(&bytes);
+    let comments = Contents::of(&bytes).comments;
     let mut decoder = GifDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     let (height, width) = (height as usize, width as usize);
@@ -46,40 +45,70 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     }
     match pages.front_mut() {
         None => return Err(Fault::new("it has no frame")),
-        Some((page, _)) if has_comment => page.metadata.notes.push("dropped: comments".into()),
-        Some(_) => {}
+        Some((page, _)) => page.metadata.description = comments,
     }
     Ok(Box::new(Frames { pages, rows: None }))
 }
 
-/// Whether a file has a comment (GIF 89a, section 24).
-fn has_comment(bytes: &[u8]) -> bool {
-    /// The separators of blocks, and the label of a comment.
-    const EXTENSION: u8 = 0x21;
-    const COMMENT: u8 = 0xFE;
-    const IMAGE: u8 = 0x2C;
-    let table = |flags: u8| {
-        if flags & 0x80 == 0 {
-            0
-        } else {
-            3 << ((flags & 7) + 1)
-        }
-    };
-    let flags = bytes.get(10).copied().unwrap_or(0);
-    let mut at = 13 + table(flags);
-    loop {
-        at += match bytes.get(at..) {
-            Some([EXTENSION, COMMENT, ..]) => return true,
-            Some([EXTENSION, ..]) => 2,
-            // Place, size and flags, a table, and the size of a code.
-            Some([IMAGE, _, _, _, _, _, _, _, _, flags, ..]) => 10 + table(*flags) + 1,
-            _ => return false,
-        };
-        while let Some(&length) = bytes.get(at) {
-            at += 1 + usize::from(length);
-            if length == 0 {
-                break;
+/// Whether a GIF has more than one frame.
+pub(super) fn is_animation(source: &mut impl Read) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    source.read_to_end(&mut bytes)?;
+    Ok(Contents::of(&bytes).frames > 1)
+}
+
+/// What the blocks of a file contain.
+struct Contents {
+    comments: Option<String>,
+    frames: usize,
+}
+
+impl Contents {
+    /// Goes from block to block, and decodes none (GIF 89a, section 15 and appendix B).
+    fn of(bytes: &[u8]) -> Self {
+        /// The separators of blocks, and the label of a comment.
+        const EXTENSION: u8 = 0x21;
+        const COMMENT: u8 = 0xFE;
+        const IMAGE: u8 = 0x2C;
+        let table = |flags: u8| {
+            if flags & 0x80 == 0 {
+                0
+            } else {
+                3 << ((flags & 7) + 1)
             }
+        };
+        let flags = bytes.get(10).copied().unwrap_or(0);
+        let mut at = 13 + table(flags);
+        let (mut comments, mut frames) = (Vec::new(), 0);
+        loop {
+            let is_comment = matches!(bytes.get(at..), Some([EXTENSION, COMMENT, ..]));
+            at += match bytes.get(at..) {
+                Some([EXTENSION, _, ..]) => 2,
+                // Place, size and flags, a table, and the size of a code.
+                Some([IMAGE, _, _, _, _, _, _, _, _, flags, ..]) => {
+                    frames += 1;
+                    10 + table(*flags) + 1
+                }
+                _ => break,
+            };
+            let mut content = Vec::new();
+            while let Some(&length) = bytes.get(at) {
+                let end = at + 1 + usize::from(length);
+                if is_comment {
+                    content.extend_from_slice(bytes.get(at + 1..end).unwrap_or_default());
+                }
+                at = end;
+                if length == 0 {
+                    break;
+                }
+            }
+            if is_comment {
+                comments.push(content);
+            }
+        }
+        Self {
+            comments: metadata::text(&comments),
+            frames,
         }
     }
 }

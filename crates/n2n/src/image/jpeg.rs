@@ -1,10 +1,15 @@
 //! JPEG: lossy, gray or RGB, at 8 bits.
 
-use std::io::{Cursor, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 
-use ::image::codecs::jpeg::{JpegDecoder, JpegEncoder, PixelDensity, PixelDensityUnit};
-use ::image::{ImageDecoder, ImageEncoder};
+use ::image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
+use ::image::error::{DecodingError, ImageFormatHint};
+use ::image::{ColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageResult};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::errors::DecodeErrors;
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source};
 use super::encode::{Encoded, Raster, native_bytes};
@@ -41,12 +46,9 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     let Some(segments) = segments(&bytes) else {
         return Err(Fault::new("the file ends before the image does"));
     };
-    if !has_all_restarts(&bytes) {
-        return Err(Fault::new(
-            "part of it is missing: its restart markers are out of sequence",
-        ));
-    }
+    check_markers(&bytes)?;
     check_coding(&segments)?;
+    check_scans(&segments)?;
     let resolution = segments.iter().find_map(resolution);
     let icc = icc(&segments);
     let segments = segments
@@ -57,15 +59,79 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         })
         .map(|(marker, content)| (marker, content.to_vec()))
         .collect::<Segments>();
-    let mut decoder = JpegDecoder::new(Cursor::new(&bytes))?;
+    let decoder = Decoder::new(&bytes)?;
     let metadata = Metadata {
         icc,
-        exif: decoder.exif_metadata()?,
+        exif: decoder.inner.exif().cloned(),
         resolution,
         native: Some(Arc::new(segments)),
         ..Metadata::default()
     };
     simple::decode(decoder, metadata, limits)
+}
+
+/// The decoder, which refuses damaged data. The one of the `image` crate paints gray all that follows the damage,
+/// and calls that a success.
+struct Decoder<'a> {
+    inner: zune_jpeg::JpegDecoder<ZCursor<&'a [u8]>>,
+    size: (u32, u32),
+    color: ColorType,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(bytes: &'a [u8]) -> Decoded<Self> {
+        let damaged = |error: DecodeErrors| {
+            Fault::new(format!(
+                "it is damaged or uses a feature that is not supported ({error})"
+            ))
+        };
+        let options = decoder_options();
+        let mut inner = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        inner.decode_headers().map_err(damaged)?;
+        let size = inner.dimensions();
+        let (width, height) = size.ok_or_else(|| Fault::new("it has no size"))?;
+        let (space, color) = match inner.input_colorspace() {
+            Some(ColorSpace::Luma) => (ColorSpace::Luma, ColorType::L8),
+            Some(ColorSpace::LumaA) => (ColorSpace::LumaA, ColorType::La8),
+            _ => (ColorSpace::RGB, ColorType::Rgb8),
+        };
+        inner.set_options(options.set_strict_mode(true).jpeg_set_out_colorspace(space));
+        Ok(Self {
+            inner,
+            size: (width as u32, height as u32),
+            color,
+        })
+    }
+}
+
+/// What the decoder is told: to leave limits to us. Behind the headers, where nothing is lost by stray bytes, it is
+/// also to be strict.
+pub(super) fn decoder_options() -> DecoderOptions {
+    DecoderOptions::default()
+        .set_strict_mode(false)
+        .set_max_width(1 << 16)
+        .set_max_height(1 << 16)
+}
+
+impl ImageDecoder for Decoder<'_> {
+    fn dimensions(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn color_type(&self) -> ColorType {
+        self.color
+    }
+
+    fn read_image(mut self, pixels: &mut [u8]) -> ImageResult<()> {
+        self.inner.decode_into(pixels).map_err(|error| {
+            let format = ImageFormatHint::Exact(ImageFormat::Jpeg);
+            ImageError::Decoding(DecodingError::new(format, error.to_string()))
+        })
+    }
+
+    fn read_image_boxed(self: Box<Self>, pixels: &mut [u8]) -> ImageResult<()> {
+        self.read_image(pixels)
+    }
 }
 
 /// Refuses the kinds of coding that the decoder does not have, which its frame header names (ITU-T T.81,
@@ -108,10 +174,50 @@ fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
     (!profile.is_empty()).then_some(profile)
 }
 
-/// Whether the restart markers of every scan count from 0 to 7 and again (ITU-T T.81, B.2.1). The decoder
-/// does not ask: it paints gray all that follows a missing one.
-fn has_all_restarts(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
+/// Refuses scans that leave a component out, or that the decoder reads wrongly: those of single components, if
+/// some are subsampled down the image (ITU-T T.81, B.2.2 and B.2.3).
+pub(super) fn check_scans(segments: &[(u8, &[u8])]) -> Decoded<()> {
+    const PROGRESSIVE: u8 = 0xC2;
+    const SCAN: u8 = 0xDA;
+    let frame = segments.iter().find_map(|(marker, content)| {
+        let components = content.get(6..)?.as_chunks::<3>().0;
+        matches!(marker, 0xC0..=PROGRESSIVE).then_some((*marker, components))
+    });
+    let Some((marker, components)) = frame else {
+        return Ok(());
+    };
+    let scans: Vec<Vec<u8>> = segments
+        .iter()
+        .filter(|(marker, _)| *marker == SCAN)
+        .filter_map(|(_, content)| {
+            let (count, rest) = content.split_first()?;
+            let components = rest.as_chunks::<2>().0.iter().take((*count).into());
+            Some(components.map(|[component, _]| *component).collect())
+        })
+        .collect();
+    let is_missing = |[id, _, _]: &&[u8; 3]| !scans.iter().any(|scan| scan.contains(id));
+    if let Some([id, ..]) = components.iter().find(is_missing) {
+        return Err(Fault::new(format!(
+            "part of it is missing: no scan has its component {id}"
+        )));
+    }
+    let is_split = scans
+        .first()
+        .is_some_and(|scan| scan.len() < components.len());
+    let is_read = components.iter().all(|[_, sampling, _]| sampling & 15 == 1)
+        && scans.iter().all(|scan| scan.len() == 1);
+    if marker != PROGRESSIVE && is_split && !is_read {
+        return Err(Fault::new(
+            "its compression, JPEG with components in separate scans, is not supported; convert it to PNG or TIFF",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses restart markers that do not count from 0 to 7 and again in every scan (ITU-T T.81, B.2.1), and a
+/// second start of an image: traces of a part that is missing, for which the decoder does not look.
+fn check_markers(bytes: &[u8]) -> Decoded<()> {
+    let mut rest = bytes.get(2..).unwrap_or_default();
     let mut next = 0;
     while let Some(start) = rest.iter().position(|&byte| byte == 0xFF) {
         rest = &rest[start + 1..];
@@ -120,12 +226,19 @@ fn has_all_restarts(bytes: &[u8]) -> bool {
             [0xFF, ..] => {}
             [marker @ 0xD0..=0xD7, behind @ ..] => {
                 if marker & 7 != next {
-                    return false;
+                    return Err(Fault::new(
+                        "part of it is missing: its restart markers are out of sequence",
+                    ));
                 }
                 next = (next + 1) & 7;
                 rest = behind;
             }
-            [0x00 | 0x01 | 0xD8, behind @ ..] => rest = behind,
+            [0xD8, ..] => {
+                return Err(Fault::new(
+                    "part of it is missing: another image starts within it",
+                ));
+            }
+            [0x00 | 0x01, behind @ ..] => rest = behind,
             [marker, high, low, ..] => {
                 if *marker == 0xDA {
                     next = 0;
@@ -136,7 +249,7 @@ fn has_all_restarts(bytes: &[u8]) -> bool {
             _ => break,
         }
     }
-    true
+    Ok(())
 }
 
 /// The resolution in a JFIF header: version, unit, and two numbers follow its name.
@@ -230,7 +343,7 @@ fn segments_of(page: &Page) -> Segments {
 ///
 /// The decoder does not ask whether it does: it paints what is missing gray and calls that a success.
 /// Segments are skipped by their length, for a thumbnail in one of them has an end of its own.
-fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+pub(super) fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     const END_OF_IMAGE: u8 = 0xD9;
     let mut rest = bytes;
     let mut segments = Vec::new();
@@ -255,6 +368,7 @@ fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
     use std::path::Path;
 
     use super::super::{Encoding, Image};

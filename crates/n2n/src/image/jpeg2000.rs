@@ -8,7 +8,7 @@ use hayro_jpeg2000::{ColorSpace, DecodeError, DecodeSettings, DecoderContext, Fo
 use super::decode::{
     Decode, Decoded, Fault, Limits, Source, Whole, check_samples, from_u8, from_u16,
 };
-use super::metadata::{Metadata, Resolution, ResolutionUnit};
+use super::metadata::{self, Metadata, Resolution, ResolutionUnit};
 use super::page::{Color, Page};
 use super::simple::OnePage;
 use super::{Depth, png};
@@ -80,6 +80,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             icc,
             exif: file.exif,
             resolution: file.resolution,
+            description: metadata::text(&comments(file.codestream)),
             notes: file.notes,
             ..Metadata::default()
         },
@@ -354,6 +355,25 @@ fn check_size(codestream: &[u8], components: &[Component], most: u64) -> Decoded
     Ok(())
 }
 
+/// The comments in the main header of a codestream that are words (T.800, A.9.2).
+fn comments(codestream: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    // Behind the start of the codestream.
+    let mut at = 2;
+    while let Some(&[0xFF, marker, l0, l1, ref behind @ ..]) = codestream.get(at..) {
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let content = behind.get(..length.saturating_sub(2)).unwrap_or_default();
+        match (marker, content) {
+            // The first tile-part.
+            (0x90, _) => break,
+            (0x64, [0, 1, words @ ..]) => found.push(words.to_vec()),
+            _ => {}
+        }
+        at += 2 + length;
+    }
+    found
+}
+
 /// The style of each component: the last one that any header states.
 fn styles(codestream: &[u8], components: usize) -> Vec<Option<Style<'_>>> {
     let mut styles = vec![None; components];
@@ -455,9 +475,9 @@ fn planes(bytes: &[u8], components: &[Component]) -> Decoded<Vec<Plane>> {
     let pixels = image.width() as usize * image.height() as usize;
     let mut context = DecoderContext::default();
     let decoded = image.decode(&mut context).map_err(damaged)?;
+    let has_palette = decoded.components().len() != components.len();
     // The colors of a palette have no sign.
-    let is_signed =
-        |at: usize| decoded.components().len() == components.len() && components[at].is_signed;
+    let is_signed = |at: usize| !has_palette && components[at].is_signed;
     let planes = decoded
         .components()
         .iter()
@@ -468,6 +488,12 @@ fn planes(bytes: &[u8], components: &[Component]) -> Decoded<Vec<Plane>> {
                 return Err(Fault::new("its JPEG 2000 codestream is damaged"));
             }
             let most = ((1_u32 << bits) - 1) as f32;
+            // A transform may exceed the range a little; a palette does not.
+            if has_palette && component.samples().iter().any(|&value| value > most) {
+                return Err(Fault::new(format!(
+                    "its palette has colors of more than the {bits} bits that it declares"
+                )));
+            }
             let offset = if is_signed {
                 (1_u32 << (bits - 1)) as f32
             } else {

@@ -68,7 +68,7 @@ impl Metadata {
             if self.exif.is_some() {
                 lost.push("Exif");
             }
-            if self.description.is_some() {
+            if self.description.is_some() && format != Format::Pnm {
                 lost.push("the description");
             }
             let keeps_resolution = matches!(format, Format::Bmp);
@@ -113,6 +113,21 @@ impl Metadata {
             ..Self::default()
         }
     }
+}
+
+/// Comments of a format that does not state their encoding, one to a line: UTF-8, or else Latin-1.
+pub(super) fn text(comments: &[Vec<u8>]) -> Option<String> {
+    let line = |comment: &Vec<u8>| match str::from_utf8(comment) {
+        Ok(line) => line.to_string(),
+        Err(_) => comment.iter().map(|&byte| char::from(byte)).collect(),
+    };
+    let is_blank = |c: char| c.is_whitespace() || c == '\0';
+    let lines = comments.iter().map(line);
+    let lines: Vec<String> = lines
+        .map(|line| line.trim_matches(is_blank).to_string())
+        .filter(|line| !line.is_empty())
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// What is copied into a file of the same format, as it is there.

@@ -98,7 +98,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
         .iter()
         .find(|(kind, _)| kind == b"eXIf")
         .map(|(_, bytes)| bytes.clone());
-    let page = Page {
+    let mut page = Page {
         height,
         width,
         color,
@@ -113,6 +113,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
             ..Metadata::default()
         },
     };
+    page.metadata.note_other_profile(color);
     let whole = if interlaced {
         check_samples(limits, height, width, page.samples())?;
         let size = reader.output_buffer_size();

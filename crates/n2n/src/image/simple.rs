@@ -11,7 +11,7 @@ use ::image::codecs::webp::WebPDecoder;
 use ::image::{ColorType, ImageDecoder};
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
-use super::metadata::{Metadata, Resolution, ResolutionUnit};
+use super::metadata::{self, Metadata, Resolution, ResolutionUnit};
 use super::page::{Color, Page};
 use super::{Depth, Format, png};
 
@@ -40,10 +40,77 @@ pub(super) fn decoder(
             decode(decoder, metadata, limits)
         }
         Format::Bmp => bmp(source, limits),
-        Format::Tga => decode(TgaDecoder::new(source)?, Metadata::default(), limits),
+        Format::Tga => {
+            let mut source = source;
+            let is_opaque = is_opaque(&mut source)?;
+            let mut page = decode_page(TgaDecoder::new(source)?, Metadata::default(), limits)?;
+            if is_opaque {
+                page.drop_transparency();
+            }
+            Ok(Box::new(page))
+        }
         Format::Hdr => decode(HdrDecoder::new(source)?, Metadata::default(), limits),
-        _ => decode(PnmDecoder::new(source)?, Metadata::default(), limits),
+        _ => {
+            let mut source = source;
+            let metadata = Metadata {
+                description: metadata::text(&pnm_comments(source.fill_buf()?)),
+                ..Metadata::default()
+            };
+            decode(PnmDecoder::new(source)?, metadata, limits)
+        }
     }
+}
+
+/// Whether the fourth byte of a TGA's pixels is no transparency, by its extension area (Truevision TGA 2.0, field
+/// 24). Leaves the source where it was.
+fn is_opaque(source: &mut Box<dyn Source>) -> io::Result<bool> {
+    const ATTRIBUTES: u64 = 494;
+    let end = source.seek(SeekFrom::End(0))?;
+    let mut read = |at: u64, bytes: &mut [u8]| {
+        let is_inside = at + bytes.len() as u64 <= end;
+        if is_inside {
+            source.seek(SeekFrom::Start(at))?;
+            source.read_exact(bytes)?;
+        }
+        io::Result::Ok(is_inside)
+    };
+    let (mut footer, mut kind) = ([0; 26], [0; 1]);
+    let has_footer = read(end.saturating_sub(26), &mut footer)?;
+    let [a0, a1, a2, a3, ..] = footer;
+    let area = u64::from(u32::from_le_bytes([a0, a1, a2, a3]));
+    let has_area = has_footer && footer.ends_with(b"TRUEVISION-XFILE.\0") && area > 0;
+    let is_opaque = has_area && read(area + ATTRIBUTES, &mut kind)? && kind == [0];
+    source.rewind()?;
+    Ok(is_opaque)
+}
+
+/// The comments in the header of a PNM: behind a `#`, to the end of the line.
+fn pnm_comments(start: &[u8]) -> Vec<Vec<u8>> {
+    let [_, kind, rest @ ..] = start else {
+        return Vec::new();
+    };
+    // Width, height and, but for one bit, the largest sample. PAM ends its header with a word.
+    let numbers = match kind {
+        b'1' | b'4' => 2,
+        b'7' => usize::MAX,
+        _ => 3,
+    };
+    let (mut comments, mut words) = (Vec::new(), 0);
+    for line in rest.split(|&byte| byte == b'\n') {
+        let (line, comment) = match line.iter().position(|&byte| byte == b'#') {
+            Some(at) => (&line[..at], Some(&line[at + 1..])),
+            None => (line, None),
+        };
+        words += line
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty())
+            .count();
+        if words >= numbers || line.starts_with(b"ENDHDR") {
+            break;
+        }
+        comments.extend(comment.map(<[u8]>::to_vec));
+    }
+    comments
 }
 
 /// Whether a WebP has a chunk of XMP. Leaves the source where it was.
@@ -142,11 +209,7 @@ fn decode_page(
         orientation: png::orientation(metadata.exif.as_deref()),
         metadata,
     };
-    let metadata = &mut page.metadata;
-    if metadata.icc.is_some() && metadata.icc_for(page.color).is_none() {
-        let note = "dropped: the color profile, which is for colors of another kind";
-        metadata.notes.push(note.into());
-    }
+    page.metadata.note_other_profile(page.color);
     let mut bytes = vec![0; decoder.total_bytes() as usize];
     decoder.read_image(&mut bytes)?;
     Ok(OnePage {
@@ -168,6 +231,17 @@ impl OnePage {
             && self.whole.make_gray()
         {
             page.color = Color::Gray;
+        }
+    }
+}
+
+impl OnePage {
+    /// Keeps the colors of an RGB page with transparency alone.
+    fn drop_transparency(&mut self) {
+        if let Some(page) = self.page.as_mut().filter(|page| page.samples() == 4)
+            && self.whole.drop_fourth()
+        {
+            page.extra = 0;
         }
     }
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use ::image::ImageEncoder;
 use ::image::codecs::bmp::BmpEncoder;
-use ::image::codecs::pnm::PnmEncoder;
 use ::image::codecs::tga::TgaEncoder;
 use ::image::codecs::webp::WebPEncoder;
 
@@ -142,9 +141,7 @@ fn write_simply(
         Format::Tga => TgaEncoder::new(out)
             .disable_rle()
             .encode(&bytes, w, h, color)?,
-        _ if raster.page.extra == 0 => write_pgm_or_ppm(raster, depth, out)?,
-        // Only PAM has transparency.
-        _ => PnmEncoder::new(out).write_image(&bytes, w, h, color)?,
+        _ => write_pnm(raster, depth, out)?,
     }
     Ok(())
 }
@@ -166,13 +163,36 @@ fn set_bmp_resolution(bmp: &mut [u8], metadata: &Metadata) {
     }
 }
 
-/// Binary PGM and PPM, which every program reads. The `image` crate writes them at 8 bits alone, and PAM,
-/// which few programs read, at 16.
-fn write_pgm_or_ppm(raster: &Raster, depth: Depth, out: &mut impl Write) -> std::io::Result<()> {
+/// Binary PGM and PPM, which every program reads; PAM for transparency, which only it has. The `image` crate
+/// writes no comments, and PAM for all of 16 bits.
+fn write_pnm(raster: &Raster, depth: Depth, out: &mut impl Write) -> std::io::Result<()> {
     let page = &raster.page;
-    let kind = if page.color.channels() == 1 { 5 } else { 6 };
+    let is_gray = page.color.channels() == 1;
+    let kind = match (page.extra, is_gray) {
+        (0, true) => 5,
+        (0, false) => 6,
+        _ => 7,
+    };
+    writeln!(out, "P{kind}")?;
+    let words = page.metadata.description.as_deref().unwrap_or_default();
+    for line in words.split(['\n', '\r', '\0']) {
+        if !line.trim().is_empty() {
+            writeln!(out, "# {}", line.trim())?;
+        }
+    }
+    let (width, height) = (page.width, page.height);
     let most = if depth == Depth::U8 { 255 } else { 65535 };
-    write!(out, "P{kind}\n{} {}\n{most}\n", page.width, page.height)?;
+    if kind == 7 {
+        let color = if is_gray { "GRAYSCALE" } else { "RGB" };
+        let samples = page.samples();
+        write!(
+            out,
+            "WIDTH {width}\nHEIGHT {height}\nDEPTH {samples}\nMAXVAL {most}\n"
+        )?;
+        write!(out, "TUPLTYPE {color}_ALPHA\nENDHDR\n")?;
+    } else {
+        write!(out, "{width} {height}\n{most}\n")?;
+    }
     for &sample in &raster.samples {
         if depth == Depth::U8 {
             out.write_all(&[to_u8(sample)])?;

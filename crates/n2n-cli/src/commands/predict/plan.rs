@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ fn predict_job(
     };
     let format = match args.format {
         Some(format) => format.get(),
-        None => pipes.format_of(&input).written(),
+        None => pipes.written(&input),
     };
     Ok(predict::Job {
         residual: args.residual.then(|| beside("_residual")),
@@ -161,12 +161,12 @@ pub(super) fn is_stream(input: &Path) -> bool {
 
 /// Standard input, read whole.
 fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
-    let bytes = all_of(std::io::stdin(), args).context("standard input")?;
+    let bytes = all_of(io::stdin(), args).context("standard input")?;
     let format = match args.format {
         Some(format) => format.get(),
         None => Reader::from_bytes(Path::new("-"), bytes.as_slice(), limits(args))?
             .format()
-            .written(),
+            .written_for(&mut bytes.as_slice())?,
     };
     Ok(predict::Job {
         input: Input::Bytes("-".into(), bytes.into()),
@@ -217,17 +217,24 @@ impl Pipes {
         }
     }
 
-    /// The format of an image by what it begins with, whatever its name says; by its name where it
-    /// cannot be read, which is said when it is its turn.
-    fn format_of(&self, image: &Path) -> Format {
+    /// The format that an image is written in: by what it contains, whatever its name says; by its name where
+    /// it cannot be read, which is said when it is its turn.
+    fn written(&self, image: &Path) -> Format {
+        fn of(mut source: impl BufRead + Seek) -> io::Result<Option<Format>> {
+            let found = Format::of_source(&mut source)?;
+            source.rewind()?;
+            found
+                .map(|found| found.written_for(&mut source))
+                .transpose()
+        }
         let found = match self.0.get(image) {
-            Some(bytes) => Format::of_source(&mut Cursor::new(bytes)),
-            None => File::open(image).and_then(|file| Format::of_source(&mut BufReader::new(file))),
+            Some(bytes) => of(Cursor::new(bytes)),
+            None => File::open(image).and_then(|file| of(BufReader::new(file))),
         };
         found
             .ok()
             .flatten()
-            .or_else(|| Format::of_name(image))
+            .or_else(|| Some(Format::of_name(image)?.written()))
             .unwrap_or(Format::Png)
     }
 }
@@ -249,11 +256,9 @@ impl Naming for Named<'_> {
         let kept = image.extension();
         match self.0.format.map(args::ImageFormat::get) {
             Some(format) => stem.push(format.extensions()[0]),
-            None => match (kept, self.1.format_of(image)) {
-                (Some(kept), format) if Format::of_name(image) == Some(format.written()) => {
-                    stem.push(kept);
-                }
-                (_, format) => stem.push(format.written().extensions()[0]),
+            None => match (kept, self.1.written(image)) {
+                (Some(kept), format) if Format::of_name(image) == Some(format) => stem.push(kept),
+                (_, format) => stem.push(format.extensions()[0]),
             },
         }
         stem

@@ -3,9 +3,9 @@
 use std::io::{Cursor, Read};
 
 use zune_core::bytestream::ZCursor;
-use zune_core::options::DecoderOptions;
 
 use super::super::decode::{Decoded, Fault};
+use super::super::jpeg;
 
 /// How strips and tiles are compressed (TIFF 6.0, sections 9 to 11 and 22; later ones by registration).
 pub(super) mod compression {
@@ -22,6 +22,8 @@ pub(super) mod compression {
     pub(in super::super) const LZMA: u16 = 34925;
     pub(in super::super) const ZSTD: u16 = 50000;
     pub(in super::super) const WEBP: u16 = 50001;
+    /// Deflate, by `PixTIFF`.
+    pub(in super::super) const PIX_DEFLATE: u16 = 50013;
 }
 
 /// Luma and chroma in JPEG 2000, whatever the directory says of the colors.
@@ -59,10 +61,10 @@ impl Codec {
     pub(super) fn check(&self, bits: u16) -> Decoded<()> {
         use compression::{
             DEFLATE, FAX3, FAX4, JPEG, JPEG_2000, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG,
-            PACK_BITS, WEBP, ZSTD,
+            PACK_BITS, PIX_DEFLATE, WEBP, ZSTD,
         };
         match self.compression {
-            NONE | LZW | DEFLATE | PACK_BITS | OLD_DEFLATE | LZMA | ZSTD => Ok(()),
+            NONE | LZW | DEFLATE | PACK_BITS | OLD_DEFLATE | PIX_DEFLATE | LZMA | ZSTD => Ok(()),
             FAX3 if self.is_2d => Err(unsupported("two-dimensional Group 3")),
             FAX3 | FAX4 if bits == 1 => Ok(()),
             OLD_JPEG | WEBP if bits == 8 => Ok(()),
@@ -82,8 +84,8 @@ impl Codec {
     /// The bytes that a strip or tile decodes to, `expected.bytes` of them.
     pub(super) fn decode(&self, mut packed: Vec<u8>, expected: Expected) -> Decoded<Vec<u8>> {
         use compression::{
-            DEFLATE, FAX3, FAX4, JPEG, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG, PACK_BITS, WEBP,
-            ZSTD,
+            DEFLATE, FAX3, FAX4, JPEG, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG, PACK_BITS,
+            PIX_DEFLATE, WEBP, ZSTD,
         };
         if self.reversed && !matches!(self.compression, JPEG | OLD_JPEG | WEBP) {
             reverse_bits(&mut packed);
@@ -92,7 +94,9 @@ impl Codec {
         let mut bytes = match self.compression {
             NONE => packed,
             LZW => lzw(&packed, most)?,
-            DEFLATE | OLD_DEFLATE => take(flate2::read::ZlibDecoder::new(packed.as_slice()), most)?,
+            DEFLATE | OLD_DEFLATE | PIX_DEFLATE => {
+                take(flate2::read::ZlibDecoder::new(packed.as_slice()), most)?
+            }
             PACK_BITS => pack_bits(&packed, most),
             ZSTD => {
                 let decoder = ruzstd::decoding::StreamingDecoder::new(packed.as_slice());
@@ -126,9 +130,10 @@ impl Codec {
             ([tables @ .., 0xFF, 0xD9], [0xFF, 0xD8, image @ ..]) => [tables, image].concat(),
             _ => packed.to_vec(),
         };
-        let options = DecoderOptions::default()
-            .set_max_width(1 << 16)
-            .set_max_height(1 << 16);
+        if let Some(segments) = jpeg::segments(&whole) {
+            jpeg::check_scans(&segments)?;
+        }
+        let options = jpeg::decoder_options();
         let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(whole), options);
         decoder.decode_headers()?;
         let (width, height) = decoder
@@ -144,7 +149,7 @@ impl Codec {
             )));
         }
         if let Some(space) = space {
-            decoder.set_options(options.jpeg_set_out_colorspace(space));
+            decoder.set_options(options.set_strict_mode(true).jpeg_set_out_colorspace(space));
         }
         Ok(decoder.decode()?)
     }

@@ -443,8 +443,8 @@ fn metadata(file: &mut Container<Memory>, first: &Directory) -> Metadata {
         white_is_zero: false,
         extra_samples: Vec::new(),
         fields: fields(file, first, &super::NOT_COPIED),
-        exif: sub_fields(file, first, tag::EXIF),
-        gps: sub_fields(file, first, tag::GPS),
+        exif: sub_fields(file, first, tag::EXIF).unwrap_or_default(),
+        gps: sub_fields(file, first, tag::GPS).unwrap_or_default(),
         verbatim: None,
     };
     let mut metadata = Metadata {

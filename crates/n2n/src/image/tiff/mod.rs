@@ -370,15 +370,40 @@ fn sub_fields<S: std::io::BufRead + std::io::Seek>(
     file: &mut Container<S>,
     directory: &Directory,
     tag: u16,
-) -> Vec<Field> {
-    let mut read = || {
-        let Some(at) = file.number(directory, tag)? else {
-            return Ok(Vec::new());
-        };
-        let found = file.directory(at)?;
-        Ok(fields(file, &found, &[tag::INTEROPERABILITY]))
+) -> Decoded<Vec<Field>> {
+    let Some(at) = file.number(directory, tag)? else {
+        return Ok(Vec::new());
     };
-    read().unwrap_or_else(|_: Fault| Vec::new())
+    let found = file.directory(at)?;
+    Ok(fields(file, &found, &[tag::INTEROPERABILITY]))
+}
+
+/// What of a directory is dropped, in words for the user; `is_kept` says whether a tag is not.
+fn dropped(directory: &Directory, is_kept: impl Fn(u16) -> bool) -> Vec<String> {
+    const KNOWN: [(u16, &str); 5] = [
+        (tag::SUB_IFDS, "its smaller versions (SubIFDs)"),
+        (37724, "the Photoshop layers"),
+        (34412, "the Zeiss LSM description of the stack"),
+        (33471, "the Olympus settings"),
+        (33560, "the Olympus SIS description"),
+    ];
+    let known = KNOWN.iter().filter(|(tag, _)| directory.has(*tag));
+    let mut notes: Vec<String> = known.map(|(_, what)| format!("dropped: {what}")).collect();
+    let should_be_kept = |tag: &u16| {
+        let has_value = !NOT_COPIED.contains(tag) && directory.count(*tag) > 0;
+        has_value || [tag::EXIF, tag::GPS].contains(tag)
+    };
+    let lost: Vec<String> = directory
+        .tags()
+        .filter(should_be_kept)
+        .filter(|&tag| !is_kept(tag))
+        .map(|tag| tag.to_string())
+        .collect();
+    if !lost.is_empty() {
+        let lost = lost.join(", ");
+        notes.push(format!("dropped: tags whose values cannot be read: {lost}"));
+    }
+    notes
 }
 
 /// What a directory says, and how its rows are read.
@@ -403,6 +428,15 @@ fn describe(
     let inks = file.number(directory, tag::NUMBER_OF_INKS)?.unwrap_or(4);
     let (color, extra) = colors(&layout, &extra_samples, inks as usize);
     let mut copied = fields(file, directory, &NOT_COPIED);
+    let (exif, gps) = (
+        sub_fields(file, directory, tag::EXIF),
+        sub_fields(file, directory, tag::GPS),
+    );
+    let mut notes = dropped(directory, |tag| match tag {
+        tag::EXIF => exif.is_ok(),
+        tag::GPS => gps.is_ok(),
+        tag => copied.iter().any(|field| field.tag == tag),
+    });
     if layout.given != layout.samples {
         // tifffile's words are about the indices.
         let is_shape = |field: &Field| {
@@ -411,10 +445,6 @@ fn describe(
                 .is_some_and(|words| words.starts_with("{\"shape\":"))
         };
         copied.retain(|field| field.tag != tag::DESCRIPTION || !is_shape(field));
-    }
-    let mut notes = Vec::new();
-    if directory.has(tag::SUB_IFDS) {
-        notes.push("dropped: its smaller versions (SubIFDs)".into());
     }
     let words = copied.iter().find(|field| field.tag == tag::DESCRIPTION);
     let words = words.and_then(Field::words).unwrap_or_default();
@@ -426,11 +456,10 @@ fn describe(
                 .into(),
         );
     }
-    if directory.has(37724) {
-        notes.push("dropped: the Photoshop layers".into());
-    }
-    if directory.has(34412) {
-        notes.push("dropped: the Zeiss LSM description of the stack".into());
+    let is_predicted = matches!(file.number(directory, tag::PREDICTOR), Ok(Some(2..)));
+    if is_predicted && layout.compression() == codec::compression::NONE {
+        notes
+            .push("its predictor is ignored, as by libtiff: the samples are not compressed".into());
     }
     let tags = Tags {
         order: file.order,
@@ -441,8 +470,8 @@ fn describe(
         planar: layout.planar,
         white_is_zero: layout.white_is_zero,
         extra_samples,
-        exif: sub_fields(file, directory, tag::EXIF),
-        gps: sub_fields(file, directory, tag::GPS),
+        exif: exif.unwrap_or_default(),
+        gps: gps.unwrap_or_default(),
         fields: copied,
         verbatim: None,
     };

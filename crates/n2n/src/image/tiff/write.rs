@@ -302,8 +302,8 @@ impl Said {
             let directory = block.directory(block.first)?;
             Ok::<_, super::Fault>(Self {
                 fields: fields(&mut block, &directory, &super::NOT_COPIED),
-                exif: sub_fields(&mut block, &directory, tag::EXIF),
-                gps: sub_fields(&mut block, &directory, tag::GPS),
+                exif: sub_fields(&mut block, &directory, tag::EXIF).unwrap_or_default(),
+                gps: sub_fields(&mut block, &directory, tag::GPS).unwrap_or_default(),
             })
         };
         read().unwrap_or_default()
