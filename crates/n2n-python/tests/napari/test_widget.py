@@ -64,10 +64,32 @@ def test_strength_and_the_visible_region(qtbot, widget):
     assert np.allclose(clean.data_to_world((1, 0, 0)), layer.data_to_world((1, 10, 20)))
 
 
+def test_a_turned_layers_region_lies_where_it_was(qtbot, widget):
+    layer = widget.source()
+    layer.rotate, layer.shear, layer.translate = 30, (0.0, 0.0, 0.2), (4, 5, 6)
+    layer.affine = np.diag([1.0, 2, 3, 1])
+    layer.corner_pixels = np.array([[0, 10, 20], [0, 41, 59]])
+    widget.crop.setChecked(True)
+    widget.run.click()
+    finished(qtbot, widget)
+    clean = widget.viewer.layers["stack denoised"]
+    assert np.allclose(clean.data_to_world((1, 2, 3)), layer.data_to_world((1, 12, 23)))
+
+
+def test_a_renamed_layer_stays_the_chosen_one(qtbot, widget):
+    widget.viewer.add_image(noisy(64, 64), name="other")
+    layer = widget.viewer.layers["other"]
+    assert widget.source() is layer
+    layer.name = "cells"
+    assert widget.layer.currentText() == "cells" and widget.source() is layer
+
+
 def test_the_preview_is_of_the_visible_region_and_follows_the_slider(qtbot, widget):
     layer = widget.source()
     layer.corner_pixels = np.array([[0, 10, 20], [0, 73, 99]])
     widget.viewer.dims.set_current_step(0, 2)
+    previews = []
+    widget.viewer.layers.events.inserted.connect(lambda event: previews.append(event.value))
     widget.preview.setChecked(True)
     qtbot.waitUntil(lambda: "stack preview" in widget.viewer.layers, timeout=120_000)
     preview = widget.viewer.layers["stack preview"]
@@ -75,10 +97,19 @@ def test_the_preview_is_of_the_visible_region_and_follows_the_slider(qtbot, widg
     part = whole[2, 10:74, 20:100].astype(int)
     assert np.abs(preview.data[0] - part).max() <= 1
     assert np.allclose(preview.data_to_world((0, 0, 0)), layer.data_to_world((2, 10, 20)))
+    # It does not bring about another one, and the next is the same layer: napari takes half a second to remove one.
+    qtbot.wait(600)
+    assert not widget.previewing and not widget.rest.isActive() and previews == [preview]
+    layer.corner_pixels = np.array([[0, 0, 0], [0, 31, 31]])
+    widget.viewer.camera.zoom *= 2
+    qtbot.waitUntil(lambda: preview.data.shape == (1, 32, 32), timeout=120_000)
+    assert np.abs(preview.data[0] - whole[2, :32, :32].astype(int)).max() <= 1
+    assert np.allclose(preview.data_to_world((0, 0, 0)), layer.data_to_world((2, 0, 0)))
+    assert previews == [preview]
     # Not itself a layer to denoise.
     assert widget.layer.findText("stack preview") < 0 and widget.source() is layer
     widget.strength.setValue(0)
-    assert np.array_equal(preview.data[0], layer.data[2, 10:74, 20:100])
+    assert np.array_equal(preview.data[0], layer.data[2, :32, :32])
     widget.preview.setChecked(False)
     assert "stack preview" not in widget.viewer.layers
 

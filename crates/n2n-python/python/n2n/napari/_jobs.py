@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import n2n
 from n2n import Model, Range, TrainStep
+from n2n._model import _loaded
 
 
 class Cancelled(Exception):
@@ -115,12 +116,13 @@ def denoise(
 @thread_worker(start_thread=False)
 def preview(
     layer: Image,
-    model: Model,
+    model: str | Model,
     at: tuple[int, ...],
     region: tuple[slice, slice],
     found: Range | None,
 ) -> tuple[NDArray[Any], NDArray[Any], Range]:
     """What a region of one image of a layer was and becomes, and the range of the layer."""
+    model = _loaded(model)
     data = pixels_of(layer)
     if found is None:
         found = model.measure_range(_some(layer), axes_of(layer))

@@ -46,8 +46,8 @@ class DenoiseWidget(QWidget):
         self.viewer = napari_viewer
         self.models: dict[str, Model] = {}
         self.cancel: Cancel | None = None
-        #: The preview: what its region was and becomes, and its layer.
-        self.shown: tuple[NDArray[Any], NDArray[Any], Image] | None = None
+        #: The preview: what its region was and becomes, its layer, and the layer that it is of.
+        self.shown: tuple[NDArray[Any], NDArray[Any], Image, Image] | None = None
         self.ranges: dict[tuple[int, str], Range] = {}
         self.previewing = False
 
@@ -119,8 +119,17 @@ class DenoiseWidget(QWidget):
     # What there is to choose from.
 
     def _list_layers(self, event: object = None) -> None:
-        names = [layer.name for layer in self.viewer.layers if self._is_source(layer)]
-        if names != [self.layer.itemText(i) for i in range(self.layer.count())]:
+        sources = [layer for layer in self.viewer.layers if self._is_source(layer)]
+        names = [layer.name for layer in sources]
+        for layer in sources:
+            layer.events.name.connect(self._list_layers)
+            layer.events.data.connect(self._forget_ranges)
+        if len(names) == self.layer.count():
+            # At most renamed: the choice stays.
+            for i, name in enumerate(names):
+                self.layer.setItemText(i, name)
+        else:
+            self._forget_ranges()
             chosen = self.layer.currentText()
             self.layer.clear()
             self.layer.addItems(names)
@@ -128,6 +137,10 @@ class DenoiseWidget(QWidget):
                 self.layer.setCurrentText(chosen)
         self.run.setEnabled(bool(names) and self.cancel is None)
         self.train.setEnabled(bool(names) and self.cancel is None)
+
+    def _forget_ranges(self, event: object = None) -> None:
+        self.ranges.clear()
+        self._changed()
 
     def _is_source(self, layer: Layer) -> bool:
         return isinstance(layer, Image) and "n2n preview" not in layer.metadata
@@ -142,15 +155,15 @@ class DenoiseWidget(QWidget):
         name = self.layer.currentText()
         return self.viewer.layers[name] if name in self.viewer.layers else None
 
-    def _model(self) -> Model:
+    def _model(self) -> str | Model:
+        """The model that is chosen; a shipped one by its name, for the window would wait while it loads."""
         name = self.model.currentText()
-        if name not in self.models:
-            self.models[name] = Model.load(name)
-        return self.models[name]
+        return self.models.get(name, name)
 
     def add_model(self, name: str, model: Model) -> None:
         """Offers a model, and chooses it."""
         self.models[name] = model
+        self._forget_ranges()
         if self.model.findText(name) < 0:
             self.model.addItem(name)
         self.model.setCurrentText(name)
@@ -171,7 +184,8 @@ class DenoiseWidget(QWidget):
         )
         if path:
             try:
-                self._model().save(path)
+                model = self._model()
+                (model if isinstance(model, Model) else Model.load(model)).save(path)
                 self._say(f"saved as {path}")
             except (OSError, ValueError) as error:
                 self._say(str(error))
@@ -209,16 +223,17 @@ class DenoiseWidget(QWidget):
         data: NDArray[Any],
         name: str,
         region: tuple[slice, slice] | None,
+        at: tuple[int, ...] = (),
+        more: dict[str, Any] | None = None,
     ) -> Image:
-        """A layer beside another, with its scale, colors and metadata."""
+        """A layer beside another, with its scale, colors and metadata: of all of it, or of a region of its images from
+        `at` on. `more` goes to its metadata."""
         _, state, _ = layer.as_layer_data_tuple()
-        state.update(name=name, multiscale=False, metadata=dict(layer.metadata))
+        state.update(name=name, multiscale=False, metadata={**layer.metadata, **(more or {})})
         for key in ("data_level", "corner_pixels"):
             state.pop(key, None)
         if region is not None:
-            corner = np.zeros(layer.ndim)
-            corner[-2:] = [span.start for span in region]
-            state["translate"] = np.asarray(layer.translate) + np.asarray(layer.scale) * corner
+            state["translate"] = _translate(layer, _corner(layer, region, at))
         added = Image(data, **state)
         self.viewer.add_layer(added)
         return added
@@ -330,16 +345,19 @@ class DenoiseWidget(QWidget):
         at: tuple[int, ...],
         region: tuple[slice, slice],
     ) -> None:
-        self._remove_preview()
         lead = (np.newaxis,) * (layer.ndim - 2)
-        added = self._add_like(layer, clean[lead], f"{layer.name} preview", region)
-        translate = np.asarray(added.translate)
-        translate[: len(at)] += np.asarray(layer.scale)[: len(at)] * at
-        added.translate = translate
-        added.metadata["n2n preview"] = True
-        self.shown = (noisy[lead], clean[lead], added)
-        self.viewer.layers.selection.active = layer
-        self._list_layers()
+        noisy, clean = noisy[lead], clean[lead]
+        if self.shown is not None and self.shown[2] in self.viewer.layers and self.shown[3] is layer:
+            # Removing a layer and adding another would stop the window for half a second.
+            added = self.shown[2]
+            added.data = clean
+            added.translate = _translate(layer, _corner(layer, region, at))
+        else:
+            self._remove_preview()
+            name = f"{layer.name} preview"
+            added = self._add_like(layer, clean, name, region, at, {"n2n preview": True})
+            self.viewer.layers.selection.active = layer
+        self.shown = (noisy, clean, added, layer)
         self._blend()
 
     def _remove_preview(self) -> None:
@@ -353,7 +371,7 @@ class DenoiseWidget(QWidget):
         self.strength_label.setText(f"{self.strength.value()} %")
         if self.shown is None:
             return
-        noisy, clean, layer = self.shown
+        noisy, clean, layer, _ = self.shown
         blended = noisy + share * (clean.astype(np.float64) - noisy)
         if clean.dtype.kind in "ui":
             blended = np.rint(blended)
@@ -398,6 +416,19 @@ class Curve(QWidget):
         painter.drawText(4, 13, f"loss {10 ** means[-1]:.3g}")
         painter.setPen(QPen(self.palette().highlight().color(), 2))
         painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in zip(xs, ys, strict=True)]))
+
+
+def _corner(layer: Image, region: tuple[slice, slice], at: tuple[int, ...]) -> NDArray[Any]:
+    """The first pixel of a region of the images from `at` on."""
+    corner = np.zeros(layer.ndim)
+    corner[: len(at)] = at
+    corner[-2:] = [span.start for span in region]
+    return corner
+
+
+def _translate(layer: Image, corner: NDArray[Any]) -> NDArray[Any]:
+    """The translation of a layer that begins at a pixel of another, however that one is scaled, turned or sheared."""
+    return np.asarray(layer.affine.inverse(layer.data_to_world(corner)))
 
 
 def _row(*parts: QWidget) -> QHBoxLayout:
