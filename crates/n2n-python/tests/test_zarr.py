@@ -1,6 +1,7 @@
 """OME-Zarr in, OME-Zarr out: metadata, chunks, pyramid, interrupts."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,35 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, noisy, monkeypatch)
     assert np.abs(result["0"][:] - clean).max() <= 1
 
 
+def test_a_journal_that_was_cut_off_anywhere_goes_on(tmp_path, noisy, monkeypatch):
+    monkeypatch.setattr(n2n.zarr, "_PART", 1)
+    source, output = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    write(source, "0.5", noisy)
+
+    def full(self, *arguments):
+        raise OSError(28, "No space left on device")
+
+    original = n2n.zarr._Image.denoised
+    monkeypatch.setattr(n2n.zarr._Image, "denoised", full)
+    with pytest.raises(OSError, match="No space"):
+        n2n.zarr.denoise(source, output, "gauss25")
+    journal = output.with_name("out.zarr.partial") / n2n.zarr._JOURNAL
+    begun = journal.read_bytes()
+    for left in (begun + b"0 1", begun, begun[:-4], begun[:40], b""):
+        if b"\n" not in left:
+            # The first line is written before anything else is.
+            shutil.rmtree(journal.parent)
+            journal.parent.mkdir()
+        journal.write_bytes(left)
+        with pytest.raises(OSError, match="No space left on device; what is done is kept"):
+            n2n.zarr.denoise(source, output, "gauss25")
+        assert journal.read_bytes() == begun
+    monkeypatch.setattr(n2n.zarr._Image, "denoised", original)
+    n2n.zarr.denoise(source, output, "gauss25")
+    result = zarr.open_group(str(output), mode="r")["0"][:].astype(int)
+    assert np.abs(result - n2n.denoise(noisy, "gauss25", axes="TCYX")).max() <= 1
+
+
 def test_progress_grows_to_its_end(tmp_path, noisy):
     write(tmp_path / "in.zarr", "0.5", noisy)
     told = []
@@ -195,6 +225,7 @@ def test_a_full_disk_leaves_a_partial_output_and_says_so(tmp_path, noisy):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "too large" in done.stderr.lower(), done.stderr
+    assert "out.zarr.partial: " in done.stderr and "make room, and run it again" in done.stderr
     assert not (tmp_path / "out.zarr").exists() and (tmp_path / "out.zarr.partial").exists()
     n2n.zarr.denoise(tmp_path / "in.zarr", tmp_path / "out.zarr")
     assert (tmp_path / "out.zarr").exists()

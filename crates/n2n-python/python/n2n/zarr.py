@@ -6,12 +6,14 @@ Needs ``pip install "n2n[zarr]"``. The command is ``python -m n2n zarr IN OUT``.
 from __future__ import annotations
 
 import builtins
+import errno
 import hashlib
 import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,7 @@ def denoise(
     # What is wrong with the arguments is found out before anything is written.
     pixel = np.zeros((1, 1), first.dtype)
     model.denoise(pixel, None, None, range, strength, threads, False, max_memory=max_memory)
-    with _Journal(partial, run) as journal, _progress.shown(progress) as told:
+    with _on_a_full_disk(partial), _Journal(partial, run) as journal, _progress.shown(progress) as told:
         parts = [list(image.parts(level)) for level in builtins.range(len(image.levels))]
         # What the network computes; the rest takes little.
         total = sum(map(_pixels, parts[0]))
@@ -134,6 +136,20 @@ def denoise(
     if output.exists():
         shutil.rmtree(output) if output.is_dir() else output.unlink()
     partial.rename(output)
+
+
+@contextmanager
+def _on_a_full_disk(folder: Path) -> Iterator[None]:
+    """Says what to do when there is no more space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"{folder}: {error.strerror}; what is done is kept: make room, and run it again to continue",
+        ) from error
 
 
 class _Image:
@@ -274,14 +290,17 @@ class _Journal:
         self.path = folder / _JOURNAL
         self.range: Range | None = None
         self.parts: set[tuple[int, int]] = set()
-        lines = self.path.read_text().split("\n")[:-1] if self.path.exists() else []
+        text = self.path.read_bytes() if self.path.exists() else b""
+        # Without a line that was cut off.
+        whole = text[: text.rfind(b"\n") + 1]
+        lines = whole.decode().splitlines()
         #: Whether there is nothing to go on with; an interrupt may have come before the arrays were made.
         self.is_new = len(lines) < 2
         if lines and json.loads(lines[0]) != run:
             raise ValueError(
                 f"{folder}: is of a run with other arguments or another source; remove it, or repeat that run"
             )
-        if folder.exists() and not lines and any(folder.iterdir()):
+        if folder.exists() and not lines and any(path != self.path for path in folder.iterdir()):
             raise ValueError(f"{folder}: expected nothing or an interrupted run, found other files")
         folder.mkdir(parents=True, exist_ok=True)
         if len(lines) > 1:
@@ -289,9 +308,9 @@ class _Journal:
         for line in lines[2:]:
             level, part = line.split()
             self.parts.add((int(level), int(part)))
-        # A line that was cut off goes.
-        self.path.write_text("".join(line + "\n" for line in lines))
         self.file = self.path.open("a")
+        # In place: a full disk or another kill now must not cost what is done.
+        self.file.truncate(len(whole))
         if not lines:
             self._write(json.dumps(run))
 
@@ -309,7 +328,9 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        # Every line has been flushed; one that could not be is not missed.
+        with suppress(OSError):
+            self.file.close()
 
     def _write(self, line: str) -> None:
         self.file.write(line + "\n")
