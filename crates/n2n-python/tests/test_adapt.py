@@ -99,12 +99,12 @@ def test_refusals(untrained):
     noisy = counts(1)[0]
     refused = [
         ((noisy,), {"steps": 2, "time_budget": "1m"}, ValueError, "one of them, found both"),
-        ((noisy,), {"steps": -2}, ValueError, "number of steps"),
-        ((noisy,), {"steps": 2.5}, TypeError, "integer"),
+        ((noisy,), {"steps": -2}, ValueError, "steps: expected 1 or more, found -2"),
+        ((noisy,), {"steps": 2.5}, TypeError, "steps: expected a whole number, found 2.5"),
         ((noisy,), {"time_budget": "soon"}, ValueError, "soon"),
         ((noisy,), {"steps": 2, "range": "percentile"}, ValueError, "range: expected 'auto'"),
         ((noisy,), {"steps": 2, "range": (5, 2)}, ValueError, "MIN below MAX"),
-        ((noisy,), {"steps": 2, "threads": 0}, ValueError, "threads: expected 1 to"),
+        ((noisy,), {"steps": 2, "threads": 0}, ValueError, "threads: expected 1 or more"),
         ((np.stack([noisy, noisy]),), {"steps": 2}, ValueError, "axes: expected 3 letters"),
         (([],), {"steps": 2}, ValueError, "at least one, found none"),
         (([noisy, noisy.astype(np.uint8)],), {"steps": 2}, ValueError, "several"),

@@ -158,7 +158,12 @@ def test_values_that_are_no_number_stay(model):
 REFUSED = [
     (np.zeros((2, 8, 8)), {}, ValueError, "'ZYX' for a stack or 'YXS'"),
     (np.zeros((1, 2, 3, 8, 8)), {}, ValueError, "axes: expected 5 letters"),
-    (np.zeros(8), {}, ValueError, "axes: expected 1 letters"),
+    (np.zeros((1, 1, 1, 2, 8, 8)), {}, ValueError, "axes: expected 6 letters, as 'VTZCYX'"),
+    (np.zeros(8), {}, ValueError, "at least two dimensions, height and width, found 1"),
+    (np.float32(3), {}, ValueError, "at least two dimensions, height and width, found 0"),
+    (np.zeros((8, 3)), {"channel_axis": 1}, ValueError, "beside the samples, height and width"),
+    (np.zeros((8, 8)), {"axes": 5}, TypeError, "axes: expected letters, as 'ZYX', found 5"),
+    (np.zeros((8, 8, 3)), {"channel_axis": "S"}, TypeError, "channel_axis: expected a whole number"),
     (np.zeros((8, 8)), {"axes": "YXS"}, ValueError, "expected 2 different capital letters"),
     (np.zeros((2, 8, 8)), {"axes": "zyx"}, ValueError, "found 'zyx'"),
     (np.zeros((2, 8, 8)), {"axes": "YYX"}, ValueError, "different"),
@@ -178,8 +183,14 @@ REFUSED = [
     (np.zeros((8, 8)), {"range": 5}, ValueError, "expected 'auto', 'percentile', two numbers"),
     (np.zeros((8, 8)), {"range": n2n.Range(1, 1)}, ValueError, "expected low below high"),
     (np.zeros((8, 8)), {"strength": 1.5}, ValueError, "strength: expected 0 to 1"),
-    (np.zeros((8, 8)), {"threads": 0}, ValueError, "threads: expected 1 to"),
+    (np.zeros((8, 8)), {"threads": 0}, ValueError, "threads: expected 1 or more, found 0"),
+    (np.zeros((8, 8)), {"strength": "all"}, TypeError, "strength: expected a number, found 'all'"),
+    (np.zeros((8, 8)), {"threads": -1}, ValueError, "threads: expected 1 or more, found -1"),
+    (np.zeros((8, 8)), {"threads": 1.5}, TypeError, "threads: expected a whole number, found 1.5"),
     (np.zeros((8, 8)), {"max_memory": 1000}, ValueError, "memory"),
+    (np.zeros((8, 8)), {"max_memory": -1}, ValueError, "max_memory: expected 0 or more, found -1"),
+    (np.zeros((8, 8)), {"max_memory": "2GB"}, TypeError, "max_memory: expected a whole number"),
+    (np.zeros((8, 8)), {"out": [0]}, TypeError, "out: expected an array, found list"),
     (
         np.zeros((8, 8)),
         {"out": np.zeros((8, 9))},
@@ -193,6 +204,22 @@ REFUSED = [
 def test_what_makes_no_sense_is_refused_in_words(model, x, arguments, kind, words):
     with pytest.raises(kind, match=words):
         model.denoise(x, **arguments)
+
+
+def test_the_result_can_replace_the_array_but_not_other_parts_of_it(model):
+    stack = np.stack([of_dtype(scene(32, 32, seed=seed), np.uint8) for seed in range(4)])
+    want = model.denoise(stack, axes="ZYX")
+    for out in (stack[::-1], stack.transpose(0, 2, 1)):
+        kept = stack.copy()
+        with pytest.raises(ValueError, match="out: expected x itself or memory of its own"):
+            model.denoise(stack, axes="ZYX", out=out)
+        assert np.array_equal(stack, kept)
+    # Other columns of one array are memory of its own.
+    both = np.stack([stack, np.zeros_like(stack)], axis=-1)
+    model.denoise(both[..., 0], axes="ZYX", out=both[..., 1])
+    assert np.array_equal(both[..., 1], want) and np.array_equal(both[..., 0], stack)
+    model.denoise(stack, axes="ZYX", out=stack)
+    assert np.array_equal(stack, want)
 
 
 def test_models_are_found_by_name_and_by_file(model, tmp_path):

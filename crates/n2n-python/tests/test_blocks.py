@@ -53,6 +53,10 @@ def test_a_block_that_would_be_silently_wrong_is_refused(model):
             model.denoise_block(block.astype(np.uint16), (0, 0), (304, 272), range=range)
     with pytest.raises(ValueError, match="without a step"):
         model.denoise_block(block, (0, 0), (304, 272), np.s_[0:20:2, 0:20])
+    with pytest.raises(ValueError, match="origin: expected 0 or more, found -4"):
+        model.denoise_block(block, (-4, 0), (304, 272))
+    with pytest.raises(TypeError, match="shape: expected two whole numbers, found 304"):
+        model.denoise_block(block, (0, 0), 304)
     with pytest.raises(ValueError, match="pair of slices"):
         model.block_for((0, 20), (304, 272))
     with pytest.raises(ValueError, match="at least a pixel"):

@@ -91,9 +91,16 @@ def test_refusals(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             n2n.train(image, **({"n_epoch": 1} | settings))
+    with pytest.raises(FileNotFoundError, match="found nothing at .*nowhere"):
+        n2n.train(tmp_path / "nowhere", **SHORT, n_epoch=1)
     with pytest.raises(TypeError, match="seed: expected a number"):
         n2n.train(image, seed=[1])
     broken = np.full((96, 96), np.nan, np.float32)
     good = scene(96, 96).astype(np.float32)
     with pytest.warns(UserWarning, match="left out: image 1"):
         n2n.train([good, broken], n_epoch=1, steps_per_epoch=1, **SHORT)
+    with (
+        pytest.warns(UserWarning, match="left out: image 0"),
+        pytest.raises(ValueError, match="usable images in 1 image: expected at least one"),
+    ):
+        n2n.train(broken, n_epoch=1, steps_per_epoch=1, **SHORT)

@@ -65,17 +65,27 @@ class Layout:
 
 def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
     """What the letters say of an array of ``ndim`` dimensions; nothing is guessed."""
+    if axes is not None and not isinstance(axes, str):
+        raise TypeError(f"axes: expected letters, as 'ZYX', found {axes!r}")
     if channel_axis is not None:
+        if not isinstance(channel_axis, (int, np.integer)):
+            raise TypeError(f"channel_axis: expected a whole number, found {channel_axis!r}")
         if not -ndim <= channel_axis < ndim:
             raise ValueError(
                 f"channel_axis: expected a dimension of an array of {ndim}, found {channel_axis}"
             )
         channel_axis %= ndim
     if axes is None:
-        if ndim - (channel_axis is not None) != 2:
+        spatial = ndim - (channel_axis is not None)
+        if spatial < 2:
+            beside = "" if channel_axis is None else " beside the samples"
+            raise ValueError(
+                f"expected an array of at least two dimensions{beside}, height and width, found {spatial}"
+            )
+        if spatial > 2:
             example = {3: "'ZYX' for a stack or 'YXS' for an image in RGB", 4: "'TZYX' or 'ZYXS'"}
             raise ValueError(
-                f"axes: expected {ndim} letters, as {example.get(ndim, repr('TZCYX'[-max(ndim, 2) :]))}, "
+                f"axes: expected {ndim} letters, as {example.get(ndim, repr('QRVTZCYX'[-ndim:]))}, "
                 f"for an array of {ndim} dimensions, found none"
             )
         letters = list("YX")

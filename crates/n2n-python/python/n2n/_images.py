@@ -22,6 +22,12 @@ def time_text(time: str | float) -> str:
     return time if isinstance(time, str) else f"{round(1000 * time)}ms"
 
 
+def counted(source: list[str] | list[NDArray[Any]]) -> str:
+    """How many files or images there are to learn from."""
+    kind = "file" if source and isinstance(source[0], str) else "image"
+    return f"{len(source)} {kind}{'s' * (len(source) != 1)}"
+
+
 def source(
     images: Any, axes: str | None, channel_axis: int | None, channels: int | None
 ) -> tuple[str | list[str] | list[NDArray[Any]], int | None]:
@@ -29,6 +35,8 @@ def source(
     transparency, whatever their number."""
     if isinstance(images, (str, os.PathLike)):
         path = os.fspath(images)
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"images: expected a folder or a file, found nothing at {path}")
         return (path if os.path.isdir(path) else [path]), None
     if not isinstance(images, np.ndarray):
         images = list(images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arrays, _images, _n2n, _progress
+from . import _arrays, _checks, _images, _n2n, _progress
 from ._arrays import Layout
 from ._images import Images
 
@@ -117,7 +116,8 @@ def denoise(
     max_memory : int
         Bytes that the network may use at once, by cutting the image into tiles.
     out : array, optional
-        Where to put the result: of the shape and dtype of `x`, a memory map for example; may be `x`.
+        Where to put the result: of the shape and dtype of `x`, a memory map for example. May be `x`, but no
+        other view of its memory.
     quality : {"best", "fast", "faster", "fastest"}, optional
         Use the shipped model with this trade-off between quality and speed, for the same noise as the named
         `model`.
@@ -275,15 +275,11 @@ class Model:
         layout = _arrays.layout(array.ndim, axes, channel_axis)
         if out is None:
             out = np.empty_like(array, subok=False)
-        elif out.shape != array.shape or out.dtype != array.dtype:
-            raise ValueError(
-                f"out: expected {array.dtype} of shape {array.shape}, found {out.dtype} of shape {out.shape}"
-            )
-        elif not out.flags.writeable:
-            raise ValueError("out: expected an array that can be written to")
+        else:
+            _checks.output(out, array)
         name = _arrays.native_name(array.dtype)
         bounds = self._bounds(range, array, layout)
-        settings = _Settings(name, bounds, strength, ensemble, max_memory, threads)
+        settings = _settings(name, bounds, strength, ensemble, max_memory, threads)
         noisy, clean = layout.images(array), layout.images(out)
         planes = list(np.ndindex(noisy.shape[:-3]))
         with _progress.shown(progress) as told:
@@ -342,6 +338,7 @@ class Model:
         >>> n2n.Model.load("gauss25").block_for(np.s_[304:608, 544:816], (2048, 2048))
         (slice(160, 736, None), slice(416, 960, None))
         """
+        shape = _checks.pair(shape, "shape")
         top, left, height, width = self._native.block_for(_rectangle(region, shape), shape)
         return slice(top, top + height), slice(left, left + width)
 
@@ -405,6 +402,7 @@ class Model:
         array = _arrays.checked(block, "block")
         layout = _arrays.layout(array.ndim, axes, channel_axis)
         height, width = array.shape[layout.y], array.shape[layout.x]
+        origin, shape = _checks.pair(origin, "origin"), _checks.pair(shape, "shape")
         if region is None:
             rectangle = (*origin, height, width)
         else:
@@ -418,7 +416,7 @@ class Model:
                 f"range of a block: expected two numbers, or the result of Model.measure_range on the "
                 f"whole image, found {range!r}"
             )
-        settings = _Settings(name, bounds, strength, ensemble, max_memory, threads)
+        settings = _settings(name, bounds, strength, ensemble, max_memory, threads)
         out_shape = list(array.shape)
         out_shape[layout.y], out_shape[layout.x] = rectangle[2:]
         out = np.empty(out_shape, array.dtype)
@@ -512,7 +510,7 @@ class Model:
         if steps is not None and time_budget is not None:
             raise ValueError("time_budget and steps: expected one of them, found both")
         if steps is not None:
-            budget = str(operator.index(steps))
+            budget = str(_checks.count(steps, "steps", 1))
         else:
             budget = _images.time_text("3m" if time_budget is None else time_budget)
         if range == "percentile":
@@ -537,8 +535,8 @@ class Model:
                 source,
                 budget,
                 _range_words(range),
-                seed,
-                threads,
+                _checks.count(seed, "seed"),
+                _checks.threads(threads),
                 on_event,
             )
         return Model._of(adapted)
@@ -634,6 +632,24 @@ def _range_words(range: RangeLike) -> str:
             f"range: expected 'auto', 'percentile', two numbers or an n2n.Range, found {range!r}"
         )
     return f"{bounds[0]!r},{bounds[1]!r}"
+
+
+def _settings(
+    dtype: str,
+    bounds: tuple[float, float, bool],
+    strength: float,
+    ensemble: bool,
+    max_memory: int,
+    threads: int | None,
+) -> _Settings:
+    return _Settings(
+        dtype,
+        bounds,
+        _checks.real(strength, "strength"),
+        bool(ensemble),
+        _checks.count(max_memory, "max_memory"),
+        _checks.threads(threads),
+    )
 
 
 def _rectangle(region: Region, shape: tuple[int, int]) -> tuple[int, int, int, int]:

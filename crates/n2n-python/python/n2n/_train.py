@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import _images, _n2n, _progress
+from . import _checks, _images, _n2n, _progress
 from ._images import Images
 from ._model import Model
 
@@ -52,8 +52,9 @@ def train(
     Parameters
     ----------
     images : array, list of arrays, folder, or list of files
-        Arrays of integers or floats, as `n2n.denoise` takes them, with at least 64 x 64 pixels; of more
-        than one dtype none is converted. Files as the program ``n2n train`` reads them.
+        Arrays of integers or floats, as `n2n.denoise` takes them; those smaller than a patch are extended by
+        reflection, and if there are several dtypes none is converted. Files as the program ``n2n train`` reads
+        them.
     axes, channel_axis
         As for `n2n.denoise`, of each array. Three samples are RGB; the model then is of RGB. With
         ``n_channel=5``, five samples are channels that go through the network together, up to 16.
@@ -108,6 +109,8 @@ def train(
     )
     if channels is not None:
         settings.setdefault("n_channel", channels)
+    # Where errors say that the images are.
+    settings["data_dir"] = source if isinstance(source, str) else _images.counted(source)
     settings.update(recipe=recipe, noisetype=noise)
     if time_budget is not None:
         settings["time_budget"] = _images.time_text(time_budget)
@@ -127,4 +130,4 @@ def train(
                 return None
             return callback(TrainStep(passed, epoch, iteration, loss, left))
 
-        return Model._of(_n2n.train(source, settings, threads, on_event))
+        return Model._of(_n2n.train(source, settings, _checks.threads(threads), on_event))
