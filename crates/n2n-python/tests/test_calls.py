@@ -143,6 +143,19 @@ def test_a_model_of_the_parent_works_in_its_fork(model):
     child.join()
 
 
+@pytest.mark.parametrize("module", ["zarr", "dask", "napari"])
+def test_what_lacks_an_extra_says_which(module):
+    lacking = f"import sys; sys.modules[{module!r}] = None; "
+    code = lacking + f"import n2n; import n2n.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f': pip install "n2n[{module}]"')
+    if module == "zarr":
+        code = lacking + "from n2n.__main__ import main; sys.exit(main(['zarr', 'in', 'out']))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and done.stderr.startswith("n2n: n2n.zarr: ")
+
+
 def test_pickles(model, tmp_path):
     named = pickle.dumps(model)
     assert len(named) < 200 and repr(pickle.loads(named)) == repr(model)

@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     zarr.add_argument("--overwrite", action="store_true", help="replace an output that is there")
     zarr.add_argument("--quiet", action="store_true", help="no progress")
     args = parser.parse_args(arguments)
-    from .zarr import denoise
-
     try:
+        from .zarr import denoise
+
         denoise(
             args.input,
             args.output,
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("n2n: interrupted; run again to go on", file=sys.stderr)
         return 130
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, MemoryError, ModuleNotFoundError) as error:
         print(f"n2n: {error}", file=sys.stderr)
         return 1
     return 0

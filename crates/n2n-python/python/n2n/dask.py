@@ -10,10 +10,14 @@ import math
 import os
 from typing import Any
 
-import dask.array as da
 import numpy as np
-from dask.delayed import delayed
 from numpy.typing import NDArray
+
+try:
+    import dask.array as da
+    from dask.delayed import delayed
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'n2n.dask: {error}: pip install "n2n[dask]"') from error
 
 from . import _arrays, _n2n, _survey
 from ._model import Model, Range, RangeLike, _loaded

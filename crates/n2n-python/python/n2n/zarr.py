@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
+
+try:
+    import zarr
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'n2n.zarr: {error}: pip install "n2n[zarr]"') from error
 
 from . import _arrays, _n2n, _progress, _survey
 from ._model import Model, Progress, Range, RangeLike, _loaded

@@ -1,5 +1,8 @@
 """The plugin for napari: denoise a layer, see it before, train on it. Needs ``pip install "n2n[napari]"``."""
 
-from ._widget import DenoiseWidget
+try:
+    from ._widget import DenoiseWidget
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'n2n.napari: {error}: pip install "n2n[napari]"') from error
 
 __all__ = ["DenoiseWidget"]
