@@ -25,6 +25,14 @@ export function noisyPpm(width, height) {
   return Buffer.concat([header, samples]);
 }
 
+/** A large picture of 8 bits in PPM, made quickly: some noisy rows, repeated. */
+export function largePpm(width, height) {
+  const rows = samplesOf(noisyPpm(width, 61));
+  const band = Buffer.from(rows.map((sample) => sample >> 8));
+  const header = Buffer.from(`P6\n${width} ${height}\n255\n`);
+  return Buffer.concat([header, Buffer.alloc(3 * width * height, band)]);
+}
+
 /** The same picture in gray: PGM, or PPM with three equal channels. */
 export function grayPnm(width, height, channels) {
   const header = Buffer.from(`${channels === 1 ? "P5" : "P6"}\n${width} ${height}\n65535\n`);
@@ -44,13 +52,13 @@ export function samplesOf(ppm) {
 }
 
 /** The weights of a network that has hardly been trained, and is small enough to be fast. */
-export function tinyModel() {
+export function tinyModel(noise = "none") {
   const folder = mkdtempSync(join(tmpdir(), "n2n-"));
   try {
     const [images, runs] = [join(folder, "images"), join(folder, "runs")];
     mkdirSync(images);
     writeFileSync(join(images, "a.ppm"), noisyPpm(96, 96));
-    const flags = "--val-dirs none --noisetype none --n-feature 4 --batchsize 1 --patchsize 64 --n-epoch 1";
+    const flags = `--val-dirs none --noisetype ${noise} --n-feature 4 --batchsize 1 --patchsize 64 --n-epoch 1`;
     const options = ["train", "--data-dir", images, "--save-model-path", runs, "--log-name", "tiny"];
     execFileSync(PROGRAM, [...options, ...flags.split(" "), "--steps-per-epoch", "10"], { stdio: "ignore" });
     return readFileSync(join(runs, "tiny/epoch_model_001.safetensors"));

@@ -1,14 +1,15 @@
 // The page in headless Chromium, as a visitor uses it. CHROMIUM names the browser; SCREENSHOTS a folder for
 // pictures of the page.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { chromium } from "playwright-core";
 
-import { ROOT, grayPnm, largestDifference, noisyPpm, predicted, samplesOf, tinyModel } from "./fixtures.mjs";
+import { ROOT, grayPnm, largePpm, largestDifference, noisyPpm, predicted, samplesOf, tinyModel } from "./fixtures.mjs";
 
 const PAGE = process.env.PAGE ?? join(ROOT, "target/web");
 const PACKAGE = join(ROOT, "target/npm/n2n-denoise");
@@ -250,6 +251,56 @@ test("cancelling stops at once, and the next picture is denoised", async () => {
   assert(Date.now() - began < 10_000);
   await choose(["small.ppm", noisyPpm(96, 64)]);
   await hasState(1, "done");
+});
+
+/** The largest peak RSS of the browser's processes, in MB; what the page and its workers take is in one of them. */
+function peakMemory() {
+  const status = (pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/status`, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  const value = (text, key) => Number(new RegExp(`^${key}:\\s*(\\d+)`, "m").exec(text)?.[1] ?? 0);
+  const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  const parents = new Map(all.map((pid) => [Number(pid), value(status(pid), "PPid")]));
+  const isOurs = (pid) => pid === process.pid || (parents.has(pid) && isOurs(parents.get(pid)));
+  const ours = [...parents.keys()].filter((pid) => pid !== process.pid && isOurs(pid));
+  return Math.max(...ours.map((pid) => value(status(pid), "VmHWM"))) / 1024;
+}
+
+const isLarge = process.env.LARGE ? {} : { skip: "it takes minutes: LARGE=1 runs it" };
+
+test("a picture of 50 megapixels is denoised, in bounded memory, and the page answers meanwhile", isLarge, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "n2n-"));
+  try {
+    const path = join(folder, "large.ppm");
+    const [width, height] = [8192, 6144];
+    writeFileSync(path, largePpm(width, height));
+    await chooseModel(tinyModel("gauss25"));
+    await page.setInputFiles("#files", path);
+    await page.locator("#queue .state", { hasText: "left" }).waitFor();
+    let slowest = 0;
+    while ((await page.locator("#queue .done, #queue .failed").count()) === 0) {
+      const began = Date.now();
+      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
+      slowest = Math.max(slowest, Date.now() - began);
+      await page.waitForTimeout(100);
+    }
+    await hasState(0, "done");
+    await page.locator("#after canvas").waitFor({ timeout: 10 * PATIENCE });
+    await screenshot("50-megapixels");
+    const { bytes } = await download();
+    assert.equal(bytes.subarray(0, 17).toString(), `P6\n${width} ${height}\n255\n`);
+    assert.equal(bytes.length, 17 + 3 * width * height);
+    const memory = process.platform === "linux" ? peakMemory() : 0;
+    console.log(`50 megapixels: ${memory.toFixed()} MB, longest wait for a frame ${slowest} ms`);
+    assert(memory < 3000, `${memory} MB`);
+    assert(slowest < 5000, `${slowest} ms`);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("files that are no pictures, or broken ones, get a sentence, and the others are denoised", async () => {
