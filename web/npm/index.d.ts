@@ -1,5 +1,5 @@
 /** A model in the package: the kind of noise that it was trained on. */
-export type ModelName = "gauss5_50" | "gauss25" | "poisson30" | "poisson5_50" | "gauss5_50_gray";
+export type ModelName = "gauss5_50" | "gauss5_50_fast" | "gauss25" | "poisson30" | "poisson5_50" | "gauss5_50_gray";
 
 export const MODELS: readonly ModelName[];
 

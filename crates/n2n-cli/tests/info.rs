@@ -21,7 +21,8 @@ fn the_build_and_the_shipped_models_are_shown() {
     info(&[])
         .success()
         .stdout(contains(format!("n2n {}\n", env!("CARGO_PKG_VERSION"))))
-        .stdout(contains("shipped models\ngauss5_50"))
+        .stdout(contains("Kodak\ngauss5_50 "))
+        .stdout(contains("\ngauss5_50_fast    fast     0.16×  "))
         .stdout(
             contains("\ngauss25 ")
                 .and(contains("\npoisson30 "))
@@ -88,7 +89,7 @@ fn a_missing_file_is_an_error_that_names_the_shipped_models() {
         .stdout(is_empty())
         .stderr(
             "error: missing.pth: neither a file nor a shipped model; shipped models: \
-             gauss5_50, gauss25, poisson30, poisson5_50, gauss5_50_gray\n",
+             gauss5_50, gauss5_50_fast, gauss25, poisson30, poisson5_50, gauss5_50_gray\n",
         );
 }
 

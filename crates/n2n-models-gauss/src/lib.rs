@@ -7,6 +7,9 @@
 /// RGB, σ 5 to 50.
 pub static GAUSS5_50: &[u8] = include_bytes!("../models/gauss5_50.safetensors");
 
+/// RGB, σ 5 to 50, a small network.
+pub static GAUSS5_50_FAST: &[u8] = include_bytes!("../models/gauss5_50_fast.safetensors");
+
 /// RGB, σ 25.
 pub static GAUSS25: &[u8] = include_bytes!("../models/gauss25.safetensors");
 

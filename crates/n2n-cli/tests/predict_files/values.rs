@@ -396,3 +396,31 @@ fn gray_images_go_to_the_gray_model() {
         .stderr(contains(warned).count(1));
     n2n(&folder, &["predict", "a.png"]).success().stderr("");
 }
+
+#[test]
+fn a_quality_selects_the_sibling_of_the_model() {
+    let folder = workplace();
+    let denoised = |args: &[&str]| {
+        let args = [&["predict", "a.png"], args].concat();
+        n2n(&folder, &args).success();
+        let result = folder.path().join("output/a_denoise.png");
+        Image::read(&result).unwrap().to_u8()
+    };
+    let fast = denoised(&["--model-path", "gauss5_50", "--quality", "fast"]);
+    assert_eq!(fast, denoised(&["--model-path", "gauss5_50_fast"]));
+    let best = denoised(&["--model-path", "gauss5_50"]);
+    assert_ne!(fast, best);
+    let args = ["--model-path", "gauss5_50_fast", "--quality", "best"];
+    assert_eq!(denoised(&args), best);
+    let args = [
+        "predict",
+        "a.png",
+        "--quality",
+        "fast",
+        "--model-path",
+        "gauss25",
+    ];
+    n2n(&folder, &args).code(1).stderr(contains(
+        "--quality: quality of gauss25: expected best, found fast",
+    ));
+}
