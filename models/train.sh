@@ -50,19 +50,20 @@ train muon gauss5_50 clean --init-from "$(last half)" $constant --lr 7e-4 --lr-s
 
 # Then from magnified images.
 train mixed gauss25 mixed --init-from "$(last muon)" $constant --lr 4e-4 --steps-per-epoch 2000
-train gauss5_50 gauss5_50 magnified --init-from "$(last mixed)" $constant --lr 6e-4 --lr-schedule trapezoid \
+train blind gauss5_50 magnified --init-from "$(last mixed)" $constant --lr 6e-4 --lr-schedule trapezoid \
     --steps-per-epoch 7000
 
 # The blind model is where the others begin.
 large="--batchsize 1 --patchsize 256"
-train gauss25_first gauss25 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 2000 $large
+train gauss5_50 gauss5_50 magnified --init-from "$(last blind)" $constant --lr 3e-4 --steps-per-epoch 4700 $large
+train gauss25_first gauss25 magnified --init-from "$(last blind)" $constant --lr 4e-4 --steps-per-epoch 2000 $large
 train gauss25_second gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 2600 $large --seed 1
 train gauss25 gauss25 magnified --init-from "$(last gauss25_second)" $constant --lr 2e-4 --steps-per-epoch 1700 $large --seed 9
-train poisson5_50 poisson5_50 magnified --init-from "$(last gauss5_50)" $constant --lr 5e-4 --steps-per-epoch 2000
-train poisson30 poisson30 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 1200
+train poisson5_50 poisson5_50 magnified --init-from "$(last blind)" $constant --lr 5e-4 --steps-per-epoch 2000
+train poisson30 poisson30 magnified --init-from "$(last blind)" $constant --lr 4e-4 --steps-per-epoch 1200
 
 # The small network learns from the blind model's results on noisy images as they are. Its patches have to be large.
-teacher="--architecture fast --teacher $(last gauss5_50) --n-epoch 1"
+teacher="--architecture fast --teacher $(last blind) --n-epoch 1"
 train fast_first gauss5_50 clean $teacher --lr 1.5e-3 --lr-schedule trapezoid --steps-per-epoch 2300
 train gauss5_50_fast gauss5_50 clean --init-from "$(last fast_first)" $teacher --lr 1e-3 --steps-per-epoch 10100 $large
 
