@@ -60,7 +60,7 @@ train gauss25_first gauss25 magnified --init-from "$(last blind)" $constant --lr
 train gauss25_second gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 2600 $large --seed 1
 train gauss25 gauss25 magnified --init-from "$(last gauss25_second)" $constant --lr 2e-4 --steps-per-epoch 1700 $large --seed 9
 train poisson5_50 poisson5_50 magnified --init-from "$(last blind)" $constant --lr 5e-4 --steps-per-epoch 2000
-train poisson30 poisson30 magnified --init-from "$(last blind)" $constant --lr 4e-4 --steps-per-epoch 1200
+train poisson30 poisson30 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 5800 $large
 
 # The small network learns from the blind model's results on noisy images as they are. Its patches have to be large.
 teacher="--architecture fast --teacher $(last blind) --n-epoch 1"
