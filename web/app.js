@@ -337,7 +337,7 @@ async function showResult(item) {
 // Choosing
 
 $("files").onchange = () => {
-  add($("files").files);
+  if (engine) add($("files").files);
   $("files").value = "";
 };
 

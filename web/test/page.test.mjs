@@ -514,6 +514,14 @@ test("axe finds nothing wrong in any state of the page", async () => {
   await isAccessible("narrow");
 });
 
+test("a browser without SIMD gets a sentence that says what to do", async () => {
+  await context.close();
+  await visit({ serviceWorkers: "block" }, () => (WebAssembly.validate = () => false));
+  await page.getByText("This browser has no SIMD in WebAssembly. Please update it").waitFor();
+  await choose(["small.ppm", noisyPpm(32, 32)]);
+  assert.equal(await item().count(), 0);
+});
+
 test("everything is reached with the keyboard, in the order of the page", async () => {
   await choose(["small.ppm", noisyPpm(64, 64)]);
   await hasState(0, "done");
