@@ -1,6 +1,7 @@
 //! `n2n info`: the build, and what a weight file holds.
 
 use assert_cmd::Command;
+use n2n::models;
 use n2n::unet::UNet;
 use n2n::weights::Weights;
 use predicates::prelude::*;
@@ -30,6 +31,34 @@ fn the_build_and_the_shipped_models_are_shown() {
         )
         .stdout(contains("default model   gauss5_50"))
         .stderr(is_empty());
+}
+
+/// They stand in the program and in the models' README, which has the lines of `n2n val`.
+#[test]
+fn the_scores_of_the_shipped_models_are_those_of_their_readme() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    for model in models::SHIPPED {
+        let Some(scores) = model.scores else { continue };
+        let call = format!("--model-path {} --noisetype {}\n", model.name, model.noise);
+        let (_, lines) = readme.split_once(&call).expect(model.name);
+        let found: Vec<f64> = lines
+            .lines()
+            .take(2)
+            .map(|line| {
+                line.split(['=', ':', ' '])
+                    .find_map(|word| word.parse().ok())
+            })
+            .map(|psnr| psnr.unwrap())
+            .collect();
+        for (score, found) in scores.iter().zip(&found) {
+            assert!(
+                (score - found).abs() <= 0.005,
+                "{}: {score}, {found}",
+                model.name
+            );
+        }
+    }
 }
 
 #[test]

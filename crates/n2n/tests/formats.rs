@@ -335,7 +335,11 @@ fn a_file_cut_anywhere_is_refused_and_damage_never_panics() {
 
 /// Copies a file through the library.
 fn copied(name: &str, encoding: Encoding) -> n2n::Result<Vec<u8>> {
-    let mut reader = Reader::open(&golden(name), Limits::default())?;
+    copied_bytes(std::fs::read(golden(name)).unwrap(), encoding)
+}
+
+fn copied_bytes(bytes: Vec<u8>, encoding: Encoding) -> n2n::Result<Vec<u8>> {
+    let mut reader = Reader::from_bytes(Path::new("a"), bytes, Limits::default())?;
     let mut out = Cursor::new(vec![]);
     write_pages(&mut reader, encoding, Path::new("copy"), &mut out)?;
     Ok(out.into_inner())
@@ -677,17 +681,7 @@ fn comments_become_descriptions() {
         (&jp2, "Created by OpenJPEG version 2.5.4", Format::Tiff),
     ] {
         let before = pages_of(bytes.clone());
-        let mut reader =
-            Reader::from_bytes(Path::new("a"), bytes.clone(), Limits::default()).unwrap();
-        let mut out = Cursor::new(vec![]);
-        write_pages(
-            &mut reader,
-            Encoding::new(format),
-            Path::new("copy"),
-            &mut out,
-        )
-        .unwrap();
-        let after = pages_of(out.into_inner());
+        let after = pages_of(copied_bytes(bytes.clone(), Encoding::new(format)).unwrap());
         for (page, rows) in [&before[0], &after[0]] {
             assert_eq!(
                 page.metadata.description.as_deref(),

@@ -1,6 +1,8 @@
 //! What is printed while images are denoised, and the report of `--json`.
 
 use std::cell::Cell;
+use std::fs::File;
+use std::io::{BufReader, Cursor};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +11,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use n2n::denoise::{Misfit, Shrunk, shown, type_name};
 use n2n::error::Error;
-use n2n::image::{Pages, Reader};
+use n2n::image::{Format, Pages, Reader};
 use n2n::predict::{self, Done, Event, Input, Output};
 use n2n::{files, models};
 
@@ -118,12 +120,21 @@ impl Report<'_> {
         {
             return pages;
         }
-        // A result of one page has a source of one page, which opening may decode.
-        if !self.jobs[job].encoding.format.has_pages() {
-            return 1;
-        }
         let count = || -> Result<usize, Error> {
-            let mut reader = match &self.jobs[job].input {
+            let input = &self.jobs[job].input;
+            let format = match input {
+                Input::File(path) => File::open(path)
+                    .and_then(|file| Format::of_source(&mut BufReader::new(file)))
+                    .map_err(Error::io(path))?,
+                Input::Bytes(name, bytes) => {
+                    Format::of_source(&mut Cursor::new(bytes)).map_err(Error::io(name))?
+                }
+            };
+            // Opening any other would decode it once more.
+            if !format.is_some_and(Format::has_pages) {
+                return Ok(1);
+            }
+            let mut reader = match input {
                 Input::File(path) => Reader::open(path, limits(self.args))?,
                 Input::Bytes(name, bytes) => {
                     Reader::from_bytes(name, Arc::clone(bytes), limits(self.args))?
