@@ -116,8 +116,8 @@ test-wasm:
     cargo test --release --package n2n-kernels --features relaxed-simd --target wasm32-wasip1
 
 # Build the page (target/web) and the npm package (target/npm); needs the wasm-bindgen version in Cargo.lock
-web *flags:
-    web/build.sh {{ flags }}
+web:
+    web/build.sh
 
 # Test the page in headless Chromium and the package in Node; after `just web`
 test-web *flags:

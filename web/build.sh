@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the page (target/web, for any static server) and the package (target/npm/n2n-denoise).
-# Needs wasm-bindgen, of the version in Cargo.lock. Arguments go to `cargo build`.
+# Needs wasm-bindgen, of the version in Cargo.lock.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,7 +13,7 @@ for level in ${LEVELS:-simd128 relaxed-simd}; do
     if test "$level" = relaxed-simd; then
         features=(--features relaxed-simd)
     fi
-    cargo build --release --locked --package n2n-web --target wasm32-unknown-unknown "${features[@]}" "$@"
+    cargo build --release --locked --package n2n-web --target wasm32-unknown-unknown "${features[@]}"
     wasm-bindgen --target web --remove-name-section --out-dir "$page/pkg/$level" \
         target/wasm32-unknown-unknown/release/n2n_web.wasm
     gzip -9 --no-name "$page/pkg/$level/n2n_web_bg.wasm"
