@@ -1,17 +1,21 @@
 //! Images of any size through a network: pads them to the sizes that it accepts, and crops the result. Pages of files,
 //! which may be larger than memory, are denoised in tiles.
 
+mod denoiser;
 mod ensemble;
 mod gray;
-mod page;
+mod options;
 mod range;
 mod region;
 pub(crate) mod sensor;
 mod tiles;
 mod transform;
+mod view;
+mod window;
 
+pub use denoiser::{Band, Denoiser, OnProgress, Progress, Shrunk};
 pub use gray::WithGray;
-pub use page::{Band, Denoiser, OnProgress, Options, Progress, Shrunk};
+pub use options::Options;
 pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;

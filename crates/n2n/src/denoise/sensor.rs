@@ -13,10 +13,10 @@
 
 use rayon::prelude::*;
 
-use super::{Band, Denoiser, Options, Scale, Shrunk};
+use super::Scale;
 use crate::diagnose::{self, diagnose};
 use crate::error::Result;
-use crate::image::{Depth, Image, OfImage, Page, Pages, Response, Sensor};
+use crate::image::{Depth, Image, Page, Pages, Response, Sensor};
 
 /// Black and white of all channels together.
 pub(crate) fn scale(sensor: &Sensor) -> Scale {
@@ -30,14 +30,16 @@ pub(crate) fn scale(sensor: &Sensor) -> Scale {
     }
 }
 
-/// Denoises the page that `pages` stands at and hands it out whole.
+/// Reads the current page of `pages`, and returns its samples before and after denoising. `network` denoises the
+/// channels of one of the `groups`, prepared as an image whose noise does not depend on the signal.
 pub(super) fn denoise(
-    denoiser: &mut Denoiser,
     page: &Page,
     sensor: &Sensor,
+    groups: &[Vec<usize>],
     pages: &mut dyn Pages,
-    mut give: impl FnMut(Band) -> Result<()>,
-) -> Result<()> {
+    strength: f32,
+    mut network: impl FnMut(&Image) -> Result<Vec<f32>>,
+) -> Result<(Vec<f32>, Vec<f32>)> {
     let channels = sensor.responses.len();
     let mut noisy = Vec::new();
     pages.read_rows(page.height, &mut noisy)?;
@@ -60,9 +62,8 @@ pub(super) fn denoise(
 
     let mut sums = vec![vec![0.0_f32; page.height * page.width]; channels];
     let mut counts = vec![0_u8; channels];
-    let mut shrunk = None;
-    for group in groups(sensor, denoiser.network.channels()) {
-        let result = together(denoiser, page, &stable, &group, &mut shrunk)?;
+    for group in groups {
+        let result = network(&together(page, &stable, group))?;
         for (i, &channel) in group.iter().enumerate() {
             counts[channel] += 1;
             let result = result.iter().skip(i).step_by(group.len());
@@ -72,7 +73,6 @@ pub(super) fn denoise(
         }
     }
 
-    let strength = denoiser.options.strength;
     let mut denoised = noisy.clone();
     for (channel, mut result) in sums.into_iter().enumerate() {
         let curve = &curves[channel];
@@ -92,18 +92,11 @@ pub(super) fn denoise(
             }
         });
     }
-    if !denoiser.options.with_noisy {
-        noisy = vec![];
-    }
-    give(Band {
-        noisy,
-        denoised,
-        shrunk,
-    })
+    Ok((noisy, denoised))
 }
 
 /// The channels that go into the network together. Those that are in several groups become their mean.
-fn groups(sensor: &Sensor, taken: usize) -> Vec<Vec<usize>> {
+pub(super) fn groups(sensor: &Sensor, taken: usize) -> Vec<Vec<usize>> {
     let channels = sensor.responses.len();
     let places = |color: u8| {
         let colors = sensor.colors.iter().flatten().enumerate();
@@ -125,16 +118,10 @@ fn groups(sensor: &Sensor, taken: usize) -> Vec<Vec<usize>> {
     (0..channels).map(|channel| vec![channel]).collect()
 }
 
-/// What the network makes of some planes, in the order height, width, plane.
-fn together(
-    denoiser: &mut Denoiser,
-    page: &Page,
-    planes: &[Vec<f32>],
-    group: &[usize],
-    shrunk: &mut Option<Shrunk>,
-) -> Result<Vec<f32>> {
+/// Some planes as one image.
+fn together(page: &Page, planes: &[Vec<f32>], group: &[usize]) -> Image {
     let pixels = 0..page.height * page.width;
-    let image = Image {
+    Image {
         height: page.height,
         width: page.width,
         channels: group.len(),
@@ -142,28 +129,7 @@ fn together(
             .flat_map(|i| group.iter().map(move |&channel| planes[channel][i]))
             .collect(),
         depth: Depth::F32,
-    };
-    let options = Options {
-        strength: 1.0,
-        with_noisy: false,
-        ..denoiser.options
-    };
-    let mut result = Vec::with_capacity(image.data.len());
-    let mut inner = Denoiser::new(&mut *denoiser.network, options);
-    inner.on_progress = denoiser.on_progress;
-    inner.shrunk.clone_from(&denoiser.shrunk);
-    let mut pages = OfImage::new(&image);
-    if let Some(page) = pages.next_page()? {
-        inner.denoise(&page, &mut pages, Scale::UNIT, |band| {
-            if let Some(now) = band.shrunk {
-                *shrunk = Some(now);
-            }
-            result.extend(band.denoised);
-            Ok(())
-        })?;
     }
-    denoiser.shrunk = inner.shrunk.take();
-    Ok(result)
 }
 
 /// From samples to values of one noise, where black is 0 and white is 1, and back.
@@ -311,6 +277,7 @@ fn local_mean(plane: &[f32], width: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::OfImage;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use rand_distr::{Distribution, Normal, Poisson};

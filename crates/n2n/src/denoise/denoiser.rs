@@ -1,7 +1,6 @@
 //! One page through the network, a row of tiles at a time: as rows come in, rows go out, and memory holds only what
 //! one row of tiles sees.
 
-use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
@@ -9,42 +8,13 @@ use rayon::prelude::*;
 use super::ensemble::mean_over_turns;
 use super::region::Frame;
 use super::tiles::Cut;
-use super::{Padding, Scale, Tile, sensor};
+use super::view::{View, views};
+use super::window::Window;
+use super::{Options, Padding, Scale, sensor};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::image::{Color, LUMA, Page, Pages};
+use crate::image::{Image, OfImage, Page, Pages, Sensor};
 use crate::network::Denoise;
-use crate::reflect::reflected;
-
-/// How pages are denoised.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How a page is padded to a size that the network takes.
-    pub padding: Padding,
-    /// How it is cut into tiles.
-    pub tile: Tile,
-    /// Memory limit for the page, its tiles and the network together, in bytes.
-    pub max_bytes: u64,
-    /// The fraction of the network's change that is applied: 0 for nothing, 1 for all of it.
-    pub strength: f32,
-    /// Whether to average over the eight flips and quarter turns.
-    pub ensemble: bool,
-    /// Whether the noisy rows are returned as well. [`predict`](crate::predict::predict) sets it.
-    pub with_noisy: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            padding: Padding::Multiple,
-            tile: Tile::Auto,
-            max_bytes: 2_000_000_000,
-            strength: 1.0,
-            ensemble: false,
-            with_noisy: false,
-        }
-    }
-}
 
 /// The progress of denoising an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +39,14 @@ pub type OnProgress<'a> = &'a (dyn Fn(Progress) -> ControlFlow<()> + Sync);
 
 /// A network, and the options for denoising pages with it.
 pub struct Denoiser<'a> {
-    pub(super) network: &'a mut dyn Denoise,
-    pub(super) options: Options,
-    pub(super) on_progress: Option<OnProgress<'a>>,
+    network: &'a mut dyn Denoise,
+    options: Options,
+    on_progress: Option<OnProgress<'a>>,
     progress: Progress,
     /// Pixels that the network has been given since the start; those that tiles share count each time.
     pub(crate) network_pixels: u64,
     /// The tiles that fit on the device, once it has turned out to have less memory than planned.
-    pub(super) shrunk: Option<Shrunk>,
+    shrunk: Option<Shrunk>,
     /// Whether the next band should report them.
     is_news: bool,
 }
@@ -148,7 +118,7 @@ impl<'a> Denoiser<'a> {
             return copy(page, pages, give);
         }
         if let Some(of_page) = &page.metadata.sensor {
-            return sensor::denoise(self, page, of_page, pages, give);
+            return self.denoise_sensor(page, of_page, pages, give);
         }
         self.denoise_frame(page, &Frame::whole(page), pages, scale, give)
     }
@@ -160,24 +130,82 @@ impl<'a> Denoiser<'a> {
         frame: &Frame,
         pages: &mut dyn Pages,
         scale: Scale,
+        give: impl FnMut(Band) -> Result<()>,
+    ) -> Result<()> {
+        let views = views(page, self.network)?;
+        self.begin(frame.keep.height * frame.keep.width * views.len());
+        self.bands(page, frame, &views, pages, scale, give)
+    }
+
+    /// Denoises a page of sensor data as a whole: its channels in groups, as [`sensor`] prepares them.
+    fn denoise_sensor(
+        &mut self,
+        page: &Page,
+        sensor: &Sensor,
+        pages: &mut dyn Pages,
         mut give: impl FnMut(Band) -> Result<()>,
     ) -> Result<()> {
-        let keep = frame.keep;
-        let views = views(page, self.network)?;
+        let groups = sensor::groups(sensor, self.network.channels());
+        self.begin(page.height * page.width * groups.len());
+        let given = self.options;
+        self.options = Options {
+            strength: 1.0,
+            with_noisy: false,
+            ..given
+        };
+        let mut shrunk = None;
+        let samples = sensor::denoise(page, sensor, &groups, pages, given.strength, |planes| {
+            self.denoise_planes(planes, &mut shrunk)
+        });
+        self.options = given;
+        let (noisy, denoised) = samples?;
+        give(Band {
+            noisy: if given.with_noisy { noisy } else { vec![] },
+            denoised,
+            shrunk,
+        })
+    }
+
+    /// The network's result for the planes of one group.
+    fn denoise_planes(&mut self, planes: &Image, shrunk: &mut Option<Shrunk>) -> Result<Vec<f32>> {
+        let mut denoised = Vec::with_capacity(planes.data.len());
+        let mut pages = OfImage::new(planes);
+        while let Some(page) = pages.next_page()? {
+            let views = views(&page, self.network)?;
+            let frame = Frame::whole(&page);
+            self.bands(&page, &frame, &views, &mut pages, Scale::UNIT, |band| {
+                if band.shrunk.is_some() {
+                    *shrunk = band.shrunk;
+                }
+                denoised.extend(band.denoised);
+                Ok(())
+            })?;
+        }
+        Ok(denoised)
+    }
+
+    /// Starts the progress of denoising so many pixels.
+    fn begin(&mut self, pixels: usize) {
         let ways = if self.options.ensemble { 8 } else { 1 };
         self.progress = Progress {
             done: 0,
-            total: (keep.height * keep.width * views.len() * ways) as u64,
+            total: (pixels * ways) as u64,
         };
+    }
+
+    /// Denoises a part of a page and passes on its rows, band by band.
+    fn bands(
+        &mut self,
+        page: &Page,
+        frame: &Frame,
+        views: &[View],
+        pages: &mut dyn Pages,
+        scale: Scale,
+        mut give: impl FnMut(Band) -> Result<()>,
+    ) -> Result<()> {
+        let keep = frame.keep;
         let mut cut = self.cut(page, frame)?;
-        let mut window = Window {
-            samples: page.samples(),
-            left: frame.stored.left,
-            row: frame.stored.width * page.samples(),
-            top: frame.stored.top,
-            bottom: frame.stored.top,
-            rows: Vec::new(),
-        };
+        let mut window = Window::new(page, frame);
         let mut top = cut.covered.0.start;
         while top < keep.rows().end {
             let (seen, kept) = cut.row(top);
@@ -186,7 +214,7 @@ impl<'a> Denoiser<'a> {
             let rows = kept.start.max(keep.top)..kept.end.min(keep.rows().end);
             let before = self.progress.done;
             let band = (seen, rows.clone(), keep.columns());
-            let tiles = self.tiles(page, &views, &window, &cut, band, scale);
+            let tiles = self.tiles(page, views, &window, &cut, band, scale);
             let mut denoised = match tiles {
                 Err(error @ Error::OutOfMemory { .. }) => {
                     // Rows already passed on stay valid; the rows that come next are still in memory.
@@ -378,146 +406,14 @@ fn normalized(value: f32, scale: Scale) -> f32 {
     scale.to_network(value)
 }
 
-/// Which channels of a pixel go into the network together, and which come out.
-#[derive(Debug, Clone, Copy)]
-enum View {
-    /// The first channels, this many: all color channels.
-    Together(usize),
-    /// One channel, used for all three inputs; the luma of the output is kept.
-    Tripled(usize),
-    /// One channel in, one channel out.
-    Single(usize),
-    /// The first channel in; its result is that of the first channels, this many, which are equal.
-    Shared(usize),
-}
-
-/// The views of a page that the network needs.
-fn views(page: &Page, network: &dyn Denoise) -> Result<Vec<View>> {
-    let (channels, taken) = (page.color.channels(), network.channels());
-    let takes_gray = network.takes_gray();
-    match (page.color, taken) {
-        (Color::Rgb, _) if takes_gray && page.metadata.is_achromatic => {
-            Ok(vec![View::Shared(channels)])
-        }
-        (Color::Rgb, 3) => Ok(vec![View::Together(3)]),
-        (_, 1 | 3) if takes_gray => Ok((0..channels).map(View::Single).collect()),
-        (_, 3) => Ok((0..channels).map(View::Tripled).collect()),
-        _ if taken == channels => Ok(vec![View::Together(taken)]),
-        _ => {
-            let expected = format!("{taken}, the network's");
-            Err(Error::value("channels of the image", expected, channels))
-        }
-    }
-}
-
-impl View {
-    /// The input channels, in order.
-    fn inputs(self) -> impl Iterator<Item = usize> {
-        let (first, step, count) = match self {
-            Self::Together(count) => (0, 1, count),
-            Self::Tripled(c) => (c, 0, 3),
-            Self::Single(c) => (c, 0, 1),
-            Self::Shared(_) => (0, 0, 1),
-        };
-        (0..count).map(move |i| first + step * i)
-    }
-
-    fn put(self, values: &[f32], pixel: &mut [f32]) {
-        match self {
-            Self::Together(count) => pixel[..count].copy_from_slice(values),
-            Self::Tripled(c) => pixel[c] = values.iter().zip(LUMA).map(|(v, l)| v * l).sum(),
-            Self::Single(c) => pixel[c] = values[0],
-            Self::Shared(count) => pixel[..count].fill(values[0]),
-        }
-    }
-}
-
-/// The rows of a page that are in memory.
-struct Window {
-    /// Samples per pixel.
-    samples: usize,
-    /// The first column of each row.
-    left: usize,
-    /// Samples per row.
-    row: usize,
-    top: usize,
-    bottom: usize,
-    rows: Vec<f32>,
-}
-
-impl Window {
-    fn forget_above(&mut self, top: usize) {
-        let rows = top.saturating_sub(self.top).min(self.bottom - self.top);
-        self.rows.drain(..rows * self.row);
-        self.top += rows;
-    }
-
-    fn read_to(&mut self, bottom: usize, pages: &mut dyn Pages) -> Result<()> {
-        if bottom > self.bottom {
-            let count = bottom - self.bottom;
-            if !self.rows.is_empty() {
-                self.rows.reserve_exact(count * self.row);
-            }
-            pages.read_rows(count, &mut self.rows)?;
-            self.bottom = bottom;
-        }
-        Ok(())
-    }
-
-    fn rows(&self, range: Range<usize>) -> &[f32] {
-        &self.rows[(range.start - self.top) * self.row..(range.end - self.top) * self.row]
-    }
-
-    /// The pixels in some rows and columns.
-    fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Cow<'_, [f32]> {
-        let row = columns.len() * self.samples;
-        if row == self.row {
-            return Cow::Borrowed(self.rows(rows));
-        }
-        let from = (columns.start - self.left) * self.samples;
-        let parts = self.rows(rows).chunks_exact(self.row);
-        Cow::Owned(
-            parts
-                .flat_map(|whole| &whole[from..][..row])
-                .copied()
-                .collect(),
-        )
-    }
-
-    /// The part of the padded page that `view` takes: `h` × `w` pixels that start at (`top`, `left`).
-    fn tile(
-        &self,
-        page: &Page,
-        (top, left): (usize, usize),
-        (h, w): (usize, usize),
-        view: View,
-        value: impl Fn(f32) -> f32 + Sync,
-    ) -> Batch {
-        let samples = self.samples;
-        let columns = (left..left + w).map(|x| reflected(x, page.width) - self.left);
-        let columns: Vec<_> = columns.collect();
-        let c = view.inputs().count();
-        let mut tile = Batch::zeros(1, h, w, c);
-        let rows = tile.data.par_chunks_exact_mut(w * c);
-        rows.zip(top..top + h).for_each(|(to, y)| {
-            let y = reflected(y, page.height);
-            let row = self.rows(y..y + 1);
-            for (to, x) in to.chunks_exact_mut(c).zip(&columns) {
-                let pixel = &row[x * samples..][..samples];
-                for (to, from) in to.iter_mut().zip(view.inputs()) {
-                    *to = value(pixel[from]);
-                }
-            }
-        });
-        tile
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::cpu::CpuNetwork;
-    use crate::image::{Depth, Image, OfImage};
+    use crate::denoise::Tile;
+    use crate::image::{Depth, Response};
     use crate::network::fake::Fake;
     use crate::unet::{Grid, UNet};
     use crate::weights::Weights;
@@ -893,5 +789,37 @@ mod tests {
         for (x, y) in noisy.data.iter().zip(&result) {
             assert!((2.0 * x - y).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn sensor_data_is_one_page_in_progress_and_counts() {
+        let noisy = image(32, 64, 4, Depth::F32);
+        let mut pages = OfImage::new(&noisy);
+        let mut page = pages.next_page().unwrap().unwrap();
+        let response = Response {
+            black: 0.0,
+            white: 1.0,
+            noise: Some([0.01, 1e-4]),
+        };
+        page.metadata.sensor = Some(Sensor {
+            responses: vec![response; 4],
+            colors: Some([0, 1, 1, 2]),
+        });
+        let passed = Mutex::new(vec![]);
+        let on_progress = |progress: Progress| {
+            passed.lock().unwrap().push(progress.fraction());
+            ControlFlow::Continue(())
+        };
+        let mut network = Fake::identity(3);
+        let mut denoiser = Denoiser::new(&mut network, WHOLE).watched_by(Some(&on_progress));
+        denoiser
+            .denoise(&page, &mut pages, Scale::UNIT, |band| {
+                assert_eq!(band.noisy, noisy.data);
+                Ok(())
+            })
+            .unwrap();
+        // Red, either green, and blue go through the network together.
+        assert_eq!(denoiser.network_pixels, 2 * 32 * 64);
+        assert_eq!(*passed.lock().unwrap(), [0.0, 0.5, 0.5, 1.0]);
     }
 }
