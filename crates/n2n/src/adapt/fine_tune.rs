@@ -1,7 +1,8 @@
 //! Training that goes on from a model, on the very images it is for.
 
+use super::clock::Clock;
 use super::held_out::HeldOut;
-use super::{Clock, Config, around};
+use super::way::around;
 use crate::cpu::CpuNetwork;
 use crate::denoise::Transform;
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ pub(super) fn run(
     network: &mut CpuNetwork,
     images: Dataset,
     spacing: Spacing,
-    config: &Config,
+    seed: u64,
     (held_out, transform): (&HeldOut, &Transform),
     clock: &mut Clock,
 ) -> Result<bool> {
@@ -34,7 +35,7 @@ pub(super) fn run(
         lr: RATE,
         steps_per_epoch: Some(1 << 10),
         neighbor_distance: NeighborDistance::Fixed(spacing),
-        seed: config.seed,
+        seed,
         ..fast
     };
     // The clock's, and not of an epoch.

@@ -24,40 +24,43 @@
 //! # Ok::<(), n2n::Error>(())
 //! ```
 
+mod clock;
 mod fine_tune;
 mod held_out;
+mod images;
 mod inputs;
 mod spline;
 mod stabilize;
+mod way;
 
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::seq::index;
-// The clock of the standard library, or of the browser on WebAssembly.
-use web_time::Instant;
-
 use crate::cpu::{CpuNetwork, Level};
-use crate::denoise::{ModelRange, Range, Scale, Transform};
+use crate::denoise::{ModelRange, Range, Transform};
 use crate::diagnose::{self, diagnose};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::Model;
 use crate::models;
-use crate::network::Denoise;
 use crate::train;
-use crate::train::config::Span;
-use crate::train::dataset::{Dataset, Layout};
-use crate::train::random::{Purpose, stream};
 use crate::train::source::{Memory, Source};
 use crate::train::spacing::Spacing;
 use crate::weights::Weights;
 
-use self::held_out::{HeldOut, Losses};
+use self::clock::Clock;
+pub use self::clock::{Budget, Event};
+use self::held_out::HeldOut;
+use self::images::{gray_companion, hold_out, read};
 pub use self::inputs::Inputs;
+use self::way::{Line, Way, choose, network_of};
+
+/// What networks see of held-out images at once, in pixels along either side, rounded up to their grids.
+const HELD_OUT: usize = 64;
+/// The fraction of the budget in which the transform is learned, if it is.
+const STABILIZING: f64 = 0.45;
 
 /// How to adapt a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,36 +80,6 @@ pub struct Config {
     /// Approximate number of [points of the learning curve](Event::HeldOut) to measure. Each takes time of the budget;
     /// none changes the result for a budget in steps.
     pub curve_points: usize,
-}
-
-/// How long to learn; in texts `3m` or `90s`, or a number of steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Budget {
-    /// So many steps in all.
-    Steps(usize),
-    /// So long by the clock, including the comparisons between the stages.
-    Time(Duration),
-}
-
-/// What there is to tell meanwhile.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// An image cannot be used, and is left out.
-    Skipped {
-        /// Which, and why.
-        error: &'a Error,
-    },
-    /// So much of the budget has passed, 0 to 1.
-    Passed(f64),
-    /// A point of the learning curve: see [`Config::curve_points`].
-    HeldOut {
-        /// The fraction of the budget that has passed, 0 to 1.
-        passed: f64,
-        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`]: comparable with other
-        /// points only.
-        loss: f64,
-    },
 }
 
 /// A model that fits the images, and how it came to.
@@ -136,33 +109,6 @@ impl Default for Config {
             level: Level::detect(),
             cache_mb: 1024,
             curve_points: 0,
-        }
-    }
-}
-
-impl FromStr for Budget {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        if let Ok(steps) = text.parse() {
-            return Ok(Self::Steps(steps));
-        }
-        match text.parse::<Span>() {
-            Ok(Span(time)) => Ok(Self::Time(time)),
-            Err(_) => Err(Error::value(
-                "budget",
-                "a time such as 90s or 3m, or a number of steps",
-                format!("'{text}'"),
-            )),
-        }
-    }
-}
-
-impl Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Steps(steps) => write!(f, "{steps}"),
-            Self::Time(time) => Span(*time).fmt(f),
         }
     }
 }
@@ -249,7 +195,7 @@ pub fn adapt(
             got,
         ));
     }
-    let mut images = read(model, images, config, on_event)?;
+    let mut images = read(images, model.channels(), config.cache_mb, on_event)?;
     let depth = images.depth().ok_or_else(|| {
         let got = if images.is_empty() { "none" } else { "several" };
         Error::value("types of the images to adapt to", "one", got)
@@ -275,7 +221,6 @@ pub fn adapt(
     images.set_range(Range::Between(range.low, range.high));
     let diagnosis = diagnose(&images.middles(8, 512)?, &diagnose::Options::quick())?;
     let spacing = Spacing::for_noise(&diagnosis);
-    let values = values(&images, range.scale(depth));
     let held_out = hold_out(&mut images, config.seed)?;
     if held_out.is_empty() {
         return unchanged(0.0);
@@ -294,7 +239,7 @@ pub fn adapt(
     let mut best = Way::new(&network, as_it_is, &held_out)?;
     let before = best.losses.mean();
     let mut adapted = unchanged(before)?;
-    let mut clock = Clock::new(config, on_event);
+    let mut clock = Clock::new(config.budget, config.curve_points, on_event);
     if given.is_none() {
         let line;
         (adapted.place, line) = choose(models, usual, &held_out, config.level, &mut best)?;
@@ -304,8 +249,8 @@ pub fn adapt(
         let learned = stabilize::learn(
             &mut network,
             (&images, spacing),
-            values,
-            (line.slope, line.offset),
+            range.scale(depth),
+            line,
             config.seed,
             &held_out,
             &mut clock,
@@ -322,7 +267,14 @@ pub fn adapt(
     }
     images.set_transform(Some(best.transform.clone()));
     let measure = (&held_out, &best.transform);
-    if fine_tune::run(&mut network, images, spacing, config, measure, &mut clock)? {
+    if fine_tune::run(
+        &mut network,
+        images,
+        spacing,
+        config.seed,
+        measure,
+        &mut clock,
+    )? {
         let way = Way::new(&network, best.transform.clone(), &held_out)?;
         if way.losses.are_less_than(&best.losses) {
             (adapted.is_fine_tuned, best) = (true, way);
@@ -331,56 +283,6 @@ pub fn adapt(
     adapted.losses[1] = best.losses.mean();
     finish(&mut adapted, models, &network, range, &best.transform)?;
     Ok(adapted)
-}
-
-/// The gray companion of an RGB model, if it has one and the images are not RGB.
-fn gray_companion(model: &Model, images: &dyn Source) -> Result<Option<Model>> {
-    let Some(weights) = models::gray_companion(model.weights())? else {
-        return Ok(None);
-    };
-    let mut all = (0..images.len()).filter_map(|item| images.images(item).ok());
-    // Images that cannot be read are reported later.
-    let first = all.find_map(|mut images| images.find_map(Result::ok));
-    if first.is_none_or(|image| image.channels == 3 && !image.is_achromatic()) {
-        return Ok(None);
-    }
-    Model::from_weights(weights).map(Some)
-}
-
-/// The network of a model.
-fn network_of(model: &Model, level: Level) -> Result<CpuNetwork> {
-    let mut network = CpuNetwork::from_weights(model.weights())?;
-    network.set_level(level);
-    Ok(network)
-}
-
-/// Which of the models has the least losses as it is, by its place, and with which line; `best` is how the first is
-/// used, and becomes how that one is.
-fn choose(
-    models: &[&Model],
-    usual: Line,
-    held_out: &HeldOut,
-    level: Level,
-    best: &mut Way,
-) -> Result<(usize, Line)> {
-    let mut chosen = (0, usual);
-    for (place, &model) in models.iter().enumerate() {
-        let is_fitted = Transform::of(model.metadata())?.is_some()
-            || ModelRange::of(model.metadata())?.is_some();
-        // Another model's range is that of other images.
-        if place > 0 && is_fitted {
-            continue;
-        }
-        let network = network_of(model, level)?;
-        for line in [usual, Line::UNIT] {
-            let way = Way::new(&network, line.transform(), held_out)?;
-            if way.losses.are_less_than(&best.losses) {
-                *best = way;
-                chosen = (place, line);
-            }
-        }
-    }
-    Ok(chosen)
 }
 
 /// Makes the model of what was chosen, unless it is the first as it was.
@@ -411,109 +313,6 @@ fn finish(
     Ok(())
 }
 
-/// What networks see of held-out images at once, in pixels along either side, rounded up to their grids.
-const HELD_OUT: usize = 64;
-
-/// The part of the budget that the transform is learned in, if it is.
-const STABILIZING: f64 = 0.45;
-
-/// The images, on the channels of the model; those that cannot be used are told.
-fn read(
-    model: &Model,
-    images: Arc<dyn Source>,
-    config: &Config,
-    on_event: &mut OnEvent,
-) -> Result<Dataset> {
-    let cache = config.cache_mb << 20;
-    let mut stopped = false;
-    // As a gray model denoises them.
-    let layout = match model.channels() {
-        1 => Layout::Independent,
-        channels => Layout::Together(channels),
-    };
-    let dataset = Dataset::read(images, layout, cache, &mut |event| {
-        if let train::Event::Skipped { error } = event {
-            stopped |= on_event(Event::Skipped { error }).is_break();
-        }
-    });
-    if stopped {
-        Err(Error::Stopped)
-    } else {
-        Ok(dataset)
-    }
-}
-
-/// Between which values the transform has its knots: those that occur, as the network may see them.
-fn values(images: &Dataset, scale: Scale) -> (f64, f64) {
-    let (low, high) = images
-        .survey()
-        .extremes()
-        .unwrap_or((scale.low, scale.high));
-    let [low, high] = [low, high].map(|value| f64::from(scale.to_network(value)));
-    (low, high.max(low + 1e-3))
-}
-
-/// Takes images out that nothing is learned on; of a single one, a quarter.
-fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
-    /// The longest side of what is held out of a single image, in pixels.
-    const LONGEST: usize = 512;
-    let count = images.len();
-    if count == 1 {
-        return images.take_part(LONGEST);
-    }
-    let held_out = (count / 20).clamp(1, 32);
-    let mut rng = stream(seed, Purpose::HoldOut, 0, 0);
-    Ok(images.take(&index::sample(&mut rng, count, held_out).into_vec()))
-}
-
-/// A straight line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Line {
-    slope: f64,
-    offset: f64,
-}
-
-impl Line {
-    const UNIT: Self = Self {
-        slope: 1.0,
-        offset: 0.0,
-    };
-
-    /// From values of a range to those that the model would see of the images without it.
-    fn usual(model: &Model, images: &Dataset, range: ModelRange) -> Self {
-        let scale = model.scale(Range::Auto, range.depth, Some(images.survey()));
-        let (own, usual) = (range.scale(range.depth), scale.unwrap_or(Scale::UNIT));
-        let span = f64::from(usual.high - usual.low);
-        Self {
-            slope: f64::from(own.high - own.low) / span,
-            offset: f64::from(own.low - usual.low) / span,
-        }
-    }
-
-    fn transform(self) -> Transform {
-        Transform::linear(self.slope as f32, self.offset as f32)
-    }
-}
-
-/// A way to denoise: a network behind a transform.
-struct Way {
-    transform: Transform,
-    losses: Losses,
-}
-
-impl Way {
-    fn new(network: &CpuNetwork, transform: Transform, held_out: &HeldOut) -> Result<Self> {
-        let losses = held_out.losses(&mut *around(network, &transform))?;
-        Ok(Self { transform, losses })
-    }
-}
-
-/// A network behind a transform.
-fn around(network: &CpuNetwork, transform: &Transform) -> Box<dyn Denoise> {
-    let network = network.fork().expect("networks on the CPU fork");
-    transform.clone().around(network)
-}
-
 /// Writes down what the weights are for.
 fn describe(weights: &mut Weights, range: ModelRange, transform: &Transform, adapted: &Adapted) {
     let metadata = &mut weights.metadata;
@@ -525,115 +324,6 @@ fn describe(weights: &mut Weights, range: ModelRange, transform: &Transform, ada
         put(transform.entry());
     }
     put(("adapted", adapted.to_string()));
-}
-
-/// Called with what there is to tell; it can break off.
-type OnEvent<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
-
-/// The budget, and what is left of it.
-struct Clock<'a> {
-    budget: Budget,
-    started: Instant,
-    on_event: &'a mut OnEvent<'a>,
-    /// The part of the budget that is being used.
-    part: (f64, f64),
-    /// When it began, and steps taken in it.
-    begun: Duration,
-    steps: usize,
-    /// Whether any step has been taken, in whatever part.
-    has_learned: bool,
-    is_broken_off: bool,
-    /// Points of the learning curve: how many to measure, and the next one.
-    points: usize,
-    next_point: usize,
-}
-
-impl<'a> Clock<'a> {
-    fn new(config: &Config, on_event: &'a mut OnEvent<'a>) -> Self {
-        Self {
-            budget: config.budget,
-            started: Instant::now(),
-            on_event,
-            part: (0.0, 1.0),
-            begun: Duration::ZERO,
-            steps: 0,
-            has_learned: false,
-            is_broken_off: false,
-            points: config.curve_points,
-            next_point: 0,
-        }
-    }
-
-    /// From here on a part of the budget counts.
-    fn begin(&mut self, from: f64, to: f64) {
-        self.part = (from, to);
-        self.begun = self.started.elapsed();
-        self.steps = 0;
-    }
-
-    /// Counts a step that is about to be taken. How much of the part has passed before it, 0 to below 1; `None` if
-    /// it is over.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] if there is no step to keep.
-    fn tick(&mut self) -> Result<Option<f64>> {
-        if self.is_broken_off {
-            return Ok(None);
-        }
-        let (from, to) = self.part;
-        let passed = match self.budget {
-            Budget::Steps(steps) => {
-                let of = |part: f64| (part * steps as f64).round() as usize;
-                self.steps as f64 / (of(to) - of(from)) as f64
-            }
-            Budget::Time(time) => {
-                let left = time.mul_f64(to).saturating_sub(self.begun);
-                self.started
-                    .elapsed()
-                    .saturating_sub(self.begun)
-                    .as_secs_f64()
-                    / left.as_secs_f64()
-            }
-        };
-        // Nothing of nothing is no number.
-        if passed.is_nan() || passed >= 1.0 {
-            return Ok(None);
-        }
-        self.tell(Event::Passed(from + passed * (to - from)))?;
-        if self.is_broken_off {
-            return Ok(None);
-        }
-        self.steps += 1;
-        self.has_learned = true;
-        Ok(Some(passed))
-    }
-
-    /// Reports a point of the learning curve if one is due once `passed` of the part has passed; `loss` measures it.
-    fn plot(&mut self, passed: f64, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
-        let (from, to) = self.part;
-        let passed = from + passed * (to - from);
-        let point = (passed * self.points as f64) as usize;
-        if self.points == 0 || point < self.next_point {
-            return Ok(());
-        }
-        self.next_point = point + 1;
-        let loss = loss()?;
-        self.tell(Event::HeldOut { passed, loss })
-    }
-
-    /// Reports an event, after which no step is taken if the caller breaks off.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] if it does, and there is no step to keep.
-    fn tell(&mut self, event: Event) -> Result<()> {
-        if (self.on_event)(event).is_break() {
-            self.is_broken_off = true;
-            if !self.has_learned {
-                return Err(Error::Stopped);
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -863,16 +553,5 @@ mod tests {
         let mut broken = Image::from_f32(64, 64, 1, vec![0.5; 64 * 64]).unwrap();
         broken.data[5] = f32::NAN;
         assert!(refused(&[broken]).contains("not finite"));
-    }
-
-    #[test]
-    fn a_budget_is_a_time_or_a_number_of_steps() {
-        for text in ["3m", "1m 30s", "2000", "0"] {
-            assert_eq!(text.parse::<Budget>().unwrap().to_string(), text);
-        }
-        for text in ["", "-1", "3 parsecs", "1.5"] {
-            let error = text.parse::<Budget>().unwrap_err().to_string();
-            assert!(error.contains("3m"), "{error}");
-        }
     }
 }

@@ -8,12 +8,13 @@
 
 use rand::{Rng, RngExt};
 
+use super::clock::Clock;
 use super::held_out::HeldOut;
 use super::spline::{Curve, Spline};
-use super::{Clock, around};
+use super::way::{Line, around};
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
-use crate::denoise::Transform;
+use crate::denoise::{Scale, Transform};
 use crate::dihedral::Dihedral;
 use crate::error::Result;
 use crate::reflect::reflected;
@@ -31,17 +32,18 @@ const STRIDE: usize = 4;
 /// The learning rate, a tenth of it after one third of the steps, a hundredth after two.
 const RATE: f64 = 1e-2;
 
-/// Learns a transform on `images` from a straight line, `slope · value + offset`, that spans `values`.
+/// Learns a transform on `images`, whose values `scale` maps to the network's, from a straight line.
 pub(super) fn learn(
     network: &mut CpuNetwork,
     (images, spacing): (&Dataset, Spacing),
-    values: (f64, f64),
-    line: (f64, f64),
+    scale: Scale,
+    line: Line,
     seed: u64,
     held_out: &HeldOut,
     clock: &mut Clock,
 ) -> Result<Option<Transform>> {
-    let mut spline = Spline::linear(KNOTS, values, line);
+    let values = values(images, scale);
+    let mut spline = Spline::linear(KNOTS, values, (line.slope, line.offset));
     let mut adam = Adam::new(spline.parameters().len());
     let side = network.architecture().grid().up(SIDE);
     for step in 0.. {
@@ -63,6 +65,16 @@ pub(super) fn learn(
         adam.step(spline.parameters(), &gradient, rate);
     }
     Ok(spline.transform().ok())
+}
+
+/// The values between which the transform has its knots: the lowest and the highest that occur, as the network sees them.
+fn values(images: &Dataset, scale: Scale) -> (f64, f64) {
+    let (low, high) = images
+        .survey()
+        .extremes()
+        .unwrap_or((scale.low, scale.high));
+    let [low, high] = [low, high].map(|value| f64::from(scale.to_network(value)));
+    (low, high.max(low + 1e-3))
 }
 
 /// Which pixels are compared: every [`STRIDE`]-th from a row and a column on, in one channel or in all.

@@ -1,0 +1,194 @@
+//! How long learning takes: the budget, what is left of it, and what the caller is told as it passes.
+
+use std::fmt::{self, Display};
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::time::Duration;
+
+// The clock of the standard library, or of the browser on WebAssembly.
+use web_time::Instant;
+
+use crate::error::{Error, Result};
+use crate::train::config::Span;
+
+/// How long to learn; in texts `3m` or `90s`, or a number of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    /// So many steps in all.
+    Steps(usize),
+    /// So long by the clock, including the comparisons between the stages.
+    Time(Duration),
+}
+
+/// What there is to tell meanwhile.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An image cannot be used, and is left out.
+    Skipped {
+        /// Which, and why.
+        error: &'a Error,
+    },
+    /// So much of the budget has passed, 0 to 1.
+    Passed(f64),
+    /// A point of the learning curve: see [`Config::curve_points`](super::Config::curve_points).
+    HeldOut {
+        /// The fraction of the budget that has passed, 0 to 1.
+        passed: f64,
+        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`](super::Adapted::losses): comparable with other
+        /// points only.
+        loss: f64,
+    },
+}
+
+impl FromStr for Budget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Ok(steps) = text.parse() {
+            return Ok(Self::Steps(steps));
+        }
+        match text.parse::<Span>() {
+            Ok(Span(time)) => Ok(Self::Time(time)),
+            Err(_) => Err(Error::value(
+                "budget",
+                "a time such as 90s or 3m, or a number of steps",
+                format!("'{text}'"),
+            )),
+        }
+    }
+}
+
+impl Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Time(time) => Span(*time).fmt(f),
+        }
+    }
+}
+
+/// Called with what there is to tell; it can break off.
+pub(super) type OnEvent<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+
+/// The budget, and what is left of it.
+pub(super) struct Clock<'a> {
+    budget: Budget,
+    started: Instant,
+    on_event: &'a mut OnEvent<'a>,
+    /// The part of the budget that is being used.
+    part: (f64, f64),
+    /// When it began, and steps taken in it.
+    begun: Duration,
+    steps: usize,
+    /// Whether any step has been taken, in whatever part.
+    has_learned: bool,
+    is_broken_off: bool,
+    /// Points of the learning curve: how many to measure, and the next one.
+    points: usize,
+    next_point: usize,
+}
+
+impl<'a> Clock<'a> {
+    pub(super) fn new(budget: Budget, points: usize, on_event: &'a mut OnEvent<'a>) -> Self {
+        Self {
+            budget,
+            started: Instant::now(),
+            on_event,
+            part: (0.0, 1.0),
+            begun: Duration::ZERO,
+            steps: 0,
+            has_learned: false,
+            is_broken_off: false,
+            points,
+            next_point: 0,
+        }
+    }
+
+    /// From here on a part of the budget counts.
+    pub(super) fn begin(&mut self, from: f64, to: f64) {
+        self.part = (from, to);
+        self.begun = self.started.elapsed();
+        self.steps = 0;
+    }
+
+    /// Counts a step that is about to be taken. How much of the part has passed before it, 0 to below 1; `None` if
+    /// it is over.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if there is no step to keep.
+    pub(super) fn tick(&mut self) -> Result<Option<f64>> {
+        if self.is_broken_off {
+            return Ok(None);
+        }
+        let (from, to) = self.part;
+        let passed = match self.budget {
+            Budget::Steps(steps) => {
+                let of = |part: f64| (part * steps as f64).round() as usize;
+                self.steps as f64 / (of(to) - of(from)) as f64
+            }
+            Budget::Time(time) => {
+                let left = time.mul_f64(to).saturating_sub(self.begun);
+                self.started
+                    .elapsed()
+                    .saturating_sub(self.begun)
+                    .as_secs_f64()
+                    / left.as_secs_f64()
+            }
+        };
+        // Nothing of nothing is no number.
+        if passed.is_nan() || passed >= 1.0 {
+            return Ok(None);
+        }
+        self.tell(Event::Passed(from + passed * (to - from)))?;
+        if self.is_broken_off {
+            return Ok(None);
+        }
+        self.steps += 1;
+        self.has_learned = true;
+        Ok(Some(passed))
+    }
+
+    /// Reports a point of the learning curve if one is due once `passed` of the part has passed; `loss` measures it.
+    pub(super) fn plot(&mut self, passed: f64, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
+        let (from, to) = self.part;
+        let passed = from + passed * (to - from);
+        let point = (passed * self.points as f64) as usize;
+        if self.points == 0 || point < self.next_point {
+            return Ok(());
+        }
+        self.next_point = point + 1;
+        let loss = loss()?;
+        self.tell(Event::HeldOut { passed, loss })
+    }
+
+    /// Reports an event, after which no step is taken if the caller breaks off.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it does, and there is no step to keep.
+    fn tell(&mut self, event: Event) -> Result<()> {
+        if (self.on_event)(event).is_break() {
+            self.is_broken_off = true;
+            if !self.has_learned {
+                return Err(Error::Stopped);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_time_or_a_number_of_steps() {
+        for text in ["3m", "1m 30s", "2000", "0"] {
+            assert_eq!(text.parse::<Budget>().unwrap().to_string(), text);
+        }
+        for text in ["", "-1", "3 parsecs", "1.5"] {
+            let error = text.parse::<Budget>().unwrap_err().to_string();
+            assert!(error.contains("3m"), "{error}");
+        }
+    }
+}
