@@ -3,22 +3,27 @@
 //! Settings come in layers of named values, each over the one before: the defaults of a recipe, a
 //! configuration file, explicit settings of the caller. [`Config::resolve`] merges them.
 
-use std::fmt::Display;
-use std::path::{Component, Path, PathBuf};
+mod check;
+mod layers;
+mod span;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use toml::{Table, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::denoise::Range;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
 use crate::noise::{Noise, NoiseLevel};
 use crate::repair::Repair;
 use crate::train::dataset::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
-use crate::unet::{self, INIT_SCALE, UNet};
+use crate::unet::{INIT_SCALE, UNet};
+
+use self::layers::{path_or_none, whole_number};
+pub use self::span::Span;
 
 /// The settings of a run. Their names in files are those of the fields, except where noted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -173,10 +178,6 @@ pub enum LambdaSchedule {
     Constant,
 }
 
-/// A length of time, written as `30m` or `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
 impl Recipe {
     /// Every recipe.
     pub const ALL: [Self; 2] = [Self::Paper, Self::Fast];
@@ -265,53 +266,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Most epochs accepted: the streams of random numbers are numbered by them.
-    pub const MAX_EPOCHS: usize = (1 << 28) - 1;
-    /// Most patches an epoch, for the same reason.
-    pub const MAX_PATCHES: usize = u32::MAX as usize;
-    /// Most channels accepted.
-    pub const MAX_CHANNELS: usize = 16;
-    /// Most pixels a batch accepted, 256 times the paper's: a typing error must not ask for more
-    /// memory than there is.
-    pub const MAX_BATCH_PIXELS: usize = 1 << 26;
-
     /// The settings of the fast recipe.
     pub fn fast() -> Self {
         Recipe::Fast.config()
-    }
-
-    /// The settings of `layers`, each over the one before, the first over the defaults of the recipe
-    /// that the last of them names; checked. A name that is no setting's is an error.
-    pub fn resolve(layers: &[Table]) -> Result<Self> {
-        let named = layers.iter().rev().find_map(|layer| layer.get("recipe"));
-        let recipe = match named {
-            None => Recipe::Paper,
-            Some(name) => name.clone().try_into().map_err(|_| {
-                let names = Recipe::ALL.map(|recipe| recipe.config().recipe.name());
-                Error::value("recipe", names.join(" or "), name)
-            })?,
-        };
-        let mut settings = recipe.config().to_table();
-        for layer in layers {
-            settings.extend(with_sizes(layer.clone())?);
-        }
-        // Each channel by itself is a gray image.
-        let is_told = layers.iter().any(|layer| layer.contains_key("n_channel"));
-        if !is_told && settings.get("channels").and_then(Value::as_str) == Some("independent") {
-            settings.insert("n_channel".into(), Value::Integer(1));
-        }
-        let config: Self = settings.try_into().map_err(|error: toml::de::Error| {
-            let text = error.to_string();
-            Error::value("settings", "valid settings", text.trim_end())
-        })?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// The settings by name.
-    #[allow(clippy::missing_panics_doc, reason = "it never does")]
-    pub fn to_table(&self) -> Table {
-        Table::try_from(self).expect("settings are numbers, strings and booleans")
     }
 
     /// The architecture of the network.
@@ -342,97 +299,6 @@ impl Config {
             target: self.target,
             regularized_patches: self.regularized_patches,
         }
-    }
-
-    /// Refuses what no run can be made of.
-    pub fn check(&self) -> Result<()> {
-        let unet = self.unet()?;
-        expect(
-            self.channels == Channels::Together || self.n_channel == 1,
-            "n_channel",
-            || "1, with independent channels".into(),
-            self.n_channel,
-        )?;
-        expect(
-            self.val_dirs.is_none() || matches!(self.n_channel, 1 | 3),
-            "n_channel",
-            || "3 (RGB) or 1 (gray), as the images of val_dirs have".into(),
-            self.n_channel,
-        )?;
-        let whole = |what, max: usize, got: usize| {
-            let expected = || format!("1 to {max}");
-            expect((1..=max).contains(&got), what, expected, got)
-        };
-        whole("n_channel", Self::MAX_CHANNELS, self.n_channel)?;
-        whole("n_epoch", Self::MAX_EPOCHS, self.n_epoch)?;
-        whole("log_iters", usize::MAX, self.log_iters)?;
-        whole("n_snapshot", usize::MAX, self.n_snapshot)?;
-        whole("loader_threads", 1024, self.loader_threads)?;
-        whole("keep", usize::MAX, self.keep)?;
-        let patches = self.regularized_patches.unwrap_or(1);
-        whole("regularized_patches", self.batchsize.max(1), patches)?;
-
-        let unit = 2 * unet.grid().multiple;
-        expect(
-            self.patchsize > 0 && self.patchsize.is_multiple_of(unit),
-            "patchsize",
-            || format!("a multiple of {unit}"),
-            self.patchsize,
-        )?;
-        let pixels = self.patchsize.saturating_mul(self.patchsize);
-        expect(
-            self.batchsize > 0 && self.batchsize.saturating_mul(pixels) <= Self::MAX_BATCH_PIXELS,
-            "batchsize",
-            || {
-                format!(
-                    "1 or more, and at most {} pixels per batch",
-                    Self::MAX_BATCH_PIXELS
-                )
-            },
-            format!("{} patches of {pixels} pixels", self.batchsize),
-        )?;
-        let most = Self::MAX_PATCHES / self.batchsize;
-        whole("steps_per_epoch", most, self.steps_per_epoch.unwrap_or(1))?;
-
-        for (what, got) in [
-            ("lr", self.lr),
-            ("gamma", self.gamma),
-            ("init_scale", self.init_scale),
-        ] {
-            let above_0 = got > 0.0 && got.is_finite();
-            expect(above_0, what, || "a number above 0".into(), got)?;
-        }
-        for (what, got) in [
-            ("Lambda1", self.lambda1),
-            ("Lambda2", self.lambda2),
-            ("increase_ratio", self.increase_ratio),
-            ("min_lambda", self.min_lambda),
-        ] {
-            let accepted = got >= 0.0 && got.is_finite();
-            expect(accepted, what, || "a number of at least 0".into(), got)?;
-        }
-        for (what, got) in [("ema", self.ema), ("warmup", self.warmup)] {
-            let part = (0.0..1.0).contains(&got);
-            expect(
-                part,
-                what,
-                || "a number of at least 0 and below 1".into(),
-                got,
-            )?;
-        }
-        if let Some(Span(budget)) = self.time_budget {
-            let expected = || "a positive time".into();
-            expect(!budget.is_zero(), "time_budget", expected, Span(budget))?;
-        }
-
-        // Anything else would put the run, and what is removed to overwrite it, outside its folder.
-        let mut parts = Path::new(&self.log_name).components().peekable();
-        expect(
-            parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))),
-            "log_name",
-            || "the name of a folder inside save_model_path".into(),
-            format!("{:?}", self.log_name),
-        )
     }
 
     /// The run's folder.
@@ -473,126 +339,6 @@ impl Config {
             None if self.noise == Noise::None => batches.max(WORTH_A_SCORE),
             None => batches,
         }
-    }
-}
-
-/// Replaces `architecture` in a layer of settings by the sizes it stands for; sizes that the layer also gives
-/// explicitly win.
-fn with_sizes(mut layer: Table) -> Result<Table> {
-    let Some(name) = layer.remove("architecture") else {
-        return Ok(layer);
-    };
-    let unet = match &name {
-        Value::String(name) => unet::named(name)?,
-        other => return Err(Error::value("architecture", "a name", other)),
-    };
-    for (size, value) in unet.sizes() {
-        // The number of channels belongs to the images, not to the architecture.
-        if size != "n_channel" {
-            layer
-                .entry(size)
-                .or_insert_with(|| Value::Integer(value as i64));
-        }
-    }
-    Ok(layer)
-}
-
-impl Recipe {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Fast => "fast",
-        }
-    }
-}
-
-impl std::str::FromStr for Span {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let span = humantime::parse_duration(text);
-        span.map(Self).map_err(|_| {
-            Error::value(
-                "time",
-                "one such as 90s, 30m or 1h 30m",
-                format!("'{text}'"),
-            )
-        })
-    }
-}
-
-impl Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A path that may be missing: TOML has no value for that, and a missing setting is the default.
-mod path_or_none {
-    use super::{Deserialize, Deserializer, PathBuf, Serialize, Serializer};
-
-    const NONE: &str = "none";
-
-    #[allow(clippy::ref_option, reason = "as serde calls it")]
-    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
-        path.as_deref().unwrap_or(NONE.as_ref()).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-        let path = PathBuf::deserialize(from)?;
-        Ok((path.as_os_str() != NONE).then_some(path))
-    }
-}
-
-/// A number of 64 bits: TOML's have a sign, so that the larger half is written as text.
-mod whole_number {
-    use super::{Deserialize, Deserializer, Serializer};
-
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-    pub fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
-        match i64::try_from(*number) {
-            Ok(number) => to.serialize_i64(number),
-            Err(_) => to.collect_str(number),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        match Written::deserialize(from)? {
-            Written::Number(number) => Ok(number),
-            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
-    }
-}
-
-fn expect(
-    holds: bool,
-    what: &str,
-    expected: impl FnOnce() -> String,
-    got: impl Display,
-) -> Result<()> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Error::value(what, expected(), got))
     }
 }
 
@@ -665,97 +411,5 @@ mod tests {
         // As the reference, but for fewer images than a batch, which it does not train on.
         assert_eq!(iterations("gauss25", None, 19), 4);
         assert_eq!(iterations("gauss25", None, 3), 1);
-    }
-
-    #[test]
-    fn settings_are_written_and_read_back_with_every_value() {
-        let changed = Config {
-            val_dirs: Some("sets".into()),
-            range: Range::Between(-0.1, 4095.0),
-            holdout: Some(3),
-            steps_per_epoch: Some(50),
-            time_budget: Some("1h 30m".parse().unwrap()),
-            keep: 2,
-            optimizer: Optimizer::Muon,
-            target: Target::Mean,
-            regularized_patches: Some(1),
-            lr_schedule: LrSchedule::Trapezoid,
-            lambda_schedule: LambdaSchedule::Constant,
-            init_from: Some("gauss5_50".into()),
-            teacher: Some("gauss25".into()),
-            seed: u64::MAX,
-            lr: 1.0 / 3.0,
-            ..Recipe::Fast.config()
-        };
-        for config in [Config::default(), Recipe::Fast.config(), changed] {
-            let text = toml::to_string(&config).unwrap();
-            let table = text.parse().unwrap();
-            assert_eq!(Config::resolve(&[table]).unwrap(), config, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_later_layer_counts_more_and_a_recipe_least() {
-        let resolve = |layers: &[&str]| {
-            let layers: Vec<_> = layers.iter().map(|text| text.parse().unwrap()).collect();
-            Config::resolve(&layers)
-        };
-        assert_eq!(resolve(&[]).unwrap(), Config::default());
-        let config = resolve(&["lr = 1\nn_feature = 8", "recipe = 'fast'\nlr = 2"]).unwrap();
-        assert_eq!((config.lr, config.n_feature, config.ema), (2.0, 8, 0.999));
-        assert_eq!(config.recipe, Recipe::Fast);
-        for (text, named) in [
-            ("recipe = 'slow'", "paper or fast"),
-            ("learning_rate = 1", "learning_rate"),
-            ("lr = 'fast'", "lr"),
-            ("noisetype = 'pink'", "gaussS"),
-            ("time_budget = 'soon'", "30m"),
-            ("n_epoch = 0", "n_epoch"),
-            ("range = '5'", "MIN,MAX"),
-        ] {
-            let error = resolve(&[text]).unwrap_err().to_string();
-            assert!(error.contains(named), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn impossible_settings_are_refused_by_name() {
-        let refused = |change: fn(&mut Config)| {
-            let mut config = Config::default();
-            change(&mut config);
-            config.check().unwrap_err().to_string()
-        };
-        assert!(Config::default().check().is_ok());
-        assert!(refused(|c| c.n_epoch = 0).starts_with("n_epoch"));
-        assert!(refused(|c| c.n_epoch = usize::MAX).starts_with("n_epoch"));
-        assert!(refused(|c| c.log_iters = 0).starts_with("log_iters"));
-        assert!(refused(|c| c.n_snapshot = 0).starts_with("n_snapshot"));
-        assert!(refused(|c| c.keep = 0).starts_with("keep"));
-        assert!(refused(|c| c.regularized_patches = Some(0)).starts_with("regularized_patches"));
-        assert!(refused(|c| c.regularized_patches = Some(5)).starts_with("regularized_patches"));
-        assert!(refused(|c| c.steps_per_epoch = Some(0)).starts_with("steps_per_epoch"));
-        assert!(refused(|c| c.steps_per_epoch = Some(1 << 40)).starts_with("steps_per_epoch"));
-        assert!(refused(|c| c.loader_threads = 0).starts_with("loader_threads"));
-        assert!(refused(|c| c.n_channel = 17).starts_with("n_channel"));
-        assert!(refused(|c| c.patchsize = 0).starts_with("patchsize"));
-        assert!(refused(|c| c.patchsize = 96).starts_with("patchsize"));
-        assert!(refused(|c| c.batchsize = 0).starts_with("batchsize"));
-        assert!(refused(|c| c.batchsize = usize::MAX).starts_with("batchsize"));
-        assert!(refused(|c| c.patchsize = 1 << 40).starts_with("batchsize"));
-        assert!(refused(|c| c.lr = f64::NAN).starts_with("lr"));
-        assert!(refused(|c| c.gamma = 0.0).starts_with("gamma"));
-        assert!(refused(|c| c.ema = 1.0).starts_with("ema"));
-        assert!(refused(|c| c.warmup = -0.1).starts_with("warmup"));
-        assert!(refused(|c| c.time_budget = Some(Span(Duration::ZERO))).starts_with("time_budget"));
-        assert!(refused(|c| c.lambda1 = f64::INFINITY).starts_with("Lambda1"));
-        assert!(refused(|c| c.lambda2 = -1.0).starts_with("Lambda2"));
-        assert!(refused(|c| c.increase_ratio = f64::NAN).starts_with("increase_ratio"));
-        for name in ["", ".", "..", "../other", "/tmp", "a/../.."] {
-            let config = Config {
-                log_name: name.into(),
-                ..Config::default()
-            };
-            assert!(config.check().is_err(), "{name:?}");
-        }
     }
 }
