@@ -29,7 +29,7 @@ impl Loader {
     pub fn new(dataset: Dataset, config: &Config) -> Result<Self> {
         if dataset.is_empty() {
             return Err(Error::value(
-                format!("usable images in {}", config.data_dir.display()),
+                format!("usable images in {}", dataset.description()),
                 "at least one image that is not held out",
                 "none",
             ));

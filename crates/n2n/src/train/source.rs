@@ -22,6 +22,11 @@ pub trait Source: Debug + Send + Sync {
         self.len() == 0
     }
 
+    /// What errors call all of the images: the path of the folder, or how many there are.
+    fn description(&self) -> String {
+        counted(self.len(), "item")
+    }
+
     /// What an item is called in logs and errors, and known by when a run is resumed. Items have different names.
     fn name(&self, item: usize) -> String;
 
@@ -47,6 +52,10 @@ pub trait Source: Debug + Send + Sync {
         let _ = (item, place);
         None
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The images of an item, decoded when asked for.
@@ -90,6 +99,14 @@ impl Source for Folder {
         self.paths.len()
     }
 
+    fn description(&self) -> String {
+        if self.folder.as_os_str().is_empty() {
+            counted(self.len(), "file")
+        } else {
+            self.folder.display().to_string()
+        }
+    }
+
     /// The path below the folder, with `/` on every system: the file keeps it wherever the folder goes.
     fn name(&self, item: usize) -> String {
         let path = &self.paths[item];
@@ -120,6 +137,7 @@ impl Source for Folder {
 /// let mut images = Memory::default();
 /// images.push("field 1", &Image::from_u16(2, 2, 1, &[410, 398, 402, 405])?);
 /// assert_eq!((images.len(), images.name(0).as_str()), (1, "field 1"));
+/// assert_eq!(images.description(), "1 image");
 /// # Ok::<(), n2n::Error>(())
 /// ```
 #[derive(Debug, Default)]
@@ -160,6 +178,10 @@ impl From<&[Image]> for Memory {
 impl Source for Memory {
     fn len(&self) -> usize {
         self.images.len()
+    }
+
+    fn description(&self) -> String {
+        counted(self.len(), "image")
     }
 
     fn name(&self, item: usize) -> String {

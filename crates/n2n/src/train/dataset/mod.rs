@@ -231,6 +231,11 @@ impl Dataset {
         &self.survey
     }
 
+    /// What errors call the source of the images.
+    pub fn description(&self) -> String {
+        self.source.description()
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.images.len()
