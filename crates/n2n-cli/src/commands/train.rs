@@ -275,6 +275,12 @@ impl Screen {
                      each type maps to 0 to 1; use images of one type, or set --range MIN,MAX",
                 );
             }),
+            Event::Constant => self.bar.suspend(|| {
+                self.ui.warn(
+                    "all pixels of the training images have the same value, so there is nothing \
+                     to learn from them",
+                );
+            }),
             Event::Resumed {
                 epoch,
                 iteration,

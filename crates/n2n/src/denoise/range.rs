@@ -442,6 +442,11 @@ impl Survey {
         (self.min < self.max).then_some((self.min, self.max))
     }
 
+    /// Whether all values are the same.
+    pub fn is_constant(&self) -> bool {
+        self.min == self.max
+    }
+
     /// The range for images about which nothing else is known. It covers nearly all values, including most of any
     /// small bright or dark structures, the offset, and the noise at both ends. `None` if there is no more than one
     /// value.

@@ -46,6 +46,8 @@ pub enum Event {
     Ranged(ModelRange),
     /// The images are of several types, so that no range could be measured.
     MixedTypes,
+    /// All pixels of all images have the same value: there is neither signal nor noise to learn from.
+    Constant,
     /// The noise of the training images was looked at.
     Diagnosed {
         /// What was found.

@@ -181,6 +181,9 @@ fn read_images(
         observe(&Event::Repaired(repaired));
     }
     dataset.set_range(config.range);
+    if dataset.is_constant() {
+        observe(&Event::Constant);
+    }
     if config.measures_range() {
         if let Some(ModelRange { low, high, .. }) = dataset.measured_range() {
             dataset.set_range(Range::Between(low, high));

@@ -226,6 +226,11 @@ impl Dataset {
         Ok(all)
     }
 
+    /// Whether all pixels of all images have the same value.
+    pub fn is_constant(&self) -> bool {
+        self.survey.is_constant()
+    }
+
     /// What is known of the values of all images.
     pub fn survey(&self) -> &Survey {
         &self.survey

@@ -202,6 +202,35 @@ fn images_of_several_types_have_no_common_range() {
     assert_eq!(ModelRange::of(&metadata).unwrap(), None);
 }
 
+#[test]
+fn images_of_one_value_are_reported_whatever_their_noise() {
+    for noise in ["none", "gauss25"] {
+        let (folder, config) = workplace();
+        let config = Config {
+            noise: noise.parse().unwrap(),
+            val_dirs: None,
+            n_epoch: 1,
+            steps_per_epoch: Some(2),
+            ..config
+        };
+        let constant = || {
+            let mut told = 0;
+            overwrite(&config, &mut |event| {
+                told += usize::from(matches!(event, Event::Constant));
+            })
+            .unwrap();
+            told
+        };
+        assert_eq!(constant(), 0, "{noise}");
+        for k in 0..5 {
+            let image = Image::from_u8(64, 80, 1, &[9; 64 * 80]).unwrap();
+            let path = folder.path().join(format!("images/{k}.png"));
+            image.write(&path).unwrap();
+        }
+        assert_eq!(constant(), 1, "{noise}");
+    }
+}
+
 /// A cosmic ray of the largest value in a frame of a few hundred counts.
 #[test]
 fn what_is_far_beyond_the_range_does_not_reach_the_loss() {
