@@ -12,6 +12,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Steps of the whole bar.
 const STEPS: u64 = 1000;
 
+/// Time between updates of the elapsed time: a pass of the network may take seconds, in which the bar stands still.
+const TICK: Duration = Duration::from_millis(250);
+
 /// The progress of one piece of work; the bar disappears when it is dropped.
 pub struct Progress {
     ui: Ui,
@@ -25,11 +28,16 @@ pub struct Progress {
 impl Progress {
     /// The progress of work that starts now, on items of this name, in the singular.
     pub fn new(ui: Ui, item: &'static str) -> Self {
-        let style = ProgressStyle::with_template("{bar:30} {wide_msg}").expect("a valid template");
+        let style = ProgressStyle::with_template("{spinner} {bar:30} {elapsed} {wide_msg}")
+            .expect("a valid template");
         let started = Instant::now();
+        let bar = ui.progress(STEPS).with_style(style);
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(TICK);
+        }
         Self {
             ui,
-            bar: ui.progress(STEPS).with_style(style),
+            bar,
             item,
             started,
             line_at: started,
@@ -104,8 +112,11 @@ fn counted((done, total): (f64, usize), item: &str, elapsed: Duration, now: &str
     joined(&parts, now)
 }
 
-/// `35 %, 6s left: a.png`
+/// `35 %, 6s left: a.png`; before anything is done, `a.png`.
 fn percent(part: f64, elapsed: Duration, now: &str) -> String {
+    if part == 0.0 {
+        return now.into();
+    }
     let mut parts = vec![format!("{:.0} %", 100.0 * part)];
     parts.extend(left(part, elapsed));
     joined(&parts, now)
@@ -152,7 +163,8 @@ mod tests {
     #[test]
     fn work_without_items_is_shown_in_percent() {
         let text = |part, seconds| percent(part, Duration::from_secs(seconds), "large.tif");
-        assert_eq!(text(0.0, 5), "0 %: large.tif");
+        // Work in one piece, such as an image of one tile, is at 0 until it is done.
+        assert_eq!(text(0.0, 5), "large.tif");
         assert_eq!(text(0.25, 30), "25 %, 1m 30s left: large.tif");
         assert_eq!(text(1.0, 4), "100 %, 0s left: large.tif");
     }

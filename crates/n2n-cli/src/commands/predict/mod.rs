@@ -53,7 +53,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         files::check_writable(json)?;
     }
     let tally = Arc::new(Mutex::new(Tally {
-        started: Instant::now(),
+        started: None,
         device: None,
         images: jobs.len(),
         failed: 0,
@@ -89,7 +89,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     {
         let mut tally = locked(&tally);
-        tally.started = Instant::now();
+        tally.started = Some(Instant::now());
         tally.device = Some(network.device());
     }
     let mut report = Report {

@@ -23,7 +23,8 @@ use crate::ui::Ui;
 
 /// What the report of `--json` holds.
 pub(super) struct Tally {
-    pub(super) started: Instant,
+    /// When the denoising began, if it has.
+    pub(super) started: Option<Instant>,
     pub(super) device: Option<String>,
     pub(super) images: usize,
     pub(super) failed: usize,
@@ -35,7 +36,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn write(&self, path: &Path, interrupted: bool) -> Result<(), Error> {
         let report = serde_json::json!({
-            "elapsed_s": self.started.elapsed().as_secs_f64(),
+            "elapsed_s": self.started.map_or(0.0, |started| started.elapsed().as_secs_f64()),
             "device": self.device,
             "images": self.images,
             "failed": self.failed,
