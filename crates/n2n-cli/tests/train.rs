@@ -305,20 +305,15 @@ fn a_run_leaves_a_page_and_curves_and_checkpoints_that_programs_read() {
     }
 }
 
-/// A run of steps without end, as a process; the checkpoint is written after each.
-#[cfg(unix)]
-fn long_run(folder: &TempDir) -> std::process::Child {
+/// A run without end, as a process, once it has begun its third epoch.
+fn long_run(folder: &TempDir, settings: &[&str]) -> std::process::Child {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("n2n"));
     command
         .current_dir(folder)
-        .args([
-            "train",
-            "--data-dir=images",
-            "--log-name=run",
-            "--n-feature=2",
-        ])
-        .args(["--patchsize=64", "--batchsize=2", "--n-epoch=100000"])
-        .args(["--val-dirs=none", "--checkpoint-every=0s", "--n-snapshot=7"])
+        .args(["train", "--data-dir=images", "--log-name=run"])
+        .args(["--n-feature=2", "--patchsize=64", "--batchsize=2"])
+        .args(["--val-dirs=none", "--n-epoch=100000"])
+        .args(settings)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped());
     let run = command.spawn().unwrap();
@@ -332,11 +327,15 @@ fn long_run(folder: &TempDir) -> std::process::Child {
     run
 }
 
+/// The checkpoint is written after each step.
+#[cfg(unix)]
+const EVERY_STEP: [&str; 2] = ["--checkpoint-every=0s", "--n-snapshot=7"];
+
 #[cfg(unix)]
 #[test]
 fn a_second_process_is_refused_and_ctrl_c_saves() {
     let folder = workplace();
-    let run = long_run(&folder);
+    let run = long_run(&folder, &EVERY_STEP);
     for flags in [
         &["--overwrite", "--data-dir=images", "--log-name=run"][..],
         &["--resume=results/run"],
@@ -377,7 +376,7 @@ fn a_second_process_is_refused_and_ctrl_c_saves() {
 #[test]
 fn a_run_that_is_killed_goes_on() {
     let folder = workplace();
-    let mut run = long_run(&folder);
+    let mut run = long_run(&folder, &EVERY_STEP);
     run.kill().unwrap();
     run.wait().unwrap();
     let epochs = |log: &str| log.matches("LearningRate").count();
@@ -711,25 +710,7 @@ fn images_as_a_microscope_gives_them_are_denoised_in_their_own_counts() {
 #[test]
 fn a_run_whose_image_vanishes_says_how_to_go_on() {
     let folder = workplace();
-    let mut run = std::process::Command::new(assert_cmd::cargo::cargo_bin("n2n"));
-    run.current_dir(&folder)
-        .args([
-            "train",
-            "--data-dir=images",
-            "--log-name=run",
-            "--n-feature=2",
-        ])
-        .args(["--patchsize=64", "--batchsize=2", "--n-epoch=100000"])
-        .args(["--val-dirs=none", "--cache-mb=0", "--n-snapshot=1000000"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let run = run.spawn().unwrap();
-    let log = folder.path().join("results/run/train.log");
-    let begun = std::time::Instant::now();
-    while !fs::read_to_string(&log).is_ok_and(|log| log.contains("of Epoch 3")) {
-        assert!(begun.elapsed().as_secs() < 60, "the run does not begin");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let run = long_run(&folder, &["--cache-mb=0", "--n-snapshot=1000000"]);
     let image = folder.path().join("images/2.png");
     let content = fs::read(&image).unwrap();
     fs::remove_file(&image).unwrap();
@@ -754,4 +735,18 @@ fn a_run_whose_image_vanishes_says_how_to_go_on() {
         .assert()
         .success()
         .stderr(contains("resuming at epoch"));
+}
+
+#[test]
+fn images_of_one_value_are_warned_about() {
+    let folder = workplace();
+    for entry in fs::read_dir(folder.path().join("images")).unwrap() {
+        let flat = Image::from_bytes(64, 80, 3, &[9; 64 * 80 * 3]);
+        flat.write(&entry.unwrap().path()).unwrap();
+    }
+    let flags = ["--noisetype=none", "--n-epoch=1", "--steps-per-epoch=2"];
+    train(&folder, &flags)
+        .assert()
+        .success()
+        .stderr(contains("have the same value").count(1));
 }
