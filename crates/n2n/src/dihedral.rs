@@ -1,4 +1,4 @@
-//! The eight symmetries of a rectangle: flips and quarter turns.
+//! The eight symmetries of a rectangle: flips and 90° rotations.
 
 /// One of the eight orientations of an image: bit 0 mirrors left and right, bit 1 top and bottom, then bit 2
 /// exchanges rows and columns.

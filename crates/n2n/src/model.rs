@@ -75,7 +75,7 @@ pub struct DenoiseOptions<'a> {
     /// The same, if [`Model::scale`] has found it before, as one for several images or for the blocks of one; the
     /// range then does not count.
     pub scale: Option<Scale>,
-    /// Whether to take the mean over the eight flips and quarter turns of the image, in eight times the time.
+    /// Whether to take the mean over the eight flips and 90° rotations of the image, in eight times the time.
     pub ensemble: bool,
     /// How the image is cut into tiles. That changes nothing in the result but rounding.
     pub tile: Tile,
@@ -444,8 +444,8 @@ impl Model {
     }
 }
 
-/// A network that calls use in turns. It is held for a pass, not for a call: a thread of the pool that waits for the rows
-/// of one call may start on another call.
+/// A network that calls use in turns. It is held for a pass, not for a call: a thread of the pool that waits for the
+/// rows of one call may start on another call.
 struct Turns<'a>(&'a Mutex<Box<dyn Denoise>>);
 
 impl Denoise for Turns<'_> {

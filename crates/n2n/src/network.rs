@@ -178,7 +178,7 @@ pub struct CleanBatch {
     pub pixels: Pixels,
     /// The noise to add. Training on images that are noisy already adds none.
     pub noise: Noise,
-    /// Whether each patch is flipped and turned at random.
+    /// Whether each patch is flipped and rotated at random.
     pub augment: bool,
     /// The key of everything that is drawn for this step; no two steps of a run share it.
     pub seed: u64,

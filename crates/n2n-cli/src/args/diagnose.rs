@@ -27,7 +27,7 @@ pub struct Diagnose {
     /// Write all measurements as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write an HTML page with curves and pictures
+    /// Write an HTML page with charts and images
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }

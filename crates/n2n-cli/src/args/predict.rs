@@ -93,7 +93,7 @@ pub struct Predict {
     /// Fraction of the detected noise to remove: 0 to 1
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
     pub strength: f32,
-    /// Average over eight flips and turns: slightly better, eight times the work
+    /// Average over eight flips and rotations: slightly better, eight times the work
     #[arg(long)]
     pub ensemble: bool,
     /// Also write the removed noise, as <name>_residual

@@ -47,7 +47,7 @@ pub struct Train {
     #[serde(skip)]
     pub overwrite: bool,
     /// Defaults for all other settings: the paper's, or ours for runs of minutes to hours (cosine rate, EMA, flips
-    /// and turns, larger initial weights)
+    /// and rotations, larger initial weights)
     #[arg(long, value_name = "paper|fast")]
     pub recipe: Option<String>,
     /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
@@ -191,14 +191,14 @@ pub struct Train {
     #[arg(long, value_name = "MODEL", conflicts_with = "init_scale")]
     pub init_from: Option<PathBuf>,
     /// Model to learn from instead of the neighbors, so that a small network imitates a large one: a file or a
-    /// shipped model. The target is its result on the same noisy image, flipped and turned at random
+    /// shipped model. The target is its result on the same noisy image, flipped and rotated at random
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
     /// Distance between the pixels used as neighbors, for noise that adjacent pixels share (JPEG, demosaicing, scan
     /// lines): pixels, such as 3 or 3x1 (along rows x along columns), or auto
     #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]
     pub neighbor_distance: Option<NeighborDistance>,
-    /// Flip and turn patches at random
+    /// Flip and rotate patches at random
     #[arg(long, value_name = BOOL, value_parser = boolean)]
     pub augment: Option<bool>,
     /// Decay of a running average of the weights, which is scored and saved in their place; 0 for none

@@ -1,4 +1,4 @@
-//! How long learning takes: the budget, what is left of it, and what the caller is told as it passes.
+//! The budget, the time or steps that are left of it, and the events reported while it passes.
 
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
@@ -11,32 +11,32 @@ use web_time::Instant;
 use crate::error::{Error, Result};
 use crate::train::config::Span;
 
-/// How long to learn; in texts `3m` or `90s`, or a number of steps.
+/// How long to learn; written as `3m` or `90s`, or as a number of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Budget {
-    /// So many steps in all.
+    /// This many steps in total.
     Steps(usize),
-    /// So long by the clock, including the comparisons between the stages.
+    /// This much time, including the comparisons between the stages.
     Time(Duration),
 }
 
-/// What there is to tell meanwhile.
+/// Something that happened while a model was fitted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// An image cannot be used, and is left out.
+    /// An image cannot be used and is skipped.
     Skipped {
-        /// Which, and why.
+        /// The image and the reason.
         error: &'a Error,
     },
-    /// So much of the budget has passed, 0 to 1.
+    /// The fraction of the budget that has passed, 0 to 1.
     Passed(f64),
     /// A point of the learning curve: see [`Config::curve_points`](super::Config::curve_points).
     HeldOut {
         /// The fraction of the budget that has passed, 0 to 1.
         passed: f64,
-        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`](super::Adapted::losses): comparable with other
-        /// points only.
+        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`](super::Adapted::losses):
+        /// comparable with other points only.
         loss: f64,
     },
 }
@@ -68,7 +68,7 @@ impl Display for Budget {
     }
 }
 
-/// Called with what there is to tell; it can break off.
+/// Called for every event; it can stop the work.
 pub(super) type OnEvent<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 
 /// The budget, and what is left of it.
@@ -76,12 +76,12 @@ pub(super) struct Clock<'a> {
     budget: Budget,
     started: Instant,
     on_event: &'a mut OnEvent<'a>,
-    /// The part of the budget that is being used.
+    /// The current part of the budget: where it begins and ends, 0 to 1.
     part: (f64, f64),
-    /// When it began, and steps taken in it.
+    /// When the part began, and steps taken in it.
     begun: Duration,
     steps: usize,
-    /// Whether any step has been taken, in whatever part.
+    /// Whether any step has been taken, in any part.
     has_learned: bool,
     is_broken_off: bool,
     /// Points of the learning curve: how many to measure, and the next one.
@@ -105,18 +105,18 @@ impl<'a> Clock<'a> {
         }
     }
 
-    /// From here on a part of the budget counts.
+    /// Begins a part of the budget.
     pub(super) fn begin(&mut self, from: f64, to: f64) {
         self.part = (from, to);
         self.begun = self.started.elapsed();
         self.steps = 0;
     }
 
-    /// Counts a step that is about to be taken. How much of the part has passed before it, 0 to below 1; `None` if
-    /// it is over.
+    /// Counts a step that is about to be taken, and returns the fraction of the part that has passed before it, 0 to
+    /// below 1; `None` if the part is over.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if there is no step to keep.
+    /// [`Error::Stopped`] if the caller stops the work before the first step.
     pub(super) fn tick(&mut self) -> Result<Option<f64>> {
         if self.is_broken_off {
             return Ok(None);
@@ -136,7 +136,7 @@ impl<'a> Clock<'a> {
                     / left.as_secs_f64()
             }
         };
-        // Nothing of nothing is no number.
+        // 0 / 0 in an empty part.
         if passed.is_nan() || passed >= 1.0 {
             return Ok(None);
         }
@@ -162,10 +162,10 @@ impl<'a> Clock<'a> {
         self.tell(Event::HeldOut { passed, loss })
     }
 
-    /// Reports an event, after which no step is taken if the caller breaks off.
+    /// Reports an event. If the caller stops the work, no further step is taken.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if it does, and there is no step to keep.
+    /// [`Error::Stopped`] if the caller stops it before the first step.
     fn tell(&mut self, event: Event) -> Result<()> {
         if (self.on_event)(event).is_break() {
             self.is_broken_off = true;

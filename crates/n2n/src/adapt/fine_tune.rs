@@ -1,4 +1,4 @@
-//! Training that goes on from a model, on the very images it is for.
+//! Fine-tuning of a network on the images that it will denoise.
 
 use super::clock::Clock;
 use super::held_out::HeldOut;
@@ -13,10 +13,10 @@ use crate::train::loader::Loader;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::train::{self, Moment};
 
-/// The learning rate at its highest.
+/// The peak learning rate.
 const RATE: f64 = 3e-4;
 
-/// Trains `network` on noisy images until the clock says so; whether it is fit for use then.
+/// Trains `network` on noisy images until the clock runs out. Returns whether the result is usable.
 pub(super) fn run(
     network: &mut CpuNetwork,
     images: Dataset,
@@ -38,7 +38,7 @@ pub(super) fn run(
         seed,
         ..fast
     };
-    // The clock's, and not of an epoch.
+    // Λ does not depend on the epoch: the clock decides when training ends.
     let factors = LossFactors {
         lambda1: settings.lambda1,
         lambda2: settings.lambda2,

@@ -1,7 +1,7 @@
-//! What ways of denoising are compared by: the loss of Neighbor2Neighbor on pixels that nothing was learned on.
+//! The criterion that compares ways to denoise: the Neighbor2Neighbor loss on held-out pixels.
 //!
-//! A neighbor's noise is independent of what the network saw, so that of two networks the one with less loss has
-//! less error on images of half the size; the rest of the loss, the noise of the neighbors, is the same for both.
+//! A neighbor's noise is independent of the network's input, so of two networks, the one with the lower loss has the
+//! lower error on half-size images. The rest of the loss, the noise of the neighbors, is the same for both.
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -11,15 +11,15 @@ use crate::train::dataset::Dataset;
 use crate::train::random::{Purpose, stream};
 use crate::train::spacing::Spacing;
 
-/// Squares that are looked at, at most.
+/// Maximum number of squares.
 const SQUARES: usize = 16;
-/// Draws of the neighbors on each.
+/// Draws of neighbors per square.
 const DRAWS: usize = 4;
-/// Of so many by so many cells the losses are added up: differences between ways to denoise are independent from one
-/// such block to the next, by and large.
+/// Side of the blocks, in cells, whose losses are added up: differences between ways to denoise are nearly independent
+/// between blocks.
 const BLOCK: usize = 8;
 
-/// Squares of images that are held out.
+/// Squares of held-out images.
 pub(super) struct HeldOut {
     squares: Vec<Batch>,
     draws: Vec<Neighbors>,
@@ -107,7 +107,7 @@ impl Losses {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    /// Whether these are less than others by more than chance: by twice the standard error of the difference.
+    /// Whether these losses are lower than others by more than twice the standard error of the difference.
     pub fn are_less_than(&self, others: &Self) -> bool {
         let differences = || self.0.iter().zip(&others.0).map(|(a, b)| b - a);
         let count = self.0.len() as f64;

@@ -1,4 +1,4 @@
-//! The images of files and streams as a source, those pages alone that are to be denoised.
+//! A source of the images in files and streams, restricted to the pages that will be denoised.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::image::{self, Limits, Reader, Selection};
 use crate::predict::Input;
 use crate::train::source::{Images, Source};
 
-/// Files and streams, and what of them is to be denoised.
+/// Files and streams, and which of their pages and channels to use.
 #[derive(Debug)]
 pub struct Inputs {
     inputs: Vec<(Input, Selection)>,
@@ -16,7 +16,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The `inputs`, each with its selection; none may ask for more than the limits.
+    /// The `inputs`, each with its selection, decoded within the limits.
     pub fn new(inputs: Vec<(Input, Selection)>, limits: Limits) -> Self {
         Self { inputs, limits }
     }

@@ -1,9 +1,9 @@
-//! Fits a copy of a model to given noisy images, by learning on those very images.
+//! Fits a copy of a model to given noisy images, by training on those images alone.
 //!
-//! [`adapt`] tries other models, if it is given any, and then learns in two steps. The first leaves the network
-//! unchanged and learns a [transform](Transform) around it, which makes the noise of the images look like the noise
-//! that the network was trained on. The second trains a copy of the network further, inside that transform if it
-//! helped. Part of the images is held out; a step that does not lower the loss there by more than chance is dropped.
+//! [`adapt`] first compares the given models, then learns in two stages. The first leaves the network unchanged and
+//! learns a [transform](Transform) around it, which makes the noise of the images look like the noise that the network
+//! was trained on. The second fine-tunes a copy of the network, inside that transform if it helped. Part of the images
+//! is held out; a stage that does not lower the loss there by more than chance is dropped.
 //!
 //! ```
 //! use n2n::adapt::{self, Budget};
@@ -14,7 +14,7 @@
 //! # /*
 //! let model = Model::load("gauss5_50")?;
 //! # */
-//! // An image of a microscope; a real one is larger, and takes some thousand steps or some minutes.
+//! // A microscope image; a real one is larger, and takes a few thousand steps or a few minutes.
 //! let samples: Vec<u16> = (0..128 * 128_u32).map(|i| (400 + i.wrapping_mul(48_271) % 50) as u16).collect();
 //! let noisy = Image::from_u16(128, 128, 1, &samples)?;
 //! let config = adapt::Config { budget: Budget::Steps(4), ..adapt::Config::default() };
@@ -57,7 +57,7 @@ use self::images::{gray_companion, hold_out, read};
 pub use self::inputs::Inputs;
 use self::way::{Line, Way, choose, network_of};
 
-/// What networks see of held-out images at once, in pixels along either side, rounded up to their grids.
+/// Side of the squares of held-out images that networks see, in pixels, rounded up to their grids.
 const HELD_OUT: usize = 64;
 /// The fraction of the budget in which the transform is learned, if it is.
 const STABILIZING: f64 = 0.45;
@@ -67,40 +67,40 @@ const STABILIZING: f64 = 0.45;
 pub struct Config {
     /// How long to learn.
     pub budget: Budget,
-    /// Which values of the images are the network's 0 and 1; anything but [`Range::Between`] takes the range that the
-    /// model was trained on, or else one that is measured on the images.
+    /// Which values of the images map to the network's 0 and 1. Anything but [`Range::Between`] means the range that
+    /// the model was trained on or, if it has none, a range measured on the images.
     pub range: Range,
-    /// Seed of everything that is drawn. With a budget in steps, the same seed, images and model give the same bits
-    /// on processors of the same level.
+    /// Seed of all random draws. With a budget in steps, the same seed, images and model give bit-identical results on
+    /// processors of the same level.
     pub seed: u64,
-    /// Instructions for the processor to use.
+    /// The processor's instructions to use.
     pub level: Level,
-    /// Decoded images kept in memory, in MB of 2²⁰ bytes.
+    /// Memory for decoded images, in MB of 2²⁰ bytes.
     pub cache_mb: usize,
-    /// Approximate number of [points of the learning curve](Event::HeldOut) to measure. Each takes time of the budget;
-    /// none changes the result for a budget in steps.
+    /// Approximate number of [points of the learning curve](Event::HeldOut) to measure. Each takes some of a time
+    /// budget; with a budget in steps, they do not change the result.
     pub curve_points: usize,
 }
 
-/// A model that fits the images, and how it came to.
+/// A model fitted to images, and how it was made.
 #[derive(Debug)]
 pub struct Adapted {
-    /// The model. Its metadata hold the range of the images, and the transform if there is one.
+    /// The model. Its metadata contain the range of the images, and the transform if there is one.
     pub model: Model,
-    /// Which of the models it was made of, from 0.
+    /// Index of the given model that it was made from.
     pub place: usize,
-    /// Whether it has another range than it would have been used with before.
+    /// Whether its range differs from the one that the model would have been used with otherwise.
     pub has_range: bool,
     /// Whether it has a transform that was learned on the images.
     pub has_transform: bool,
-    /// Whether its weights were trained on the images.
+    /// Whether its weights were fine-tuned on the images.
     pub is_fine_tuned: bool,
-    /// The loss on what was held out, as the model was and as it is.
+    /// The held-out losses before and after.
     pub losses: [f64; 2],
 }
 
 impl Default for Config {
-    /// Three minutes.
+    /// A budget of three minutes.
     fn default() -> Self {
         Self {
             budget: Budget::Time(Duration::from_mins(3)),
@@ -114,7 +114,7 @@ impl Default for Config {
 }
 
 impl Display for Adapted {
-    /// In one line, what was chosen and by how much the loss fell.
+    /// One line: what was chosen, and by how much the loss fell.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [before, after] = self.losses;
         let noise = self.model.metadata().get("noise");
@@ -144,10 +144,10 @@ impl Display for Adapted {
 }
 
 impl Model {
-    /// A copy of this model that fits the images, on the CPU: see [`adapt`].
+    /// Fits a copy of this model to the images, on the CPU: see [`adapt`].
     ///
     /// # Errors
-    /// Those of [`adapt`], and an image that cannot be learned from.
+    /// Those of [`adapt`], and an image that cannot be used.
     pub fn adapt(&self, images: &[Image], config: &Config) -> Result<Adapted> {
         train::all_usable(|skipped| {
             adapt(
@@ -163,18 +163,19 @@ impl Model {
     }
 }
 
-/// A copy of one of the `models` that fits the images of a source, on the CPU. The images are noisy, and of one type.
+/// Fits a copy of one of the `models` to the images of a source, on the CPU. The images are noisy and have one type.
 ///
-/// The first model is the one that would denoise them otherwise, and whose loss has to be lowered. The others, of as
-/// many channels, are tried as they are; learning goes on from the best. If the images are gray and the first model is an
-/// RGB model with a [gray companion](models::gray_companion), that companion alone is adapted.
+/// The first model is the one that would denoise the images otherwise; its held-out loss is the one to lower. The other
+/// models, which need the same number of channels, are compared as they are, and learning starts from the best. If the
+/// images are gray and the first model is an RGB model with a [gray companion](models::gray_companion), only that
+/// companion is adapted.
 ///
-/// `on_event` is told what happens, images that are left out too. When it breaks off, learning ends after the step, and
-/// the model is what has helped by then.
+/// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], learning ends
+/// after the current step, and the model includes whatever has helped so far.
 ///
 /// # Errors
-/// No model, or models of different channels; no usable image, images of several types; [`Error::Stopped`] if `on_event`
-/// broke off before the first step.
+/// No model, or models with different numbers of channels; no usable image, or images of several types;
+/// [`Error::Stopped`] if `on_event` stopped it before the first step.
 pub fn adapt(
     models: &[&Model],
     images: Arc<dyn Source>,
@@ -285,7 +286,7 @@ pub fn adapt(
     Ok(adapted)
 }
 
-/// Makes the model of what was chosen, unless it is the first as it was.
+/// Builds the model that was chosen, unless it is the first model unchanged.
 fn finish(
     adapted: &mut Adapted,
     models: &[&Model],
@@ -306,14 +307,14 @@ fn finish(
     weights.metadata = chosen.metadata().clone();
     // Its gray companion is not adapted.
     weights.metadata.remove(models::GRAY_KEY);
-    // For the words.
+    // The description below reads this model's metadata.
     adapted.model = Model::from_weights(weights.clone())?;
     describe(&mut weights, range, transform, adapted);
     adapted.model = Model::from_weights(weights)?;
     Ok(())
 }
 
-/// Writes down what the weights are for.
+/// Adds to the metadata what the weights were fitted to.
 fn describe(weights: &mut Weights, range: ModelRange, transform: &Transform, adapted: &Adapted) {
     let metadata = &mut weights.metadata;
     let mut put = |(key, value): (&str, String)| metadata.insert(key.into(), value);

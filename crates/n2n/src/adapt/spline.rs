@@ -1,5 +1,5 @@
-//! A rising piecewise-linear function with learnable values at evenly spaced knots, its inverse with a learnable
-//! straight line added, and the gradients of both.
+//! An increasing piecewise-linear function with learnable values at evenly spaced knots, its inverse plus a learnable
+//! straight line, and the gradients of both.
 
 use crate::denoise::{Knot, Transform};
 use crate::error::Result;

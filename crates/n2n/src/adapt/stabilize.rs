@@ -1,10 +1,11 @@
-//! A variance-stabilizing transform, learned on noisy images alone, so that a network for Gaussian noise of one level
-//! serves images whose noise grows with the signal.
+//! A variance-stabilizing transform, learned from noisy images alone, with which a network for Gaussian noise of one
+//! level can denoise images whose noise grows with the signal.
 //!
-//! The method is of Herbreteau and Unser, *Self-Calibrated Variance-Stabilizing Transformations for Real-World Image
-//! Denoising*, ICCV 2025. The network stays as it is, between a rising function and its inverse. Of some pixels the
-//! network sees the mean of their four neighbors instead, and what it gives there is compared with the noisy pixels:
-//! their noise is independent of all that it saw, so that the mean squared difference is least where the error is.
+//! The method is that of Herbreteau and Unser, *Self-Calibrated Variance-Stabilizing Transformations for Real-World
+//! Image Denoising*, ICCV 2025. The unchanged network is placed between an increasing function and its inverse. Some
+//! pixels are replaced with the mean of their four neighbors, and the output there is compared with the noisy pixels.
+//! Their noise is independent of the network's input, so the transform with the lowest mean squared difference also has
+//! the lowest error.
 
 use rand::{Rng, RngExt};
 
@@ -24,12 +25,12 @@ use crate::train::spacing::Spacing;
 
 /// Knots of the function.
 const KNOTS: usize = 128;
-/// Patches a step, and their side in pixels, rounded up to the network's grid.
+/// Patches per step, and their side in pixels, rounded up to the network's grid.
 const PATCHES: usize = 4;
 const SIDE: usize = 64;
-/// One pixel of so many along either axis is compared at a time.
+/// Distance between the pixels that are compared in one step, along either axis.
 const STRIDE: usize = 4;
-/// The learning rate, a tenth of it after one third of the steps, a hundredth after two.
+/// The initial learning rate; a tenth of it after one third of the steps, a hundredth after two thirds.
 const RATE: f64 = 1e-2;
 
 /// Learns a transform on `images`, whose values `scale` maps to the network's, from a straight line.
@@ -77,7 +78,7 @@ fn values(images: &Dataset, scale: Scale) -> (f64, f64) {
     (low, high.max(low + 1e-3))
 }
 
-/// Which pixels are compared: every [`STRIDE`]-th from a row and a column on, in one channel or in all.
+/// The pixels that are compared: every [`STRIDE`]-th from a given row and column, in one channel or in all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mask {
     top: usize,
@@ -140,8 +141,8 @@ fn mask(batch: &Batch, rng: &mut impl Rng) -> Mask {
     }
 }
 
-/// The gradient of the loss with respect to the parameters of the function. `network` is the gradient with respect
-/// to what the network sees, from that of what it gives.
+/// The gradient of the loss with respect to the parameters of the function. `network` returns the gradient with respect
+/// to the network's input, given a function that returns the gradient with respect to its output.
 fn gradient(
     spline: &Spline,
     batch: &Batch,
@@ -168,7 +169,7 @@ fn gradient(
         gradient
     };
     let mut of_seen = network(&seen, &mut of_output)?;
-    // What the network saw of a pixel that is compared came from its neighbors.
+    // The network's input at a compared pixel was the mean of its neighbors.
     for i in mask.indices(batch) {
         let share = std::mem::take(&mut of_seen.data[i]) / 4.0;
         for neighbor in neighbors(batch, i) {
@@ -183,7 +184,7 @@ fn gradient(
     Ok(spline.gradient(&of_values, of_line))
 }
 
-/// What the network sees of a batch.
+/// The network's input for a batch.
 fn seen(curve: &Curve, batch: &Batch, mask: &Mask) -> Batch {
     let values = batch.data.iter();
     let values = values.map(|&value| curve.at(f64::from(value)).0 as f32);

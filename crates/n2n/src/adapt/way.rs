@@ -31,7 +31,7 @@ pub(super) fn around(network: &CpuNetwork, transform: &Transform) -> Box<dyn Den
     transform.clone().around(network)
 }
 
-/// A straight line.
+/// A linear function of values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Line {
     pub(super) slope: f64,
@@ -44,7 +44,7 @@ impl Line {
         offset: 0.0,
     };
 
-    /// From values of a range to those that the model would see of the images without it.
+    /// Maps values scaled by `range` to those that the model would see of the images without it.
     pub(super) fn usual(model: &Model, images: &Dataset, range: ModelRange) -> Self {
         let scale = model.scale(Range::Auto, range.depth, Some(images.survey()));
         let (own, usual) = (range.scale(range.depth), scale.unwrap_or(Scale::UNIT));
@@ -67,8 +67,8 @@ pub(super) fn network_of(model: &Model, level: Level) -> Result<CpuNetwork> {
     Ok(network)
 }
 
-/// Which of the models has the least losses as it is, by its place, and with which line; `best` is how the first is
-/// used, and becomes how that one is.
+/// The index of the model with the lowest loss before any learning, and its line. `best` is the first model's way, and
+/// is replaced with the chosen model's.
 pub(super) fn choose(
     models: &[&Model],
     usual: Line,

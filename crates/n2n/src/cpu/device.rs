@@ -1,4 +1,4 @@
-//! The network on the CPU as a device: what [`Denoise`] and [`Train`] ask of it.
+//! The network on the CPU as a device: its implementations of [`Denoise`] and [`Train`].
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! The gradient with respect to the image: how a loss of what the network gives changes with what it is given.
-//! The weights stay as they are.
+//! The gradient of a loss on the network's output with respect to its input. The weights do not change.
 
 use n2n_kernels::conv::{self, Position};
 use n2n_kernels::tensor::{Shape, Tensor};
@@ -11,10 +10,10 @@ use crate::error::Result;
 use crate::network;
 
 impl CpuNetwork {
-    /// The gradient of a loss with respect to the images that the network is given.
+    /// The gradient of a loss on the network's output with respect to its input `images`.
     ///
-    /// `loss` is called once, with what the network gives for `images`, and returns the gradient of the loss with
-    /// respect to that; both have the shape of `images`. Height and width must be multiples of those of the network's
+    /// `loss` is called once with the network's output for `images`, and returns the gradient of the loss with respect
+    /// to that output; both have the shape of `images`. Height and width must be multiples of the network's
     /// [grid](crate::unet::UNet::grid).
     ///
     /// ```
@@ -31,7 +30,7 @@ impl CpuNetwork {
     /// ```
     ///
     /// # Errors
-    /// Images that the network cannot take.
+    /// Images whose size or number of channels the network does not accept.
     ///
     /// # Panics
     /// If `loss` returns a batch of another shape.

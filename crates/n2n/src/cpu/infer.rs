@@ -1,7 +1,7 @@
-//! Inference: the rows in order, each tensor given back as soon as nothing needs it, and rows taken
-//! together wherever what lies between them need not be made. The first and the last layers, at the
-//! full size of the image, run in bands; a transposed convolution is merged with the convolution after
-//! it; poolings are taken on the way; the 1×1 layers at the end run as one chain.
+//! Inference: the rows in order. Each tensor is returned to the arena as soon as nothing needs it, and rows are fused
+//! wherever the tensors between them need not be stored. The first and the last layers, at the full size of the image,
+//! run in bands; a transposed convolution is merged with the convolution after it; poolings are computed on the way;
+//! the 1×1 layers at the end run as one chain.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::batch::Batch;
 use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
-/// Pixels, before the upsampling, from which merging it with the next layer pays: its filter is larger
-/// than those of the two, is read once for every few hundred pixels, and in training packed anew for every
-/// step (decision 10).
+/// The number of pixels before an upsampling from which merging it with the next layer pays. The merged filter is
+/// larger than the two it replaces, is read once for every few hundred pixels, and in training is packed again for
+/// every step (decision 10).
 pub(super) const MERGED_PIXELS: usize = 1 << 12;
 
 impl CpuNetwork {
@@ -29,8 +29,8 @@ impl CpuNetwork {
         self.download(output)
     }
 
-    /// The neighbors of the denoised batch, `g1(f(y))` and `g2(f(y))`. The neighbors drawn are half of its
-    /// pixels, and where the last rows run in bands only these go through the 1×1 layers.
+    /// The neighbors of the denoised batch, `g1(f(y))` and `g2(f(y))`. They are half of its pixels, and where the last
+    /// rows run in bands, only these go through the 1×1 layers.
     pub(super) fn infer_neighbors(
         &mut self,
         noisy: &Batch,
@@ -92,7 +92,7 @@ impl CpuNetwork {
         current.expect("the network has layers")
     }
 
-    /// How many rows from row `i` on, whose input has this shape, are computed together.
+    /// How many rows, starting with row `i` with an input of this shape, are computed together.
     fn together(&self, i: usize, input: Shape) -> usize {
         let chained = |from: usize| {
             let rows = self.layers[from..].iter();

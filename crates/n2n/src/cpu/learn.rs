@@ -1,5 +1,5 @@
-//! Training: one step of Neighbor2Neighbor. A forward pass that keeps what the gradients need (the
-//! tape), the gradients from the last row to the first, one Adam update.
+//! Training: one step of Neighbor2Neighbor. A forward pass that keeps what the gradients need (the tape), the gradients
+//! from the last row to the first, and one update by the optimizer.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::neighbors::{Neighbors, Target};
 use crate::network::{LossFactors, Losses, Optimizer};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
-/// What a forward pass leaves for the gradients.
+/// What a forward pass keeps for the gradients.
 pub(super) struct Tape {
     image: Tensor,
     /// The output of each row before [`CpuNetwork::head`], before pooling; that of the last of them is
@@ -30,7 +30,7 @@ pub(super) struct Tape {
     pools: Vec<Tensor>,
 }
 
-/// What a backward pass is for.
+/// What a backward pass computes.
 pub(super) enum Wanted<'a> {
     /// The gradients of the rows before [`CpuNetwork::head`], laid out as the parameters.
     Parameters(&'a mut [f32]),
@@ -103,7 +103,7 @@ impl CpuNetwork {
         self.descend(&input, &target, &expected, factors, learning_rate)
     }
 
-    /// One step towards given targets, whose sizes the caller has checked.
+    /// One step toward given targets, whose sizes the caller has checked.
     pub(super) fn learn_towards(
         &mut self,
         noisy: &Batch,
@@ -119,7 +119,7 @@ impl CpuNetwork {
         self.descend(noisy, target, &expected, factors, learning_rate)
     }
 
-    /// The losses of what the network makes of `input`, their gradients, and one update.
+    /// Computes the losses of the network's output for `input`, their gradients, and one update.
     fn descend(
         &mut self,
         input: &Batch,

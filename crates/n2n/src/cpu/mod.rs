@@ -28,8 +28,8 @@ use crate::weights::Weights;
 
 /// The network on the CPU.
 ///
-/// It runs on the threads of the rayon pool it is called in; its results do not depend on their
-/// number. Memory is kept from call to call, for batches of about one size.
+/// It runs on the threads of the rayon pool that it is called in; its results do not depend on their number. Memory is
+/// kept between calls, for batches of about the same size.
 pub struct CpuNetwork {
     unet: UNet,
     layers: Arc<[Layer]>,
@@ -43,15 +43,15 @@ pub struct CpuNetwork {
     arena: Arena,
     /// Pixels of the batches that the arena's memory is for.
     kept_for: usize,
-    /// What training needs; made by the first step.
+    /// The state of training, created by the first step.
     learning: Option<Learning>,
-    /// How steps are taken.
+    /// The optimizer and the target of a step.
     method: Method,
     /// The running average of the parameters, once there is one.
     average: Option<Vec<f32>>,
 }
 
-/// What training needs beside the weights.
+/// The state of training, other than the weights.
 struct Learning {
     adam: Adam,
     /// The gradients of the last step whose losses, before their gradients, were finite, laid out as the parameters.
@@ -75,7 +75,7 @@ impl CpuNetwork {
         Self::initial_scaled(unet, INIT_SCALE, seed)
     }
 
-    /// [`CpuNetwork::initial`] with another factor than the reference's.
+    /// [`CpuNetwork::initial`] with a factor other than the reference's.
     pub fn initial_scaled(unet: UNet, scale: f64, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = Vec::with_capacity(unet.parameters());
@@ -154,7 +154,7 @@ impl CpuNetwork {
         self.level
     }
 
-    /// Runs the kernels at another level from now on.
+    /// Sets the level that the kernels run at.
     pub fn set_level(&mut self, level: Level) {
         self.level = level;
         self.forget_packed();
@@ -165,7 +165,7 @@ impl CpuNetwork {
         Weights::from_parameters(&self.unet, &self.parameters)
     }
 
-    /// A copy of all that the next step depends on; here it cannot fail.
+    /// A copy of everything that the next step depends on; here it cannot fail.
     pub fn state(&self) -> State {
         let named = |values: &[f32]| Weights::from_parameters(&self.unet, values);
         let fresh;
@@ -187,8 +187,8 @@ impl CpuNetwork {
     /// The gradients of the last step whose losses, before their gradients, were finite, by tensor name; all
     /// zero before the first.
     ///
-    /// They need not be finite themselves: then that step has reported NaN and changed nothing else, and they
-    /// tell where it went wrong.
+    /// They may be non-finite themselves: that step then reported NaN and changed nothing else, and they show where it
+    /// went wrong.
     pub fn gradients(&self) -> Weights {
         let zeros;
         let gradients = if let Some(learning) = &self.learning {
@@ -200,13 +200,12 @@ impl CpuNetwork {
         Weights::from_parameters(&self.unet, gradients)
     }
 
-    /// Has the layers packed again; for when what they were packed from has changed.
+    /// Discards the packed layers, because the parameters have changed.
     fn forget_packed(&mut self) {
         self.packed = Arc::new(Packed::new(self.unet, &self.layers, self.level));
     }
 
-    /// Gives back memory that is for batches of quite another size: it would only lie beside what
-    /// this size needs.
+    /// Frees memory that was kept for batches of a very different size: it would only add to what this size needs.
     fn keep_memory_for(&mut self, batch: &Batch) {
         let pixels = batch.n * batch.h * batch.w;
         if pixels > self.kept_for || 8 * pixels < self.kept_for {
@@ -223,7 +222,7 @@ impl CpuNetwork {
         }
     }
 
-    /// The images as the kernels take them.
+    /// The images in the kernels' layout.
     fn upload(&mut self, batch: &Batch) -> Tensor {
         let block = self.unet.pixel_shuffle;
         let mut tensor = self.arena.take(Shape {
@@ -236,7 +235,7 @@ impl CpuNetwork {
         tensor
     }
 
-    /// The images as they came, from a tensor that is not needed any more.
+    /// The images in their original layout, from a tensor that is no longer needed.
     fn download(&mut self, tensor: Tensor) -> Batch {
         let Shape { n, h, w, c } = tensor.shape();
         let block = self.unet.pixel_shuffle;
@@ -295,8 +294,8 @@ fn epilogue(layer: &Layer) -> Epilogue<'static> {
     }
 }
 
-/// Runs `run` on a thread of the pool. Called from a thread outside, each of some hundred layers and parts of
-/// layers would put that to sleep and wake it again.
+/// Runs `run` on a thread of the pool. If it ran on a thread outside, each of about a hundred layers and parts of
+/// layers would put that thread to sleep and wake it again.
 ///
 /// A thread of the pool that waits for a layer of one network may begin with `run` of another, and finishes it
 /// first.

@@ -1,4 +1,4 @@
-//! The layers as the kernels take them, each packed from the parameters when it is first needed.
+//! The layers in the kernels' layout, each packed from the parameters when it is first needed.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -22,9 +22,9 @@ pub(super) struct Packed {
 
 /// A transposed convolution and the 3×3 convolution after it, as one.
 pub(super) struct Merged {
-    /// Both layers, on what is upsampled and on the image, if the second reads it.
+    /// Both layers, applied to the upsampled tensor and to the image, if the second reads it.
     pub upconv: UpConv,
-    /// The second layer on the pooling that it reads, if it does; without its bias.
+    /// The second layer, applied to the pooling that it reads, if any; without its bias.
     pub skip: Option<Conv>,
 }
 
@@ -107,13 +107,13 @@ fn unfilled<T>(count: usize) -> Vec<OnceLock<T>> {
     std::iter::repeat_with(OnceLock::new).take(count).collect()
 }
 
-/// The cell's value, made when first asked for.
+/// The cell's value, computed on first use.
 ///
-/// Unlike `get_or_init`, nothing is locked while it is made: packing is parallel work, and a thread
-/// that waits for it may start on another image, which asks for the same cell.
+/// Unlike `get_or_init`, this holds no lock while the value is computed: packing is parallel work, and a thread that
+/// waits for it may start on another image, which needs the same cell.
 fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
     if cell.get().is_none() {
-        // Two threads may both make it; both make the same.
+        // Two threads may both compute it, with the same result.
         let _ = cell.set(make());
     }
     cell.get().expect("set above")

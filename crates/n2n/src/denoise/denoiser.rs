@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 
-use super::ensemble::mean_over_turns;
+use super::ensemble::mean_over_symmetries;
 use super::region::Frame;
 use super::tiles::Cut;
 use super::view::{View, views};
@@ -100,13 +100,13 @@ impl<'a> Denoiser<'a> {
 
     /// Denoises the current page of `pages` and passes on its rows, from the top, band by band.
     ///
-    /// `scale` says which values map to the network's 0 and 1. If the scale is a limit, integers stay within it. It does
-    /// not apply to sensor data, whose page states its own.
+    /// `scale` says which values map to the network's 0 and 1. If the scale is a limit, integers stay within it. It
+    /// does not apply to sensor data, whose page states its own.
     ///
-    /// A gray network denoises the channels of a page one by one, and so does an RGB network if the page is not RGB: with
-    /// the gray network [beside it](super::WithGray), or else as an RGB image of three equal channels, which removes
-    /// little of the noise. An RGB page of equal channels is denoised as a gray one where the network takes those. A
-    /// network with any other number of channels takes pages with the same number.
+    /// A gray network denoises the channels of a page one by one, and so does an RGB network if the page is not RGB:
+    /// with the gray network [beside it](super::WithGray), or else as an RGB image of three equal channels, which
+    /// removes little of the noise. An RGB page of equal channels is denoised as a gray one where the network takes
+    /// those. A network with any other number of channels takes pages with the same number.
     pub fn denoise(
         &mut self,
         page: &Page,
@@ -327,12 +327,12 @@ impl<'a> Denoiser<'a> {
         Ok(denoised)
     }
 
-    /// The network's result for one tile, of which `pixels` are kept, or the mean over its flips and turns.
+    /// The network's result for one tile, of which `pixels` are kept, or the mean over its flips and rotations.
     fn run(&mut self, tile: &Batch, pixels: usize) -> Result<Batch> {
         if !self.options.ensemble {
             return self.pass(tile, pixels);
         }
-        mean_over_turns(tile, |tile| self.pass(tile, pixels))
+        mean_over_symmetries(tile, |tile| self.pass(tile, pixels))
     }
 
     /// One pass of the network.

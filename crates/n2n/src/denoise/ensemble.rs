@@ -1,12 +1,12 @@
-//! The mean over the eight flips and turns of an image. Unless trained to treat them alike, a network makes different
-//! errors in each; averaging reduces the errors at eight times the cost.
+//! The mean over the eight flips and rotations of an image. A network makes different errors in each, unless it was
+//! trained to treat them alike; averaging reduces the errors at eight times the cost.
 
 use crate::batch::Batch;
 use crate::dihedral::Dihedral;
 use crate::error::Result;
 
-/// The flips and turns, in the order in which their results are added; the last bit of a sum depends on it.
-const TURNS: [Dihedral; 8] = [
+/// The flips and rotations, in the order in which their results are added; the last bit of a sum depends on it.
+const SYMMETRIES: [Dihedral; 8] = [
     Dihedral(0),
     Dihedral(1),
     Dihedral(2),
@@ -17,14 +17,14 @@ const TURNS: [Dihedral; 8] = [
     Dihedral(7),
 ];
 
-/// The mean of `run` over the eight flips and turns of a single image, each turned back.
-pub(super) fn mean_over_turns(
+/// The mean of `run` over the eight flips and rotations of a single image, each undone.
+pub(super) fn mean_over_symmetries(
     image: &Batch,
     mut run: impl FnMut(&Batch) -> Result<Batch>,
 ) -> Result<Batch> {
     let mut mean = Batch::zeros(1, image.h, image.w, image.c);
-    for turn in TURNS {
-        let denoised = laid(&run(&laid(image, turn))?, turn.inverse());
+    for symmetry in SYMMETRIES {
+        let denoised = applied(&run(&applied(image, symmetry))?, symmetry.inverse());
         for (mean, value) in mean.data.iter_mut().zip(&denoised.data) {
             *mean += value / 8.0;
         }
@@ -32,8 +32,14 @@ pub(super) fn mean_over_turns(
     Ok(mean)
 }
 
-/// A single image, flipped or turned.
-fn laid(image: &Batch, way: Dihedral) -> Batch {
-    let (h, w) = way.size((image.h, image.w));
-    Batch::new(1, h, w, image.c, way.apply(&image.data, (image.h, image.w)))
+/// A single image, flipped or rotated.
+fn applied(image: &Batch, symmetry: Dihedral) -> Batch {
+    let (h, w) = symmetry.size((image.h, image.w));
+    Batch::new(
+        1,
+        h,
+        w,
+        image.c,
+        symmetry.apply(&image.data, (image.h, image.w)),
+    )
 }

@@ -57,7 +57,7 @@ pub fn denoise(network: &mut dyn Denoise, noisy: &Batch, padding: Padding) -> Re
     })
 }
 
-/// Denoises a single image as [`denoise`] does, as the mean over its eight flips and turns.
+/// Denoises a single image as [`denoise`] does, as the mean over its eight flips and rotations.
 pub fn denoise_ensemble(
     network: &mut dyn Denoise,
     noisy: &Batch,
@@ -66,7 +66,7 @@ pub fn denoise_ensemble(
     if noisy.n != 1 {
         return Err(Error::value("images of an ensemble", 1, noisy.n));
     }
-    ensemble::mean_over_turns(noisy, |noisy| denoise(network, noisy, padding))
+    ensemble::mean_over_symmetries(noisy, |noisy| denoise(network, noisy, padding))
 }
 
 /// Pads as [`denoise`] does, passes the batch to `run`, which must return one of the same shape, and crops the

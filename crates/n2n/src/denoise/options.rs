@@ -13,7 +13,7 @@ pub struct Options {
     pub max_bytes: u64,
     /// The fraction of the network's change that is applied: 0 for nothing, 1 for all of it.
     pub strength: f32,
-    /// Whether to average over the eight flips and quarter turns.
+    /// Whether to average over the eight flips and 90° rotations.
     pub ensemble: bool,
     /// Whether the noisy rows are returned as well. [`predict`](crate::predict::predict) sets it.
     pub with_noisy: bool,

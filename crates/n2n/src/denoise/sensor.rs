@@ -1,15 +1,15 @@
-//! The samples of a camera's sensor through a network that knows photographs with Gaussian noise.
+//! Raw camera samples through a network that was trained on photographs with Gaussian noise.
 //!
-//! The noise of a sensor grows with the light, and its samples are proportional to light. The
-//! generalized Anscombe transform gives the noise one deviation at every signal; what it makes of light
-//! is also close to the square root, and so to the photographs that networks are trained on. What the
-//! network gives is turned back by the unbiased inverse (M. Mäkitalo and A. Foi, "Optimal inversion of
-//! the generalized Anscombe transformation for Poisson-Gaussian noise", IEEE TIP 22, 2013).
+//! A sensor's samples are proportional to the light, and its noise grows with the light. The generalized Anscombe
+//! transform gives the noise the same standard deviation at every signal. It is close to a square root, so its values
+//! also resemble the photographs that networks are trained on. The network's result is transformed back with the
+//! unbiased inverse (M. Mäkitalo and A. Foi, "Optimal inversion of the generalized Anscombe transformation for
+//! Poisson-Gaussian noise", IEEE TIP 22, 2013).
 //!
-//! The four samples of a cell of a mosaic lie beside each other, which photographs' colors do not, and
-//! most raw photographs have less noise than networks were trained on: both make a network remove detail.
-//! Since the noise is known, that shows: where more is removed than the noise, only so much is removed
-//! as is best in the mean.
+//! The four samples of a mosaic cell lie next to each other, unlike the colors of a photograph's pixel, and most raw
+//! photographs have less noise than the training images: both make a network remove detail. Because the noise is known,
+//! this can be detected: where the network removed more than the noise, the change is scaled down to the factor with
+//! the smallest mean error.
 
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ use crate::diagnose::{self, diagnose};
 use crate::error::Result;
 use crate::image::{Depth, Image, Page, Pages, Response, Sensor};
 
-/// Black and white of all channels together.
+/// The black and white levels of all channels together.
 pub(crate) fn scale(sensor: &Sensor) -> Scale {
     let responses = sensor.responses.iter();
     let black = responses.clone().map(|response| response.black);
@@ -95,7 +95,7 @@ pub(super) fn denoise(
     Ok((noisy, denoised))
 }
 
-/// The channels that go into the network together. Those that are in several groups become their mean.
+/// The channels that go into the network together. A channel in several groups becomes the mean of their results.
 pub(super) fn groups(sensor: &Sensor, taken: usize) -> Vec<Vec<usize>> {
     let channels = sensor.responses.len();
     let places = |color: u8| {
@@ -132,19 +132,19 @@ fn together(page: &Page, planes: &[Vec<f32>], group: &[usize]) -> Image {
     }
 }
 
-/// From samples to values of one noise, where black is 0 and white is 1, and back.
+/// Maps samples to values with constant noise, where black is 0 and white is 1, and back.
 #[derive(Debug, Clone, Copy)]
 struct Curve {
     black: f64,
     span: f64,
-    /// The variance of the noise, `a · x + b` at the signal x; none if it is not known, and the curve a line.
+    /// The variance of the noise, `a · x + b` at the signal x. Without it, the curve is a line.
     noise: Option<(f64, f64)>,
-    /// The values before they are scaled, at black and at white.
+    /// The unscaled values at black and at white.
     ends: (f64, f64),
 }
 
 impl Curve {
-    /// By what the file states, or else by what can be seen in the plane.
+    /// Uses the noise that the file states, or else measures it in the plane.
     fn of(response: Response, plane: &[f32], page: &Page) -> Self {
         let (black, white) = (f64::from(response.black), f64::from(response.white));
         let mut curve = Self {
@@ -161,7 +161,7 @@ impl Curve {
         curve
     }
 
-    /// The noise of a plane, as photon transfer shows it.
+    /// The noise of a plane, measured by photon transfer.
     fn measured(&self, plane: &[f32], page: &Page) -> Option<(f64, f64)> {
         let frame = diagnose::Frame {
             height: page.height,
@@ -196,7 +196,7 @@ impl Curve {
         (self.black + self.span * signal) as f32
     }
 
-    /// The deviation of the noise in values of the network.
+    /// The standard deviation of the noise on the network's scale.
     fn sigma(&self) -> Option<f32> {
         self.noise
             .map(|_| (1.0 / (self.ends.1 - self.ends.0)) as f32)
@@ -225,9 +225,9 @@ fn restored(value: f64, (a, b): (f64, f64)) -> f64 {
     a * photons
 }
 
-/// Where a network has removed more than noise of the deviation `sigma`, gives back some of it: with
-/// the square r² of what was removed, the mean over 7×7 pixels, it took r² - σ² of the image, and
-/// σ² / r² of the change is what makes the smallest error in the mean.
+/// Where a network has removed more than noise of the standard deviation `sigma`, restores some of it. If r² is the
+/// mean square of what was removed over 7×7 pixels, r² − σ² of that was image, and scaling the change by σ² / r² gives
+/// the smallest mean error.
 fn keep_detail(noisy: &[f32], denoised: &mut [f32], width: usize, sigma: f32) {
     let removed: Vec<f32> = (denoised.iter().zip(noisy))
         .map(|(denoised, noisy)| match denoised - noisy {

@@ -1,8 +1,8 @@
-//! A transform of values around a network: one that makes the noise alike at every brightness before the network
-//! sees it, and its way back after.
+//! A transform of values around a network: it makes the noise equally strong at every brightness before the network,
+//! and is undone after it.
 //!
-//! Both are piecewise linear, given by knots, on the scale on which the [range](super::Scale) of the images is 0..1.
-//! They need not be inverse to each other: the way back of a mean is not the mean of the ways back.
+//! Both directions are piecewise linear functions, given by knots, on the scale on which the [range](super::Scale) of
+//! the images is 0..1. They need not be inverses of each other: the inverse of a mean is not the mean of the inverses.
 
 use std::collections::BTreeMap;
 

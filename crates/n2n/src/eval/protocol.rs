@@ -31,7 +31,7 @@ pub struct Config {
     pub repeats: Option<usize>,
     /// The noise to add.
     pub noise: Noise,
-    /// Whether to score the mean over the eight flips and turns of each noisy image. The protocol, and therefore
+    /// Whether to score the mean over the eight flips and rotations of each noisy image. The protocol, and therefore
     /// every published score, does not.
     pub ensemble: bool,
     /// The range that the model was trained on, in the units of bytes, if it was not 0..255.

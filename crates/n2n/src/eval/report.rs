@@ -14,7 +14,7 @@ use crate::files::write_atomically;
 pub struct Report {
     /// The noise that was added, as the reference spells it.
     pub noise: String,
-    /// Whether the mean over the flips and turns of each image was scored.
+    /// Whether the mean over the flips and rotations of each image was scored.
     pub ensemble: bool,
     /// The seed of the random stream.
     pub seed: u32,

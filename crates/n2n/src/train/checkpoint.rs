@@ -1,5 +1,5 @@
-//! The file a run is resumed from: the weights, as any program reads them, and beside them all that
-//! the next step depends on.
+//! The file that a run is resumed from: the weights, which any program can read, together with everything that the next
+//! step depends on.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,32 +14,32 @@ use crate::weights::Weights;
 
 /// The metadata entry with the [`Progress`].
 const PROGRESS: &str = "training.progress";
-/// The metadata entry with the steps that Adam has counted.
+/// The metadata entry with the number of steps of Adam.
 const STEPS: &str = "training.adam_steps";
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The epoch under way, counted from 1.
+    /// The current epoch, counted from 1.
     pub epoch: usize,
     /// Steps taken in it.
     pub iteration: usize,
-    /// Steps taken in all.
+    /// Steps taken in total.
     pub steps: u64,
     /// Whether the run is over.
     pub finished: bool,
-    /// Time the run has taken so far.
+    /// Elapsed time of the run in seconds.
     pub elapsed_s: f64,
-    /// The best score of a snapshot so far; the higher the better.
+    /// The best score of a snapshot so far; higher is better.
     pub best: Option<f64>,
     /// Losses not yet written to the table of losses.
     pub pending: Pending,
-    /// The least reconstruction loss that a row of that table has.
+    /// The lowest reconstruction loss in a row of that table.
     #[serde(default)]
     pub least_loss: Option<f64>,
     /// The data set's fingerprint.
     pub images: u64,
-    /// What computes.
+    /// The device.
     pub device: String,
     /// Lengths of the run's logs in bytes, by name.
     pub logs: BTreeMap<String, u64>,
@@ -50,9 +50,9 @@ pub struct Progress {
 pub struct Pending {
     /// Steps.
     pub steps: u64,
-    /// Their time, with the wait for their batches.
+    /// Their duration in seconds, including the wait for batches.
     pub elapsed_s: f64,
-    /// The wait for their batches alone.
+    /// The wait for batches, in seconds.
     pub waited_s: f64,
     /// Sum of their `loss1`.
     pub loss1: f64,
@@ -73,7 +73,7 @@ impl Pending {
         self.loss_full += other.loss_full;
     }
 
-    /// The means over the steps, of which there is one at least.
+    /// The means over the steps, of which there is at least one.
     pub fn means(&self) -> StepStats {
         let mean = |sum: f64| sum / self.steps as f64;
         StepStats {
@@ -88,8 +88,8 @@ impl Pending {
     }
 }
 
-/// Writes a checkpoint, whole or not at all. Read as weights it is the average of the weights if
-/// there is one, and the weights otherwise; `metadata` says how they came about.
+/// Writes a checkpoint, whole or not at all. Read as a weight file, it contains the average of the weights if there is
+/// one, and the weights otherwise. `metadata` says how they were trained.
 pub fn write(
     path: &Path,
     state: &State,
@@ -129,7 +129,7 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
     let steps = text(STEPS)?.parse();
     let steps =
         steps.map_err(|_| wrong(format!("the metadata {STEPS:?}: expected a whole number")))?;
-    // The sizes of the network belong to the weights; the rest is about the run.
+    // The sizes of the network belong to the weights; all other entries describe the run.
     let sizes = UNet::default().sizes().map(|(name, _)| name);
     shown
         .metadata

@@ -1,5 +1,4 @@
-//! Knowledge distillation (Hinton et al., 2015): a network that learns from another's results in place of
-//! neighbors.
+//! Knowledge distillation (Hinton et al., 2015): a network that learns from another's results instead of neighbors.
 
 use rand::RngExt;
 
@@ -11,11 +10,11 @@ use crate::train::random::{Purpose, stream};
 use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
 
-/// A student that takes its steps towards what a teacher makes of the same noisy images.
+/// A student that learns to reproduce a teacher's results on the same noisy images.
 ///
-/// The teacher sees each patch flipped and turned at random, and its result is laid back, so that the student learns
-/// the mean over all eight ways: what a converged student gives in one pass is the teacher's ensemble. No clean image
-/// takes part. Λ and the other factors of the paper's loss mean nothing here.
+/// The teacher sees each patch flipped and rotated at random, and its result is flipped and rotated back, so that the
+/// student learns the mean over all eight variants: a converged student reproduces the teacher's ensemble in one pass.
+/// No clean image is involved. Λ and the other factors of the paper's loss have no effect.
 pub struct Distillation {
     student: Box<dyn Train>,
     teacher: Box<dyn Denoise>,
@@ -24,7 +23,7 @@ pub struct Distillation {
 }
 
 impl Distillation {
-    /// The two, which must take images of the same channels.
+    /// A student and a teacher with the same number of channels.
     pub fn new(student: Box<dyn Train>, teacher: Box<dyn Denoise>, seed: u64) -> Result<Self> {
         let (expected, found) = (student.channels(), teacher.channels());
         if expected != found {
@@ -38,7 +37,7 @@ impl Distillation {
         })
     }
 
-    /// What the teacher makes of square patches, each laid at random.
+    /// The teacher's results for square patches, each flipped and rotated at random.
     fn taught(&mut self, noisy: &Batch) -> Result<Batch> {
         let mut rng = stream(self.seed, Purpose::Teacher, 0, self.steps as usize);
         let ways: Vec<_> = (0..noisy.n)
@@ -50,7 +49,7 @@ impl Distillation {
     }
 }
 
-/// The square images of a batch, each laid another way.
+/// The square images of a batch, each flipped and rotated in its own way.
 fn laid(batch: &Batch, ways: impl Iterator<Item = Dihedral>) -> Batch {
     let size = (batch.h, batch.w);
     let images = ways.enumerate();
@@ -97,7 +96,7 @@ impl Train for Distillation {
         self.student.reserve_step(n, h, w)
     }
 
-    /// `Loss1` is the mean square of the difference to the teacher.
+    /// `Loss1` is the mean squared difference from the teacher.
     fn step(
         &mut self,
         sample: &Sample,

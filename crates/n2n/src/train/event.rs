@@ -1,5 +1,5 @@
-//! What happens during a run, for whoever watches it; and the lines of the training log, letter by
-//! letter those of the reference, for people grep and plot them.
+//! The events of a run, and the lines of the training log. Those are the reference's to the letter, because people grep
+//! and plot them.
 
 use std::path::PathBuf;
 
@@ -12,20 +12,20 @@ use crate::repair::Repaired;
 use crate::train::config::Span;
 use crate::train::spacing::Spacing;
 
-/// Something that happened.
+/// Something that happened during a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// So many files of the training folder have been looked at.
+    /// Items of the source have been read.
     Scanned {
-        /// Files looked at.
+        /// Items read so far.
         done: usize,
-        /// Files in all.
+        /// Items in total.
         total: usize,
     },
-    /// A file of the training folder cannot be used and is left out.
+    /// An image cannot be used and is skipped.
     Skipped {
-        /// Which, and why.
+        /// The image and the reason.
         error: Error,
     },
     /// Images are smaller than the patch and are padded by reflection.
@@ -35,36 +35,36 @@ pub enum Event {
         /// Side of the patch in pixels.
         patchsize: usize,
     },
-    /// Faults of the sensor were taken out of the images in memory; of others they are when they are read.
+    /// Sensor faults were corrected in the images in memory; other images are corrected when they are read.
     Repaired(Repaired),
-    /// Images are held out of training, to validate on.
+    /// Images are held out of training, for validation.
     HeldOut {
         /// How many.
         images: usize,
     },
-    /// Values of the images that are the network's 0 and 1: what was measured or asked for.
+    /// The range, measured or set: the values of the images that map to the network's 0 and 1.
     Ranged(ModelRange),
-    /// The images are of several types, so that no range could be measured.
+    /// The images have several types, so no range could be measured.
     MixedTypes,
     /// All pixels of all images have the same value: there is neither signal nor noise to learn from.
     Constant,
-    /// The noise of the training images was looked at.
+    /// The noise of the training images was analyzed.
     Diagnosed {
-        /// What was found.
+        /// The result.
         diagnosis: Box<Diagnosis>,
-        /// How far apart the pixels of patches are.
+        /// The distance between the pixels of a patch.
         spacing: Spacing,
     },
-    /// An earlier run goes on.
+    /// An interrupted run continues.
     Resumed {
-        /// The epoch under way, counted from 1.
+        /// The current epoch, counted from 1.
         epoch: usize,
         /// Steps taken in it.
         iteration: usize,
-        /// Steps taken in all.
+        /// Steps taken in total.
         steps: u64,
-        /// What computed so far, if it is another than now: results then differ in their last bits, and
-        /// in the noise where one of the two draws it itself.
+        /// The device used so far, if it differs from the current one. Results then differ in their last bits, and in
+        /// the noise if one of the two devices draws it itself.
         other_device: Option<String>,
     },
     /// The training images are ready.
@@ -74,13 +74,13 @@ pub enum Event {
     },
     /// The run begins.
     Began {
-        /// Patches a step.
+        /// Patches per step.
         batchsize: usize,
-        /// Epochs, if they are counted.
+        /// Number of epochs, unless there is a time budget.
         n_epoch: usize,
-        /// Iterations an epoch.
+        /// Iterations per epoch.
         iterations: usize,
-        /// Time for the run, if that is measured.
+        /// Time budget, if there is one.
         time_budget: Option<Span>,
     },
     /// An epoch begins.
@@ -97,7 +97,7 @@ pub enum Event {
         /// The file.
         path: PathBuf,
     },
-    /// What the run is resumed from was written.
+    /// The checkpoint that the run is resumed from was written.
     Kept {
         /// The file.
         path: PathBuf,
@@ -111,23 +111,23 @@ pub enum Event {
     },
     /// The network was scored on the whole validation set.
     Evaluated(SetScore),
-    /// The losses of the network on the images held out, with Λ of the last epoch.
+    /// The losses of the network on the held-out images, with Λ of the last epoch.
     HeldOutEvaluated(Losses),
-    /// The network is of no use.
+    /// The network has collapsed, or has not learned anything yet.
     Collapsed(Collapse),
-    /// The run's page was written.
+    /// The run's report, an HTML page, was written.
     Reported {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// How a network is of no use.
+/// How a network is useless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Collapse {
-    /// It gives back what it is given.
+    /// It returns its input.
     Identity,
-    /// It gives the same for every pixel.
+    /// It returns the same value for every pixel.
     Constant,
 }
 
@@ -138,30 +138,29 @@ pub struct Step {
     pub epoch: usize,
     /// Iteration within the epoch, counted from 1.
     pub iteration: usize,
-    /// What the device told of it; of a device that tells only now and then, what it told last, if it
-    /// has told anything yet.
+    /// The statistics of the step. On a device that reports only now and then, the last report, if there is one.
     pub stats: Option<StepStats>,
     /// Λ of the epoch.
     pub lambda: f64,
-    /// The part of the run that has passed, 0..=1.
+    /// The fraction of the run that has passed, 0..=1.
     pub passed: f64,
-    /// Whether its turn has come to be a line of the log; the device has then just told.
+    /// Whether the step is a line of the log; the statistics are then current.
     pub logged: bool,
 }
 
-/// What a device told of a step; of several at once, their means.
+/// The statistics of a step, or the means over several steps that a device reports together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepStats {
     /// The losses before the update.
     pub losses: Losses,
-    /// Time of the step, without the wait for its batch.
+    /// Duration of the step in seconds, without the wait for its batch.
     pub elapsed_s: f64,
-    /// The wait for its batch.
+    /// The wait for its batch, in seconds.
     pub waited_s: f64,
 }
 
 impl Event {
-    /// The event as a line of the training log, without line end; `None` for what is not part of it.
+    /// The event as a line of the training log, without the line ending; `None` if it is not logged.
     pub fn line(&self) -> Option<String> {
         Some(match self {
             Self::Ranged(ModelRange { low, high, depth }) => format!(

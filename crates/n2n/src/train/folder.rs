@@ -44,45 +44,45 @@ pub const LOSSES: &str = "losses.csv";
 pub const EVENTS: &str = "events.out.tfevents.n2n";
 /// The page.
 const PAGE: &str = "report.html";
-/// What the run is resumed from.
+/// The checkpoint that the run is resumed from.
 const LATEST: &str = "latest.safetensors";
 /// The weights of the best snapshot.
 const BEST: &str = "best.safetensors";
 /// The held-out losses.
 pub const HELD_OUT: &str = "validation/A_log_held_out.csv";
 
-/// Parts of a configuration file that are about how it came to be and are no settings.
+/// Parts of a configuration file that record its origin and are not settings.
 const ABOUT: [&str; 2] = ["program", "machine"];
 
-/// The kinds of pictures of a validation image, as their files are named.
+/// The suffixes of the pictures of a validation image.
 const PICTURES: [&str; 3] = ["clean", "noisy", "denoised"];
 
-/// What to do with a run that the folder already holds.
+/// What to do if the folder already contains a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Leave it alone: an error.
+    /// Return an error.
     New,
-    /// Remove it and begin a new one.
+    /// Remove it and start a new run.
     Overwrite,
-    /// Go on with it.
+    /// Resume it.
     Resume,
 }
 
-/// What the run in a folder is resumed from, once there is a checkpoint.
+/// The checkpoint that the run in a folder is resumed from, if there is one.
 pub fn latest(folder: &Path) -> PathBuf {
     folder.join(LATEST)
 }
 
-/// A run's folder, held by this process.
+/// A run's folder, locked by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     _lock: File,
 }
 
-/// The settings that a configuration file states, also that of a run.
+/// Reads the settings in a configuration file, such as that of a run.
 pub fn read_settings(path: &Path) -> Result<Table> {
-    /// As long as a file of settings may be: a wrong one is not read into memory.
+    /// Maximum length of a file of settings: a wrong file is not read into memory.
     const MOST: u64 = 1 << 20;
     let length = fs::metadata(path).map_err(Error::io(path))?.len();
     let wrong = |reason: String| Error::Settings {
@@ -102,8 +102,7 @@ pub fn read_settings(path: &Path) -> Result<Table> {
     Ok(settings)
 }
 
-/// The settings of the run in a folder, for [`Start::Resume`]. Where the folder lies now is put for
-/// where it lay.
+/// The settings of the run in a folder, for [`Start::Resume`], with the folder's current path.
 pub fn settings_of_run(folder: &Path) -> Result<Table> {
     let path = folder.join(CONFIG);
     if !path.is_file() {
@@ -132,8 +131,8 @@ pub fn settings_of_run(folder: &Path) -> Result<Table> {
 }
 
 impl RunFolder {
-    /// Refuses a folder that another process trains in, and, unless told otherwise, one that already
-    /// holds a run. Changes nothing.
+    /// Rejects a folder that another process is training in and, with [`Start::New`], one that already contains a run.
+    /// Changes nothing.
     pub fn check(config: &Config, start: Start) -> Result<()> {
         let path = config.folder();
         if path.join(".lock").exists() {
@@ -142,8 +141,8 @@ impl RunFolder {
         refuse_existing(&path, start)
     }
 
-    /// Makes the folder and takes hold of it; what an earlier run wrote there is removed if asked.
-    /// To resume, the folder is taken as it is.
+    /// Creates and locks the folder. With [`Start::Overwrite`], removes the files of an earlier run; with
+    /// [`Start::Resume`], changes nothing in it.
     pub fn open(config: &Config, device: &str, start: Start) -> Result<Self> {
         let path = config.folder();
         let validation = path.join("validation");
@@ -158,7 +157,7 @@ impl RunFolder {
             fs::remove_file(&unfinished).map_err(Error::io(&unfinished))?;
         }
         if start != Start::Resume {
-            // Since the check another process may have come first.
+            // Another process may have locked it since the check.
             refuse_existing(&folder.path, start)?;
             for old in leftovers(&folder.path)? {
                 fs::remove_file(&old).map_err(Error::io(&old))?;
@@ -168,7 +167,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Where the folder is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -197,7 +196,7 @@ impl RunFolder {
     /// Removes numbered checkpoints, the oldest first, until `count` are left.
     pub fn keep(&self, count: usize) -> Result<()> {
         let mut numbered = matching(&self.path, is_checkpoint)?;
-        // Beyond 999 epochs the names grow.
+        // Names grow beyond 999 epochs.
         numbered.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
         for old in &numbered[..numbered.len().saturating_sub(count)] {
             fs::remove_file(old).map_err(Error::io(old))?;
@@ -205,7 +204,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Adds to a log of the run.
+    /// Appends to a log of the run.
     pub fn append(&self, log: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(log);
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -213,7 +212,7 @@ impl RunFolder {
             .map_err(Error::io(path))
     }
 
-    /// Whether nothing is in a log.
+    /// Whether a log is empty.
     pub fn is_empty(&self, log: &str) -> bool {
         fs::metadata(self.path.join(log)).map_or(true, |found| found.len() == 0)
     }
@@ -228,12 +227,12 @@ impl RunFolder {
         Ok(lengths)
     }
 
-    /// Cuts every log to its length of an earlier time.
+    /// Truncates every log to an earlier length.
     pub fn cut_logs(&self, lengths: &BTreeMap<String, u64>) -> Result<()> {
         for path in logs(&self.path)? {
             let length = lengths.get(&self.name_of(&path)).copied().unwrap_or(0);
             let cut = |file: File| {
-                // After a loss of power a log can be shorter than it was.
+                // After a power failure, a log can be shorter than it was.
                 let found = file.metadata()?.len();
                 file.set_len(length.min(found))
             };
@@ -312,7 +311,7 @@ fn refuse_existing(path: &Path, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// Takes hold of a folder until the file is closed, which the system does for a process that dies.
+/// Locks a folder until the file is closed, which the system does when the process ends.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(".lock");
     let file = OpenOptions::new()
@@ -330,16 +329,16 @@ fn lock(folder: &Path) -> Result<File> {
     }
 }
 
-/// The files of a run that grow.
+/// The logs of a run.
 fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = matching(folder, |name| [LOG, LOSSES, EVENTS].contains(&name))?;
     found.extend(matching(&folder.join("validation"), is_table)?);
     Ok(found)
 }
 
-/// What an earlier run left: its checkpoints and its validation files.
+/// The checkpoints and validation files of an earlier run.
 ///
-/// Only names a run writes are listed, so that nothing else in the folder is ever removed.
+/// Lists only names that a run writes, so that no other file in the folder is ever removed.
 fn leftovers(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut old = matching(folder, |name| {
         let named = [
@@ -380,7 +379,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The files straight inside a folder with a name that is looked for; none without the folder.
+/// The files directly in a folder whose names match; empty if the folder does not exist.
 fn matching(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

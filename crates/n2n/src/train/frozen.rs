@@ -1,20 +1,20 @@
-//! Noise that is added once: to each image its own, and the same at every visit, as in a photograph.
+//! Noise that is added once to each image and is the same at every visit, as in a photograph.
 //!
-//! Nothing is kept. The noise is drawn in tiles, each from a stream that follows from the seed, the
-//! image's name and the tile's place, and a patch draws the tiles that it touches.
+//! Nothing is stored. The noise is drawn in tiles, each from a stream that depends on the seed, the image's name and
+//! the tile's position. For a patch, the tiles that it touches are drawn.
 
 use crate::noise::Noise;
 use crate::reflect::reflected;
 use crate::train::dataset::Scaled;
 use crate::train::random::image_stream;
 
-/// Side of the tiles in pixels. Of a patch of 256, a quarter more noise is drawn than shown.
+/// Side of the tiles in pixels. For a patch of 256, a quarter more noise is drawn than used.
 const TILE: usize = 32;
 
-/// The square of `side` pixels of the image with its noise whose top left pixel is (`top`, `left`),
-/// into `out`, which holds `side · side · channels` values.
+/// Writes a square of `side` pixels of the noisy image, whose top left pixel is (`top`, `left`), to `out`, which holds
+/// `side · side · channels` values.
 ///
-/// What lies beyond the bottom and the right is a reflection of the noisy image.
+/// Beyond the bottom and the right edge, the noisy image is reflected.
 pub fn crop(
     noise: Noise,
     seed: u64,

@@ -1,6 +1,5 @@
-//! Batches for the network: each epoch goes through the images in a new order and cuts one patch
-//! from each, at a place drawn uniformly; the patches get their noise, and the batch its neighbors,
-//! here or on a device that draws both itself.
+//! Batches for the network. Each epoch goes through the images in a new order and cuts one patch from each, at a
+//! uniformly drawn position. Noise and neighbors are drawn here, or on a device that draws both itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,14 +17,15 @@ use crate::train::frozen;
 use crate::train::prefetch::Prefetch;
 use crate::train::random::{Purpose, stream};
 
-/// Makes the batches of a run, ahead of time and in threads of its own.
+/// Makes the batches of a run ahead of time, in its own threads.
 #[derive(Debug)]
 pub struct Loader {
     cutter: Arc<Cutter>,
 }
 
 impl Loader {
-    /// A loader for one image at least; of fewer than a batch takes, it takes several patches each.
+    /// A loader for at least one image. If there are fewer images than patches in a batch, several patches are taken
+    /// from each.
     pub fn new(dataset: Dataset, config: &Config) -> Result<Self> {
         if dataset.is_empty() {
             return Err(Error::value(
@@ -49,21 +49,20 @@ impl Loader {
         self.cutter.dataset.len()
     }
 
-    /// The names of the images that the patches of a batch are of; `iteration` counts from 0.
+    /// The names of the images that the patches of a batch are taken from; `iteration` counts from 0.
     pub fn names(&self, epoch: usize, iteration: usize) -> Vec<&str> {
         let images = self.cutter.images(epoch, iteration);
         let names = images.iter().map(|&image| self.cutter.dataset.name(image));
         names.collect()
     }
 
-    /// Batches in an epoch. By default images that do not fill a last one are left for another
-    /// epoch.
+    /// Batches per epoch. By default, images that do not fill a last batch are left for another epoch.
     pub fn iterations(&self) -> usize {
         self.cutter.iterations
     }
 
-    /// The number of images smaller than what a patch is taken from in height or width; they are padded by reflection
-    /// at the bottom and the right.
+    /// The number of images that are smaller in height or width than the area that a patch covers; they are padded by
+    /// reflection at the bottom and the right.
     pub fn padded(&self) -> usize {
         let config = &self.cutter.config;
         let [height, width] = config.neighbor_distance.spacing().part(config.patchsize);
@@ -71,11 +70,9 @@ impl Loader {
         sizes.filter(|&(h, w)| h < height || w < width).count()
     }
 
-    /// The batches from that after `iteration` of `epoch` on, of one epoch after the other, the last
-    /// being `last_epoch`.
+    /// The batches that follow `iteration` of `epoch`, up to the end of `last_epoch`.
     ///
-    /// A batch depends on its kind, the images, the settings, the epoch and the iteration, and on
-    /// nothing else.
+    /// A batch depends only on its kind, the images, the settings, the epoch and the iteration.
     pub fn batches(
         &self,
         kind: Kind,
@@ -103,15 +100,14 @@ struct Cutter {
     dataset: Dataset,
     config: Config,
     iterations: usize,
-    /// The epoch last asked for, and its order.
+    /// The most recent epoch, and its order.
     order: Mutex<(usize, Arc<[usize]>)>,
 }
 
 impl Cutter {
-    /// The images of an epoch in order: all of them shuffled, and again as often as its iterations
-    /// take.
+    /// The images of an epoch in order: all of them shuffled, repeated as often as its iterations need.
     fn order(&self, epoch: usize) -> Arc<[usize]> {
-        // What it guards is whole whenever a thread could panic.
+        // The guarded data is consistent wherever a thread could panic.
         let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 != epoch {
             let length = self.iterations * self.config.batchsize;
@@ -140,8 +136,8 @@ impl Cutter {
         self.order(epoch)[iteration * n..(iteration + 1) * n].to_vec()
     }
 
-    /// Gives each image of a batch in turn with the place of its patch. An image that is not kept in
-    /// memory is decoded for this patch alone, and gone before the next.
+    /// Passes each image of a batch with the position of its patch. An image that is not kept in memory is decoded for
+    /// this patch only, and dropped before the next.
     fn each_place(
         &self,
         epoch: usize,
@@ -176,7 +172,7 @@ impl Cutter {
                 }
             });
         })?;
-        // The streams of a whole batch count iterations from 1.
+        // The streams of whole batches count iterations from 1.
         let rng = |purpose| stream(config.seed, purpose, epoch, iteration + 1);
         if !config.frozen_noise {
             config
@@ -195,7 +191,7 @@ impl Cutter {
         Ok(Sample::Noisy(noisy, neighbors))
     }
 
-    /// A batch as it is in the files: bytes, a quarter of the way to the device, if all of it is.
+    /// A batch as stored in the files: as bytes, a quarter of the data to transfer, if all images are bytes.
     fn clean(&self, epoch: usize, iteration: usize) -> Result<Sample> {
         let config = &self.config;
         let (n, side, c) = (config.batchsize, config.patchsize, self.dataset.channels());
@@ -374,7 +370,7 @@ mod tests {
         let mut kinds = [0; 2];
         for epoch in 1..=4 {
             let clean = clean_batches(&loader, epoch);
-            // These are without noise, flips and turns.
+            // These are without noise, flips and rotations.
             let noisy = batches(&loader, epoch);
             for (clean, noisy) in clean.iter().zip(&noisy) {
                 assert_eq!((clean.n, clean.side, clean.c), (3, 64, 3));

@@ -1,23 +1,23 @@
 //! Training: from images, in a folder or in memory, to a model.
 //!
-//! [`train()`] and [`train_with`] take images in memory, or any other [`Source`], and give a
-//! [`Model`]. [`run`] trains on a folder and leaves a run's folder of checkpoints, logs and scores. Both are the
-//! same loop, which reads as the paper does and calls out for everything else: the images come from the [`loader`],
-//! the mathematics is the network's, what happens is told as [`Event`]s, and the [`folder`] keeps the files.
+//! [`train()`] and [`train_with`] take images in memory, or any other [`Source`], and return a [`Model`]. [`run`]
+//! trains on a folder, and writes a run folder with checkpoints, logs and scores. Both use the same loop, which follows
+//! Algorithm 1 of the paper: the [`loader`] provides the batches, the network computes the steps, [`Event`]s report
+//! progress, and the [`folder`] manages the files.
 //!
 //! ```
 //! use n2n::Image;
 //! use n2n::noise::Noise;
 //! use n2n::train::Config;
 //!
-//! // Two noisy images of a microscope; real ones are larger, and runs longer.
+//! // Two noisy microscope images; real ones are larger, and runs are longer.
 //! let frame = |seed: u32| {
 //!     let samples = (0..96 * 96).map(|i: u32| (400 + i.wrapping_mul(seed) % 50) as u16);
 //!     Image::from_u16(96, 96, 1, &samples.collect::<Vec<_>>())
 //! };
 //! let images = [frame(48_271)?, frame(69_621)?];
 //! let config = Config {
-//!     noise: Noise::None, // they are noisy already
+//!     noise: Noise::None, // the images are already noisy
 //!     n_channel: 1,
 //! #   n_feature: 4,
 //!     n_epoch: 1,
@@ -72,13 +72,13 @@ use crate::weights::Weights;
 
 /// Trains a model on images in memory, on the CPU.
 ///
-/// The images are noisy if `config.noise` is [`Noise::None`](crate::noise::Noise::None); otherwise they are clean, and
-/// get that noise. They are converted to `config.n_channel` channels, 1 or 3. [`train_with`] says what happens, and
-/// takes images from elsewhere. The [module](self) has an example.
+/// If `config.noise` is [`Noise::None`](crate::noise::Noise::None), the images are noisy; otherwise they are clean, and
+/// that noise is added. They are converted to `config.n_channel` channels, 1 or 3. [`train_with`] reports progress, and
+/// takes images from other sources. The [module](self) has an example.
 ///
 /// # Errors
-/// Settings that make no run, and an image that cannot be trained on: one with values that are not finite, or of other
-/// channels than 1 or 3.
+/// Invalid settings, and an image that cannot be trained on: one with non-finite values, or with a number of channels
+/// other than 1 or 3.
 pub fn train(images: &[Image], config: &Config) -> Result<Model> {
     all_usable(|skipped| {
         train_with(
@@ -112,14 +112,14 @@ pub(crate) fn all_usable<T>(
 }
 
 /// Trains a model on the images of a source, on the CPU: [`fit`] from the [initial weights](initial_weights), without a
-/// folder.
+/// run folder.
 ///
-/// `on_event` is told everything that happens, images that are left out too. When it breaks off, the run ends after the
-/// step, and the model is what has been learned by then.
+/// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], the run
+/// ends after the current step and returns the model trained so far.
 ///
 /// # Errors
-/// Settings that make no run; no usable image; a loss that is not finite, or a run that has diverged;
-/// [`Error::Stopped`] if `on_event` broke off before the first step.
+/// Invalid settings; no usable image; a non-finite loss, or a run that has diverged; [`Error::Stopped`] if `on_event`
+/// stopped the run before the first step.
 pub fn train_with(
     images: Arc<dyn Source>,
     config: &Config,
@@ -134,11 +134,11 @@ pub fn train_with(
     Model::from_weights(fit(&mut *network, images, config, on_event)?)
 }
 
-/// The weights before the first step: those of the model `config.init_from`, or random ones. A model for color images is
-/// converted for grayscale images ([`Weights::to_gray`]).
+/// The weights before the first step: those of the model `config.init_from`, or random ones. If `config` has one
+/// channel, a color model is converted ([`Weights::to_gray`]).
 ///
 /// # Errors
-/// A model that cannot be read, or is of another architecture than `config` asks for.
+/// A model that cannot be read, or whose architecture is not that of `config`.
 pub fn initial_weights(config: &Config) -> Result<Weights> {
     let unet = config.unet()?;
     let Some(model) = &config.init_from else {

@@ -1,4 +1,4 @@
-//! The page of a run: curves, pictures and settings in one file that needs nothing beside it.
+//! The report of a run: curves, pictures and settings in one self-contained HTML file.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -14,12 +14,12 @@ use crate::train::config::Config;
 use crate::train::folder::{CONFIG, HELD_OUT, LOSSES, RunFolder};
 use crate::train::losses::LossRow;
 
-/// Side of the shown parts of pictures, in pixels.
+/// Side of the parts of pictures that are shown, in pixels.
 const SHOWN: usize = 192;
-/// Pictures of a set.
+/// Maximum number of pictures.
 const PICTURES: usize = 5;
 
-/// Writes the page from what lies in the folder; an epoch has `iterations` steps.
+/// Writes the report from the files in the folder; an epoch has `iterations` steps.
 pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<()> {
     let losses = read_losses(&folder.path().join(LOSSES))?;
     let set = Set::Bsd300.name();
@@ -63,7 +63,7 @@ fn summary(config: &Config) -> String {
     )
 }
 
-/// The numbers one looks for first.
+/// The most important figures.
 fn facts(losses: &[LossRow], scores: &[Vec<f64>], held_out: &[Vec<f64>]) -> String {
     let mut facts = vec![];
     let mut fact = |name: &str, value: String| {
@@ -222,7 +222,7 @@ fn read_losses(path: &Path) -> Result<Vec<LossRow>> {
         .map_err(|error| Error::io(path)(error.into()))
 }
 
-/// A table of numbers without names; rows that are something else are left out.
+/// A table of numbers without a header; other rows are skipped.
 fn read_table(path: &Path) -> Result<Vec<Vec<f64>>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),

@@ -1,10 +1,10 @@
-//! Items made ahead of time by a few threads, taken in order.
+//! Items produced ahead of time by a few threads, and consumed in order.
 //!
-//! Thread `k` of `t` makes items `k`, `k + t`, `k + 2t`, … into a bounded queue of its own, and the
-//! taker goes round the queues. The order is therefore that of the indices whatever the threads do,
-//! without any state between them.
+//! Thread `k` of `t` makes items `k`, `k + t`, `k + 2t`, …, each thread with its own bounded queue, and the consumer
+//! takes from the queues in turn. The order is therefore that of the indices, whatever the timing of the threads,
+//! without shared state.
 //!
-//! On a platform without threads (WebAssembly), the taker makes each item itself.
+//! On a platform without threads (WebAssembly), the consumer makes each item itself.
 
 use std::any::Any;
 use std::fmt;
@@ -15,15 +15,15 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::error::{Error, Result};
 
-/// Items each thread makes before it waits for the taker.
+/// Items each thread makes before it waits for the consumer.
 const DEPTH: usize = 2;
 
-/// An iterator over the items `0..length` of a function that may fail; it ends after an error.
+/// An iterator over the results of a function for `0..length`; it ends after an error.
 ///
-/// Dropping it early ends the threads and waits for them: at most for the item each is making.
+/// Dropping it early stops the threads and waits for each to finish its current item.
 pub struct Prefetch<T> {
     make: Arc<Make<T>>,
-    /// One per thread; none if the items are made when they are taken.
+    /// One per thread; empty if items are made on demand.
     queues: Vec<Receiver<Result<T>>>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
@@ -33,8 +33,7 @@ pub struct Prefetch<T> {
 type Make<T> = dyn Fn(usize) -> Result<T> + Send + Sync;
 
 impl<T: Send + 'static> Prefetch<T> {
-    /// Starts `threads` threads that call `make`. With 0, or where threads are not supported, items are made when they
-    /// are taken.
+    /// Starts `threads` threads that call `make`. With 0, or where threads are not supported, items are made on demand.
     pub fn start(
         threads: usize,
         length: usize,
@@ -56,7 +55,7 @@ impl<T: Send + 'static> Prefetch<T> {
                 for index in (first..length).step_by(threads) {
                     let item = make(index);
                     let last = item.is_err();
-                    // A failed send: the taker is gone.
+                    // A failed send: the consumer is gone.
                     if sender.send(item).is_err() || last {
                         return;
                     }
@@ -96,7 +95,7 @@ impl<T> Iterator for Prefetch<T> {
             return Some(item);
         }
         let turn = index % self.queues.len();
-        // An empty queue without a sender: the thread ended with items still to make.
+        // An empty queue without a sender: the thread ended before it had made all its items.
         let item = self.queues[turn].recv().unwrap_or_else(|_| {
             let reason = match self.threads.swap_remove(turn).join() {
                 Ok(()) => "a thread ended early".into(),
@@ -126,7 +125,7 @@ impl<T> Drop for Prefetch<T> {
         // Without their queues the threads' sends fail, and they end.
         self.queues.clear();
         for thread in self.threads.drain(..) {
-            // A panic that was not met has hurt nobody.
+            // A panic that the consumer never saw has no effect.
             let _ = thread.join();
         }
     }

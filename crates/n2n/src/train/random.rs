@@ -1,34 +1,34 @@
-//! Random numbers of a run. Each stream is a pure function of the seed and of what it is for, so
-//! that no order of threads can change a run and none of it has to be saved to go on with one.
+//! Random numbers of a run. Each stream is a pure function of the seed and its purpose, so that the order of threads
+//! cannot change a run, and no generator state has to be saved to resume one.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What random numbers are drawn for.
+/// The purpose of a random draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The order of the images in an epoch.
     Shuffle = 1,
-    /// The place of a patch in its image.
+    /// The position of a patch in its image.
     Crop = 2,
     /// The noise on a batch.
     Noise = 3,
     /// The neighbors drawn on a batch.
     Neighbors = 4,
-    /// The flips and turns of a patch.
+    /// The flips and rotations of a patch.
     Augment = 5,
     /// The images that are held out, and the neighbors drawn on them.
     HoldOut = 6,
-    /// What a device draws itself for a step.
+    /// The draws of a device for a step.
     Step = 7,
-    /// How images are laid before a teacher sees them.
+    /// The flips and rotations of the images that a teacher sees.
     Teacher = 8,
     /// The patches and pixels that a model is adapted on.
     Adapt = 9,
 }
 
-/// The stream for one purpose at one point of a run: `index` is the position in the epoch, below
-/// 2³²; `epoch` is below 2²⁸.
+/// The stream for one purpose at one point of a run. `index` is the position in the epoch, below 2³²; `epoch` is below
+/// 2²⁸.
 pub fn stream(seed: u64, purpose: Purpose, epoch: usize, index: usize) -> ChaCha8Rng {
     debug_assert!(epoch < 1 << 28 && index < 1 << 32);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -36,7 +36,7 @@ pub fn stream(seed: u64, purpose: Purpose, epoch: usize, index: usize) -> ChaCha
     rng
 }
 
-/// The stream for part `index` of the image `name`, whenever it is asked for.
+/// The stream for part `index` of the image `name`, the same at every visit.
 pub fn image_stream(seed: u64, name: &str, index: u64) -> ChaCha8Rng {
     let parts = [&seed.to_le_bytes(), name.as_bytes()];
     let mut rng = ChaCha8Rng::seed_from_u64(fnv1a(parts.into_iter().flatten()));
@@ -44,7 +44,7 @@ pub fn image_stream(seed: u64, name: &str, index: u64) -> ChaCha8Rng {
     rng
 }
 
-/// The hash FNV-1a of 64 bits; unlike the standard library's, the same for ever.
+/// The 64-bit FNV-1a hash, which, unlike the standard library's, never changes.
 /// <https://datatracker.ietf.org/doc/html/rfc9923>
 pub fn fnv1a<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> u64 {
     bytes

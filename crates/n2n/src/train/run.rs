@@ -1,4 +1,4 @@
-//! The training loop: Algorithm 1 of the paper, epoch by epoch. What is written down of it has files of its own.
+//! The training loop: Algorithm 1 of the paper, epoch by epoch. Losses, checkpoints and snapshots have their own files.
 
 mod losses;
 mod resume;
@@ -37,19 +37,18 @@ use self::losses::PendingSteps;
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It went through all of its schedule.
+    /// It completed its schedule.
     Finished,
-    /// It was asked to stop, and can be resumed.
+    /// It was stopped, and can be resumed.
     Stopped,
 }
 
-/// Trains `network` by `config` and leaves checkpoints, scores and logs in the run's folder.
+/// Trains `network` as `config` says, and writes checkpoints, scores and logs to the run's folder.
 ///
-/// `observe` is told everything that happens. When `stop` is set the run ends after the step, and
-/// saves. With the same configuration, images, initial weights and device the run is the same to the
-/// last bit, however often it is interrupted and resumed; one with a time budget depends on the clock
-/// too. A device that tells of several steps at once adds up their losses itself, so that of those the
-/// means may differ in their last digit.
+/// `observe` is called for every event. When `stop` is set, the run saves and ends after the current step. With the
+/// same configuration, images, initial weights and device, a run is bit-identical, however often it is interrupted and
+/// resumed; with a time budget, it also depends on the clock. A device that reports several steps together adds up
+/// their losses itself, so that their means may differ in the last digit.
 pub fn run(
     config: &Config,
     start: Start,
@@ -64,15 +63,16 @@ pub fn run(
     Ok(outcome)
 }
 
-/// Trains `network` on the images of a source by `config`, without a folder: what there is to know goes to
-/// `on_event`, and nothing is written. The settings about folders (`data_dir`, `save_model_path`, `log_name`, `keep`,
-/// `checkpoint_every`) mean nothing here. Gives the weights, or their running average if there is one, with the metadata
+/// Trains `network` on the images of a source as `config` says, without a run folder: events go to `on_event`, and
+/// nothing is written. The settings about folders (`data_dir`, `save_model_path`, `log_name`, `keep`,
+/// `checkpoint_every`) have no effect. Returns the weights, or their running average if there is one, with the metadata
 /// of a checkpoint.
 ///
-/// When `on_event` breaks off, the run ends after the step, with what has been learned by then.
+/// If `on_event` returns [`ControlFlow::Break`], the run ends after the current step and returns the weights trained so
+/// far.
 ///
 /// # Errors
-/// Those of [`run`], and [`Error::Stopped`] if `on_event` broke off before the first step.
+/// Those of [`run`], and [`Error::Stopped`] if `on_event` stopped the run before the first step.
 pub fn fit(
     network: &mut dyn Train,
     images: Arc<dyn Source>,
@@ -93,7 +93,7 @@ pub fn fit(
     Ok(weights)
 }
 
-/// Refuses settings that no run can be made of, or that are of another network.
+/// Rejects invalid settings, and those of another network.
 fn check(config: &Config, network: &dyn Train) -> Result<()> {
     config.check()?;
     let (asked, given) = (config.unet()?, network.architecture());
@@ -106,7 +106,7 @@ fn check(config: &Config, network: &dyn Train) -> Result<()> {
 
 /// The folder of training images.
 fn open_folder(config: &Config) -> Result<Folder> {
-    // Neither an earlier run's pictures nor the images that runs are scored on are for training.
+    // Neither the images that an earlier run wrote nor those that runs are scored on are training images.
     let (run, scored) = (config.folder(), Validation::folder(config));
     let excluded: Vec<&Path> = [Some(run.as_path()), scored.as_deref()]
         .into_iter()
@@ -115,7 +115,8 @@ fn open_folder(config: &Config) -> Result<Folder> {
     Folder::open(&config.data_dir, &excluded)
 }
 
-/// A run on the images of a source; with `start`, in its folder. How it ended, and the metadata of its weights.
+/// Runs on the images of a source; with `start`, in a run folder. Returns how it ended, and the metadata of its
+/// weights.
 fn train_on(
     images: Arc<dyn Source>,
     start: Option<Start>,
@@ -128,7 +129,7 @@ fn train_on(
     if start.is_none() && stop.load(Relaxed) {
         return Err(Error::Stopped);
     }
-    // What was measured is a setting from here on, so that a resumed run has it too.
+    // Measured values become settings, so that a resumed run uses the same ones.
     let config = &Config {
         range: dataset.range(),
         neighbor_distance: match start {
@@ -145,7 +146,7 @@ fn train_on(
     let (n, side) = (config.batchsize, config.patchsize);
     network.set_method(config.method())?;
     network.reserve_step(n, side, side)?;
-    // Last, for it may remove an earlier run: nothing is known by now to stand in the way.
+    // Last, because it may remove an earlier run: everything that could fail has been checked by now.
     let folder = start.map(|start| RunFolder::open(config, &network.device(), start));
     let mut run = Run {
         config,
@@ -206,7 +207,7 @@ fn read_images(
     Ok((dataset, held_out))
 }
 
-/// The distances of a new run. The noise of images that are noisy already is diagnosed before hours are spent on them.
+/// The neighbor distance of a new run. Images that are already noisy are diagnosed before hours are spent on them.
 fn neighbor_distance(
     config: &Config,
     dataset: &Dataset,
@@ -236,23 +237,23 @@ fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     config: &'a Config,
-    /// What the network sees as 0 to 1, if that is not the whole range of a type.
+    /// The range that maps to the network's 0 to 1, unless it is the full range of a type.
     range: Option<ModelRange>,
     loader: Loader,
     validation: Validation,
-    /// Where it is kept, if it is.
+    /// The run folder, if there is one.
     folder: Option<RunFolder>,
     progress: Progress,
-    /// The steps of which the device has not told yet what became of them.
+    /// The steps that the device has not reported yet.
     pending_steps: PendingSteps,
-    /// What it told last.
+    /// Its last report.
     stats: Option<StepStats>,
-    /// When the checkpoint was written that the run can be resumed from, its epoch and iteration.
+    /// When the latest checkpoint was written, and its epoch and iteration.
     kept: Option<(Instant, usize, usize)>,
-    /// When the progress' time was last brought up to date.
+    /// When the elapsed time was last updated.
     clock: Instant,
     observe: &'a mut dyn FnMut(&Event),
 }
@@ -262,7 +263,7 @@ impl Run<'_> {
     fn train(&mut self, network: &mut dyn Train, stop: &AtomicBool) -> Result<Outcome> {
         self.announce(network)?;
         if self.progress.epoch > self.last_epoch() {
-            // Its settings were changed to fewer epochs than it has had.
+            // Its settings were changed to fewer epochs than it has completed.
             return Ok(Outcome::Finished);
         }
         let mut samples = self.samples(network)?;
@@ -294,9 +295,9 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
-    /// The samples of all steps to come.
+    /// The samples of all remaining steps.
     fn samples(&self, network: &dyn Train) -> Result<Prefetch<Sample>> {
-        // A device that draws noise itself draws it anew at every visit.
+        // A device that draws noise itself draws new noise at every visit.
         let kind = if self.config.frozen_noise {
             Kind::Noisy
         } else {
@@ -313,7 +314,7 @@ impl Run<'_> {
     ) -> Result<Sample> {
         let sample = samples.next().expect("a batch for every iteration");
         if sample.is_err() {
-            // What has been reached does not depend on what cannot be read any more.
+            // What has been learned does not depend on the image that can no longer be read.
             self.write_resume_checkpoint(network)?;
         }
         sample
@@ -330,7 +331,7 @@ impl Run<'_> {
         self.progress.iteration >= self.loader.iterations() || self.is_out_of_time()
     }
 
-    /// Says what the run is about; of a new one, also to its log, and keeps how it begins.
+    /// Reports the facts of the run. For a new run, also logs them and writes the initial checkpoint.
     fn announce(&mut self, network: &mut dyn Train) -> Result<()> {
         let began = [
             Event::Fetched {
@@ -400,7 +401,7 @@ impl Run<'_> {
         self.config.time_budget.is_some() && self.moment().passed >= 1.0
     }
 
-    /// Whether it is time to keep what has been reached.
+    /// Whether it is time to write a checkpoint.
     fn is_due(&self) -> bool {
         let every = self.config.checkpoint_every.0;
         self.folder.is_some() && self.kept.is_none_or(|(when, ..)| when.elapsed() >= every)
@@ -408,13 +409,13 @@ impl Run<'_> {
 
     fn average(&self, network: &mut dyn Train) {
         if self.config.ema > 0.0 {
-            // A young average forgets faster: where it began is worth nothing.
+            // An average of few steps forgets faster: the initial weights are worthless.
             let steps = self.progress.steps as f64;
             network.average(self.config.ema.min((1.0 + steps) / (10.0 + steps)));
         }
     }
 
-    /// Brings the run's time up to date.
+    /// Updates the elapsed time.
     fn tick(&mut self) {
         let now = Instant::now();
         self.progress.elapsed_s += (now - self.clock).as_secs_f64();

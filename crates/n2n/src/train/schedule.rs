@@ -1,5 +1,4 @@
-//! What follows from the settings at each point of a run: the learning rate and the factors of the
-//! loss.
+//! The schedules: the learning rate and the factors of the loss at each point of a run.
 
 use std::f64::consts::PI;
 
@@ -9,9 +8,9 @@ use crate::train::config::{Config, LambdaSchedule, LrSchedule};
 /// A point of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
-    /// The epoch under way, counted from 1.
+    /// The current epoch, counted from 1.
     pub epoch: usize,
-    /// The part of the run that has passed, 0..=1.
+    /// The fraction of the run that has passed, 0..=1.
     pub passed: f64,
 }
 
@@ -20,7 +19,7 @@ impl Config {
     pub fn learning_rate(&self, moment: Moment) -> f64 {
         match (self.lr_schedule, self.time_budget) {
             (LrSchedule::Cosine | LrSchedule::Trapezoid, _) if moment.passed < self.warmup => {
-                // Not from 0, for the first step should count too.
+                // Not from 0, so that the first step has an effect too.
                 self.lr * (0.1 + 0.9 * moment.passed / self.warmup)
             }
             (LrSchedule::Cosine, _) => self.lr * cosine(self.warmup, moment.passed),
@@ -36,10 +35,9 @@ impl Config {
 
     /// The paper's learning rate of an epoch.
     ///
-    /// It is multiplied by `gamma` at the milestones `⌊k · n_epoch / 100⌋ − 1`, k = 20, 40, 60, 80,
-    /// counted in steps of the scheduler; one step ends each epoch. In short runs milestones
-    /// coincide, and then multiply more than once; one at 0 holds from the first epoch; one below 0
-    /// is never met. So does PyTorch's `MultiStepLR`.
+    /// It is multiplied by `gamma` at the milestones `⌊k · n_epoch / 100⌋ − 1`, k = 20, 40, 60, 80, counted in steps of
+    /// the scheduler, of which one ends each epoch. In short runs, milestones coincide and multiply more than once; one
+    /// at 0 applies from the first epoch; one below 0 is never reached. PyTorch's `MultiStepLR` does the same.
     fn rate_of_epoch(&self, epoch: usize) -> f64 {
         [20, 40, 60, 80]
             .into_iter()
@@ -48,9 +46,8 @@ impl Config {
             .fold(self.lr, |rate, _| rate * self.gamma)
     }
 
-    /// The factors of a step's loss: Λ is `epoch / n_epoch · increase_ratio`, or, when the run is
-    /// measured in time, the part of it that has passed times `increase_ratio`; with a constant schedule it is
-    /// `increase_ratio` throughout.
+    /// The factors of a step's loss. Λ is `epoch / n_epoch · increase_ratio` or, with a time budget, the fraction of it
+    /// that has passed times `increase_ratio`; with a constant schedule it is always `increase_ratio`.
     pub fn factors(&self, moment: Moment) -> LossFactors {
         let lambda = match (self.lambda_schedule, self.time_budget) {
             (LambdaSchedule::Constant, _) => self.increase_ratio,
@@ -71,7 +68,7 @@ impl Config {
     }
 }
 
-/// The part of a run from which the rate of [`LrSchedule::Trapezoid`] falls.
+/// The fraction of a run after which the rate of [`LrSchedule::Trapezoid`] decreases.
 const TRAPEZOID_END: f64 = 0.7;
 
 /// Half a cosine, from 1 at `begin` to 0 at the end of the run.

@@ -1,4 +1,4 @@
-//! Where training images come from: a folder, memory, or whatever else can name its images and give them.
+//! Where training images come from: a folder, memory, or any other type that implements [`Source`].
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,38 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, EXTENSIONS, Image, Packed};
 
-/// Images to train on, as a list of items: files of a folder, arrays in memory. An item has one image or several
-/// (the pages of a stack).
+/// Images to train on, as a list of items, such as the files of a folder or arrays in memory. An item has one or
+/// several images (the pages of a stack).
 ///
-/// During a run the items stay as they are, and so do their order, names and images. A loader's threads ask for
-/// images at the same time.
+/// Items, their order, names and images must not change during a run. The loader's threads request images
+/// concurrently.
 pub trait Source: Debug + Send + Sync {
     /// The number of items.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Whether there are no items.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What errors call all of the images: the path of the folder, or how many there are.
+    /// Describes the source in errors: the path of a folder, or the number of items.
     fn description(&self) -> String {
         counted(self.len(), "item")
     }
 
-    /// What an item is called in logs and errors, and known by when a run is resumed. Items have different names.
+    /// The name of an item, unique in the source: it appears in logs and errors, and identifies the item when a run is
+    /// resumed.
     fn name(&self, item: usize) -> String;
 
-    /// What errors call an item.
+    /// The path of an item in errors.
     fn path(&self, item: usize) -> PathBuf {
         self.name(item).into()
     }
 
-    /// The images of an item, one after the other. After an error there is none.
+    /// The images of an item, in order. An error ends the iteration.
     fn images(&self, item: usize) -> Result<Images<'_>>;
 
-    /// One image of an item, by its place in [`Source::images`].
+    /// One image of an item, by its index in [`Source::images`].
     fn image(&self, item: usize, place: usize) -> Result<Image> {
         let missing = || Error::Image {
             path: self.path(item),
@@ -47,7 +48,7 @@ pub trait Source: Debug + Send + Sync {
         self.images(item)?.nth(place).ok_or_else(missing)?
     }
 
-    /// An image that the source has in memory: no other copy of it is then kept.
+    /// An image that the source already holds in memory, of which no second copy is then kept.
     fn in_memory(&self, item: usize, place: usize) -> Option<Arc<Packed>> {
         let _ = (item, place);
         None
@@ -58,10 +59,10 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The images of an item, decoded when asked for.
+/// The images of an item, decoded on demand.
 pub type Images<'a> = Box<dyn Iterator<Item = Result<Image>> + Send + 'a>;
 
-/// The images below a folder, in the order of their paths; or those of files from anywhere.
+/// The images in a folder and its subfolders, in the order of their paths; or those of a list of files.
 #[derive(Debug)]
 pub struct Folder {
     folder: PathBuf,
@@ -69,11 +70,11 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Finds the files below `folder` whose names are those of images; what lies in one of `excluded` is left
-    /// out.
+    /// Finds the files in `folder` and its subfolders whose extensions are those of images, except those in one of the
+    /// `excluded` folders.
     ///
     /// # Errors
-    /// [`Error::NoFiles`] if there is none.
+    /// [`Error::NoFiles`] if there are none.
     pub fn open(folder: &Path, excluded: &[&Path]) -> Result<Self> {
         let paths = files::find_outside(folder, &EXTENSIONS, excluded)?;
         if paths.is_empty() {
@@ -85,7 +86,7 @@ impl Folder {
         })
     }
 
-    /// Files from anywhere, each named once and known by its path.
+    /// A list of files without duplicates, each named by its path.
     pub fn of_files(paths: Vec<PathBuf>) -> Self {
         Self {
             folder: PathBuf::new(),
@@ -107,7 +108,7 @@ impl Source for Folder {
         }
     }
 
-    /// The path below the folder, with `/` on every system: the file keeps it wherever the folder goes.
+    /// The path relative to the folder, with `/` on every system, so that it does not change when the folder is moved.
     fn name(&self, item: usize) -> String {
         let path = &self.paths[item];
         let below = path.strip_prefix(&self.folder).unwrap_or(path);
@@ -128,7 +129,7 @@ impl Source for Folder {
     }
 }
 
-/// Images in memory, in the samples they came with: of bytes, a byte each.
+/// Images in memory, in their original sample type: 8-bit samples take one byte each.
 ///
 /// ```
 /// use n2n::Image;
@@ -146,7 +147,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Takes a copy of an image, with a name that no other has.
+    /// Adds a copy of an image, under a unique name.
     pub fn push(&mut self, name: impl Into<String>, image: &Image) {
         let packed = Arc::new(Packed::from(image));
         self.images.push((name.into(), packed));
@@ -154,7 +155,7 @@ impl Memory {
 }
 
 impl FromIterator<Image> for Memory {
-    /// The images, named by their place.
+    /// Names the images by their index.
     fn from_iter<I: IntoIterator<Item = Image>>(images: I) -> Self {
         let mut memory = Self::default();
         for image in images {
@@ -165,7 +166,7 @@ impl FromIterator<Image> for Memory {
 }
 
 impl From<&[Image]> for Memory {
-    /// Copies of the images, named by their place.
+    /// Copies the images and names them by their index.
     fn from(images: &[Image]) -> Self {
         let mut memory = Self::default();
         for (place, image) in images.iter().enumerate() {

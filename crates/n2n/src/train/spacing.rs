@@ -1,9 +1,9 @@
-//! How far apart the pixels are that count as neighbors.
+//! The distance between the pixels used as neighbors.
 //!
-//! The sub-sampler takes the noise of neighboring pixels for independent. Where a camera or a file format
-//! has spread noise over some pixels, patches are made of every second, third or fourth pixel instead, of
-//! which that is true: the cells of the sub-sampler are then so much wider, and all that follows (pairs,
-//! target, correction by the denoised patch) is as in the paper on an image of these pixels alone.
+//! The sub-sampler requires the noise of neighboring pixels to be independent. If a camera or a file format has spread
+//! the noise over several pixels, patches are built from every second, third or fourth pixel, whose noise is
+//! independent. The sub-sampler's cells are then wider; everything else (pairs, target, correction by the denoised
+//! patch) is as in the paper for an image of these pixels.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -13,16 +13,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::diagnose::Diagnosis;
 use crate::error::{Error, Result};
 
-/// The setting, written as `auto`, `3`, or `3x1` for along a row and along a column.
+/// The setting, written as `auto`, `3`, or `3x1` (along rows x along columns).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeighborDistance {
-    /// As the noise of the images needs it. What was chosen is put in its place.
+    /// As the noise of the images requires. The chosen distance then replaces this setting.
     Auto,
-    /// As given.
+    /// A given distance.
     Fixed(Spacing),
 }
 
-/// Distances between the pixels of a patch, 1 for the pixels of the image as they are.
+/// Distances between the pixels of a patch; 1 for adjacent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spacing {
     /// Along a row, 1 to [`Spacing::MOST`].
@@ -31,19 +31,19 @@ pub struct Spacing {
     pub y: usize,
 }
 
-/// Noise with less correlation than this is learned as noise for the most part; of ever larger distances,
-/// ever less of the picture is left to learn from.
+/// Noise with less correlation than this is mostly learned as noise. The larger the distance, the less of the image is
+/// left to learn from.
 const TOLERATED: f64 = 0.25;
-/// The largest distance that is chosen.
+/// The largest distance that `auto` chooses.
 const CHOSEN: usize = 4;
 
 impl Spacing {
-    /// The pixels of the image as they are.
+    /// Adjacent pixels.
     pub const NONE: Self = Self { x: 1, y: 1 };
     /// The largest distance accepted.
     pub const MOST: usize = 8;
 
-    /// The smallest distances beyond which the noise is hardly correlated, 4 at most.
+    /// The smallest distances, at most 4, beyond which the noise is hardly correlated.
     pub fn for_noise(diagnosis: &Diagnosis) -> Self {
         let Some(correlation) = &diagnosis.correlation else {
             return Self::NONE;
@@ -56,13 +56,13 @@ impl Spacing {
         }
     }
 
-    /// Height and width of the part of an image that a square patch of `side` pixels is taken from.
+    /// Height and width of the part of an image that a square patch of `side` pixels covers.
     pub fn part(self, side: usize) -> [usize; 2] {
         [side * self.y, side * self.x]
     }
 
-    /// Fills `out`, a square of `side` pixels of `channels` values, with pixels so far apart, from what
-    /// `crop` fills a square of the given side with.
+    /// Fills `out`, a square of `side` pixels with `channels` values each, with pixels at these distances. `crop` fills
+    /// a square of the side that it is given with adjacent pixels.
     pub fn cut<T: Copy + Default>(
         self,
         side: usize,
@@ -84,7 +84,7 @@ impl Spacing {
 }
 
 impl NeighborDistance {
-    /// The distances; of [`Self::Auto`] before anything was chosen, those of the image as it is.
+    /// The distances; 1 for [`Self::Auto`] before a distance has been chosen.
     pub fn spacing(self) -> Spacing {
         match self {
             Self::Auto => Spacing::NONE,

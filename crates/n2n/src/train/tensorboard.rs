@@ -1,4 +1,4 @@
-//! Event files as `TensorBoard` reads them.
+//! Event files for `TensorBoard`.
 //!
 //! A file is a sequence of records: the length of the data (64 bits), its checksum, the data, the
 //! checksum of that. Checksums are CRC-32C, turned and offset as TensorFlow does
@@ -12,14 +12,14 @@ use prost::Message;
 
 const CRC_32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// Something shown at a step.
+/// A value shown at a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A point of the curve of that name.
+    /// A point of the named curve.
     Scalar(&'static str, f64),
     /// A picture.
     Image {
-        /// What it is called.
+        /// Its name.
         name: &'static str,
         /// Height in pixels.
         height: usize,
@@ -32,7 +32,7 @@ pub enum Value {
     },
 }
 
-/// The record that a file begins with.
+/// The first record of a file.
 pub fn header() -> Vec<u8> {
     record(&header_event())
 }
@@ -45,7 +45,7 @@ fn header_event() -> Event {
     }
 }
 
-/// The record of what is shown at a step.
+/// The record of the values of a step.
 pub fn values(step: u64, values: impl IntoIterator<Item = Value>) -> Vec<u8> {
     record(&event(now(), step, values))
 }

@@ -1,5 +1,5 @@
-//! What a snapshot is worth: the paper's evaluation on BSD300, with pictures of its first images; or,
-//! without clean images, the loss on noisy images that are held out of training.
+//! The validation of a snapshot: the paper's evaluation on BSD300, with its first images written as pictures; or,
+//! without clean images, the loss on held-out noisy images.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,16 +20,16 @@ use crate::train::frozen;
 use crate::train::random::{Purpose, stream};
 use crate::train::spacing::Spacing;
 
-/// The set that runs are scored on, as the reference's are.
+/// The set that runs are scored on, as in the reference.
 const SET: Set = Set::Bsd300;
 
-/// The name of the images that are held out, in the names of their pictures.
+/// The name of the held-out images, as part of file names.
 const HELD_OUT: &str = "held_out";
 
-/// Images of a set whose pictures are kept.
+/// Number of images of a set that are written as pictures.
 const PICTURES: usize = 5;
 
-/// The evaluation that ends each snapshot's epoch.
+/// The evaluation at each snapshot.
 #[derive(Debug)]
 pub struct Validation {
     /// The paper's evaluation, if there is a set for it.
@@ -39,22 +39,21 @@ pub struct Validation {
     config: Config,
 }
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Default)]
 pub struct Scores {
     /// The score on the set.
     pub set: Option<SetScore>,
-    /// The losses on the images held out.
+    /// The losses on the held-out images.
     pub held_out: Option<Losses>,
-    /// Whether the network is of no use.
+    /// How the network has collapsed, if it has.
     pub collapse: Option<Collapse>,
-    /// The name of the images whose pictures were written.
+    /// The name of the set whose pictures were written.
     pub pictures: Option<&'static str>,
 }
 
 impl Scores {
-    /// One number for all, the higher the better: PSNR where there are clean images, and otherwise
-    /// the loss with a minus.
+    /// A single score, the higher the better: PSNR if there are clean images, otherwise the negative loss.
     pub fn merit(&self) -> Option<f64> {
         let psnr = self.set.as_ref().map(|score| score.psnr_db);
         psnr.or(self.held_out.map(|losses| -losses.loss_full))
@@ -67,8 +66,7 @@ impl Validation {
         config.val_dirs.as_deref().map(|sets| SET.folder(sets))
     }
 
-    /// The evaluation with the run's noise. A folder that cannot be scored is an error now and not
-    /// after the first epoch.
+    /// An evaluation with the run's noise. A folder that cannot be scored is an error now, not after the first epoch.
     pub fn new(config: &Config, held_out: Dataset) -> Result<Self> {
         let settings = |val_dirs: &PathBuf| eval::Config {
             val_dirs: val_dirs.clone(),
@@ -94,7 +92,7 @@ impl Validation {
         })
     }
 
-    /// Scores the network after `epoch`; pictures and scores go to the run's folder, if it has one. Ends with
+    /// Scores the network after `epoch`, and writes pictures and scores to the run's folder, if there is one. Returns
     /// [`Error::Stopped`] when `stop` is set.
     pub fn score(
         &self,
@@ -161,8 +159,8 @@ impl Validation {
         Ok(scores)
     }
 
-    /// The middle of a held-out image, denoised, and the losses on it, with Λ of the last epoch. Its
-    /// noise and its neighbors are always the same.
+    /// The middle of a held-out image, its denoised version, and the losses on it with Λ of the last epoch. Noise and
+    /// neighbors are the same every time.
     fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<(Batch, Batch, Losses)> {
         let config = &self.config;
         let side = config.patchsize;
@@ -184,7 +182,7 @@ impl Validation {
         let spacing = config.neighbor_distance.spacing();
         let noisy = cut(spacing);
 
-        // Index 0 has drawn the images.
+        // Index 0 was used to draw the held-out images.
         let mut rng = stream(config.seed, Purpose::HoldOut, 0, index + 1);
         let neighbors = Neighbors::draw(&noisy, &mut rng);
         let (input, target) = neighbors.sub_sample(&noisy);
@@ -209,14 +207,14 @@ impl Validation {
         if spacing == Spacing::NONE {
             return Ok((noisy, denoised, losses));
         }
-        // The picture is of the image as it is.
+        // The picture shows the image at its original scale.
         let noisy = cut(Spacing::NONE);
         let denoised = network.denoise(&noisy)?;
         Ok((noisy, denoised, losses))
     }
 }
 
-/// What can be shown of an image: of channels that are no colors, the first.
+/// The part of an image that can be shown: the first channel, if the channels are not colors.
 fn picture(image: Image) -> Image {
     match image.channels {
         1 | 3 => image,
@@ -242,7 +240,7 @@ fn mean(losses: &[Losses]) -> Losses {
     }
 }
 
-/// What tells a network that has learned nothing: sums over images and pixels.
+/// Sums over images and pixels that reveal a network that has learned nothing.
 #[derive(Debug, Default)]
 struct Traits {
     /// Of the squares of what the network changes.

@@ -1,4 +1,4 @@
-//! Which settings no run can be made of.
+//! The checks of settings, before anything is read or written.
 
 use std::fmt::Display;
 use std::path::{Component, Path};
@@ -7,17 +7,20 @@ use super::{Channels, Config, Span};
 use crate::error::{Error, Result};
 
 impl Config {
-    /// Most epochs accepted: the streams of random numbers are numbered by them.
+    /// Maximum number of epochs: they number the streams of random numbers.
     pub const MAX_EPOCHS: usize = (1 << 28) - 1;
-    /// Most patches an epoch, for the same reason.
+    /// Maximum number of patches per epoch, for the same reason.
     pub const MAX_PATCHES: usize = u32::MAX as usize;
-    /// Most channels accepted.
+    /// Maximum number of channels.
     pub const MAX_CHANNELS: usize = 16;
-    /// Most pixels a batch accepted, 256 times the paper's: a typing error must not ask for more
-    /// memory than there is.
+    /// Maximum number of pixels per batch, 256 times the paper's: a typing error must not ask for more memory than
+    /// there is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 
-    /// Refuses what no run can be made of.
+    /// Checks that a run is possible with these settings.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the name of the first setting that is not accepted.
     pub fn check(&self) -> Result<()> {
         let unet = self.unet()?;
         expect(
@@ -98,7 +101,7 @@ impl Config {
             expect(!budget.is_zero(), "time_budget", expected, Span(budget))?;
         }
 
-        // Anything else would put the run, and what is removed to overwrite it, outside its folder.
+        // Any other name would place the run, and the files removed to overwrite it, outside its folder.
         let mut parts = Path::new(&self.log_name).components().peekable();
         expect(
             parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))),

@@ -1,5 +1,4 @@
-//! Settings by name: layers of them, each over the one before, and how a value is written where TOML has no form for
-//! it.
+//! Settings by name: how layers of them are merged, and how values that TOML cannot represent are written.
 
 use toml::{Table, Value};
 
@@ -8,8 +7,11 @@ use crate::error::{Error, Result};
 use crate::unet;
 
 impl Config {
-    /// The settings of `layers`, each over the one before, the first over the defaults of the recipe
-    /// that the last of them names; checked. A name that is no setting's is an error.
+    /// Merges `layers`, each of which overrides the one before. The first overrides the defaults of the recipe, which
+    /// is the one that the last layer with a `recipe` names.
+    ///
+    /// # Errors
+    /// An unknown name, a value of the wrong type, and the errors of [`Self::check`].
     pub fn resolve(layers: &[Table]) -> Result<Self> {
         let named = layers.iter().rev().find_map(|layer| layer.get("recipe"));
         let recipe = match named {
@@ -23,7 +25,7 @@ impl Config {
         for layer in layers {
             settings.extend(with_sizes(layer.clone())?);
         }
-        // Each channel by itself is a gray image.
+        // A separate channel is a gray image.
         let is_told = layers.iter().any(|layer| layer.contains_key("n_channel"));
         if !is_told && settings.get("channels").and_then(Value::as_str) == Some("independent") {
             settings.insert("n_channel".into(), Value::Integer(1));
@@ -73,7 +75,7 @@ fn with_sizes(mut layer: Table) -> Result<Table> {
     Ok(layer)
 }
 
-/// A path that may be missing: TOML has no value for that, and a missing setting is the default.
+/// An optional path: TOML has no null value, and a missing setting means the default.
 pub(super) mod path_or_none {
     use std::path::PathBuf;
 
@@ -92,7 +94,7 @@ pub(super) mod path_or_none {
     }
 }
 
-/// A number of 64 bits: TOML's have a sign, so that the larger half is written as text.
+/// A 64-bit number: TOML's integers are signed, so the larger half is written as text.
 pub(super) mod whole_number {
     use serde::{Deserialize, Deserializer, Serializer};
 

@@ -1,6 +1,6 @@
-//! The settings of a training run: their names in files, defaults and checks.
+//! The settings of a training run, and their defaults.
 //!
-//! Settings come in layers of named values, each over the one before: the defaults of a recipe, a
+//! Settings come in layers of named values, each of which overrides the one before: the defaults of a recipe, a
 //! configuration file, explicit settings of the caller. [`Config::resolve`] merges them.
 
 mod check;
@@ -34,133 +34,131 @@ pub struct Config {
     /// Noise added to the training patches and to the validation images; `noisetype`.
     #[serde(rename = "noisetype")]
     pub noise: Noise,
-    /// Whether each image gets its noise once, by its path, and not anew at every visit.
+    /// Whether the noise of an image is drawn once, from its path, instead of anew at every visit.
     pub frozen_noise: bool,
-    /// Which values of the images are the network's 0 and 1. [`Range::Auto`] measures it on images that
-    /// are noisy already, and is else the whole range of their type; [`Range::Percentile`] measures it
-    /// anyway. What has been measured is put in its place.
+    /// Which values of the images map to the network's 0 and 1. [`Range::Auto`] measures them on images that are
+    /// already noisy, and otherwise uses the full range of the type; [`Range::Percentile`] always measures them. The
+    /// measured range then replaces this setting.
     pub range: Range,
     /// Folder of training images, searched recursively.
     pub data_dir: PathBuf,
-    /// Folder with the validation set, which must be there; `none` in files for no scores.
+    /// Folder that contains the validation set, which must exist; without one (`none` in files), nothing is scored.
     #[serde(with = "path_or_none")]
     pub val_dirs: Option<PathBuf>,
-    /// Training images held out to validate on their noise; by default 1 of 20, 32 at most and at
-    /// least 1 (of a single image, a part), of images that are noisy already, and otherwise none.
+    /// Training images held out for a validation loss without clean images. By default, 1 in 20 of images that are
+    /// already noisy, at least 1 (of a single image, a part) and at most 32; otherwise none.
     pub holdout: Option<usize>,
-    /// Folder that runs are saved in.
+    /// Folder in which runs are saved.
     pub save_model_path: PathBuf,
     /// Name of this run's folder below `save_model_path`.
     pub log_name: String,
     /// Channels of the network's first layer.
     pub n_feature: usize,
-    /// Channels that the network takes together, 1 to 16: 3 for RGB, 1 for gray.
+    /// Channels that the network processes together, 1 to 16: 3 for RGB, 1 for gray.
     pub n_channel: usize,
     /// Number of 2×2 poolings.
     pub n_depth: usize,
     /// Channels of the network's last layers.
     pub head_width: usize,
-    /// Factor of space-to-depth before the network's first layer; 1 for none.
+    /// Space-to-depth factor before the network's first layer; 1 for none.
     pub pixel_shuffle: usize,
-    /// Whether the channels of an image are denoised together, or each by itself, as a gray image.
+    /// Whether the channels of an image are denoised together, or each separately as a gray image.
     pub channels: Channels,
     /// Learning rate at the start, after warm-up.
     pub lr: f64,
-    /// What makes a step of the gradient.
+    /// The optimizer.
     pub optimizer: Optimizer,
-    /// How the learning rate falls.
+    /// How the learning rate decreases.
     pub lr_schedule: LrSchedule,
-    /// Part of the run over which the learning rate rises to `lr`; not with `lr_schedule` step.
+    /// Fraction of the run over which the learning rate rises to `lr`; ignored by the schedule `step`.
     pub warmup: f64,
-    /// Factor of the learning rate at each milestone, with `lr_schedule` step.
+    /// Factor on the learning rate after each fifth of the run, for the schedule `step`.
     pub gamma: f64,
-    /// Epochs; with a time budget they are not counted.
+    /// Epochs; ignored if there is a time budget.
     pub n_epoch: usize,
-    /// Iterations an epoch; by default as many as the images make batches, and at least 250 with images
-    /// that are noisy already.
+    /// Iterations per epoch. By default, one pass over the images, and at least 250 if these are already noisy.
     pub steps_per_epoch: Option<usize>,
-    /// Time for training, to which the schedule is fitted, instead of a number of epochs.
+    /// Time for training, instead of a number of epochs; the schedule is scaled to it.
     pub time_budget: Option<Span>,
-    /// Iterations between two lines of losses.
+    /// Iterations between lines of losses.
     pub log_iters: usize,
-    /// Epochs between two snapshots: a numbered checkpoint and its scores.
+    /// Epochs between snapshots: a numbered checkpoint and its scores.
     pub n_snapshot: usize,
-    /// Numbered checkpoints kept, the newest.
+    /// Number of newest numbered checkpoints to keep.
     pub keep: usize,
-    /// Time between two writings of the checkpoint a run is resumed from.
+    /// Time between updates of the checkpoint that a run is resumed from.
     pub checkpoint_every: Span,
-    /// Patches a step.
+    /// Patches per step.
     pub batchsize: usize,
-    /// Side of the square patches in pixels, a multiple of twice the cells of the network's grid.
+    /// Side of the square patches in pixels, a multiple of twice the network's grid.
     pub patchsize: usize,
-    /// λ1, the factor of the reconstruction loss; `Lambda1`.
+    /// λ1, the factor on the reconstruction loss; `Lambda1`.
     #[serde(rename = "Lambda1")]
     pub lambda1: f64,
-    /// λ2, the factor of the regularizer; `Lambda2`.
+    /// λ2, the factor on the regularizer; `Lambda2`.
     #[serde(rename = "Lambda2")]
     pub lambda2: f64,
-    /// How Λ comes to its last value.
+    /// How Λ reaches its final value.
     pub lambda_schedule: LambdaSchedule,
     /// Λ in the last epoch.
     pub increase_ratio: f64,
-    /// Λ below this counts as 0, which saves its forward pass.
+    /// Λ below this counts as 0, which saves a forward pass.
     pub min_lambda: f64,
-    /// The network's target: the neighbor drawn, or the mean of both it is drawn from.
+    /// The network's target: the drawn neighbor, or the mean of the two that could have been drawn.
     pub target: Target,
-    /// Patches of a batch, in turn, that the regularizer is computed on; by default all.
+    /// Number of patches per batch, in rotation, to compute the regularizer on; by default all.
     pub regularized_patches: Option<usize>,
-    /// Factor on Kaiming's initial weights; applied by whoever makes the network.
+    /// Factor on Kaiming's initial weights; applied by the code that creates the network.
     pub init_scale: f64,
-    /// The model whose weights the run starts from instead: a file, or the name of a shipped one; read
-    /// by whoever makes the network.
+    /// The model whose weights the run starts from instead: a file, or the name of a shipped model; loaded by the code
+    /// that creates the network.
     pub init_from: Option<PathBuf>,
-    /// The model that a run learns from in place of the neighbors: a file, or the name of a shipped one. The target is
-    /// what it makes of the same noisy image ([`Distillation`](crate::train::Distillation)); whoever makes the network
-    /// reads it.
+    /// The model that a run learns from instead of the neighbors: a file, or the name of a shipped model. The target is
+    /// its result on the same noisy image ([`Distillation`](crate::train::Distillation)). It is loaded by the code that
+    /// creates the network.
     pub teacher: Option<PathBuf>,
-    /// How far apart the pixels are that count as neighbors, for noise that neighbors share.
+    /// Distance between the pixels used as neighbors, for noise that adjacent pixels share.
     pub neighbor_distance: NeighborDistance,
-    /// Faults of the sensor that are taken out of the images first.
+    /// Sensor faults to correct in the images first.
     pub repair: Repair,
-    /// Whether patches are flipped and turned at random.
+    /// Whether patches are flipped and rotated at random.
     pub augment: bool,
-    /// Decay of the running average of the weights, which is then what is scored and saved; 0 for
-    /// none.
+    /// Decay of a running average of the weights, which is scored and saved in their place; 0 for none.
     pub ema: f64,
-    /// Seed of everything that is drawn during the run.
+    /// Seed of all random draws.
     #[serde(with = "whole_number")]
     pub seed: u64,
-    /// Threads that read images. Their number changes no result.
+    /// Threads that read images. Results do not depend on their number.
     pub loader_threads: usize,
-    /// Decoded images kept in memory, in MB of 2²⁰ bytes. The limit changes no result.
+    /// Memory for decoded images, in MB of 2²⁰ bytes. Results do not depend on it.
     pub cache_mb: usize,
 }
 
-/// A set of defaults.
+/// A set of defaults for the other settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recipe {
     /// The paper's settings.
     Paper,
-    /// Settings of our own for runs of minutes to hours.
+    /// Our own settings, for runs of minutes to hours.
     Fast,
 }
 
-/// What the network sees of the channels of an image.
+/// Which channels of an image the network sees together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channels {
-    /// All at once: as many as it has.
+    /// All of them.
     Together,
-    /// One at a time: one model for all of them.
+    /// One at a time; the same model denoises each.
     Independent,
 }
 
-/// How the learning rate falls.
+/// How the learning rate decreases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
-    /// By `gamma` after each fifth of the run, as the paper's.
+    /// Multiplied by `gamma` after each fifth of the run, as in the paper.
     Step,
     /// Along half a cosine to 0, after a linear warm-up.
     Cosine,
@@ -168,18 +166,18 @@ pub enum LrSchedule {
     Trapezoid,
 }
 
-/// How Λ comes to its last value, [`Config::increase_ratio`].
+/// How Λ reaches its final value, [`Config::increase_ratio`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LambdaSchedule {
-    /// In proportion to the epoch, as the paper's: a new network first learns what images are.
+    /// In proportion to the epoch, as in the paper: a new network first learns what images look like.
     Ramp,
-    /// It has it from the first step, which suits a network that is trained already.
+    /// From the first step, which suits a network that is already trained.
     Constant,
 }
 
 impl Recipe {
-    /// Every recipe.
+    /// All recipes.
     pub const ALL: [Self; 2] = [Self::Paper, Self::Fast];
 
     /// Its settings.
@@ -284,7 +282,7 @@ impl Config {
         Ok(unet)
     }
 
-    /// What of an image is one image to the network.
+    /// How the channels of a page are divided into training images.
     pub fn layout(&self) -> Layout {
         match self.channels {
             Channels::Together => Layout::Together(self.n_channel),
@@ -292,7 +290,7 @@ impl Config {
         }
     }
 
-    /// How steps are taken.
+    /// The parts of a step that a network has to know.
     pub fn method(&self) -> Method {
         Method {
             optimizer: self.optimizer,
@@ -306,7 +304,7 @@ impl Config {
         self.save_model_path.join(&self.log_name)
     }
 
-    /// Whether the range is to be measured on the images.
+    /// Whether the range has to be measured on the images.
     pub fn measures_range(&self) -> bool {
         match self.range {
             Range::Auto => self.noise == Noise::None,
@@ -315,12 +313,12 @@ impl Config {
         }
     }
 
-    /// Whether an epoch, counted from 1, ends with a snapshot; the last of a run does anyway.
+    /// Whether an epoch, counted from 1, ends with a snapshot. The last one always does.
     pub fn is_snapshot(&self, epoch: usize) -> bool {
         epoch.is_multiple_of(self.n_snapshot)
     }
 
-    /// Of so many usable images, how many are held out.
+    /// The number of images to hold out, given the number of usable images.
     pub fn held_out(&self, images: usize) -> usize {
         match self.holdout {
             Some(count) => count,
@@ -329,9 +327,9 @@ impl Config {
         }
     }
 
-    /// The iterations of an epoch over so many images, of which there is one at least.
+    /// The number of iterations of an epoch over this many images, at least one.
     pub fn iterations(&self, images: usize) -> usize {
-        /// Steps after which an evaluation has something new to say.
+        /// Steps after which a new evaluation is worthwhile.
         const WORTH_A_SCORE: usize = 250;
         let batches = (images / self.batchsize).max(1);
         match self.steps_per_epoch {

@@ -1,4 +1,4 @@
-//! A length of time, as settings and flags write it.
+//! A duration, as written in settings and flags.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
-/// A length of time, written as `30m` or `1h 30m`.
+/// A duration, written as `30m` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 

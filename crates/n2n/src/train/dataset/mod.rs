@@ -1,8 +1,8 @@
-//! The training images: found and decoded once at the start, kept in memory as far as a limit goes.
+//! The training images: found and decoded once at the start, and kept in memory up to a limit.
 //!
-//! Decoding everything first costs about two milliseconds an image and a core, and settles at the
-//! start what could otherwise stop a run on its second day: which files are images, how many there
-//! are, which are smaller than a patch.
+//! Decoding everything first takes about two milliseconds per image and core, and finds problems at the start that
+//! could otherwise stop a run on its second day: files that are not images, too few images, images smaller than a
+//! patch.
 
 mod scaled;
 mod scan;
@@ -27,15 +27,15 @@ use crate::train::Event;
 use crate::train::random::fnv1a;
 use crate::train::source::{Folder, Source};
 
-/// Images decoded between two reports of progress.
+/// Images decoded between progress reports.
 const STRIDE: usize = 64;
 
-/// What is one image to the network.
+/// How the channels of a page are divided into training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// All channels of a page, which are so many, or else gray or RGB and converted to the other.
+    /// All channels of a page together. Pages have this number of channels, or are converted between gray and RGB.
     Together(usize),
-    /// Each channel of a page by itself, as a gray image.
+    /// Each channel of a page separately, as a gray image.
     Independent,
 }
 
@@ -46,7 +46,7 @@ impl From<usize> for Layout {
 }
 
 impl Layout {
-    /// The channels of an image.
+    /// The number of channels of a training image.
     pub fn channels(self) -> usize {
         match self {
             Self::Together(channels) => channels,
@@ -54,7 +54,7 @@ impl Layout {
         }
     }
 
-    /// Which channels of a page are images: all together, or those with a number.
+    /// The training images of a page: all channels together, or one channel by number.
     fn parts(self, page: &Image) -> Vec<Option<usize>> {
         match self {
             Self::Independent if page.channels > 1 => (0..page.channels).map(Some).collect(),
@@ -69,19 +69,19 @@ pub struct Dataset {
     source: Arc<dyn Source>,
     images: Vec<Entry>,
     layout: Layout,
-    /// What is known of the values of all images.
+    /// A summary of the values of all images.
     survey: Survey,
-    /// Which of them are the network's 0 and 1.
+    /// Which values map to the network's 0 and 1.
     range: Range,
-    /// What the network sees in the place of values of that range.
+    /// The transform that is applied to the scaled values.
     transform: Option<Transform>,
-    /// How images are repaired once they are decoded.
+    /// How images are repaired after decoding.
     repairer: Option<Repairer>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Which item of the source it is of, and its place there, from 0.
+    /// The item of the source, and the index of the page in it, from 0.
     item: usize,
     page: usize,
     /// The channel, from 0, if it is one of several.
@@ -91,16 +91,16 @@ struct Entry {
     height: usize,
     width: usize,
     depth: Depth,
-    /// The rows and columns that are meant, if that is not the whole image.
+    /// The rows and columns that are used, unless it is the whole image.
     part: Option<[Span<usize>; 2]>,
-    /// The decoded image, when the limit left room for it.
+    /// The decoded image, if it fitted within the limit.
     kept: Option<Arc<Packed>>,
 }
 
 impl Dataset {
-    /// [`Dataset::read`] of the images below `folder`, but those in `excluded`.
+    /// [`Dataset::read`] for the images in `folder` and its subfolders, except those in `excluded`.
     ///
-    /// A folder without a single file of the right name is an error.
+    /// A folder without any file with the extension of an image is an error.
     pub fn open(
         folder: &Path,
         excluded: &[&Path],
@@ -112,9 +112,9 @@ impl Dataset {
         Ok(Self::read(source, layout, cache_bytes, observe))
     }
 
-    /// Goes through the images of a source, with channels as `layout` says; those that cannot be
-    /// decoded or converted are reported and left out. Images are kept in memory up to `cache_bytes` in all,
-    /// beside those that the source has there.
+    /// Reads the images of a source, with channels as `layout` says. Images that cannot be decoded or converted are
+    /// reported and skipped. Images are kept in memory up to `cache_bytes` in total, in addition to those that the
+    /// source already holds.
     pub fn read(
         source: Arc<dyn Source>,
         layout: impl Into<Layout>,
@@ -157,15 +157,14 @@ impl Dataset {
         }
     }
 
-    /// The type of all images, if they have one.
+    /// The type of the images, if it is the same for all.
     pub fn depth(&self) -> Option<Depth> {
         let first = self.images.first()?.depth;
         let same = self.images.iter().all(|entry| entry.depth == first);
         same.then_some(first)
     }
 
-    /// The range that all images together need. None if they are of several types, or hold one value
-    /// alone.
+    /// The range that all images together need; `None` if they have several types, or only one value.
     pub fn measured_range(&self) -> Option<ModelRange> {
         ModelRange::measured(self.depth()?, &self.survey)
     }
@@ -175,8 +174,8 @@ impl Dataset {
         self.range
     }
 
-    /// The range that has been set with the type of the images, of the first if they have several. None
-    /// if values are as in the files.
+    /// The range that has been set, with the type of the images (of the first one, if they have several). `None` if
+    /// values are used as in the files.
     pub fn model_range(&self) -> Option<ModelRange> {
         match (self.range, self.images.first()) {
             (Range::Between(low, high), Some(&Entry { depth, .. })) => {
@@ -186,18 +185,19 @@ impl Dataset {
         }
     }
 
-    /// From here on the values of [`Self::image`] are those of a range: of [`Range::Between`], in the
-    /// units of the files. With any other they are 0..1 from integers, and floats as they are.
+    /// Sets the range that maps to 0..1 in [`Self::image`]: [`Range::Between`], in the units of the files. With any
+    /// other range, integers map to 0..1 by their type and floats are unchanged.
     pub fn set_range(&mut self, range: Range) {
         self.range = range;
     }
 
-    /// From here on the values of [`Self::image`] that a range has made 0..1 are those that a transform makes of them.
+    /// Sets the transform that [`Self::image`] applies to scaled values.
     pub fn set_transform(&mut self, transform: Option<Transform>) {
         self.transform = transform;
     }
 
-    /// Repairs all images, by what their middles say of the noise; of those in memory, the sum of what was done.
+    /// Repairs all images, based on the noise in their middles. Returns the total of what was repaired in images in
+    /// memory.
     ///
     /// # Errors
     /// An image that can no longer be decoded.
@@ -236,7 +236,7 @@ impl Dataset {
         &self.survey
     }
 
-    /// What errors call the source of the images.
+    /// Describes the source of the images in errors.
     pub fn description(&self) -> String {
         self.source.description()
     }
@@ -261,12 +261,12 @@ impl Dataset {
         self.images.iter().map(|entry| (entry.height, entry.width))
     }
 
-    /// The name of an image: that of its item, with the page if it is not the first.
+    /// The name of an image: that of its item, with the page unless it is the first.
     pub fn name(&self, index: usize) -> &str {
         &self.images[index].name
     }
 
-    /// A number that stands for the images: another one if there are others, or of other sizes.
+    /// A hash of the names and sizes of the images.
     pub fn fingerprint(&self) -> u64 {
         let mut text = vec![];
         for Entry {
@@ -281,7 +281,7 @@ impl Dataset {
         fnv1a(&text)
     }
 
-    /// Takes the images `indices` out, into a data set of their own, in the order they have here.
+    /// Moves the images `indices` into a new data set, in their current order.
     #[must_use]
     pub fn take(&mut self, indices: &[usize]) -> Self {
         let wanted: HashSet<_> = indices.iter().collect();
@@ -301,8 +301,8 @@ impl Dataset {
         }
     }
 
-    /// Cuts the last quarter of the only image off, at most `side` pixels of its longer side, into a data
-    /// set of its own. Of an image that cannot be cut, or of several, nothing is.
+    /// Cuts off the last quarter of the longer side of the only image, at most `side` pixels, and returns it as a new
+    /// data set. If there are several images, or the image cannot be cut, the new data set is empty.
     pub fn take_part(&mut self, side: usize) -> Result<Self> {
         let nothing = self.take(&[]);
         let [whole] = self.images.as_slice() else {
@@ -365,7 +365,7 @@ impl Dataset {
         })
     }
 
-    /// All of the image that an entry is of.
+    /// The whole image that an entry belongs to.
     fn decoded(&self, entry: &Entry) -> Result<Image> {
         let image = self.source.image(entry.item, entry.page)?;
         let from = (&*self.source, entry.item, entry.page);
@@ -379,15 +379,15 @@ impl Dataset {
 }
 
 impl Dataset {
-    /// The middles of at most `most` images, as far apart as they can be, in the units of their files: to
-    /// have their noise looked at. Squares of at most `side` pixels.
+    /// The middles of at most `most` evenly spaced images, as squares of at most `side` pixels, in the units of the
+    /// files; for an analysis of their noise.
     pub fn middles(&self, most: usize, side: usize) -> Result<Vec<Frame>> {
         let count = self.images.len().min(most);
         let middle = |i: usize| {
             let index = i * self.images.len() / count;
             let entry = &self.images[index];
             let side = side.min(entry.height).min(entry.width);
-            // The blocks of JPEG stay where they are.
+            // Keeps the alignment of JPEG blocks.
             let [top, left] = [entry.height, entry.width].map(|size| (size - side) / 2 / 8 * 8);
             let mut data = vec![0.0; side * side * self.channels()];
             self.image(index)?.image.crop(top, left, side, &mut data);
@@ -408,7 +408,7 @@ impl Dataset {
     }
 }
 
-/// An image whose values are kept as they are: a repaired one has others than those of its type.
+/// An image that keeps values that its original type could not hold, as after a repair.
 fn unrounded(image: Image) -> Image {
     Image {
         depth: Depth::F32,

@@ -1,15 +1,15 @@
-//! An image of a data set with the values that the network is to see.
+//! An image of a data set, with values as the network sees them.
 
 use std::borrow::Cow;
 
 use crate::denoise::{Scale, Transform};
 use crate::image::Packed;
 
-/// An image as the network is to see it.
+/// An image with values as the network sees them.
 #[derive(Debug)]
 pub struct Scaled<'a> {
     pub(super) image: Cow<'a, Packed>,
-    /// None leaves values as they are, to the last bit.
+    /// `None` leaves values unchanged, bit for bit.
     pub(super) scale: Option<Scale>,
     pub(super) transform: Option<&'a Transform>,
 }
@@ -25,7 +25,7 @@ impl Scaled<'_> {
         self.image.width()
     }
 
-    /// [`Packed::crop`] of the values that the network is to see.
+    /// [`Packed::crop`], with values as the network sees them.
     pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
         self.image.crop(top, left, side, out);
         if let Some(scale) = self.scale {
@@ -38,7 +38,7 @@ impl Scaled<'_> {
         }
     }
 
-    /// The image as it is in the file, if the network is to see its bytes as 0..1.
+    /// The unscaled image, if the network sees its bytes as 0..1.
     pub fn bytes(&self) -> Option<&Packed> {
         let is_bytes = self.scale.is_none() && self.image.is_bytes();
         is_bytes.then_some(&self.image)
@@ -46,7 +46,7 @@ impl Scaled<'_> {
 }
 
 impl From<Packed> for Scaled<'_> {
-    /// The image as it is.
+    /// The unscaled image.
     fn from(image: Packed) -> Self {
         Self {
             image: Cow::Owned(image),

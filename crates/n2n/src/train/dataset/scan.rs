@@ -1,4 +1,4 @@
-//! The images of a source, looked through once: which can be trained on, and what is wrong with the others.
+//! The scan of a source: which images can be trained on, and what is wrong with the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,17 +9,17 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Packed};
 use crate::train::source::Source;
 
-/// What is in an item.
+/// The contents of an item.
 pub(super) struct Scan {
     /// The usable pages.
     pub(super) entries: Vec<Entry>,
-    /// What is known of their values.
+    /// A summary of their values.
     pub(super) seen: Survey,
-    /// What is wrong with the others. Behind one that cannot be decoded none is read.
+    /// The errors of the others. After a page that cannot be decoded, no further page is read.
     pub(super) errors: Vec<Error>,
 }
 
-/// Looks through an item. Images are kept in memory while there is `room`.
+/// Scans an item. Images are kept in memory while there is `room`.
 pub(super) fn scan(source: &dyn Source, item: usize, layout: Layout, room: &AtomicUsize) -> Scan {
     let mut scan = Scan {
         entries: vec![],
@@ -75,7 +75,7 @@ impl Scan {
     }
 }
 
-/// The image of an item with its channels converted, or one of them; one that cannot be trained on is an error.
+/// An image with its channels converted, or a single channel of it. An image that cannot be trained on is an error.
 pub(super) fn converted(
     image: &Image,
     (source, item, page): (&dyn Source, usize, usize),
@@ -90,7 +90,7 @@ pub(super) fn converted(
         .check()
         .map_err(|error| wrong(format!("is invalid: {error}")))?;
     let image = match channel {
-        // What the source gives may change during a run.
+        // A source may change during a run.
         Some(channel) if channel >= image.channels => {
             return Err(wrong(format!("channel {} no longer exists", channel + 1)));
         }
@@ -119,7 +119,7 @@ pub(super) fn converted(
     Ok(image.with_channels(channels))
 }
 
-/// The samples of an image, if there is room for them or the source has them anyway.
+/// The samples of an image, if there is room for them or the source holds them anyway.
 fn keep(image: &Image, in_memory: Option<Arc<Packed>>, room: &AtomicUsize) -> Option<Arc<Packed>> {
     if in_memory.as_ref().is_some_and(|packed| packed.is_of(image)) {
         return in_memory;

@@ -1,4 +1,4 @@
-//! What became of the steps: their losses, added up to the rows of the tables; and when a run is over because of them.
+//! The losses of the steps, accumulated into rows of the tables, and the errors for losses that end a run.
 
 use std::time::Instant;
 
@@ -11,12 +11,12 @@ use crate::train::folder::{EVENTS, LOSSES, RunFolder};
 use crate::train::losses::LossRow;
 use crate::train::tensorboard::{self, Value};
 
-/// A reconstruction loss so many times the least of the run does not come back (docs/train.md).
+/// A reconstruction loss this many times the lowest of the run does not recover (docs/train.md).
 const DIVERGED: f64 = 1e6;
-/// What counts as the least where it is less: images may be black.
+/// A lower limit for the lowest loss: images may be black.
 const LEAST: f64 = 1e-3;
 
-/// Steps that were asked for, and the sums of their times.
+/// Steps taken but not reported yet, and the sums of their times.
 #[derive(Debug, Default)]
 pub(super) struct PendingSteps {
     steps: u64,
@@ -25,7 +25,7 @@ pub(super) struct PendingSteps {
 }
 
 impl Run<'_> {
-    /// Counts a step that was asked for.
+    /// Counts a step.
     pub(super) fn count(&mut self, waiting: Instant, started: Instant) {
         self.progress.iteration += 1;
         self.progress.steps += 1;
@@ -34,8 +34,8 @@ impl Run<'_> {
         self.pending_steps.waited_s += (started - waiting).as_secs_f64();
     }
 
-    /// Asks a device that tells it later what became of the steps since it was last asked. Nothing is
-    /// saved, and no run ends, before it has told.
+    /// Reads the losses of the pending steps from a device that reports them on demand. This happens before anything is
+    /// saved and before the run ends.
     pub(super) fn sync_losses(&mut self, network: &mut dyn Train) -> Result<()> {
         if self.pending_steps.steps == 0 {
             return Ok(());
@@ -44,13 +44,12 @@ impl Run<'_> {
         let losses = network.take_losses()?;
         self.pending_steps.elapsed_s += started.elapsed().as_secs_f64();
         self.add_losses(network, losses)?;
-        // Of all steps since the row before, so that a line does not depend on when else it was asked.
+        // Over all steps since the previous row, so that a line does not depend on earlier reads.
         self.stats = Some(self.progress.pending.means());
         Ok(())
     }
 
-    /// Adds to the pending row of the table what became of the pending steps, of which `sums` are the losses, and gives their
-    /// means.
+    /// Adds the pending steps, whose losses sum to `sums`, to the pending row of the table, and returns their means.
     pub(super) fn add_losses(&mut self, network: &dyn Train, sums: Losses) -> Result<StepStats> {
         let PendingSteps {
             steps,
@@ -82,8 +81,8 @@ impl Run<'_> {
         }
     }
 
-    /// Which of the last `steps` failed: the first that the network has not counted, for it stays as it
-    /// was before it.
+    /// The error for a non-finite loss among the last `steps`. The failed step is the first that the network has not
+    /// counted, because its weights stay as they were before it.
     pub(super) fn not_finite(&self, network: &dyn Train, steps: u64) -> Result<Error> {
         let before = self.progress.steps - steps;
         let good = network.state()?.steps.saturating_sub(before);
@@ -98,7 +97,7 @@ impl Run<'_> {
         })
     }
 
-    /// Writes a step down.
+    /// Records a step in tables, log and events.
     pub(super) fn record(
         &mut self,
         network: &mut dyn Train,
@@ -179,7 +178,7 @@ impl Run<'_> {
         ])
     }
 
-    /// Adds to the file for `TensorBoard`.
+    /// Appends to the file for `TensorBoard`.
     pub(super) fn show(&self, values: &[Value]) -> Result<()> {
         let Some(folder) = self.folder.as_ref().filter(|_| !values.is_empty()) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What a run is resumed from: its checkpoint, written and taken up again.
+//! The checkpoint that a run is resumed from: writing and reading it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::train::event::Event;
 use crate::train::folder::RunFolder;
 
 impl Run<'_> {
-    /// Takes up an interrupted run where its checkpoint is; without one, at the beginning.
+    /// Continues an interrupted run from its checkpoint, or from the beginning if there is none.
     pub(super) fn resume(&mut self, network: &mut dyn Train) -> Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
@@ -42,7 +42,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes what the run can be resumed from.
+    /// Writes the checkpoint that the run can be resumed from.
     pub(super) fn write_resume_checkpoint(&mut self, network: &mut dyn Train) -> Result<()> {
         self.sync_losses(network)?;
         self.progress.logs = self.log_lengths()?;
@@ -67,7 +67,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What to say of a failure to write, of a device, or of the run itself.
+    /// Adds the checkpoint that was kept to an error of writing, of the device or of the run.
     pub(super) fn with_checkpoint(&self, error: Error) -> Error {
         let reason = match error {
             Error::Io { .. }

@@ -1,4 +1,4 @@
-//! The end of an epoch: its snapshot, with scores, pictures and the page.
+//! The end of an epoch: its snapshot, with scores, images and the report.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::train::validation::Scores;
 use crate::weights::Weights;
 
 impl Run<'_> {
-    /// After the last step of an epoch: its snapshot, if it is due, and on to the next.
+    /// Ends an epoch: takes its snapshot, if one is due, and moves on to the next epoch.
     pub(super) fn end_epoch(
         &mut self,
         network: &mut dyn Train,
@@ -34,7 +34,7 @@ impl Run<'_> {
         let is_snapshot = is_last || self.config.is_snapshot(epoch);
         if is_snapshot {
             let logs = self.log_lengths()?;
-            // What is scored and saved is the average, if there is one.
+            // The average is scored and saved, if there is one.
             network.swap_average();
             let outcome = self.snapshot(network, epoch, stop);
             network.swap_average();
@@ -134,7 +134,7 @@ impl Run<'_> {
         self.tell(&Event::Saved { path })
     }
 
-    /// The weights, and how they came about.
+    /// The metadata of the weights: how they were trained.
     pub(super) fn weights(&self, network: &dyn Train, epoch: usize) -> Result<Weights> {
         let mut weights = network.weights()?;
         weights.metadata.extend(self.metadata(epoch));
