@@ -1,11 +1,11 @@
-//! A network of one's own: whatever implements `Denoise` gets images of any size, in tiles if they are large.
+//! A custom network: any type that implements `Denoise` can denoise images of any size, in tiles if they are large.
 //!
 //! ```sh
 //! cargo run --release --example custom_network
 //! ```
 //!
-//! This one is the mean of 3×3 pixels. `n2n_gpu::GpuNetwork` and the program's second engine for ONNX files are others;
-//! with `Train` beside `Denoise` a network can be trained, too: see `n2n::train::fit`.
+//! This one computes the mean of 3×3 pixels. `n2n_gpu::GpuNetwork` and the program's second engine for ONNX files are
+//! other examples. A network that also implements `Train` can be trained: see `n2n::train::fit`.
 
 use n2n::Image;
 use n2n::batch::Batch;
@@ -20,7 +20,7 @@ impl Denoise for Mean {
         1
     }
 
-    /// It takes any size, and looks one pixel far.
+    /// It accepts any size, and sees one pixel in each direction.
     fn grid(&self) -> Grid {
         Grid {
             multiple: 1,
@@ -47,7 +47,7 @@ impl Denoise for Mean {
         Ok(clean)
     }
 
-    /// The image and the result are all there is.
+    /// Only the image and the result need memory.
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
         8 * (h * w) as u64
     }

@@ -20,10 +20,10 @@ use crate::weights::Weights;
 
 /// A trained network, ready to denoise images of any size.
 ///
-/// A model is used through a shared reference, from any number of threads: the weights are shared, every call
-/// has scratch memory of its own, and calls do not wait for each other. (On a GPU they do.) A call runs on
-/// the threads of the rayon pool that it is made in; its result does not depend on their number. Scratch
-/// memory is kept for the next call; [`Model::free_scratch`] gives it back.
+/// A model is used through a shared reference, from any number of threads: calls share the weights, each has its own
+/// scratch memory, and they do not wait for each other (except on a GPU). A call runs on the threads of the rayon pool
+/// that it is made in; its result does not depend on their number. Scratch memory is kept for the next call;
+/// [`Model::free_scratch`] frees it.
 ///
 /// ```
 /// use n2n::{Image, Model};
@@ -39,15 +39,15 @@ pub struct Model {
     unet: UNet,
     grid: Grid,
     takes_gray: bool,
-    /// The range that it was trained on, if it states one.
+    /// The range that the model was trained on, if it states one.
     range: Option<ModelRange>,
-    /// What [forks](Denoise::fork) are made of, and used itself where there are none.
+    /// The network that [forks](Denoise::fork) are made from, or that is used itself if it cannot be forked.
     original: Mutex<Box<dyn Denoise>>,
-    /// Forks that no call uses.
+    /// Idle forks.
     idle: Mutex<Vec<Box<dyn Denoise>>>,
 }
 
-/// How [`Model::denoise_with`] treats an image.
+/// Options of [`Model::denoise_with`].
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -67,21 +67,21 @@ pub struct Model {
 /// ```
 #[derive(Clone, Copy)]
 pub struct DenoiseOptions<'a> {
-    /// The share of what the network removes that is removed: 0 nothing, 1 all.
+    /// The fraction of the network's change that is applied: 0 for nothing, 1 for all of it.
     pub strength: f32,
-    /// Which values of the image are the network's 0 and 1; [`Range::Auto`] is the range that the model was
+    /// Which values of the image map to the network's 0 and 1. [`Range::Auto`] means the range that the model was
     /// trained on, if it states one.
     pub range: Range,
-    /// The same, if [`Model::scale`] has found it before, as one for several images or for the blocks of one; the
-    /// range then does not count.
+    /// The scale, if [`Model::scale`] has determined it before, for several images or for the blocks of one. It takes
+    /// precedence over the range.
     pub scale: Option<Scale>,
-    /// Whether to take the mean over the eight flips and 90° rotations of the image, in eight times the time.
+    /// Whether to average over the eight flips and 90° rotations of the image, which takes eight times as long.
     pub ensemble: bool,
-    /// How the image is cut into tiles. That changes nothing in the result but rounding.
+    /// How the image is cut into tiles. Results differ only by rounding.
     pub tile: Tile,
-    /// Bytes that may be in use at once for the image, its tiles and the network, beside the result.
+    /// Memory limit for the image, its tiles and the network together, in bytes; the result is not included.
     pub max_bytes: u64,
-    /// Called before each pass of the network and at the end; it can stop the work, which then ends with
+    /// Called before each pass of the network and at the end. It can stop the work, which then returns
     /// [`Error::Stopped`].
     pub on_progress: Option<OnProgress<'a>>,
 }
@@ -124,17 +124,17 @@ impl DenoiseOptions<'_> {
 }
 
 impl Model {
-    /// Loads a model on the CPU: a weight file (safetensors, ONNX as written here, PyTorch `.pth`, Paddle
-    /// `.pdparams`), or else the name of a [shipped model](models::SHIPPED).
+    /// Loads a model on the CPU: a weight file (safetensors, ONNX as written by this crate, PyTorch `.pth`, Paddle
+    /// `.pdparams`) or the name of a [shipped model](models::SHIPPED).
     pub fn load(name_or_file: impl AsRef<Path>) -> Result<Self> {
         Self::from_weights(models::load(Some(name_or_file.as_ref()))?)
     }
 
-    /// A model on the CPU with the given weights; its sizes follow from their shapes. If their metadata name a
-    /// [gray companion](models::gray_companion), that denoises single channels.
+    /// A model on the CPU with the given weights; its sizes follow from their shapes. If the metadata name a [gray
+    /// companion](models::gray_companion), that model denoises single channels.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if they are not those of a network; metadata that state a range that is none.
+    /// [`Error::Mismatch`] if the weights are not those of a network; an invalid range in the metadata.
     pub fn from_weights(weights: Weights) -> Result<Self> {
         let network = CpuNetwork::from_weights(&weights)?;
         let gray = match models::gray_companion(&weights)? {
@@ -144,10 +144,10 @@ impl Model {
         Self::placed(Box::new(network), gray, weights)
     }
 
-    /// A model on another device, or on the CPU with settings of its own: `network` has these weights.
+    /// A model on another device, or on the CPU with other settings. `network` must have these weights.
     ///
     /// # Errors
-    /// The weights are those of another architecture, or state a range that is none.
+    /// Weights of another architecture; an invalid range in the metadata.
     pub fn with_network(network: Box<dyn Denoise>, weights: Weights) -> Result<Self> {
         Self::placed(network, None, weights)
     }
@@ -207,46 +207,47 @@ impl Model {
         self.unet
     }
 
-    /// Channels that the network takes together: 1 gray, 3 RGB. A model of 1 or 3 denoises images of any
-    /// number of channels, one by one where they do not fit; any other takes images of as many.
+    /// Channels that the network processes together: 1 for gray, 3 for RGB. With 1 or 3, the model denoises images with
+    /// any number of channels, one by one if they do not match; with any other number, images must have the same
+    /// number.
     pub fn channels(&self) -> usize {
         self.unet.n_channel
     }
 
-    /// Whether single channels have a network of one channel: this one, or the gray companion of a shipped RGB model.
-    /// An RGB network without one removes little of their noise, because it expects noise that differs between the
-    /// channels.
+    /// Whether single channels are denoised by a gray network: this one, or the gray companion of a shipped RGB model.
+    /// An RGB network without a companion removes little noise from single channels, because it expects noise that
+    /// differs between the channels.
     pub fn takes_gray(&self) -> bool {
         self.takes_gray
     }
 
-    /// The side, in pixels, of the cells of the network's grid. Parts of an image have the result of the whole
-    /// if they begin and end on the grid, which begins at the image's top left pixel, and see [`Model::halo`]
-    /// pixels more on every side. [`Model::denoise_block`] sees to both.
+    /// Side of the cells of the network's grid, in pixels. A part of an image gives the same result as the whole if it
+    /// begins and ends on the grid, which starts at the image's top left pixel, and includes [`Model::halo`] more
+    /// pixels on every side. [`Model::denoise_block`] takes care of both.
     pub fn multiple(&self) -> usize {
         self.grid.multiple
     }
 
-    /// Pixels that the network looks beyond a part of an image that lies on the [grid](Model::multiple). For a
-    /// part that lies anywhere it is up to `halo() + multiple() - 1`.
+    /// Number of pixels beyond a part of an image that its result depends on, if the part lies on the
+    /// [grid](Model::multiple); otherwise up to `halo() + multiple() - 1`.
     pub fn halo(&self) -> usize {
         self.grid.halo
     }
 
-    /// What computes, in words.
+    /// A description of the device.
     pub fn device(&self) -> String {
         locked(&self.original).device()
     }
 
-    /// Denoises an image, as [`DenoiseOptions::default`] says.
+    /// Denoises an image with [`DenoiseOptions::default`].
     ///
-    /// The result has the image's size, channels and depth. Channels that the network does not take together
-    /// are denoised one by one; an RGB image of three equal channels is a gray one to a model that
-    /// [takes those](Model::takes_gray). Values that are no finite number stay as they are.
+    /// The result has the image's size, channels and depth. Channels that the network does not process together are
+    /// denoised one by one. An RGB image of three equal channels is denoised as gray by a model that [takes gray
+    /// images](Model::takes_gray). Non-finite values are unchanged.
     ///
     /// # Errors
-    /// An image without pixels, one whose channels a network for other than gray or RGB cannot take, or one
-    /// whose smallest tiles need more memory than is allowed.
+    /// An image without pixels; a number of channels that the model cannot denoise; an image whose smallest tiles need
+    /// more memory than the limit.
     pub fn denoise(&self, noisy: &Image) -> Result<Image> {
         self.denoise_with(noisy, &DenoiseOptions::default())
     }
@@ -254,7 +255,7 @@ impl Model {
     /// [`Model::denoise`] with other options.
     ///
     /// # Errors
-    /// Those, a strength outside 0 to 1, and [`Error::Stopped`].
+    /// Those of [`Model::denoise`], a strength outside 0 to 1, and [`Error::Stopped`].
     pub fn denoise_with(&self, noisy: &Image, options: &DenoiseOptions) -> Result<Image> {
         noisy.check()?;
         let known = options
@@ -274,23 +275,22 @@ impl Model {
         self.run(&page, &frame, &mut pages, scale, options)
     }
 
-    /// The part of an image of `height` × `width` pixels that [`Model::denoise_block`] has to be given to
-    /// denoise `region` of it.
+    /// The part of an image of `height` × `width` pixels that [`Model::denoise_block`] needs to denoise `region`.
     pub fn block_for(&self, region: Region, (height, width): (usize, usize)) -> Region {
         region.seen_in(self.grid, height, width)
     }
 
-    /// Denoises `region` of an image of `height` × `width` pixels, of which `block` is the part whose top left
-    /// pixel is `origin` (row, column): the result is that of the whole image, up to rounding, wherever the
-    /// block lies. It has the size of `region`.
+    /// Denoises `region` of an image of `height` × `width` pixels. `block` is a part of that image, whose top left
+    /// pixel is `origin` (row, column). The result has the size of `region` and is that of the whole image, up to
+    /// rounding, wherever the block lies.
     ///
-    /// So an image that is larger than memory, or stored in chunks, can be denoised block by block, in any
-    /// order and on any number of machines. The range is that of the whole image, and has to be given. Blocks of
-    /// RGB images are taken as RGB even if their channels are equal.
+    /// This way, an image that is larger than memory, or stored in chunks, can be denoised block by block, in any order
+    /// and on any number of machines. The range must be given, because it is that of the whole image. Blocks of RGB
+    /// images are denoised as RGB even if their channels are equal.
     ///
     /// # Errors
-    /// Those of [`Model::denoise_with`]; a block that does not hold all of [`Model::block_for`]; a range that
-    /// would have to be measured, which a block cannot be for the whole.
+    /// Those of [`Model::denoise_with`]; a block that does not contain all of [`Model::block_for`]; a range that would
+    /// have to be measured on the whole image.
     ///
     /// ```
     /// use n2n::{DenoiseOptions, Image, Model, Region};
@@ -343,7 +343,7 @@ impl Model {
             return Err(Error::value("block", expected, stored));
         }
         let known = self.scale(options.range, block.depth, None);
-        // All of them is what most bytes have.
+        // Bytes mostly use the full range.
         let known = known.or((block.depth == Depth::U8).then_some(Scale::UNIT));
         let known = known.filter(|_| options.range != Range::Percentile);
         let Some(scale) = options.scale.or(known) else {
@@ -367,8 +367,8 @@ impl Model {
         self.run(&page, &frame, &mut pages, scale, options)
     }
 
-    /// The values of images of a type that are the network's 0 and 1 in the range asked for, as
-    /// [`DenoiseOptions::scale`] takes them; `None` if it takes a survey of all the images, and there is none.
+    /// The scale of images of a type for the given range, for [`DenoiseOptions::scale`]. `None` if it has to be
+    /// measured, and no survey of the images is given.
     ///
     /// ```
     /// use n2n::denoise::Survey;
@@ -398,7 +398,7 @@ impl Model {
         }
     }
 
-    /// Gives back the scratch memory that calls have left.
+    /// Frees the scratch memory that calls have kept.
     pub fn free_scratch(&self) {
         locked(&self.idle).clear();
     }

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 /// A network that denoises batches.
 pub trait Denoise: Send {
-    /// Channels of the images it takes.
+    /// Channels of the images that it processes.
     fn channels(&self) -> usize;
 
-    /// Whether [`Self::denoise`] also takes batches of one channel: single channels then need not be repeated to make
-    /// [`Self::channels`], which would give all of them the same noise.
+    /// Whether [`Self::denoise`] also accepts batches of one channel. Otherwise, single channels are repeated to fill
+    /// [`Self::channels`], so that all of them have the same noise.
     fn takes_gray(&self) -> bool {
         self.channels() == 1
     }
@@ -30,41 +30,40 @@ pub trait Denoise: Send {
     /// The result has the shape of `noisy` and is not clipped.
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch>;
 
-    /// Makes sure of the memory that [`Self::denoise`] takes for one image of `h` × `w` pixels, where a
-    /// device can run out of it: [`Error::OutOfMemory`] here is none later,
-    /// when a part of the result has been handed out.
+    /// Reserves the memory that [`Self::denoise`] needs for one image of `h` × `w` pixels, on a device that can run out
+    /// of it. It is better to return [`Error::OutOfMemory`] here than later, when part of the result has been passed
+    /// on.
     fn reserve(&mut self, h: usize, w: usize) -> Result<()> {
         let _ = (h, w);
         Ok(())
     }
 
-    /// About how many bytes [`Self::denoise`] needs at once for one image of `h` × `w` pixels, beside the
-    /// image and its result. What is planned by it should not exceed it. [`u64::MAX`] where no memory would
-    /// do, for a device has other limits too; 0 where it is not known, and an image is to stay whole.
+    /// The approximate number of bytes that [`Self::denoise`] needs at once for one image of `h` × `w` pixels, in
+    /// addition to the image and its result. The actual use should not exceed it. [`u64::MAX`] if the device cannot
+    /// process this size, whatever its memory; 0 if the number is unknown and images should not be split.
     fn working_bytes(&self, h: usize, w: usize) -> u64;
 
-    /// What computes, in words: results are the same to the bit only on the same.
+    /// A description of the device. Results are bit-identical only on the same device.
     fn device(&self) -> String;
 
-    /// Another network with the same weights, and scratch memory of its own, so that both can denoise at the
-    /// same time. `None` where calls have to wait for each other, as on a GPU.
+    /// A second network that shares the weights but has its own scratch memory, so that both can denoise at the same
+    /// time. `None` if calls have to wait for each other, as on a GPU.
     fn fork(&self) -> Option<Box<dyn Denoise>> {
         None
     }
 }
 
-/// A network that learns, and gives and takes named weights.
+/// A network that can be trained, and whose named weights can be read and replaced.
 pub trait Train: Denoise {
     /// The architecture, hence the names and shapes of the weights.
     fn architecture(&self) -> UNet;
 
-    /// The kind of samples that steps are best taken on. Every device takes [`Kind::Noisy`] ones.
+    /// The preferred kind of samples for steps. Every device accepts [`Kind::Noisy`].
     fn wants(&self) -> Kind {
         Kind::Noisy
     }
 
-    /// Makes sure of the memory of a [`Self::step`] on `n` patches of `h` × `w` pixels, as
-    /// [`Denoise::reserve`] does.
+    /// Reserves the memory for a [`Self::step`] on `n` patches of `h` × `w` pixels, as [`Denoise::reserve`] does.
     fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
         let _ = (n, h, w);
         Ok(())
@@ -72,13 +71,13 @@ pub trait Train: Denoise {
 
     /// One training step of the paper (Algorithm 1): losses, gradients, one Adam update.
     ///
-    /// `h` and `w` must be multiples of twice [`Grid::multiple`], for the network sees the
-    /// half-size neighbors, and the neighbors a draw for the patches' size. With Λ = 0 the regularizer is 0 whatever
-    /// the network gives on the whole image, so that forward pass is left out.
+    /// `h` and `w` must be multiples of twice [`Grid::multiple`], because the network sees the half-size neighbors; the
+    /// neighbors must have been drawn for the size of the patches. With Λ = 0, the regularizer is 0 whatever the
+    /// network's output for the whole image is, so that forward pass is skipped.
     ///
-    /// Gives the losses before the update. When the loss or a gradient is not finite there is no update, and
-    /// `loss_full` is not finite either. A device need not wait for the step to end: `None` leaves the losses to
-    /// [`Self::take_losses`], and what went wrong may be told by a later call.
+    /// Returns the losses before the update. If the loss or a gradient is not finite, there is no update, and
+    /// `loss_full` is not finite either. A device need not wait for the step to finish: `None` leaves the losses to
+    /// [`Self::take_losses`], and errors may be returned by a later call.
     fn step(
         &mut self,
         sample: &Sample,
@@ -86,12 +85,11 @@ pub trait Train: Denoise {
         learning_rate: f64,
     ) -> Result<Option<Losses>>;
 
-    /// One step of plain regression: `loss1`, and with it `loss_full`, is the mean square of what the network makes of
-    /// `noisy` minus `target`, two batches of the same size; `h` and `w` must be multiples of
-    /// [`Grid::multiple`]. What becomes of the gradient, and of values that are not finite, is as with
-    /// [`Self::step`].
+    /// One step of plain regression: `loss1`, and with it `loss_full`, is the mean squared difference between the
+    /// network's output for `noisy` and `target`, two batches of the same size; `h` and `w` must be multiples of
+    /// [`Grid::multiple`]. Updates and non-finite values are treated as in [`Self::step`].
     ///
-    /// It is an error where the device cannot.
+    /// An error if the device does not support it.
     fn step_towards(
         &mut self,
         noisy: &Batch,
@@ -103,17 +101,16 @@ pub trait Train: Denoise {
         Err(Error::value("the device", expected, self.device()))
     }
 
-    /// Waits for the steps taken, and gives the sums of the losses that they did not give themselves since the last
-    /// call. When a loss or a gradient of a step was not finite, `loss_full` is not either, and the network is as it
-    /// was before that step, whatever steps came after.
+    /// Waits for the steps taken so far, and returns the sums of the losses that these steps did not return themselves
+    /// since the last call. If a loss or a gradient of a step was not finite, `loss_full` is not finite either, and the
+    /// network is in its state before that step, whatever steps followed.
     fn take_losses(&mut self) -> Result<Losses> {
         Ok(Losses::default())
     }
 
-    /// Chooses how the steps to come estimate the gradient and what they make of it; a network begins with
-    /// [`Method::default`].
+    /// Sets how future steps estimate the gradient and update the weights; the initial setting is [`Method::default`].
     ///
-    /// It is an error where the device knows no other than the paper's.
+    /// An error if the device supports only the paper's method.
     fn set_method(&mut self, method: Method) -> Result<()> {
         if method == Method::default() {
             return Ok(());
@@ -128,26 +125,26 @@ pub trait Train: Denoise {
     /// A copy of the weights, in the order of [`UNet::tensors`].
     fn weights(&self) -> Result<Weights>;
 
-    /// Replaces the weights; forgets the state of the optimizer and the running average.
+    /// Replaces the weights, and discards the state of the optimizer and the running average.
     fn set_weights(&mut self, weights: &Weights) -> Result<()>;
 
-    /// A copy of all that the next step depends on.
+    /// A copy of everything that the next step depends on.
     fn state(&self) -> Result<State>;
 
-    /// Goes on from a copied state: from here every step is, to the bit, what it would have been
-    /// there.
+    /// Restores a copied state. The following steps are bit-identical to those that the original network would have
+    /// taken.
     fn set_state(&mut self, state: &State) -> Result<()>;
 
-    /// Moves the running average of the weights towards the weights: `decay · average +
-    /// (1 − decay) · weights`, `decay` in 0..1. The first call takes the weights as they are.
+    /// Updates the running average of the weights: `decay · average + (1 − decay) · weights`, `decay` in 0..1. The
+    /// first call copies the weights.
     fn average(&mut self, decay: f64);
 
-    /// Exchanges the weights with their running average, to use or score it; exchange them back
-    /// before the next step. Does nothing without an average.
+    /// Swaps the weights and their running average, to use or score the average; swap back before the next step. Does
+    /// nothing if there is no average.
     fn swap_average(&mut self);
 }
 
-/// What a step is taken on.
+/// The input of a training step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sample {
     /// Noisy patches, `[n, side, side, channels]`, not clipped, and the neighbors drawn on them.
@@ -156,7 +153,7 @@ pub enum Sample {
     Clean(CleanBatch),
 }
 
-/// Which of the two a sample is.
+/// The kind of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// [`Sample::Noisy`]
@@ -165,7 +162,7 @@ pub enum Kind {
     Clean,
 }
 
-/// Clean patches, and what is to be drawn on them.
+/// Clean patches, and the parameters of the random draws on them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CleanBatch {
     /// Number of patches.
@@ -176,11 +173,11 @@ pub struct CleanBatch {
     pub c: usize,
     /// `n · side · side · c` values in the order patch, row, column, channel.
     pub pixels: Pixels,
-    /// The noise to add. Training on images that are noisy already adds none.
+    /// The noise to add; none for images that are already noisy.
     pub noise: Noise,
     /// Whether each patch is flipped and rotated at random.
     pub augment: bool,
-    /// The key of everything that is drawn for this step; no two steps of a run share it.
+    /// The key of all random draws of this step, unique within a run.
     pub seed: u64,
 }
 
@@ -189,7 +186,7 @@ pub struct CleanBatch {
 pub enum Pixels {
     /// 255 is 1.0.
     U8(Vec<u8>),
-    /// As they are.
+    /// Floats.
     F32(Vec<f32>),
 }
 
@@ -208,23 +205,23 @@ impl Pixels {
     }
 }
 
-/// How a step estimates the paper's gradient, and what it makes of it. All choices have the same expected
-/// gradient.
+/// How a step estimates the paper's gradient, and how it updates the weights. The expected gradient is the same for all
+/// choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Method {
-    /// What becomes of the gradient.
+    /// The optimizer.
     pub optimizer: Optimizer,
     /// The network's target.
     pub target: Target,
-    /// Patches of a batch, in turn, whose whole noisy image is denoised for the regularizer; they count for the
-    /// others, too. `None`, or as many as there are, for all, as in the paper.
+    /// Number of patches per batch, in rotation, that the regularizer is computed on, on behalf of all; `None`, or the
+    /// number of patches, for all, as in the paper.
     ///
-    /// `exp_diff` is a constant of the loss that the gradient is linear in, so that a sample of it gives the same
-    /// expected gradient. `Loss2` is then the mean over these patches.
+    /// `exp_diff` is a constant in the loss, and the gradient is linear in it, so a sample of the patches gives the
+    /// same expected gradient. `Loss2` is then the mean over these patches.
     pub regularized_patches: Option<usize>,
 }
 
-/// What becomes of a gradient.
+/// The optimizer: how a gradient updates the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
@@ -236,16 +233,16 @@ pub enum Optimizer {
     Muon,
 }
 
-/// All that a network's next step depends on.
+/// Everything that a network's next step depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// The weights.
     pub weights: Weights,
-    /// Adam's first moments, named and shaped as the weights; of what Muon updates, its momentum.
+    /// Adam's first moments, with the names and shapes of the weights; for weights that Muon updates, its momentum.
     pub first: Weights,
     /// Adam's second moments, likewise.
     pub second: Weights,
-    /// Updates taken.
+    /// Number of updates.
     pub steps: u64,
     /// The running average of the weights, if there is one.
     pub average: Option<Weights>,
@@ -273,19 +270,19 @@ pub struct Losses {
     pub loss_full: f64,
 }
 
-/// Refuses images that a network of this architecture cannot take.
+/// Rejects images that a network of this architecture does not accept.
 pub fn check_images(unet: &UNet, images: &Batch) -> Result<()> {
     check_multiples(unet, images, unet.grid().multiple)
 }
 
-/// Refuses images that do not fit the architecture, or whose height or width is not a multiple of `multiple`.
+/// Rejects images that do not fit the architecture, or whose height or width is not a multiple of `multiple`.
 fn check_multiples(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
     let shape = [images.n, images.h, images.w, images.c];
     check_shape(unet, shape, multiple)?;
     check_values("values of the images", shape, images.data.len())
 }
 
-/// Refuses noisy patches that [`Train::step`] cannot be taken on.
+/// Rejects noisy patches that [`Train::step`] does not accept.
 pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<()> {
     check_multiples(unet, noisy, 2 * unet.grid().multiple)?;
     let cells = (noisy.n, noisy.h / 2, noisy.w / 2);
@@ -308,7 +305,7 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     Ok(())
 }
 
-/// Refuses noisy images and targets that [`Train::step_towards`] cannot be taken on.
+/// Rejects noisy images and targets that [`Train::step_towards`] does not accept.
 pub fn check_targets(unet: &UNet, noisy: &Batch, target: &Batch) -> Result<()> {
     check_images(unet, noisy)?;
     let shape = |batch: &Batch| [batch.n, batch.h, batch.w, batch.c];
@@ -323,14 +320,14 @@ pub fn check_targets(unet: &UNet, noisy: &Batch, target: &Batch) -> Result<()> {
     check_values("values of the targets", shape(target), target.data.len())
 }
 
-/// Refuses clean patches that [`Train::step`] cannot be taken on.
+/// Rejects clean patches that [`Train::step`] does not accept.
 pub fn check_patches(unet: &UNet, clean: &CleanBatch) -> Result<()> {
     let shape = [clean.n, clean.side, clean.side, clean.c];
     check_shape(unet, shape, 2 * unet.grid().multiple)?;
     check_values("values of the patches", shape, clean.pixels.len())
 }
 
-/// Refuses another number of values than a shape has, be it more than can be counted.
+/// Rejects a number of values that does not match a shape, even a shape too large to count.
 fn check_values(what: &str, shape: [usize; 4], got: usize) -> Result<()> {
     let sizes = shape.iter();
     let expected = sizes.fold(1_usize, |count, &size| count.saturating_mul(size));
