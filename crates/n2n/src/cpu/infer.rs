@@ -17,11 +17,6 @@ use crate::batch::Batch;
 use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
-/// The number of pixels before an upsampling from which merging it with the next layer pays. The merged filter is
-/// larger than the two it replaces, is read once for every few hundred pixels, and in training is packed again for
-/// every step (decision 10).
-pub(super) const MERGED_PIXELS: usize = 1 << 12;
-
 impl CpuNetwork {
     /// Denoises a batch whose size the caller has checked.
     pub(super) fn infer(&mut self, noisy: &Batch) -> Batch {

@@ -26,6 +26,11 @@ use crate::network::{self, LossFactors, Losses, Method, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
+/// The number of pixels before an upsampling from which merging it with the next layer pays. The merged filter is
+/// larger than the two it replaces, is read once for every few hundred pixels, and in training is packed again for
+/// every step (decision 10).
+const MERGED_PIXELS: usize = 1 << 12;
+
 /// The network on the CPU.
 ///
 /// It runs on the threads of the rayon pool that it is called in; its results do not depend on their number. Memory is
@@ -38,7 +43,7 @@ pub struct CpuNetwork {
     parameters: Arc<Vec<f32>>,
     /// The layers as the kernels take them, packed from the parameters as they are.
     packed: Arc<Packed>,
-    /// See [`infer::MERGED_PIXELS`].
+    /// See [`MERGED_PIXELS`].
     merged_pixels: usize,
     arena: Arena,
     /// Pixels of the batches that the arena's memory is for.
@@ -108,7 +113,7 @@ impl CpuNetwork {
             parameters: Arc::new(parameters),
             packed: Arc::new(Packed::new(unet, &layers, level)),
             layers,
-            merged_pixels: infer::MERGED_PIXELS,
+            merged_pixels: MERGED_PIXELS,
             arena: Arena::default(),
             kept_for: 0,
             learning: None,

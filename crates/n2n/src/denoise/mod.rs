@@ -15,11 +15,10 @@ mod window;
 
 pub use denoiser::{Band, Denoiser, OnProgress, Progress, Shrunk};
 pub use gray::WithGray;
-pub use options::Options;
+pub use options::{Options, Tile};
 pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;
-pub use tiles::Tile;
 pub use transform::{Knot, Transform};
 
 use crate::batch::Batch;

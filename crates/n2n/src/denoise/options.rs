@@ -1,6 +1,9 @@
 //! How pages are denoised.
 
-use super::{Padding, Tile};
+use std::str::FromStr;
+
+use super::Padding;
+use crate::error::{Error, Result};
 
 /// How pages are denoised.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +31,34 @@ impl Default for Options {
             strength: 1.0,
             ensemble: false,
             with_noisy: false,
+        }
+    }
+}
+
+/// How large tiles are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tile {
+    /// As large as memory allows; the whole image as one tile, if that fits.
+    Auto,
+    /// One tile, whatever memory it takes.
+    None,
+    /// This many pixels high and wide, without the halo; rounded up to a multiple of the network's grid.
+    Side(usize),
+}
+
+impl FromStr for Tile {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("none", _) => Ok(Self::None),
+            (_, Ok(side)) if side > 0 => Ok(Self::Side(side)),
+            _ => Err(Error::value(
+                "tile",
+                "auto, none or a number of pixels",
+                text,
+            )),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! How a page is cut into tiles, so that the network never needs more memory than the limit.
 
 use std::ops::Range;
-use std::str::FromStr;
 
 use super::region::Frame;
-use super::{Options, Padding};
+use super::{Options, Padding, Tile};
 use crate::error::{Error, Result};
 use crate::image::Page;
 use crate::network::Denoise;
@@ -12,34 +11,6 @@ use crate::unet::Grid;
 
 /// Bytes for the program itself, and for rows in transit between files.
 const PROGRAM: u64 = 80 << 20;
-
-/// How large tiles are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tile {
-    /// As large as memory allows; the whole image as one tile, if that fits.
-    Auto,
-    /// One tile, whatever memory it takes.
-    None,
-    /// This many pixels high and wide, without the halo; rounded up to a multiple of the network's grid.
-    Side(usize),
-}
-
-impl FromStr for Tile {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match (text, text.parse()) {
-            ("auto", _) => Ok(Self::Auto),
-            ("none", _) => Ok(Self::None),
-            (_, Ok(side)) if side > 0 => Ok(Self::Side(side)),
-            _ => Err(Error::value(
-                "tile",
-                "auto, none or a number of pixels",
-                text,
-            )),
-        }
-    }
-}
 
 /// The layout of tiles for a page, or for a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

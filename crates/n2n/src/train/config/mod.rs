@@ -4,6 +4,7 @@
 //! configuration file, explicit settings of the caller. [`Config::resolve`] merges them.
 
 mod check;
+mod forms;
 mod layers;
 mod span;
 
@@ -22,7 +23,7 @@ use crate::train::dataset::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::unet::{INIT_SCALE, UNet};
 
-use self::layers::{path_or_none, whole_number};
+use self::forms::{path_or_none, whole_number};
 pub use self::span::Span;
 
 /// The settings of a run. Their names in files are those of the fields, except where noted.

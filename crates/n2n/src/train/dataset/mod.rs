@@ -4,6 +4,7 @@
 //! could otherwise stop a run on its second day: files that are not images, too few images, images smaller than a
 //! patch.
 
+mod layout;
 mod scaled;
 mod scan;
 
@@ -16,8 +17,9 @@ use std::sync::atomic::AtomicUsize;
 
 use rayon::prelude::*;
 
+pub use self::layout::Layout;
 pub use self::scaled::Scaled;
-use self::scan::{Scan, converted, scan};
+use self::scan::{Entry, Scan, converted, scan};
 use crate::denoise::{ModelRange, Range, Survey, Transform};
 use crate::diagnose::Frame;
 use crate::error::Result;
@@ -29,39 +31,6 @@ use crate::train::source::{Folder, Source};
 
 /// Images decoded between progress reports.
 const STRIDE: usize = 64;
-
-/// How the channels of a page are divided into training images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// All channels of a page together. Pages have this number of channels, or are converted between gray and RGB.
-    Together(usize),
-    /// Each channel of a page separately, as a gray image.
-    Independent,
-}
-
-impl From<usize> for Layout {
-    fn from(channels: usize) -> Self {
-        Self::Together(channels)
-    }
-}
-
-impl Layout {
-    /// The number of channels of a training image.
-    pub fn channels(self) -> usize {
-        match self {
-            Self::Together(channels) => channels,
-            Self::Independent => 1,
-        }
-    }
-
-    /// The training images of a page: all channels together, or one channel by number.
-    fn parts(self, page: &Image) -> Vec<Option<usize>> {
-        match self {
-            Self::Independent if page.channels > 1 => (0..page.channels).map(Some).collect(),
-            _ => vec![None],
-        }
-    }
-}
 
 /// Readable images in the order of their source, all with the same channels.
 #[derive(Debug)]
@@ -77,24 +46,6 @@ pub struct Dataset {
     transform: Option<Transform>,
     /// How images are repaired after decoding.
     repairer: Option<Repairer>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The item of the source, and the index of the page in it, from 0.
-    item: usize,
-    page: usize,
-    /// The channel, from 0, if it is one of several.
-    channel: Option<usize>,
-    /// The name of the item, the page if it is not the first, and the channel if it is one of several.
-    name: String,
-    height: usize,
-    width: usize,
-    depth: Depth,
-    /// The rows and columns that are used, unless it is the whole image.
-    part: Option<[Span<usize>; 2]>,
-    /// The decoded image, if it fitted within the limit.
-    kept: Option<Arc<Packed>>,
 }
 
 impl Dataset {

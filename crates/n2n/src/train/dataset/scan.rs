@@ -1,13 +1,33 @@
 //! The scan of a source: which images can be trained on, and what is wrong with the others.
 
+use std::ops::Range as Span;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Entry, Layout};
+use super::layout::Layout;
 use crate::denoise::Survey;
 use crate::error::{Error, Result};
-use crate::image::{Image, Packed};
+use crate::image::{Depth, Image, Packed};
 use crate::train::source::Source;
+
+/// A training image: where it comes from, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The item of the source, and the index of the page in it, from 0.
+    pub(super) item: usize,
+    pub(super) page: usize,
+    /// The channel, from 0, if it is one of several.
+    pub(super) channel: Option<usize>,
+    /// The name of the item, the page if it is not the first, and the channel if it is one of several.
+    pub(super) name: String,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) depth: Depth,
+    /// The rows and columns that are used, unless it is the whole image.
+    pub(super) part: Option<[Span<usize>; 2]>,
+    /// The decoded image, if it fitted within the limit.
+    pub(super) kept: Option<Arc<Packed>>,
+}
 
 /// The contents of an item.
 pub(super) struct Scan {
