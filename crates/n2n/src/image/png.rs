@@ -63,6 +63,9 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     let bytes = usize::try_from(2 * limits.samples).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(source, ::png::Limits { bytes });
     decoder.set_transformations(Transformations::EXPAND);
+    // Before `read_info`, which where addresses have 32 bits refuses large pictures without a reason.
+    let header = decoder.read_header_info()?;
+    check_pixels(limits, header.height as usize, header.width as usize)?;
     let mut reader = decoder.read_info()?;
     let info = reader.info();
     let (height, width) = (info.height as usize, info.width as usize);
@@ -127,7 +130,6 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
         }
         Some(Whole::from_bytes(depth, page.row(), bytes))
     } else {
-        check_pixels(limits, height, width)?;
         None
     };
     Ok(Box::new(PngPage {
