@@ -16,6 +16,8 @@ const TYPES = {
   bmp: "image/bmp",
 };
 const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
+const SMALLER = "Choose a smaller picture, or use the program, n2n predict, which takes larger ones.";
+const DAMAGED = "If the file is incomplete or damaged, get it again from where it came.";
 
 // The model for gray pictures, whichever kind of noise is chosen.
 const GRAY = "gauss5_50_gray";
@@ -36,7 +38,8 @@ let isRunning = false;
 try {
   engine = new Engine(platform);
   looker = new Engine(platform, { threads: 0 });
-  $("about").textContent = `Runs on ${platform.cores()} cores with ${engine.level}.`;
+  const cores = platform.cores();
+  $("about").textContent = `Runs on ${cores === 1 ? "one core" : `${cores} cores`} with ${engine.level}.`;
 } catch (error) {
   alertUser(error.message);
   $("files").disabled = true;
@@ -147,8 +150,8 @@ async function run() {
       say(`${item.file.name} is denoised.`);
     } catch (error) {
       item.state = error instanceof Cancelled ? "cancelled" : "failed";
-      item.error = error.message;
-      say(`${item.file.name}: ${error.message}`);
+      item.error = error.isAboutData ? advised(error.message, item.file.name) : error.message;
+      say(`${item.file.name}: ${item.error}`);
     } finally {
       clearInterval(tick);
     }
@@ -162,12 +165,7 @@ async function denoise(item) {
   const { file, controller } = item;
   const signal = controller.signal;
   const bytes = await readFile(file);
-  try {
-    item.info = await engine.open(bytes, file.name, true);
-  } catch (error) {
-    if (error.isAboutData) error.message += `. ${READS}`;
-    throw error;
-  }
+  item.info = await engine.open(bytes, file.name, true);
   if (signal.aborted) throw new Cancelled();
   update(item);
   if (!shown || shown.state !== "running") show(item);
@@ -177,24 +175,29 @@ async function denoise(item) {
     item.progress = { ...progress, at: performance.now() };
     update(item);
   };
-  let result;
-  try {
-    result = await engine.denoise(model, { strength, signal, onProgress });
-  } catch (error) {
-    if (error.isAboutData) error.message += ". If the file is incomplete or damaged, get it again from where it came.";
-    throw error;
-  }
+  const result = await engine.denoise(model, { strength, signal, onProgress });
   item.notes = result.notes;
   item.result = new Blob([result.bytes], { type: TYPES[item.info.format] ?? "application/octet-stream" });
   if (item.url) URL.revokeObjectURL(item.url);
   item.url = URL.createObjectURL(item.result);
 }
 
+/** An error about a file, with what to do. */
+function advised(message, name) {
+  const reason = message.replace(name, "");
+  // A raw photograph.
+  if (reason.includes("n2n predict")) return `${message}.`;
+  if (reason.includes("limit")) return `${message}. ${SMALLER}`;
+  return `${message}. ${/it is not a|support/.test(reason) ? READS : DAMAGED}`;
+}
+
 async function readFile(file) {
   try {
     return new Uint8Array(await file.arrayBuffer());
   } catch {
-    throw new Error(`${file.name} cannot be read. Check that the file is still there, and choose it again.`);
+    // Browsers refuse about two gigabytes, with the error of a file that has gone.
+    const advice = file.size > 1e9 ? SMALLER : "Check that the file is still there, and choose it again.";
+    throw new Error(`${file.name} (${size(file.size)}) cannot be read. ${advice}`);
   }
 }
 
@@ -283,7 +286,8 @@ function describe({ width, height, channels, bits, format }) {
 }
 
 function size(bytes) {
-  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`;
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 function duration(seconds) {
