@@ -122,7 +122,7 @@ web:
 # Test the page in headless Chromium and the package in Node; after `just web`
 test-web *flags:
     cargo build --release --locked --bin n2n
-    cd web/test && npm ci --silent --no-audit --no-fund && node --test {{ flags }} .
+    cd web/test && npm ci --silent --no-audit --no-fund && node --test {{ flags }} *.test.mjs
 
 # Run the whole chain from noisy images to denoised pictures: test_tipc/README.md
 chain mode="lite_train_lite_infer":

@@ -4,6 +4,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { writeFloatTiff } from "./tiff.mjs";
+
 export const ROOT = join(import.meta.dirname, "../..");
 const PROGRAM = process.env.N2N ?? join(ROOT, "target/release/n2n");
 
@@ -44,11 +46,22 @@ export function grayPnm(width, height, channels) {
   return Buffer.concat([header, samples]);
 }
 
-/** The samples of a PGM or PPM of 16 bits. */
-export function samplesOf(ppm) {
-  const [header] = /^P[56]\n(\d+) (\d+)\n65535\n/.exec(ppm.toString("latin1", 0, 40));
-  const count = (ppm.length - header.length) / 2;
-  return Uint16Array.from({ length: count }, (_, i) => ppm.readUInt16BE(header.length + 2 * i));
+/** The samples of a PGM or PPM of 8 or 16 bits. */
+export function samplesOf(pnm) {
+  const [header, most] = /^P[56]\n\d+ \d+\n(255|65535)\n/.exec(pnm.toString("latin1", 0, 40));
+  const body = pnm.subarray(header.length);
+  if (most === "255") return Uint8Array.from(body);
+  return Uint16Array.from({ length: body.length / 2 }, (_, i) => body.readUInt16BE(2 * i));
+}
+
+/** The same picture in TIFF with 32-bit floats, with some values below 0 and above 1. */
+export function noisyTiff(width, height, channels, description) {
+  const rgb = samplesOf(noisyPpm(width, height));
+  const samples = Float32Array.from({ length: channels * width * height }, (_, i) => {
+    const at = 3 * Math.floor(i / channels) + (i % channels);
+    return (1.1 * rgb[at]) / 65535 - 0.05;
+  });
+  return writeFloatTiff(samples, width, height, description);
 }
 
 /** The weights of a network that has hardly been trained, and is small enough to be fast. */

@@ -1,7 +1,7 @@
 // The page in headless Chromium, as a visitor uses it. CHROMIUM names the browser; SCREENSHOTS a folder for
 // pictures of the page.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -9,7 +9,18 @@ import { extname, join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { chromium } from "playwright-core";
 
-import { ROOT, grayPnm, largePpm, largestDifference, noisyPpm, predicted, samplesOf, tinyModel } from "./fixtures.mjs";
+import {
+  ROOT,
+  grayPnm,
+  largePpm,
+  largestDifference,
+  noisyPpm,
+  noisyTiff,
+  predicted,
+  samplesOf,
+  tinyModel,
+} from "./fixtures.mjs";
+import { readFloatTiff } from "./tiff.mjs";
 
 const PAGE = process.env.PAGE ?? join(ROOT, "target/web");
 const PACKAGE = join(ROOT, "target/npm/n2n-denoise");
@@ -152,6 +163,12 @@ async function chooseModel(weights) {
   await (await chooser).setFiles({ name: "own.safetensors", mimeType: "", buffer: weights });
 }
 
+/** Opens the page as on a machine with one core, so that a large picture takes long on any. */
+async function visitOneCore() {
+  await context.close();
+  await visit({}, () => Object.defineProperty(navigator, "hardwareConcurrency", { value: 1 }));
+}
+
 /** Opens the page with workers that end when `deaths` says so, as if their memory had run out. */
 async function visitMortal() {
   await context.close();
@@ -203,6 +220,62 @@ test("a picture that is dropped becomes what n2n predict makes of it", async () 
   assert(difference <= 1, `${difference} of 65535`);
 });
 
+for (const level of ["simd128", "relaxed-simd"]) {
+  test(`a TIFF of floats becomes what n2n predict makes of it, with ${level}`, async () => {
+    if (level === "simd128") {
+      await context.close();
+      // As in a browser that refuses the relaxed instruction, whose code is 0xfd 0x85 0x02.
+      await visit({ serviceWorkers: "block" }, () => {
+        const { validate } = WebAssembly;
+        WebAssembly.validate = (bytes) => !String(bytes).includes("253,133,2") && validate(bytes);
+      });
+    }
+    const noisy = noisyTiff(300, 220, 3, "A float picture");
+    await drop("noisy.tif", noisy);
+    await hasState(0, "done");
+    assert.match(await item().locator(".what").textContent(), /300 × 220, 32-bit float RGB TIF/);
+    assert.match(await page.locator("#about").textContent(), new RegExp(`with ${level}\\.`));
+    const modules = new Set(requests.filter((url) => url.endsWith(".wasm.gz")));
+    assert.deepEqual([...modules], [`${origin}/pkg/${level}/n2n_web_bg.wasm.gz`]);
+    const { name, bytes } = await download();
+    assert.equal(name, "noisy_denoise.tif");
+    const [{ samples, ...kept }, expected] = [readFloatTiff(bytes), readFloatTiff(predicted(noisy, "tif"))];
+    assert.deepEqual(kept, { width: 300, height: 220, channels: 3, description: "A float picture" });
+    assert(largestDifference(samples, readFloatTiff(noisy).samples) > 0.1);
+    const difference = largestDifference(samples, expected.samples);
+    assert(difference <= 1e-5, `${difference}`);
+  });
+}
+
+test("files keep their format and depth, and become what n2n predict makes of them", async () => {
+  const kinds = [
+    ["png", "8", /^\x89PNG/],
+    ["png", "16", /^\x89PNG/],
+    ["tiff", "8", /^II\*\0/],
+    ["tiff", "16", /^II\*\0/],
+    ["webp", "8", /^RIFF....WEBP/s],
+    ["jpeg", "8", /^\xff\xd8\xff/],
+  ];
+  const files = kinds.map(([format, depth]) => {
+    const flags = ["--strength", "0", "--format", format, "--depth", depth];
+    return [`noisy${depth}.${format}`, predicted(noisyPpm(96, 80), "ppm", flags)];
+  });
+  await choose(...files);
+  for (const [at, [format, depth, signature]] of kinds.entries()) {
+    await hasState(at, "done");
+    assert.match(await item(at).locator(".what").textContent(), new RegExp(`96 × 80, ${depth}-bit RGB`));
+    const { name, bytes } = await download(at);
+    assert.equal(name, `noisy${depth}_denoise.${format}`);
+    assert.match(bytes.toString("latin1", 0, 12), signature);
+    const decoded = (file) => samplesOf(predicted(file, format, ["--strength", "0", "--format", "pnm"]));
+    const [found, expected] = [decoded(bytes), decoded(predicted(files[at][1], format))];
+    assert.equal(found.BYTES_PER_ELEMENT, depth / 8);
+    // A coefficient of a JPEG that lies between two steps may go to the other one.
+    const most = format === "jpeg" ? 4 : 1;
+    assert(largestDifference(found, expected) <= most, `${name}: ${largestDifference(found, expected)}`);
+  }
+});
+
 test("before and after are compared with the keyboard and the mouse", async () => {
   await choose(["chelsea.png", demo]);
   await hasState(0, "done");
@@ -243,8 +316,9 @@ test("before and after are compared with the keyboard and the mouse", async () =
 });
 
 test("cancelling stops at once, and the next picture is denoised", async () => {
+  await visitOneCore();
   await choose(["large.ppm", noisyPpm(2000, 1500)]);
-  await page.locator("#queue .state", { hasText: "Denoising" }).waitFor();
+  await page.locator("#queue .state", { hasText: /Denoising|left/ }).waitFor();
   const began = Date.now();
   await item().getByRole("button", { name: "Cancel" }).click();
   await hasState(0, "cancelled");
@@ -304,17 +378,49 @@ test("a picture of 50 megapixels is denoised, in bounded memory, and the page an
   }
 });
 
-test("files that are no pictures, or broken ones, get a sentence, and the others are denoised", async () => {
+test("files that are no pictures, broken or too large get a sentence, and the others are denoised", async () => {
+  const golden = (name) => readFileSync(join(ROOT, "tests/golden/images", name));
   await choose(
     ["notes.txt", Buffer.from("no picture")],
     ["half.png", demo.subarray(0, demo.length / 2)],
+    ["bomb.png", golden("bomb.png")],
+    ["mosaic.dng", golden("mosaic.dng")],
     ["small.ppm", noisyPpm(64, 96)],
   );
-  await hasState(2, "done");
+  await hasState(4, "done");
   const said = (at) => item(at).locator(".state").textContent();
   assert.match(await said(0), /notes\.txt: not a readable image: .* Choose a picture in PNG/);
-  assert.match(await said(1), /half\.png: not a readable image/);
+  assert.match(await said(1), /half\.png: not a readable image: .* If the file is incomplete or damaged, get it again/);
+  assert.match(await said(2), /100000x100000 pixels, more than the limit of 134217728\. Choose a smaller picture/);
+  assert.match(await said(3), /mosaic\.dng: a raw photograph, which only the program `n2n predict` denoises\.$/);
   await screenshot("broken");
+
+  // More than a browser puts into one buffer; a hole takes no space on the disk.
+  const folder = mkdtempSync(join(tmpdir(), "n2n-"));
+  try {
+    const path = join(folder, "large.tif");
+    writeFileSync(path, "II*");
+    truncateSync(path, 2 ** 32);
+    await page.setInputFiles("#files", path);
+    await hasState(5, "failed");
+    assert.match(await said(5), /^large\.tif \(4\.3 GB\) cannot be read\. Choose a smaller picture/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("a queue is downloaded at once, and cleared", async () => {
+  await choose(["a.ppm", noisyPpm(64, 64)], ["b.ppm", noisyPpm(64, 80)]);
+  await hasState(1, "done");
+  const names = [];
+  page.on("download", (file) => names.push(file.suggestedFilename()));
+  const second = page.waitForEvent("download", () => names.length === 2);
+  await page.locator("#download-all").click();
+  await second;
+  assert.deepEqual(names.sort(), ["a_denoise.ppm", "b_denoise.ppm"]);
+  await page.locator("#clear").click();
+  assert.equal(await item().count(), 0);
+  assert(await page.locator("#viewer").isHidden());
 });
 
 test("a JPEG keeps its metadata", async () => {
@@ -402,9 +508,8 @@ test("a model is fitted to the picture, used on it, and n2n predict takes it", a
   const said = page.locator("#fit-said");
   await said.filter({ hasText: "Training" }).waitFor();
   // The page answers meanwhile.
-  const began = Date.now();
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
-  assert(Date.now() - began < 2000);
+  assert.match(await said.textContent(), /Training/);
   await said.filter({ hasText: "Done" }).waitFor();
   assert.match(await said.textContent(), /^Done: .*held-out loss from 0\.\d+ to 0\.\d+ \(-/);
   const line = await page.locator("#fit-line").getAttribute("points");
@@ -493,8 +598,9 @@ test("the example of the package's README runs in a page", async () => {
 });
 
 test("axe finds nothing wrong in any state of the page", async () => {
+  await visitOneCore();
   await isAccessible("empty");
-  await choose(["large.ppm", noisyPpm(900, 700)]);
+  await choose(["large.ppm", noisyPpm(2000, 1500)]);
   await page.locator("#queue .state", { hasText: /Denoising|left/ }).waitFor();
   await isAccessible("running");
   await item().getByRole("button", { name: "Cancel" }).click();
