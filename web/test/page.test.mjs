@@ -431,14 +431,24 @@ test("a JPEG keeps its metadata", async () => {
   assert(bytes.includes("Exif\0\0"), "the Exif block");
 });
 
-test("the strength is that of the setting", async () => {
+test("the noise and the strength are those of the settings, and a model is loaded when it is asked for", async () => {
   const noisy = noisyPpm(64, 64);
   await page.locator("#strength").fill("30");
-  await choose(["noisy.ppm", noisy]);
-  await hasState(0, "done");
-  const expected = predicted(noisy, "ppm", ["--strength", "0.3"]);
-  const { bytes } = await download();
-  assert(largestDifference(samplesOf(bytes), samplesOf(expected)) <= 1);
+  const models = await page.locator("#model option:not([value=file])").evaluateAll((all) => all.map(({ value }) => value));
+  assert(models.length >= 5, `${models}`);
+  const results = [];
+  for (const [at, model] of models.entries()) {
+    await page.locator("#model").selectOption(model);
+    assert(!requests.includes(`${origin}/models/${model}.safetensors`));
+    await choose([`${model}.ppm`, noisy]);
+    await hasState(at, "done");
+    assert(requests.includes(`${origin}/models/${model}.safetensors`));
+    const expected = predicted(noisy, "ppm", ["--model-path", model, "--strength", "0.3"]);
+    const found = samplesOf((await download(at)).bytes);
+    assert(largestDifference(found, samplesOf(expected)) <= 1, model);
+    results.push(found);
+  }
+  assert(results.slice(1).every((other, i) => largestDifference(other, results[i]) > 1));
 });
 
 test("a phone has everything within its width, in the dark too", async () => {
