@@ -154,8 +154,9 @@ def from_native(plane: NDArray[Any], native: NDArray[Any], clean: NDArray[Any]) 
             return np.rint(result).clip(limits.min, limits.max).astype(plane.dtype)
     # float64 does not hold these: add in their own type, whose ends are then out of reach.
     change = np.rint(change)
+    highest, lowest = np.array(limits.max, plane.dtype), np.array(limits.min, plane.dtype)
     return np.where(
         (result > limits.min) & (result < limits.max),
         plane + change.astype(np.int64).astype(plane.dtype),
-        np.where(result > 0, limits.max, limits.min).astype(plane.dtype),
+        np.where(result > 0, highest, lowest),
     )
