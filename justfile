@@ -3,6 +3,9 @@
 # Python with the packages of tests/golden/requirements.txt; `just python=… <recipe>` uses another one.
 python := ".venv/bin/python"
 
+# Python that the package is built for and tested with; `just wheel-python=python3.14t python-test` takes another one.
+wheel-python := "python3"
+
 # List the recipes
 @default:
     just --list --unsorted
@@ -42,11 +45,11 @@ test:
     cargo test --release --workspace
     cargo test --release --package n2n-cli --features gpu --test device
 
-# Build the Python wheel, install it into a new environment without Rust, and test it there
+# Build the Python wheel, install it into a new environment without Rust, and test it there; see wheel-python above
 python-test:
     cargo build --release --locked --bin n2n
     rm -rf target/python target/wheels
-    python3 -m venv target/python
+    {{ wheel-python }} -m venv target/python
     target/python/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement crates/n2n-python/requirements-dev.txt
     target/python/bin/maturin build --release --locked --manifest-path crates/n2n-python/Cargo.toml \

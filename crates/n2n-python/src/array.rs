@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 use crate::error::to_python;
 
 /// The image in an array of what are samples of `depth`: `uint8` and `uint16` as they are, all others as
-/// `float32`. Samples are copied, so that they stay what they are while the call runs without the
-/// interpreter's lock.
+/// `float32`. Samples are copied, so that they stay what they are while the call is detached from the
+/// interpreter. As in NumPy, nothing keeps other threads from writing to the array during the copy.
 pub fn image(array: &Bound<'_, PyAny>, depth: Depth) -> PyResult<Image> {
     let image = if let Some(array) = borrowed::<u8>(array)? {
         of_samples(array.as_array(), Image::from_u8)

@@ -1,4 +1,4 @@
-//! Calls into the library: on a pool of threads, without the interpreter's lock, heeding Ctrl-C.
+//! Calls into the library: on a pool of threads, detached from the interpreter, heeding Ctrl-C.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -17,8 +17,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// How often a call looks for signals, and tells its progress.
 const WAKE: Duration = Duration::from_millis(50);
 
-/// Runs work on a pool of `threads`, all cores by default, and waits for it without the interpreter's
-/// lock. `tick` is called while it runs, with the lock.
+/// Runs work on a pool of `threads`, all cores by default, and waits for it detached from the interpreter.
+/// `tick` is called while it runs, attached.
 ///
 /// A signal whose handler raises, as Ctrl-C's does, and an exception of `tick` end the call at once. The
 /// work owns all that it uses; what stops it is up to the caller.
@@ -127,7 +127,8 @@ struct Pools {
 
 /// Never rayon's own pool: its threads are gone in a forked process, and calls would wait for ever.
 ///
-/// The lock is held only with the interpreter's lock, as a fork is made, so that no fork finds it held.
+/// Locked only while attached to the interpreter. With the GIL or without, a fork begins once no other thread is
+/// attached, and so never finds it locked.
 static POOLS: Mutex<Option<Pools>> = Mutex::new(None);
 
 fn pool(threads: Option<usize>) -> PyResult<Arc<ThreadPool>> {

@@ -1,5 +1,9 @@
 //! The native half of the Python package `n2n`: it converts arrays to images and back, checks what types
 //! cannot, and calls the library. What users see is in `python/n2n`.
+//!
+//! Nothing here relies on the GIL for mutual exclusion: classes are frozen, and what calls share is behind a
+//! [`Mutex`](std::sync::Mutex) that is locked only while attached to the interpreter, and never across code that
+//! may detach.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -16,7 +20,7 @@ mod train;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+#[pymodule(gil_used = false)]
 mod _n2n {
     use std::collections::BTreeMap;
 

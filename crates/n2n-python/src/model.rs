@@ -44,7 +44,7 @@ impl Model {
     /// The model. In a forked process it is made anew: a thread that no longer is there may have been
     /// holding the locks of the old one.
     pub fn get(&self) -> PyResult<Arc<n2n::Model>> {
-        // Held only with the interpreter's lock, as a fork is made, so that no fork finds it held.
+        // Locked only while attached to the interpreter, so that no fork finds it locked: see `call::POOLS`.
         let mut owned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let process = process::id();
         if owned.process != process {

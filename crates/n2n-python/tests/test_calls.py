@@ -1,11 +1,14 @@
 """Calls: interrupts, progress, threads, processes, pickles."""
 
 import concurrent.futures
+import itertools
 import multiprocessing
+import os
 import pickle
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 
@@ -88,6 +91,49 @@ def test_threads_run_at_once_and_get_the_same(model):
             assert np.array_equal(clean, np.broadcast_to(want, stack.shape))
 
 
+def test_threads_share_a_model_in_different_calls(model):
+    photo = scene(70, 90, 3)
+    depth = of_dtype(photo, np.uint16)
+    part = np.s_[40:70, 20:60]
+    clean = model.denoise(NOISY)
+    calls = [
+        lambda: model.denoise(NOISY, threads=5),
+        lambda: model.denoise(photo, "YXS", threads=1),
+        lambda: model.denoise(depth.astype(">i4"), "YXS", threads=2),
+        lambda: model.denoise_block(depth, (0, 0), (70, 90), part, "YXS", range=(0, 60_000)),
+        lambda: model.measure_range(depth, "YXS"),
+        lambda: n2n.denoise(NOISY, "gauss5_50_fast"),
+        lambda: n2n.Model.load("poisson30").denoise(NOISY, threads=3),
+        lambda: pickle.loads(pickle.dumps(model)).denoise(NOISY, threads=7),
+        lambda: n2n.psnr(NOISY, clean),
+        lambda: n2n.ssim(NOISY, clean),
+        lambda: str(n2n.diagnose(NOISY)),
+    ]
+    together = threading.Barrier(len(calls))
+
+    def rotated(first):
+        order = [(first + i) % len(calls) for i in range(len(calls))]
+        together.wait(timeout=60)
+        return [(i, calls[i]()) for i in order]
+
+    # Threads first: what calls set up once, such as pools, then is set up by several at once.
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        found = list(itertools.chain(*pool.map(rotated, range(len(calls)))))
+    want = [call() for call in calls]
+    for i, result in found:
+        assert np.array_equal(result, want[i]), i
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs free threading")
+def test_the_import_leaves_the_gil_disabled():
+    code = "import sys, n2n; print(sys._is_gil_enabled())"
+    # It would keep the GIL disabled whatever the module says.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON_GIL"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == "False\n"
+
+
 def test_other_python_threads_run_during_a_call(model):
     ticks = []
     ended = threading.Event()
@@ -141,6 +187,38 @@ def test_a_model_of_the_parent_works_in_its_fork(model):
     assert ours.poll(60)
     assert np.array_equal(ours.recv(), want)
     child.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_forks_while_threads_begin_calls(model):
+    tiny = NOISY[:16, :16]
+    want = model.denoise(tiny)
+    ended = threading.Event()
+
+    def begin_calls():
+        for threads in itertools.cycle(range(1, 5)):
+            model.denoise(tiny, threads=threads)
+            if ended.is_set():
+                return
+
+    busy = [threading.Thread(target=begin_calls) for _ in range(3)]
+    for thread in busy:
+        thread.start()
+    context = multiprocessing.get_context("fork")
+    try:
+        for _ in range(10):
+            ours, theirs = context.Pipe()
+            child = context.Process(target=lambda: theirs.send(model.denoise(tiny)))  # noqa: B023
+            child.start()
+            # A lock that a thread of the parent held would be held in the child for ever.
+            answered = ours.poll(60)
+            child.kill()
+            child.join()
+            assert answered and np.array_equal(ours.recv(), want)
+    finally:
+        ended.set()
+        for thread in busy:
+            thread.join()
 
 
 @pytest.mark.parametrize("module", ["zarr", "dask", "napari"])

@@ -86,8 +86,8 @@ def denoise(
     Parameters
     ----------
     x : array_like
-        Integers or floats. Any strides, byte order and memory map; it is only read. Beside the result,
-        the call holds a copy of one image as float32, and of images of another type than uint8, uint16
+        Integers or floats. Any strides, byte order and memory map; it is only read, and no other thread
+        may write to it meanwhile. Beside the result, the call holds a copy of one image as float32, and of images of another type than uint8, uint16
         and float32 (or of the other byte order) a converted one.
     model : str, path or Model
         A name of `models`, a file of weights, or a loaded model. Named models stay loaded.
