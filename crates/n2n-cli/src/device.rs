@@ -23,26 +23,31 @@ pub struct Placed {
 /// Puts a network with given weights where the flags say; its sizes follow from their shapes. What it
 /// computes on is said, if there was a choice to make.
 ///
-/// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision; the CPU cannot.
+/// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision;
+/// on the CPU that takes matrix units.
 pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
-    let on_cpu = || -> Result<Placed, Error> {
+    let on_cpu = |half| -> Result<Placed, Error> {
         let mut network = CpuNetwork::from_weights(weights)?;
         network.set_level(flags.processor.level());
+        network.set_half(half)?;
         Ok(Placed {
             level: Some(network.level()),
             network: Box::new(network),
         })
     };
+    let lacks_units = half && CpuNetwork::matrix_units().is_none();
     let (placed, reason) = match flags.device {
-        None | Some(Device::Cpu) if half => {
-            bail!("--half is supported on GPUs only\nhint: {}", gpu::HINT)
-        }
-        None | Some(Device::Cpu) => (on_cpu()?, None),
+        None | Some(Device::Cpu) if lacks_units => bail!(
+            "--half: expected a processor with matrix units for bfloat16 (AMX: Intel Xeon since \
+             Sapphire Rapids), found none\nhint: GPUs support it too; {}",
+            gpu::HINT
+        ),
+        None | Some(Device::Cpu) => (on_cpu(half)?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
         Some(Device::Auto) => match gpu::place_best(half, weights)? {
             Ok(placed) => (placed, Some("the first hardware GPU".to_string())),
-            Err(reason) if half => (on_cpu()?, Some(reason + "; in full precision")),
-            Err(reason) => (on_cpu()?, Some(reason)),
+            Err(reason) if lacks_units => (on_cpu(false)?, Some(reason + "; in full precision")),
+            Err(reason) => (on_cpu(half)?, Some(reason)),
         },
     };
     if flags.device.is_some() {

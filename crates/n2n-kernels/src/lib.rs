@@ -19,6 +19,7 @@ pub mod bands;
 pub mod conv;
 mod direct;
 mod epilogue;
+pub mod half;
 mod jobs;
 mod level;
 mod memory;

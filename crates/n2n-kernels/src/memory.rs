@@ -126,6 +126,43 @@ impl fmt::Debug for Memory {
     }
 }
 
+/// Numbers of 16 bits, starting at a cache line.
+pub(crate) struct Halves {
+    memory: Memory,
+    len: usize,
+}
+
+impl Halves {
+    /// Allocates `len` zeros.
+    ///
+    /// # Panics
+    /// As [`Memory::zeros`].
+    pub fn zeros(len: usize) -> Self {
+        Self {
+            memory: Memory::zeros(len.div_ceil(2)),
+            len,
+        }
+    }
+
+    /// The numbers.
+    pub fn as_slice(&self) -> &[u16] {
+        // SAFETY: the memory holds at least this many numbers, and any bits are one.
+        unsafe { std::slice::from_raw_parts(self.memory.floats.as_ptr().cast(), self.len) }
+    }
+
+    /// The numbers.
+    pub fn as_mut_slice(&mut self) -> &mut [u16] {
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.floats.as_ptr().cast(), self.len) }
+    }
+}
+
+impl fmt::Debug for Halves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} halves", self.len)
+    }
+}
+
 /// Maximum number of floats kept for reuse: somewhat more than the packed filters of the paper's network. Fewer under
 /// Miri.
 const MOST_KEPT: usize = if cfg!(miri) { 1 << 12 } else { 1 << 24 };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use n2n::cpu::Level;
+use n2n::cpu::{CpuNetwork, Level};
 use n2n::models;
 use n2n::unet::UNet;
 
@@ -33,6 +33,8 @@ fn describe_build(level: Level) -> String {
         .collect();
     entry(&mut text, "cpu level", level);
     entry(&mut text, "levels", levels.join(", "));
+    let units = CpuNetwork::matrix_units().unwrap_or("none");
+    entry(&mut text, "matrix units", units);
     entry(&mut text, "threads", rayon::current_num_threads());
     for (name, device) in device::entries() {
         entry(&mut text, &name, device);

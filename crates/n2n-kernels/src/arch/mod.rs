@@ -1,12 +1,15 @@
 //! What a processor level offers: vectors of eight `f32` and the few operations the kernels need.
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod scalar;
+pub mod tiles;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm32;
 

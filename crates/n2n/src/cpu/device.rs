@@ -8,7 +8,7 @@ use n2n_kernels::adam::Adam;
 use n2n_kernels::bands;
 use n2n_kernels::tensor::{Arena, Shape};
 
-use super::{CpuNetwork, Learning, in_pool};
+use super::{CpuNetwork, Learning, half, in_pool};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
@@ -27,10 +27,19 @@ impl Denoise for CpuNetwork {
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
         network::check_images(&self.unet, noisy)?;
         self.keep_memory_for(noisy);
-        Ok(in_pool(|| self.infer(noisy)))
+        Ok(in_pool(|| match self.half {
+            Some(units) => {
+                let network = self.packed.half(&self.parameters);
+                network.infer(units, &mut self.spare, noisy)
+            }
+            None => self.infer(noisy),
+        }))
     }
 
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
+        if self.half.is_some() {
+            return half::working_bytes(&self.unet, h, w);
+        }
         // At the resolution of the first layer only the image and the result are whole, in vectors of eight; the
         // layers of half its height and width weigh most: a kept pooling, and the input and output of
         // a layer.
@@ -54,7 +63,10 @@ impl Denoise for CpuNetwork {
     }
 
     fn device(&self) -> String {
-        format!("cpu {}", self.level)
+        match self.half {
+            Some(units) => format!("cpu {}, half precision", units.name()),
+            None => format!("cpu {}", self.level),
+        }
     }
 
     fn fork(&self) -> Option<Box<dyn Denoise>> {
@@ -64,8 +76,10 @@ impl Denoise for CpuNetwork {
             level: self.level,
             parameters: Arc::clone(&self.parameters),
             packed: Arc::clone(&self.packed),
+            half: self.half,
             merged_pixels: self.merged_pixels,
             arena: Arena::default(),
+            spare: half::Spare::default(),
             kept_for: 0,
             learning: None,
             method: self.method,

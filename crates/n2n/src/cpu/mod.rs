@@ -1,6 +1,7 @@
 //! The network on the CPU: the rows of [`UNet`] on the kernels of `n2n-kernels`.
 
 mod device;
+mod half;
 mod image_gradient;
 mod infer;
 mod learn;
@@ -14,13 +15,14 @@ use rand_distr::StandardNormal;
 
 use n2n_kernels::Epilogue;
 use n2n_kernels::adam::Adam;
+use n2n_kernels::half::Units;
 use n2n_kernels::pool;
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
 pub use n2n_kernels::{Level, LevelError};
 
 use self::packed::Packed;
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
 use crate::network::{self, LossFactors, Losses, Method, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
@@ -43,9 +45,12 @@ pub struct CpuNetwork {
     parameters: Arc<Vec<f32>>,
     /// The layers as the kernels take them, packed from the parameters as they are.
     packed: Arc<Packed>,
+    /// The matrix units on which images are denoised in half precision, if they are.
+    half: Option<Units>,
     /// See [`MERGED_PIXELS`].
     merged_pixels: usize,
     arena: Arena,
+    spare: half::Spare,
     /// Pixels of the batches that the arena's memory is for.
     kept_for: usize,
     /// The state of training, created by the first step.
@@ -113,8 +118,10 @@ impl CpuNetwork {
             parameters: Arc::new(parameters),
             packed: Arc::new(Packed::new(unet, &layers, level)),
             layers,
+            half: None,
             merged_pixels: MERGED_PIXELS,
             arena: Arena::default(),
+            spare: half::Spare::default(),
             kept_for: 0,
             learning: None,
             method: Method::default(),
@@ -163,6 +170,28 @@ impl CpuNetwork {
     pub fn set_level(&mut self, level: Level) {
         self.level = level;
         self.forget_packed();
+    }
+
+    /// Sets whether [`Denoise::denoise`](network::Denoise::denoise) computes in half precision, on matrix units for
+    /// bfloat16 (AMX, on Intel's servers since Sapphire Rapids), which is several times as fast. Each layer then rounds
+    /// to about one part in 500. Training is not affected.
+    ///
+    /// # Errors
+    /// If the processor has no such units, or the system does not allow their use.
+    pub fn set_half(&mut self, half: bool) -> Result<()> {
+        self.half = if half {
+            let expected = "a processor with matrix units for bfloat16 (AMX)";
+            let units = Units::detect();
+            Some(units.ok_or_else(|| Error::value("half precision", expected, "none"))?)
+        } else {
+            None
+        };
+        Ok(())
+    }
+
+    /// The name of the processor's matrix units, if [`CpuNetwork::set_half`] can use them.
+    pub fn matrix_units() -> Option<&'static str> {
+        Units::detect().map(Units::name)
     }
 
     /// A copy of the weights, in the order of [`UNet::tensors`]; here it cannot fail.
@@ -215,6 +244,7 @@ impl CpuNetwork {
         let pixels = batch.n * batch.h * batch.w;
         if pixels > self.kept_for || 8 * pixels < self.kept_for {
             self.arena.clear();
+            self.spare.clear();
             self.kept_for = pixels;
         }
     }

@@ -8,6 +8,7 @@ use n2n_kernels::conv::{Conv, Size};
 use n2n_kernels::upconv::{self, UpConv};
 use n2n_kernels::upsample::Upsample;
 
+use super::half::HalfNetwork;
 use crate::unet::{Kind, Layer, Skip, UNet};
 
 /// The packed layers of one set of parameters.
@@ -18,6 +19,7 @@ pub(super) struct Packed {
     convs: Vec<OnceLock<Conv>>,
     upsamples: Vec<OnceLock<Upsample>>,
     merged: Vec<OnceLock<Merged>>,
+    half: OnceLock<HalfNetwork>,
 }
 
 /// A transposed convolution and the 3×3 convolution after it, as one.
@@ -37,6 +39,7 @@ impl Packed {
             convs: unfilled(layers.len()),
             upsamples: unfilled(layers.len()),
             merged: unfilled(layers.len()),
+            half: OnceLock::new(),
             layers: Arc::clone(layers),
         }
     }
@@ -76,6 +79,11 @@ impl Packed {
                 }),
             }
         })
+    }
+
+    /// All rows, for matrix units.
+    pub fn half(&self, parameters: &[f32]) -> &HalfNetwork {
+        once(&self.half, || HalfNetwork::new(self.unet, parameters))
     }
 
     /// The parameters of row `i`, a transposed convolution, and of the row after it.
