@@ -15,7 +15,7 @@ use super::value::{number, positive};
                   in all."
 )]
 pub struct Diagnose {
-    /// Images, stacks, folders of images or patterns
+    /// Images, stacks, folders of images or glob patterns
     #[arg(value_name = "INPUT", required = true)]
     pub inputs: Vec<PathBuf>,
     /// Value of a dark pixel, if known; determines the read noise even where photon noise hides it

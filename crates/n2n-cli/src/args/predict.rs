@@ -23,7 +23,7 @@ use super::value::{bytes, named};
 )]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Predict {
-    /// Images (PNG, JPEG, TIFF, DNG, WebP, OpenEXR, MRC and others), folders of images, patterns, or -
+    /// Images (PNG, JPEG, TIFF, DNG, WebP, OpenEXR, MRC and others), folders of images, glob patterns, or -
     #[arg(value_name = "INPUT", required_unless_present = "image_path")]
     pub inputs: Vec<PathBuf>,
     /// Another image or folder
@@ -33,7 +33,7 @@ pub struct Predict {
     #[arg(long, value_name = "MODEL", default_value = models::DEFAULT)]
     pub model_path: PathBuf,
     /// Use the shipped model with this trade-off between quality and speed, for the same noise as --model-path: best,
-    /// fast, faster or fastest; n2n info lists the models
+    /// fast, faster or fastest; `n2n info` lists the models
     #[arg(long, value_name = "QUALITY", value_parser = quality)]
     pub quality: Option<Quality>,
     /// Folder for the results
