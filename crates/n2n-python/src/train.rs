@@ -21,6 +21,8 @@ enum Told {
     Step(f64, usize, usize, Option<f64>),
     /// An image is left out, and why.
     Skipped(String),
+    /// All pixels have the same value.
+    Constant,
     /// A line of the log.
     Line(String),
 }
@@ -48,6 +50,7 @@ pub fn train(
                     Some(Told::Step(step.passed, step.epoch, step.iteration, loss))
                 }
                 Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
+                Event::Constant => Some(Told::Constant),
                 event => event.line().map(Told::Line),
             })
         })
@@ -58,6 +61,7 @@ pub fn train(
                 on_event.call1(("step", (passed, epoch, iteration, loss)))
             }
             Told::Skipped(why) => on_event.call1(("skipped", why)),
+            Told::Constant => on_event.call1(("constant", py.None())),
             Told::Line(line) => on_event.call1(("line", line)),
         };
         Ok(answer?.unbind())

@@ -97,6 +97,8 @@ def test_refusals(tmp_path):
         n2n.train(image, seed=[1])
     broken = np.full((96, 96), np.nan, np.float32)
     good = scene(96, 96).astype(np.float32)
+    with pytest.warns(UserWarning, match="same value"):
+        n2n.train(np.full((96, 96), 9, np.uint8), n_epoch=1, steps_per_epoch=1, **SHORT)
     with pytest.warns(UserWarning, match="left out: image 1"):
         n2n.train([good, broken], n_epoch=1, steps_per_epoch=1, **SHORT)
     with (

@@ -22,12 +22,6 @@ def time_text(time: str | float) -> str:
     return time if isinstance(time, str) else f"{round(1000 * time)}ms"
 
 
-def counted(source: list[str] | list[NDArray[Any]]) -> str:
-    """How many files or images there are to learn from."""
-    kind = "file" if source and isinstance(source[0], str) else "image"
-    return f"{len(source)} {kind}{'s' * (len(source) != 1)}"
-
-
 def source(
     images: Any, axes: str | None, channel_axis: int | None, channels: int | None
 ) -> tuple[str | list[str] | list[NDArray[Any]], int | None]:

@@ -83,7 +83,7 @@ def train(
     Warns
     -----
     UserWarning
-        An image is left out, and why.
+        An image is left out, and why; or all pixels of all images have the same value.
 
     Raises
     ------
@@ -109,8 +109,6 @@ def train(
     )
     if channels is not None:
         settings.setdefault("n_channel", channels)
-    # Where errors say that the images are.
-    settings["data_dir"] = source if isinstance(source, str) else _images.counted(source)
     settings.update(recipe=recipe, noisetype=noise)
     if time_budget is not None:
         settings["time_budget"] = _images.time_text(time_budget)
@@ -120,6 +118,8 @@ def train(
         def on_event(kind: str, what: Any) -> object:
             if kind == "skipped":
                 warnings.warn(f"left out: {what}", stacklevel=3)
+            if kind == "constant":
+                warnings.warn("all pixels have the same value, so there is nothing to learn", stacklevel=3)
             if kind != "step":
                 return None
             passed, epoch, iteration, loss = what
