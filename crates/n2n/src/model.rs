@@ -516,23 +516,8 @@ mod tests {
     use std::sync::{Barrier, Mutex};
 
     use super::*;
+    use crate::cpu::tests::strong_weights;
     use crate::network::fake::Fake;
-
-    /// A network whose every weight counts: with the initial ones, outputs are too small to differ.
-    fn strong(channels: usize) -> Weights {
-        let unet = UNet::new(2, channels).unwrap();
-        let mut weights = CpuNetwork::initial(unet, 5).weights();
-        for (name, tensor) in &mut weights.tensors {
-            for (i, value) in tensor.data.iter_mut().enumerate() {
-                *value = if name.ends_with("bias") {
-                    (i % 7) as f32 * 0.02
-                } else {
-                    *value * 12.0
-                };
-            }
-        }
-        weights
-    }
 
     fn image(height: usize, width: usize, channels: usize) -> Image {
         let values = height * width * channels;
@@ -574,7 +559,7 @@ mod tests {
 
     #[test]
     fn blocks_of_any_chunking_make_the_whole_image() {
-        let model = Model::from_weights(strong(1)).unwrap();
+        let model = Model::from_weights(strong_weights(1)).unwrap();
         let size = (400, 331);
         let noisy = image(size.0, size.1, 1);
         let whole = model.denoise_with(&noisy, &UNIT).unwrap();
@@ -607,7 +592,7 @@ mod tests {
 
     #[test]
     fn a_block_that_would_be_silently_wrong_is_refused() {
-        let model = Model::from_weights(strong(1)).unwrap();
+        let model = Model::from_weights(strong_weights(1)).unwrap();
         let size = (1000, 1000);
         let region = Region {
             top: 304,
@@ -652,7 +637,7 @@ mod tests {
 
     #[test]
     fn calls_at_once_get_the_same_and_run_at_once() {
-        let model = Model::from_weights(strong(3)).unwrap();
+        let model = Model::from_weights(strong_weights(3)).unwrap();
         let noisy = image(100, 130, 3);
         let alone = model.denoise(&noisy).unwrap();
         let all = Barrier::new(4);

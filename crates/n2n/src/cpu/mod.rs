@@ -339,4 +339,4 @@ fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

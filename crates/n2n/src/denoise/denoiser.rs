@@ -412,6 +412,7 @@ mod tests {
 
     use super::*;
     use crate::cpu::CpuNetwork;
+    use crate::cpu::tests::strong_weights;
     use crate::denoise::Tile;
     use crate::image::{Depth, Response};
     use crate::network::fake::Fake;
@@ -447,20 +448,8 @@ mod tests {
         data
     }
 
-    /// A network in which every weight matters: with the initial weights, outputs are too small to differ.
     fn strong_network(channels: usize) -> CpuNetwork {
-        let unet = UNet::new(2, channels).unwrap();
-        let mut weights = CpuNetwork::initial(unet, 5).weights();
-        for (name, tensor) in &mut weights.tensors {
-            for (i, value) in tensor.data.iter_mut().enumerate() {
-                *value = if name.ends_with("bias") {
-                    (i % 7) as f32 * 0.02
-                } else {
-                    *value * 12.0
-                };
-            }
-        }
-        CpuNetwork::from_weights(&weights).unwrap()
+        CpuNetwork::from_weights(&strong_weights(channels)).unwrap()
     }
 
     fn assert_close(a: &[f32], b: &[f32]) {
