@@ -410,7 +410,7 @@ fn entry(bytes: &[u8], tag: u16) -> usize {
 }
 
 #[test]
-fn what_cannot_be_read_beside_the_samples_is_told() {
+fn what_is_not_kept_beside_the_samples_is_told() {
     let whole = file("marked.tif");
     let notes = |bytes: Vec<u8>| pages(bytes).unwrap().remove(0).0.metadata.notes;
     assert!(notes(whole.clone()).is_empty());
@@ -422,8 +422,38 @@ fn what_cannot_be_read_beside_the_samples_is_told() {
         .copy_from_slice(b"\x69\x87\x04\0\x01\0\0\0\xFF\xFF\xFF\xFF");
     assert_eq!(
         notes(damaged),
-        ["dropped: tags whose values cannot be read: 34665, 34675"]
+        ["dropped: tags that have no values or unreadable ones: 34665, 34675"]
     );
+    let mut empty = whole;
+    empty[icc + 4..icc + 8].fill(0);
+    assert_eq!(
+        notes(empty),
+        ["dropped: tags that have no values or unreadable ones: 34675"]
+    );
+}
+
+#[test]
+fn uncompressed_rows_are_refused_before_memory_is_taken_for_them() {
+    let refused = |bytes: Vec<u8>, samples| {
+        let limits = Limits {
+            samples,
+            ..Limits::default()
+        };
+        let mut reader = Reader::from_bytes(Path::new("test.tif"), bytes, limits).unwrap();
+        reader.next_page().unwrap_err().to_string()
+    };
+    let mut wide = file("strip_u8_grey.tif");
+    let samples = entry(&wide, 277);
+    wide[samples + 8..samples + 10].copy_from_slice(&60_000_u16.to_le_bytes());
+    let error = refused(wide.clone(), 1 << 29);
+    assert!(error.contains("the file ends before"), "{error}");
+    // A strip that is left out stands for zeros.
+    for tag in [273, 279] {
+        let place = entry(&wide, tag);
+        wide[place + 8..place + 12].fill(0);
+    }
+    let error = refused(wide, 1 << 16);
+    assert!(error.contains("10 pixels of 60000 channels"), "{error}");
 }
 
 #[test]

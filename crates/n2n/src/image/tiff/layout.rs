@@ -154,9 +154,7 @@ impl Layout {
             chroma,
             nodata: nodata.filter(|_| bits >= 8 && !white_is_zero),
         };
-        if !layout.is_raw() {
-            layout.check_chunk(limits)?;
-        }
+        layout.check_memory(limits, file.bytes)?;
         Ok(layout)
     }
 
@@ -205,6 +203,41 @@ impl Layout {
             && !self.is_tiled
             && !self.planar
             && self.chroma.is_none()
+    }
+
+    /// Refuses what cannot be read a row, or a row of strips or tiles, at a time.
+    fn check_memory(&self, limits: Limits, file_bytes: u64) -> Decoded<()> {
+        if self.is_raw() {
+            self.check_rows(limits, file_bytes)
+        } else {
+            self.check_chunk(limits)
+        }
+    }
+
+    /// Refuses uncompressed rows that do not go into memory, or are not in the file.
+    fn check_rows(&self, limits: Limits, file_bytes: u64) -> Decoded<()> {
+        if (self.width as u64)
+            .checked_mul(self.samples as u64)
+            .is_none_or(|values| values > limits.samples)
+        {
+            return Err(Fault::new(format!(
+                "its rows have {} pixels of {} channels, more than the limit of {} values",
+                self.width, self.samples, limits.samples
+            )));
+        }
+        let row = (self.width * self.samples * usize::from(self.bits)).div_ceil(8) as u64;
+        let rows = (0..self.height)
+            .step_by(self.chunk.1)
+            .map(|top| self.chunk.1.min(self.height - top));
+        for ((&place, &length), rows) in self.offsets.iter().zip(&self.lengths).zip(rows) {
+            let is_left_out = place == 0 && length == 0;
+            let end = row.checked_mul(rows as u64);
+            let end = end.and_then(|bytes| bytes.checked_add(place));
+            if !is_left_out && end.is_none_or(|end| end > file_bytes) {
+                return Err(Fault::new("the file ends before the image does"));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a row of strips or tiles that does not go into memory.

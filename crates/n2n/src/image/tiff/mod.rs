@@ -389,10 +389,8 @@ fn dropped(directory: &Directory, is_kept: impl Fn(u16) -> bool) -> Vec<String> 
     ];
     let known = KNOWN.iter().filter(|(tag, _)| directory.has(*tag));
     let mut notes: Vec<String> = known.map(|(_, what)| format!("dropped: {what}")).collect();
-    let should_be_kept = |tag: &u16| {
-        let has_value = !NOT_COPIED.contains(tag) && directory.count(*tag) > 0;
-        has_value || [tag::EXIF, tag::GPS].contains(tag)
-    };
+    let should_be_kept =
+        |tag: &u16| !NOT_COPIED.contains(tag) || [tag::EXIF, tag::GPS].contains(tag);
     let lost: Vec<String> = directory
         .tags()
         .filter(should_be_kept)
@@ -401,7 +399,9 @@ fn dropped(directory: &Directory, is_kept: impl Fn(u16) -> bool) -> Vec<String> 
         .collect();
     if !lost.is_empty() {
         let lost = lost.join(", ");
-        notes.push(format!("dropped: tags whose values cannot be read: {lost}"));
+        notes.push(format!(
+            "dropped: tags that have no values or unreadable ones: {lost}"
+        ));
     }
     notes
 }
