@@ -533,6 +533,90 @@ fn frames_of_a_gif_are_pages_as_they_are_seen() {
     }
 }
 
+/// The second frame changes two samples, and is stored as the part that differs.
+#[test]
+fn frames_of_a_png_are_pages_as_they_are_seen() {
+    for name in ["animation.png", "hidden.png"] {
+        let found = pages(name);
+        let extra = usize::from(name == "hidden.png");
+        assert_eq!(found.len(), 2 + extra, "{name}");
+        for (at, (page, rows)) in found.iter().enumerate() {
+            let shape = (page.height, page.width, page.color, page.extra);
+            assert_eq!(shape, (7, 10, Color::Rgb, extra), "{name}");
+            for (pixel, samples) in rows.chunks(page.samples()).enumerate() {
+                let is_hidden = (at, pixel) == (2, 25);
+                assert_eq!(
+                    samples.get(3),
+                    [1.0, 0.0].get(usize::from(is_hidden)).filter(|_| extra > 0)
+                );
+                for (channel, &found) in samples[..3].iter().enumerate() {
+                    let want = match (at, 3 * pixel + channel) {
+                        (1 | 2, 34) => 1.0 / 255.0,
+                        (1 | 2, 35) => 2.0 / 255.0,
+                        (_, i) => sample(Depth::U8, i, 0),
+                    };
+                    assert_eq!(found, want, "{name}, frame {at}, pixel {pixel}");
+                }
+            }
+        }
+        let copy = pages_of(copied(name, Encoding::new(Format::Tiff)).unwrap());
+        assert_eq!(copy.len(), found.len());
+        for ((_, copy), (_, rows)) in copy.iter().zip(&found) {
+            assert_eq!(copy, rows);
+        }
+    }
+    for (name, format) in [("hidden.png", Format::Tiff), ("rgb16.png", Format::Png)] {
+        let mut bytes = &std::fs::read(golden(name)).unwrap()[..];
+        assert_eq!(Format::Png.written_for(&mut bytes).unwrap(), format);
+    }
+}
+
+#[test]
+fn the_still_image_beside_an_animation_is_dropped_with_a_note() {
+    let found = pages("beside.png");
+    assert_eq!(found.len(), 2);
+    for (at, (page, rows)) in found.iter().enumerate() {
+        assert_eq!((page.color, page.extra), (Color::Gray, 0));
+        let want: Vec<f32> = (0..70).map(|i| sample(Depth::U8, i, at)).collect();
+        assert_eq!(*rows, want);
+    }
+    assert_eq!(
+        found[0].0.metadata.notes,
+        [
+            "dropped: its still image, which is not part of the animation",
+            "dropped: the timing of its frames"
+        ]
+    );
+    assert!(found[1].0.metadata.notes.is_empty());
+}
+
+#[test]
+fn an_animation_with_an_invalid_number_of_frames_is_a_still_image() {
+    let mut png = std::fs::read(golden("beside.png")).unwrap();
+    let at = png.windows(4).position(|kind| kind == b"acTL").unwrap();
+    png[at + 4] = 0x80;
+    let mut sum = flate2::Crc::new();
+    sum.update(&png[at..at + 12]);
+    png[at + 12..at + 16].copy_from_slice(&sum.sum().to_be_bytes());
+    let found = pages_of(png);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].1.iter().all(|&sample| sample == 77.0 / 255.0));
+}
+
+#[test]
+fn an_animation_keeps_its_profile_and_resolution() {
+    let mut png = std::fs::read(golden("animation.png")).unwrap();
+    let marked = std::fs::read(golden("marked.png")).unwrap();
+    // The chunks behind the header of the one, up to its pixels, go behind that of the other.
+    let pixels = marked.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
+    png.splice(33..33, marked[33..pixels].iter().copied());
+    for (page, _) in pages_of(copied_bytes(png, Encoding::new(Format::Tiff)).unwrap()) {
+        assert!(page.metadata.icc.is_some());
+        let resolution = page.metadata.resolution.unwrap();
+        assert!((2.54 * resolution.x - 300.0).abs() < 0.1);
+    }
+}
+
 #[test]
 fn a_tga_is_written_without_runs() {
     // Those of the encoder go over the ends of rows, which Pillow refuses. Type 2 is plain RGB.
@@ -583,7 +667,10 @@ fn a_jpeg_with_a_damaged_scan_is_refused() {
     // No code consists of ones alone.
     let ones = [0xFF, 0x00].repeat(100);
     let error = refused([&whole[..scan + 20], &ones, &[0xFF, 0xD9]].concat());
-    assert!(error.contains("decoding Jpeg"), "{error}");
+    assert!(
+        error.contains("its compressed JPEG data is damaged"),
+        "{error}"
+    );
     let inserted = [&whole[..scan + 20], &[0xFF, 0xD8], &whole[scan + 20..]].concat();
     let error = refused(inserted);
     assert!(error.contains("another image starts within it"), "{error}");
@@ -694,6 +781,57 @@ fn comments_become_descriptions() {
     }
     assert_eq!(pages_of(ppm)[0].1, pages("rgb16.ppm")[0].1);
     assert_eq!(pages_of(rgba)[0].1, pages("rgba.tga")[0].1);
+}
+
+#[test]
+fn binary_comments_are_dropped_with_a_note_unless_they_are_words() {
+    let whole = std::fs::read(golden("photo.jp2")).unwrap();
+    let words = b"\0\x01Created by OpenJPEG";
+    let at = whole.windows(words.len()).position(|found| found == words);
+    // Behind the marker and the length, 0 marks bytes and 1 words.
+    let kind = at.unwrap() + 1;
+    let changed = |first: u8| {
+        let mut jp2 = whole.clone();
+        (jp2[kind], jp2[kind + 1]) = (0, first);
+        pages_of(jp2).remove(0).0.metadata
+    };
+    let metadata = changed(b'C');
+    let found = metadata.description.as_deref();
+    assert_eq!(found, Some("Created by OpenJPEG version 2.5.4"));
+    assert!(metadata.notes.is_empty());
+    let metadata = changed(2);
+    assert_eq!(metadata.description, None);
+    assert_eq!(metadata.notes, ["dropped: a binary comment"]);
+}
+
+#[test]
+fn a_damaged_profile_of_a_png_is_dropped_with_a_note() {
+    let mut png = std::fs::read(golden("marked.png")).unwrap();
+    let at = png.windows(4).position(|kind| kind == b"iCCP").unwrap();
+    let length = u32::from_be_bytes(png[at - 4..at].try_into().unwrap()) as usize;
+    // Behind the name and the method, the compressed bytes begin.
+    let name = png[at..].iter().position(|&byte| byte == 0).unwrap();
+    png[at + name + 2..at + 4 + length].fill(0xFF);
+    let mut sum = flate2::Crc::new();
+    sum.update(&png[at..at + 4 + length]);
+    png[at + 4 + length..at + 8 + length].copy_from_slice(&sum.sum().to_be_bytes());
+    let (page, rows) = pages_of(png).remove(0);
+    assert!(page.metadata.icc.is_none());
+    assert_eq!(
+        page.metadata.notes,
+        ["dropped: the color profile, which cannot be decompressed"]
+    );
+    assert_eq!(rows, pages("marked.png")[0].1);
+}
+
+#[test]
+fn the_compression_level_of_an_exr_is_dropped_with_a_note() {
+    let notes = |name: &str| pages(name).remove(0).0.metadata.notes;
+    assert_eq!(
+        notes("dwab.exr"),
+        ["dropped: the compression level 45 of DWA; the result is compressed with ZIP"]
+    );
+    assert!(notes("dwaa.exr").is_empty());
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn files() -> Vec<Vec<u8>> {
         marked(0, b"SIMPLE  ="),
         marked(0, b"\x89HDF\r\n\x1A\n"),
         marked(0, b"\x93NUMPY"),
-        golden("animation.png"),
+        golden("animation16.png"),
         golden("animation.webp"),
         // Start of frame: arithmetic, lossless and hierarchical coding, and 12 bits.
         changed("photo.jpg", &[0xFF, 0xC0], &[0xFF, 0xC9]),

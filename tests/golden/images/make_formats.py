@@ -109,6 +109,18 @@ moved = samples(1, u8)
 moved[3, 4:6] = [1, 2]
 frames = [Image.fromarray(frame) for frame in (samples(1, u8), moved)]
 frames[0].save(path("two.gif"), save_all=True, append_images=frames[1:])
+# Animations whose second frame changes two samples and whose third hides a pixel: Pillow stores the part that differs.
+still = samples(3, u8)
+moved = still.copy()
+moved.flat[34:36] = [1, 2]
+hidden = np.dstack([moved, np.full((HEIGHT, WIDTH), 255, u8)])
+hidden[2, 5, 3] = 0
+for name, mode, frames in [("animation.png", "RGB", [still, moved]), ("hidden.png", "RGBA", [still, moved, hidden])]:
+    frames = [Image.fromarray(frame).convert(mode) for frame in frames]
+    frames[0].save(path(name), save_all=True, append_images=frames[1:])
+grays = [Image.fromarray(samples(1, u8, page=page)) for page in range(2)]
+still_image = Image.new("L", (WIDTH, HEIGHT), 77)
+still_image.save(path("beside.png"), save_all=True, append_images=grays, default_image=True)
 cv2.imwrite(path("flat.hdr"), np.full((7, 10, 3), [0.25, 0.5, 2.0], f32)[..., ::-1])
 
 # What other programs say beside the pixels.

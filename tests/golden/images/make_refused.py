@@ -17,15 +17,15 @@ def path(name):
     return str(HERE / name)
 
 
-def write(name, channels, compression=OpenEXR.ZIP_COMPRESSION, kind=OpenEXR.scanlineimage):
-    OpenEXR.File({"compression": compression, "type": kind}, channels).write(path(name))
+def write(name, channels, compression=OpenEXR.ZIP_COMPRESSION, kind=OpenEXR.scanlineimage, **header):
+    OpenEXR.File({"compression": compression, "type": kind, **header}, channels).write(path(name))
 
 
 y, x = np.mgrid[0:24, 0:40]
 photo = np.stack([6 * x, 10 * y, 255 - 3 * x - 5 * y], axis=-1).astype(np.float32) / 255
 half = {name: np.ascontiguousarray(photo[..., i]).astype(np.float16) for i, name in enumerate("RGB")}
 write("dwaa.exr", half, OpenEXR.DWAA_COMPRESSION)
-write("dwab.exr", half, OpenEXR.DWAB_COMPRESSION)
+write("dwab.exr", half, OpenEXR.DWAB_COMPRESSION, dwaCompressionLevel=45.0)
 decoded = OpenEXR.File(path("dwaa.exr"), separate_channels=True).channels()
 write("dwaa_decoded.exr", {name: decoded[name].pixels for name in "RGB"})
 
@@ -39,6 +39,6 @@ for at in np.ndindex(4, 4):
     deep[at] = np.zeros(1, np.float32)
 write("deep.exr", {"Y": deep}, OpenEXR.ZIPS_COMPRESSION, OpenEXR.deepscanline)
 
-frames = [Image.new("L", (4, 4), level) for level in (0, 255)]
-for name in ("animation.png", "animation.webp"):
+for name, white in [("animation16.png", np.uint16(65535)), ("animation.webp", np.uint8(255))]:
+    frames = [Image.fromarray(np.full((4, 4), level, white.dtype)) for level in (0, white)]
     frames[0].save(path(name), save_all=True, append_images=frames[1:], lossless=True)

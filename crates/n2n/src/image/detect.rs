@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read, Seek};
 
-use super::{Format, gif, jpeg2000, mrc, tiff};
+use super::{Format, gif, jpeg2000, mrc, png, tiff};
 
 impl Format {
     /// The format of a file.
@@ -17,15 +17,21 @@ impl Format {
         Ok(format)
     }
 
-    /// The format that an image is written in unless another is asked for: as [`Format::written`], but TIFF for a
-    /// GIF of several frames.
+    /// The format that an image is written in unless another is asked for: as [`Format::written`], but TIFF for an
+    /// animation.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn written_for(self, source: &mut impl Read) -> io::Result<Self> {
-        Ok(match self {
-            Self::Gif if gif::is_animation(source)? => Self::Tiff,
-            other => other.written(),
+        let is_animation = match self {
+            Self::Gif => gif::is_animation(source)?,
+            Self::Png => png::Animation::of(source)?.is_moving(),
+            _ => false,
+        };
+        Ok(if is_animation {
+            Self::Tiff
+        } else {
+            self.written()
         })
     }
 

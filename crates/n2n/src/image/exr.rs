@@ -114,10 +114,6 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             ..layer.encoding
         },
     };
-    let mut notes = Vec::new();
-    if has_levels {
-        notes.push("dropped: its smaller versions (mip levels)".into());
-    }
     let page = Page {
         height,
         width,
@@ -127,7 +123,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         orientation: Orientation::NoTransforms,
         metadata: Metadata {
             native: Some(Arc::new(attributes)),
-            notes,
+            notes: notes(has_levels, layer.encoding.compression),
             ..Metadata::default()
         },
     };
@@ -135,6 +131,20 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         whole: Whole::from_floats(page.row(), floats),
         page: Some(page),
     }))
+}
+
+/// What is dropped of a file, in words for the user.
+fn notes(has_levels: bool, compression: Compression) -> Vec<String> {
+    let mut notes = Vec::new();
+    if has_levels {
+        notes.push("dropped: its smaller versions (mip levels)".into());
+    }
+    if let Compression::DWAA(Some(level)) | Compression::DWAB(Some(level)) = compression {
+        notes.push(format!(
+            "dropped: the compression level {level} of DWA; the result is compressed with ZIP"
+        ));
+    }
+    notes
 }
 
 /// Refuses chunks in DWAA or DWAB that declare more than their pixels can take: the decoder makes room for it.

@@ -11,11 +11,11 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::decode::{Decode, Decoded, Fault, Limits, Source};
+use super::decode::{Decode, Decoded, Fault, Limits, Source, check_samples};
 use super::encode::{Encoded, Raster, native_bytes};
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::Page;
-use super::{Depth, Format, simple};
+use super::{Depth, Format, baseline, simple};
 
 /// What is copied from file to file: markers, with the content of their segments.
 type Segments = Vec<(u8, Vec<u8>)>;
@@ -60,6 +60,9 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         .map(|(marker, content)| (marker, content.to_vec()))
         .collect::<Segments>();
     let decoder = Decoder::new(&bytes)?;
+    let ((width, height), channels) = (decoder.size, decoder.color.channel_count());
+    check_samples(limits, height as usize, width as usize, channels.into())?;
+    baseline::check(&bytes)?;
     let metadata = Metadata {
         icc,
         exif: decoder.inner.exif().cloned(),

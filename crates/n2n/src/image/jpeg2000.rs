@@ -63,6 +63,11 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         ))
     })?;
     let depth = depth(&planes)?;
+    let (words, has_others) = comments(file.codestream);
+    let mut notes = file.notes;
+    if has_others {
+        notes.push("dropped: a binary comment".into());
+    }
     let mut samples = vec![0.0; height * width * planes.len()];
     for (at, plane) in planes.iter().enumerate() {
         let to = samples.iter_mut().skip(at).step_by(planes.len());
@@ -80,8 +85,8 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             icc,
             exif: file.exif,
             resolution: file.resolution,
-            description: metadata::text(&comments(file.codestream)),
-            notes: file.notes,
+            description: metadata::text(&words),
+            notes,
             ..Metadata::default()
         },
     };
@@ -355,9 +360,18 @@ fn check_size(codestream: &[u8], components: &[Component], most: u64) -> Decoded
     Ok(())
 }
 
-/// The comments in the main header of a codestream that are words (T.800, A.9.2).
-fn comments(codestream: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
+/// Whether bytes are ASCII, perhaps with zeros behind.
+fn is_text(bytes: &[u8]) -> bool {
+    let end = bytes.iter().rposition(|&byte| byte != 0);
+    let words = &bytes[..end.map_or(0, |end| end + 1)];
+    let is_readable = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    words.iter().all(is_readable)
+}
+
+/// The comments in the main header of a codestream that are words, although some writers mark those as binary, and
+/// whether there are others (T.800, A.9.2).
+fn comments(codestream: &[u8]) -> (Vec<Vec<u8>>, bool) {
+    let (mut words, mut has_others) = (Vec::new(), false);
     // Behind the start of the codestream.
     let mut at = 2;
     while let Some(&[0xFF, marker, l0, l1, ref behind @ ..]) = codestream.get(at..) {
@@ -366,12 +380,18 @@ fn comments(codestream: &[u8]) -> Vec<Vec<u8>> {
         match (marker, content) {
             // The first tile-part.
             (0x90, _) => break,
-            (0x64, [0, 1, words @ ..]) => found.push(words.to_vec()),
+            (0x64, [0, kind, content @ ..]) => {
+                if *kind == 1 || is_text(content) {
+                    words.push(content.to_vec());
+                } else {
+                    has_others = true;
+                }
+            }
             _ => {}
         }
         at += 2 + length;
     }
-    found
+    (words, has_others)
 }
 
 /// The style of each component: the last one that any header states.

@@ -11,13 +11,16 @@
 //! missing become [`MISSING`]. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
 //! for 16 bits with 65535.
 
+mod baseline;
 mod decode;
 mod depth;
 mod detect;
 mod encode;
 mod exr;
 mod format;
+mod frames;
 mod gif;
+mod huffman;
 mod images;
 mod jpeg;
 mod jpeg2000;

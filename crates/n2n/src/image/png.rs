@@ -1,9 +1,12 @@
-//! PNG: lossless, gray or RGB, with or without transparency, at 8 or 16 bits; read row by row.
+//! PNG: lossless, gray or RGB, with or without transparency, at 8 or 16 bits; read row by row, but for an
+//! animation.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
+use ::image::codecs::png::PngDecoder;
 use ::image::metadata::Orientation;
+use ::image::{AnimationDecoder, ImageDecoder};
 use ::png::chunk::ChunkType;
 use ::png::{BitDepth, ColorType, Compression, Decoder, Encoder, Transformations};
 
@@ -13,7 +16,7 @@ use super::decode::{
 use super::encode::{Encoded, Refused, restore_missing, to_u8, to_u16};
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::{Color, Page, Pages};
-use super::{Depth, Format};
+use super::{Depth, Format, frames};
 
 /// What is copied from file to file: kinds of chunks, with their bytes.
 type Chunks = Vec<([u8; 4], Vec<u8>)>;
@@ -59,6 +62,11 @@ struct PngPage {
 /// Starts to read a PNG.
 pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let mut chunks = chunks(&mut source)?;
+    let animation = Animation::of(&mut source)?;
+    source.rewind()?;
+    if animation.is_moving() {
+        return animation.decoder(source, chunks, limits);
+    }
     // Not only pixels expand: so do compressed texts and color profiles.
     let bytes = usize::try_from(2 * limits.samples).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(source, ::png::Limits { bytes });
@@ -69,19 +77,10 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     let mut reader = decoder.read_info()?;
     let info = reader.info();
     let (height, width) = (info.height as usize, info.width as usize);
-    let (icc, pixel_dims, interlaced) = (
+    let (icc, interlaced) = (
         info.icc_profile.as_ref().map(|icc| icc.to_vec()),
-        info.pixel_dims,
         info.interlaced,
     );
-    if info
-        .animation_control
-        .is_some_and(|control| control.num_frames > 1)
-    {
-        return Err(Fault::new(
-            "it is an animation, which is not supported; save its frames as files",
-        ));
-    }
     if (info.color_type, info.bit_depth) != reader.output_color_type() {
         chunks.retain(|(kind, _)| !OF_SAMPLES.contains(&kind));
     }
@@ -97,24 +96,15 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
         ColorType::Rgba => (Color::Rgb, 1),
         ColorType::Rgb | ColorType::Indexed => (Color::Rgb, 0),
     };
-    let exif = chunks
-        .iter()
-        .find(|(kind, _)| kind == b"eXIf")
-        .map(|(_, bytes)| bytes.clone());
+    let metadata = metadata(chunks, icc);
     let mut page = Page {
         height,
         width,
         color,
         extra,
         depth,
-        orientation: orientation(exif.as_deref()),
-        metadata: Metadata {
-            icc,
-            exif,
-            resolution: pixel_dims.map(resolution),
-            native: Some(Arc::new(chunks)),
-            ..Metadata::default()
-        },
+        orientation: orientation(metadata.exif.as_deref()),
+        metadata,
     };
     page.metadata.note_other_profile(color);
     let whole = if interlaced {
@@ -148,19 +138,109 @@ pub(super) fn orientation(exif: Option<&[u8]>) -> Orientation {
     found.unwrap_or(Orientation::NoTransforms)
 }
 
-fn resolution(found: ::png::PixelDimensions) -> Resolution {
-    let (x, y) = (f64::from(found.xppu), f64::from(found.yppu));
-    match found.unit {
-        ::png::Unit::Meter => Resolution {
-            x: x / 100.0,
-            y: y / 100.0,
-            unit: ResolutionUnit::Centimeter,
-        },
-        ::png::Unit::Unspecified => Resolution {
-            x,
-            y,
-            unit: ResolutionUnit::None,
-        },
+/// What the chunks say, and the color profile that is in one of them.
+fn metadata(chunks: Chunks, icc: Option<Vec<u8>>) -> Metadata {
+    let find = |wanted: &[u8; 4]| {
+        let found = chunks.iter().find(|(kind, _)| kind == wanted);
+        found.map(|(_, bytes)| bytes)
+    };
+    let mut notes = Vec::new();
+    if icc.is_none() && find(b"iCCP").is_some() {
+        notes.push("dropped: the color profile, which cannot be decompressed".into());
+    }
+    Metadata {
+        icc,
+        exif: find(b"eXIf").cloned(),
+        resolution: find(b"pHYs").and_then(|bytes| resolution(bytes)),
+        notes,
+        native: Some(Arc::new(chunks)),
+        ..Metadata::default()
+    }
+}
+
+/// Pixels a unit, across and down, and whether that is a meter (11.3.4.3).
+fn resolution(bytes: &[u8]) -> Option<Resolution> {
+    let &[x0, x1, x2, x3, y0, y1, y2, y3, unit] = bytes else {
+        return None;
+    };
+    let (scale, unit) = match unit {
+        1 => (100.0, ResolutionUnit::Centimeter),
+        _ => (1.0, ResolutionUnit::None),
+    };
+    Some(Resolution {
+        x: f64::from(u32::from_be_bytes([x0, x1, x2, x3])) / scale,
+        y: f64::from(u32::from_be_bytes([y0, y1, y2, y3])) / scale,
+        unit,
+    })
+}
+
+/// What the chunks ahead of the pixels say of an animation.
+#[derive(Default)]
+pub(super) struct Animation {
+    frames: u32,
+    /// Whether the image that programs without animation show is one of the frames.
+    has_image: bool,
+}
+
+impl Animation {
+    /// Reads up to the pixels.
+    pub(super) fn of(source: &mut impl Read) -> io::Result<Self> {
+        let mut found = Self::default();
+        io::copy(&mut source.take(8), &mut io::sink())?;
+        let mut header = [0; 8];
+        while source.read_exact(&mut header).is_ok() {
+            let [l0, l1, l2, l3, kind @ ..] = header;
+            let length = u64::from(u32::from_be_bytes([l0, l1, l2, l3]));
+            let mut content = source.take(length + 4);
+            match &kind {
+                b"IDAT" | b"IEND" => break,
+                b"acTL" => {
+                    let mut frames = [0; 4];
+                    if content.read_exact(&mut frames).is_ok() {
+                        found.frames = u32::from_be_bytes(frames);
+                    }
+                }
+                b"fcTL" => found.has_image = true,
+                _ => {}
+            }
+            io::copy(&mut content, &mut io::sink())?;
+        }
+        Ok(found)
+    }
+
+    /// Whether there is more than one frame; numbers of 32 bits are invalid.
+    pub(super) fn is_moving(&self) -> bool {
+        (2..1 << 31).contains(&self.frames)
+    }
+
+    /// Reads the frames.
+    fn decoder(
+        &self,
+        source: Box<dyn Source>,
+        chunks: Chunks,
+        limits: Limits,
+    ) -> Decoded<Box<dyn Decode>> {
+        let mut allowed = ::image::Limits::no_limits();
+        allowed.max_alloc = Some(2 * limits.samples);
+        let mut decoder = PngDecoder::with_limits(source, allowed)?;
+        let size = decoder.dimensions();
+        decoder.set_limits(frames::check(limits, size)?)?;
+        let color = match decoder.color_type() {
+            ::image::ColorType::L8 | ::image::ColorType::La8 => Color::Gray,
+            ::image::ColorType::Rgb8 | ::image::ColorType::Rgba8 => Color::Rgb,
+            _ => {
+                return Err(Fault::new(
+                    "it is an animation of 16 bits, which is not supported; save its frames as files",
+                ));
+            }
+        };
+        let mut metadata = metadata(chunks, decoder.icc_profile()?);
+        if !self.has_image {
+            let note = "dropped: its still image, which is not part of the animation";
+            metadata.notes.push(note.into());
+        }
+        let found = AnimationDecoder::into_frames(decoder.apng()?);
+        frames::decoder(size, found, Some(color), metadata, limits)
     }
 }
 

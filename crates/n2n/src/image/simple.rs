@@ -26,6 +26,7 @@ pub(super) fn decoder(
             let mut source = source;
             let has_xmp = has_xmp(&mut source)?;
             let mut decoder = WebPDecoder::new(source)?;
+            // The decoder's own way of laying frames over each other is not exact.
             if decoder.has_animation() {
                 return Err(Fault::new(
                     "it is an animation, which is not supported; save its frames as files",

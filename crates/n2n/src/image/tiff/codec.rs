@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 use zune_core::bytestream::ZCursor;
 
 use super::super::decode::{Decoded, Fault};
-use super::super::jpeg;
+use super::super::{baseline, jpeg};
 
 /// How strips and tiles are compressed (TIFF 6.0, sections 9 to 11 and 22; later ones by registration).
 pub(super) mod compression {
@@ -132,6 +132,7 @@ impl Codec {
         };
         if let Some(segments) = jpeg::segments(&whole) {
             jpeg::check_scans(&segments)?;
+            baseline::check(&whole)?;
         }
         let options = jpeg::decoder_options();
         let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(whole), options);

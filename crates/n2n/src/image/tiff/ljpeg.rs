@@ -2,6 +2,7 @@
 //! sensors, of up to 16 bits.
 
 use super::super::decode::{Decoded, Fault};
+use super::super::huffman::{Bits, Table, damaged};
 
 /// An image of one or more interleaved components.
 pub(super) struct Lossless {
@@ -57,10 +58,6 @@ pub(super) fn decode(bytes: &[u8], most: usize) -> Decoded<Lossless> {
         }
     }
     Err(damaged())
-}
-
-fn damaged() -> Fault {
-    Fault::new("one of its lossless JPEGs is damaged")
 }
 
 /// The segments before the compressed data: markers and what follows their lengths.
@@ -134,12 +131,6 @@ impl Frame {
     }
 }
 
-/// A Huffman code: for each possible beginning its length and the number of bits that follow.
-struct Table {
-    bits: u32,
-    codes: Vec<(u8, u8)>,
-}
-
 fn read_tables(mut body: &[u8], tables: &mut [Option<Table>; 4]) -> Decoded<()> {
     while let [which, rest @ ..] = body {
         let (counts, rest) = rest.split_at_checked(16).ok_or_else(damaged)?;
@@ -150,30 +141,6 @@ fn read_tables(mut body: &[u8], tables: &mut [Option<Table>; 4]) -> Decoded<()> 
         body = rest;
     }
     Ok(())
-}
-
-impl Table {
-    fn of(counts: &[u8], symbols: &[u8]) -> Decoded<Self> {
-        let longest = counts.iter().rposition(|&count| count > 0);
-        let bits = longest.ok_or_else(damaged)? as u32 + 1;
-        let mut codes = Vec::with_capacity(1 << bits);
-        let mut symbols = symbols.iter();
-        for (length, &count) in (1..=bits).zip(counts) {
-            for &symbol in symbols.by_ref().take(count.into()) {
-                if symbol > 16 {
-                    return Err(damaged());
-                }
-                let end = codes.len() + (1 << (bits - length));
-                if end > 1 << bits {
-                    return Err(damaged());
-                }
-                codes.resize(end, (length as u8, symbol));
-            }
-        }
-        // Length 0 says that there is no such code.
-        codes.resize(1 << bits, (0, 0));
-        Ok(Self { bits, codes })
-    }
 }
 
 /// How the differences of a scan become samples.
@@ -282,96 +249,5 @@ impl<'a> Scan<'a> {
             components,
             samples,
         })
-    }
-}
-
-/// The bits of the compressed data, in which 0xFF is followed by 0.
-struct Bits<'a> {
-    rest: &'a [u8],
-    /// The next bits, from the highest on, and how many there are.
-    window: u64,
-    count: u32,
-    /// Bits that were made up behind the end of the data.
-    beyond: u32,
-}
-
-impl<'a> Bits<'a> {
-    fn of(rest: &'a [u8]) -> Self {
-        Self {
-            rest,
-            window: 0,
-            count: 0,
-            beyond: 0,
-        }
-    }
-
-    fn fill(&mut self) {
-        while self.count <= 56 {
-            let byte = match *self.rest {
-                [0xFF, 0, ref rest @ ..] => {
-                    self.rest = rest;
-                    0xFF
-                }
-                // A marker, or the end.
-                [0xFF, ..] | [] => {
-                    self.beyond += 8;
-                    0
-                }
-                [byte, ref rest @ ..] => {
-                    self.rest = rest;
-                    byte
-                }
-            };
-            self.window |= u64::from(byte) << (56 - self.count);
-            self.count += 8;
-        }
-    }
-
-    fn skip(&mut self, count: u32) -> Decoded<()> {
-        self.window <<= count;
-        self.count -= count;
-        // Some encoders leave out zeros at the end.
-        if self.beyond >= 64 + self.count {
-            return Err(Fault::new("the file ends before the image does"));
-        }
-        Ok(())
-    }
-
-    /// The next difference, by its code: so many bits, of which the first says the sign.
-    fn difference(&mut self, table: &Table) -> Decoded<i32> {
-        if self.count < 32 {
-            self.fill();
-        }
-        let (length, size) = table.codes[(self.window >> (64 - table.bits)) as usize];
-        if length == 0 {
-            return Err(damaged());
-        }
-        self.skip(length.into())?;
-        let size = u32::from(size);
-        match size {
-            0 => return Ok(0),
-            16 => return Ok(32768),
-            _ => {}
-        }
-        let value = (self.window >> (64 - size)) as i32;
-        self.skip(size)?;
-        let is_positive = value >> (size - 1) == 1;
-        Ok(if is_positive {
-            value
-        } else {
-            value - (1 << size) + 1
-        })
-    }
-
-    /// Goes on behind the next restart marker.
-    fn restart(&mut self) -> Decoded<()> {
-        let at = self
-            .rest
-            .windows(2)
-            .position(|pair| pair[0] == 0xFF && matches!(pair[1], 0xD0..=0xD7));
-        // It may have been come upon, and not gone past.
-        let at = at.ok_or_else(damaged)?;
-        *self = Self::of(&self.rest[at + 2..]);
-        Ok(())
     }
 }

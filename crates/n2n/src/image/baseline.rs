@@ -1,0 +1,285 @@
+//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), for the damage that decoders go past,
+//! each to pixels of its own.
+
+use super::decode::{Decoded, Fault};
+use super::huffman::{Bits, Table, damaged};
+
+/// How many codes there are of each length, and their symbols.
+type Codes<'a> = (&'a [u8], &'a [u8]);
+
+/// What the segments before a scan say.
+#[derive(Default)]
+struct Walk<'a> {
+    width: usize,
+    height: usize,
+    components: Vec<Component>,
+    /// The codes of means and of what else a block has, by their numbers.
+    means: [Option<Codes<'a>>; 4],
+    details: [Option<Codes<'a>>; 4],
+    /// Steps of the means, by the number of their table.
+    steps: [i64; 4],
+    /// Units between two restart markers; 0 for none.
+    restart: usize,
+    /// Scans that have been walked through.
+    scans: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Component {
+    id: u8,
+    /// Blocks of a unit, across and down.
+    across: usize,
+    down: usize,
+    step: u8,
+}
+
+/// Refuses a baseline JPEG with blocks whose means are no samples of 8 bits, or with more coefficients than a block
+/// has. JPEGs of other kinds, and what is no JPEG, are left to the decoder.
+pub(super) fn check(bytes: &[u8]) -> Decoded<()> {
+    let mut walk = Walk::default();
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let Some(start) = rest.iter().position(|&byte| byte == 0xFF) {
+        rest = &rest[start + 1..];
+        match rest {
+            [0xD9, ..] => break,
+            [0xFF, ..] => {}
+            [0x00 | 0x01 | 0xD0..=0xD8, behind @ ..] => rest = behind,
+            [marker, high, low, ..] => {
+                let marker = *marker;
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                let content = rest.get(3..1 + length).unwrap_or_default();
+                rest = rest.get(1 + length..).unwrap_or_default();
+                let is_walked = match marker {
+                    0xC4 => walk.read_codes(content),
+                    0xDB => walk.read_steps(content),
+                    0xC0 | 0xC1 => walk.read_frame(content),
+                    0xC2..=0xCF => None,
+                    0xDD => walk.read_restart(content),
+                    0xDA => walk.scan(content, rest)?,
+                    _ => Some(()),
+                };
+                if is_walked.is_none() {
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Walk<'a> {
+    fn read_codes(&mut self, mut content: &'a [u8]) -> Option<()> {
+        while let [which, rest @ ..] = content {
+            let (counts, rest) = rest.split_at_checked(16)?;
+            let count = counts.iter().map(|&count| usize::from(count)).sum();
+            let (symbols, rest) = rest.split_at_checked(count)?;
+            let tables = if which >> 4 == 0 {
+                &mut self.means
+            } else {
+                &mut self.details
+            };
+            *tables.get_mut(usize::from(which & 15))? = Some((counts, symbols));
+            content = rest;
+        }
+        Some(())
+    }
+
+    fn read_steps(&mut self, mut content: &[u8]) -> Option<()> {
+        while let [which, rest @ ..] = content {
+            let (step, size) = if which >> 4 == 0 {
+                (i64::from(*rest.first()?), 64)
+            } else {
+                let &[high, low] = rest.first_chunk()?;
+                (i64::from(u16::from_be_bytes([high, low])), 128)
+            };
+            *self.steps.get_mut(usize::from(which & 15))? = step.max(1);
+            content = rest.get(size..)?;
+        }
+        Some(())
+    }
+
+    fn read_frame(&mut self, content: &[u8]) -> Option<()> {
+        let &[8, h0, h1, w0, w1, count, ref components @ ..] = content else {
+            return None;
+        };
+        self.height = u16::from_be_bytes([h0, h1]).into();
+        self.width = u16::from_be_bytes([w0, w1]).into();
+        let components = components.as_chunks().0.iter().take(count.into());
+        self.components = components
+            .map(|&[id, sampling, step]| Component {
+                id,
+                across: (sampling >> 4).into(),
+                down: (sampling & 15).into(),
+                step,
+            })
+            .collect();
+        Some(())
+    }
+
+    fn read_restart(&mut self, content: &[u8]) -> Option<()> {
+        let &[high, low] = content.first_chunk()?;
+        self.restart = u16::from_be_bytes([high, low]).into();
+        Some(())
+    }
+
+    /// Walks through a scan; none if something is missing for it.
+    fn scan(&mut self, content: &[u8], data: &[u8]) -> Decoded<Option<()>> {
+        /// Twice what 8 bits give: a mean is eight times that of the samples, counted from their middle.
+        const MOST: i64 = 2048;
+        let Some((blocks, units)) = self.blocks(content) else {
+            return Ok(None);
+        };
+        let mut bits = Bits::of(data);
+        let mut means = vec![0_i64; blocks.len()];
+        for unit in 0..units {
+            if self.restart > 0 && unit > 0 && unit % self.restart == 0 {
+                bits.restart()?;
+                means.fill(0);
+            }
+            for (block, mean) in blocks.iter().zip(&mut means) {
+                for _ in 0..block.count {
+                    *mean += i64::from(bits.difference(&block.means)?);
+                    if (*mean * block.step).abs() > MOST + block.step {
+                        return Err(Fault::new(
+                            "it is damaged: the mean of one of its blocks is no sample of 8 bits",
+                        ));
+                    }
+                    skip_details(&mut bits, &block.details)?;
+                }
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// The blocks of a unit, and how many units a scan has.
+    fn blocks(&mut self, content: &[u8]) -> Option<(Vec<Blocks>, usize)> {
+        /// More than there are components.
+        const MOST_SCANS: usize = 4;
+        self.scans += 1;
+        let (&count, rest) = content.split_first()?;
+        let chosen = rest.as_chunks::<2>().0.get(..count.into())?;
+        let most = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
+        let (across, down) = (most(|found| found.across)?, most(|found| found.down)?);
+        if self.scans > MOST_SCANS || chosen.len() > 4 || across == 0 || down == 0 {
+            return None;
+        }
+        let table = |codes: &[Option<Codes<'_>>; 4], number: u8| {
+            let (counts, symbols) = (*codes.get(usize::from(number))?)?;
+            Table::of(counts, symbols).ok()
+        };
+        let mut units = self.width.div_ceil(8 * across) * self.height.div_ceil(8 * down);
+        let mut blocks = Vec::new();
+        for &[id, tables] in chosen {
+            let component = self.components.iter().find(|found| found.id == id)?;
+            let mut count = component.across * component.down;
+            if chosen.len() == 1 {
+                // A unit is one block, whatever the sampling.
+                let columns = (self.width * component.across).div_ceil(8 * across);
+                let rows = (self.height * component.down).div_ceil(8 * down);
+                (units, count) = (columns * rows, 1);
+            }
+            blocks.push(Blocks {
+                count,
+                means: table(&self.means, tables >> 4)?,
+                details: table(&self.details, tables & 15)?,
+                step: *self.steps.get(usize::from(component.step))?,
+            });
+        }
+        Some((blocks, units))
+    }
+}
+
+/// The blocks of a component in a unit: how many there are, and how they are coded.
+struct Blocks {
+    count: usize,
+    means: Table,
+    details: Table,
+    step: i64,
+}
+
+/// Goes past all coefficients of a block but its mean.
+fn skip_details(bits: &mut Bits<'_>, codes: &Table) -> Decoded<()> {
+    let mut next = 1;
+    while next < 64 {
+        let symbol = bits.symbol(codes)?;
+        let (zeros, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+        match (zeros, size) {
+            (15, 0) => {}
+            // The rest of the block is 0.
+            (_, 0) => return Ok(()),
+            _ => bits.skip(size)?,
+        }
+        next += zeros + 1;
+    }
+    if next > 64 { Err(damaged()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// A gray JPEG, eight pixels high, of blocks whose means differ from the one before by these 11 bits, at a step
+    /// of 1. There is one code of each kind: 11 bits follow, and the end of the block.
+    fn jpeg(differences: &[u16]) -> Vec<u8> {
+        let mut jpeg = b"\xFF\xD8\xFF\xDB\0\x43\0".to_vec();
+        jpeg.extend([1; 64]);
+        jpeg.extend(b"\xFF\xC0\0\x0B\x08\0\x08");
+        jpeg.extend((8 * differences.len() as u16).to_be_bytes());
+        jpeg.extend(b"\x01\x01\x11\0");
+        for (which, symbol) in [(0, 11), (0x10, 0)] {
+            jpeg.extend([0xFF, 0xC4, 0, 20, which, 1]);
+            jpeg.extend([0; 15]);
+            jpeg.push(symbol);
+        }
+        jpeg.extend(b"\xFF\xDA\0\x08\x01\x01\0\0\x3F\0");
+        let mut bits = String::new();
+        for difference in differences {
+            write!(bits, "0{difference:011b}0").unwrap();
+        }
+        while !bits.len().is_multiple_of(8) {
+            bits.push('1');
+        }
+        for byte in bits.as_bytes().chunks(8) {
+            let byte = u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap();
+            jpeg.push(byte);
+            if byte == 0xFF {
+                jpeg.push(0);
+            }
+        }
+        jpeg.extend(b"\xFF\xD9");
+        jpeg
+    }
+
+    fn said(jpeg: &[u8]) -> String {
+        check(jpeg)
+            .err()
+            .map_or_else(String::new, Fault::into_words)
+    }
+
+    /// The bits of 1024 and of -1024.
+    const UP: u16 = 0b100_0000_0000;
+    const DOWN: u16 = 0b011_1111_1111;
+
+    #[test]
+    fn means_that_leave_the_range_of_8_bits_are_refused() {
+        assert_eq!(said(&jpeg(&[UP])), "");
+        assert_eq!(said(&jpeg(&[DOWN, UP, UP, DOWN])), "");
+        for far in [UP, DOWN] {
+            let said = said(&jpeg(&[far; 3]));
+            assert!(said.contains("no sample of 8 bits"), "{said}");
+        }
+    }
+
+    #[test]
+    fn data_that_ends_before_the_last_block_is_refused() {
+        let photo = include_bytes!("../../../../tests/golden/images/photo.jpg");
+        assert_eq!(said(photo), "");
+        let whole = jpeg(&[UP, DOWN].repeat(20));
+        assert_eq!(said(&whole), "");
+        let cut = [&whole[..whole.len() - 30], b"\xFF\xD9"].concat();
+        assert_ne!(said(&cut), "");
+    }
+}
