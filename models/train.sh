@@ -56,11 +56,9 @@ train blind gauss5_50 magnified --init-from "$(last mixed)" $constant --lr 6e-4 
 # The blind model is where the others begin.
 large="--batchsize 1 --patchsize 256"
 train gauss5_50 gauss5_50 magnified --init-from "$(last blind)" $constant --lr 3e-4 --steps-per-epoch 4700 $large
-train gauss25_first gauss25 magnified --init-from "$(last blind)" $constant --lr 4e-4 --steps-per-epoch 2000 $large
-train gauss25_second gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 2600 $large --seed 1
-train gauss25 gauss25 magnified --init-from "$(last gauss25_second)" $constant --lr 2e-4 --steps-per-epoch 1700 $large --seed 9
-train poisson5_50 poisson5_50 magnified --init-from "$(last blind)" $constant --lr 5e-4 --steps-per-epoch 2000
+train gauss25 gauss25 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 8700 $large
 train poisson30 poisson30 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 5800 $large
+train poisson5_50 poisson5_50 magnified --init-from "$(last poisson30)" $constant --lr 4e-4 --steps-per-epoch 4000 $large
 
 # The small network learns from the blind model's results on noisy images as they are. Its patches have to be large.
 teacher="--architecture fast --teacher $(last blind) --n-epoch 1"

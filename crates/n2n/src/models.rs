@@ -102,11 +102,11 @@ pub static SHIPPED: &[Shipped] = {
             "RGB, Gaussian noise of any level from 5 to 50", GAUSS5_50;
         "gauss5_50_fast", "gauss5_50", Fast, 3, Some([30.59, 31.64]),
             "the same, by a network of a sixth of the cost", GAUSS5_50_FAST;
-        "gauss25", "gauss25", Best, 3, Some([30.80, 31.85]),
+        "gauss25", "gauss25", Best, 3, Some([30.84, 31.90]),
             "RGB, Gaussian noise of level 25", GAUSS25;
         "poisson30", "poisson30", Best, 3, Some([30.07, 31.16]),
             "RGB, Poisson noise of λ 30", POISSON30;
-        "poisson5_50", "poisson5_50", Best, 3, Some([29.25, 30.42]),
+        "poisson5_50", "poisson5_50", Best, 3, Some([29.39, 30.57]),
             "RGB, Poisson noise of any λ from 5 to 50", POISSON5_50;
         "gauss5_50_gray", "gauss5_50", Best, 1, None,
             "gray, Gaussian noise of any level from 5 to 50", GAUSS5_50_GRAY;
