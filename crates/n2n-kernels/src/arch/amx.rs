@@ -18,8 +18,8 @@ use std::sync::OnceLock;
 
 use super::tiles::{DEPTH, Finish, Product, SIDE, SUMS, TILE};
 
-/// Proof that the processor has AMX for bfloat16, AVX-512 with conversions to bfloat16, and that the system lets this
-/// process use the tiles.
+/// Proof that the processor has AMX for bfloat16 and AVX-512 with conversions to bfloat16, and that the system lets
+/// this process use the tiles.
 #[derive(Clone, Copy)]
 pub struct Amx(());
 

@@ -6,7 +6,7 @@ pub const SIDE: usize = 16;
 pub const DEPTH: usize = 32;
 /// Values of a tile of operands.
 pub const TILE: usize = SIDE * DEPTH;
-/// Rows that are computed together, two tiles, and columns.
+/// Rows, and also columns, that are computed together: those of two tiles.
 pub const WIDE: usize = 2 * SIDE;
 /// Sums that are computed together: 2 × 2 tiles.
 pub const SUMS: usize = WIDE * WIDE;
@@ -74,7 +74,7 @@ impl Product<'_> {
     }
 }
 
-/// Turns sums into activations: adds the bias, applies a `LeakyReLU` with `slope` (at most 1, which changes nothing),
+/// Turns sums into activations: adds the bias, applies a `LeakyReLU` with `slope` (at most 1; 1 changes nothing),
 /// and rounds. Pixels are `stride` values apart in `to`, which holds as many as are wanted. Each gets 32 channels;
 /// those beyond `columns` tiles are zero.
 pub struct Finish<'a> {

@@ -15,9 +15,9 @@ const BAND: usize = 4;
 /// The places around a pixel that a convolution reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The pixel itself, of so many channels.
+    /// The pixel itself, with this number of channels.
     Pixel(usize),
-    /// The pixel and its eight neighbors, row by row, of so many channels each.
+    /// The pixel and its eight neighbors, row by row, each with this number of channels.
     Neighborhood(usize),
 }
 
@@ -32,7 +32,7 @@ impl Source {
         self.channels().next_multiple_of(DEPTH)
     }
 
-    /// Row and column, from the neighbor above and to the left.
+    /// Row and column of each, counted from the neighbor above and to the left.
     fn taps(self) -> &'static [(usize, usize)] {
         const ALL: [(usize, usize); 9] = [
             (0, 0),
@@ -51,7 +51,7 @@ impl Source {
         }
     }
 
-    /// The steps of a product over it, in a tensor with rows of so many values.
+    /// The steps of a product over it, in a tensor whose rows have `row` values.
     fn steps(self, row: usize) -> Steps {
         let blocks = move |(y, x): (usize, usize)| {
             let pixel = y * row + x * self.depth();
@@ -79,7 +79,7 @@ pub struct Conv {
     /// For every two tiles of outputs, 32 values.
     bias: Vec<[f32; WIDE]>,
     slope: f32,
-    /// For every two tiles of outputs, the last of which may be one: the steps of each source, one after another.
+    /// For every two tiles of outputs (at the end, there may be only one): the steps of each source, one after another.
     packed: Halves,
 }
 
@@ -181,7 +181,7 @@ impl Conv {
         &self.packed.as_slice()[2 * pair * steps * TILE..][..self.columns(pair) * steps * TILE]
     }
 
-    /// Leaves the sums of the `pair`-th 32 outputs for 32 pixels that lie one after another in the registers.
+    /// Leaves in the registers the sums of the `pair`-th 32 outputs for 32 pixels that lie one after another.
     fn sum_inside(&self, registers: &mut Sums, steps: &Steps, pixels: &[u16], pair: usize) {
         registers.clear();
         registers.add(Product {
@@ -240,7 +240,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Leaves the sums of the `pair`-th 32 outputs for the pixels from one on in the registers.
+    /// Leaves in the registers the sums of the `pair`-th 32 outputs for the 32 pixels from (`n`, `y`, `x`) on.
     fn sum(&self, registers: &mut Sums, (n, y, x): (usize, usize, usize), pair: usize) {
         let columns = self.conv.columns(pair);
         let mut filter = self.conv.filter(pair);
@@ -284,7 +284,7 @@ impl Worker {
         }
     }
 
-    /// Computes the `pair`-th 32 outputs for the pixels from one on.
+    /// Computes the `pair`-th 32 outputs for the pixels from `at` on.
     fn run(
         &mut self,
         job: &Job,

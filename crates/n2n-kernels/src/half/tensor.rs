@@ -7,7 +7,7 @@ use crate::jobs::one_by_one;
 use crate::memory::Halves;
 use crate::tensor::Shape;
 
-/// Rows of a thread's job where only the border between jobs costs something.
+/// Rows of a thread's job, where the only cost of more jobs is that each also converts the rows next to its own.
 const BAND: usize = 8;
 
 /// Pixels after the last row that a tile at its end may read.
@@ -33,7 +33,7 @@ impl Tensor {
         }
     }
 
-    /// Values of a tensor of this shape, border and padding included.
+    /// The number of values of a tensor of this shape, border and padding included.
     ///
     /// # Panics
     /// If the shape is larger than memory.
@@ -47,7 +47,7 @@ impl Tensor {
         len().unwrap_or_else(|| panic!("{shape:?} is larger than memory"))
     }
 
-    /// Values it has memory for.
+    /// The number of values it has memory for.
     pub fn capacity(&self) -> usize {
         self.halves.as_slice().len()
     }
@@ -172,7 +172,7 @@ impl Tensor {
         (self.shape.w + 2) * self.depth()
     }
 
-    /// All that follows the pixel above and to the left of pixel (`y`, `x`).
+    /// All values from the pixel above and to the left of pixel (`y`, `x`) on.
     pub(super) fn around(&self, n: usize, y: usize, x: usize) -> &[u16] {
         let row = n * (self.shape.h + 2) + y;
         &self.halves.as_slice()[row * self.row_len() + x * self.depth()..]

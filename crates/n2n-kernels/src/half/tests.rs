@@ -51,7 +51,7 @@ fn assert_rounded(got: &[f32], want: &[f64], what: &str) {
     }
 }
 
-/// Fewer under Miri, where one tile takes a second.
+/// Numbers of images, heights and widths; fewer under Miri, where one tile takes a second.
 const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
     &[(1, 1, 2)]
 } else {
@@ -156,7 +156,7 @@ fn transposed_convolutions_match_the_definition() {
     }
 }
 
-/// The chain's values in between are rounded, as those of layers one after another are.
+/// The values between the layers of a chain are rounded, as they are between layers that run one by one.
 #[test]
 fn a_chain_is_one_convolution_after_another() {
     for units in units() {

@@ -1,5 +1,5 @@
-//! Inference in half precision: the rows on the matrix units of `n2n_kernels::half`, layer by layer, from the first
-//! convolution, whose neighborhoods of the image serve the last skip too, to the chain of the last layers.
+//! Inference in half precision: the rows of `unet` on the matrix units of `n2n_kernels::half`, layer by layer, from the
+//! first convolution, whose neighborhoods of the image serve the last skip too, to the chain of the last layers.
 
 use n2n_kernels::half::{Conv, Source, Tensor, Units, UpConv, run_chain};
 use n2n_kernels::pool;
@@ -45,7 +45,7 @@ impl Spare {
                 tensor.reshaped(shape)
             };
         }
-        // One that is too small gives way: both would only lie side by side.
+        // The new one replaces one that is too small, so that memory does not hold both.
         if let Some(at) = smallest_of(&self.0, len / 2..len) {
             self.0.swap_remove(at);
         }
@@ -184,7 +184,7 @@ fn conv(unet: &UNet, layers: &[Layer], i: usize, weight: &[f32], bias: &[f32]) -
         });
     }
     let at = |c: usize, tap: usize, o: usize| weight[(o * inputs + c) * 9 + tap];
-    // Of the image, all nine taps are one pixel's channels.
+    // In the tensor of the image's neighborhoods, all nine taps are channels of one pixel.
     let image = unet.block_channels();
     let of_image = move |first: usize, k: usize, o: usize| at(first + k % image, k / image, o);
     let neighborhoods = Source::Pixel(9 * image);
