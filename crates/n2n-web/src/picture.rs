@@ -215,7 +215,18 @@ impl Picture {
             bytes: bytes.into(),
         };
         let reader = file.open()?;
-        let encoding = Encoding::new(reader.format());
+        let format = reader.format();
+        let written = format.written_for(&mut &file.bytes[..]);
+        let written = written.map_err(Error::io(&file.name))?;
+        if written != format {
+            return Err(Error::Image {
+                path: file.name,
+                reason: format!(
+                    "its result would have another format, {written:?}, which only the program `n2n predict` writes"
+                ),
+            });
+        }
+        let encoding = Encoding::new(format);
         let picture = Self {
             file,
             reader,
@@ -700,7 +711,7 @@ mod tests {
     #[test]
     fn files_become_what_predict_makes_of_them() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/images");
-        let mut compared = 0;
+        let (mut compared, mut refused) = (0, 0);
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let bytes = fs::read(&path).unwrap();
@@ -708,6 +719,10 @@ mod tests {
                 (Ok((found, _)), Ok(expected)) => {
                     assert!(found == expected, "{}", path.display());
                     compared += 1;
+                }
+                // What the program would write in another format is refused before it is denoised.
+                (Err(found), Err(_)) if found.to_string().contains("another format") => {
+                    refused += 1;
                 }
                 (Err(found), Err(expected)) => {
                     assert_eq!(
@@ -730,6 +745,7 @@ mod tests {
             }
         }
         assert!(compared > 40, "{compared}");
+        assert!(refused > 5, "{refused}");
     }
 
     #[test]

@@ -160,64 +160,49 @@ impl Registers {
         let stride = size_of::<u16>() * stride;
         let below = a.wrapping_add(SIDE * stride);
         let ends = offsets.as_ptr_range();
+        /// A loop over the steps: loads the first tile of `b` and both of `a`, adds the products of the three, then does
+        /// what the lines say.
+        macro_rules! for_each_step {
+            ($($line:literal,)*) => {
+                asm!(
+                    "2:",
+                    "mov {o}, [{at}]",
+                    "add {at}, 8",
+                    "lea {p}, [{a} + {o}]",
+                    "add {o}, {below}",
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tileloadd tmm4, [{p} + {stride}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm5, [{o} + {stride}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    $($line,)*
+                    "cmp {at}, {end}",
+                    "jne 2b",
+                    o = out(reg) _,
+                    p = out(reg) _,
+                    at = inout(reg) ends.start => _,
+                    end = in(reg) ends.end,
+                    a = in(reg) a,
+                    below = in(reg) below,
+                    b = inout(reg) b => _,
+                    row = in(reg) ROW,
+                    stride = in(reg) stride,
+                    options(readonly, nostack)
+                )
+            };
+        }
         // SAFETY: the registers are configured as long as `self` exists; `check` found that `a` holds 32 rows of 32
         // values at every offset, and that `b` holds `columns` tiles for each.
         unsafe {
             if columns == 2 {
-                asm!(
-                    "2:",
-                    "mov {o}, [{at}]",
-                    "add {at}, 8",
-                    "lea {p}, [{a} + {o}]",
-                    "add {o}, {below}",
-                    "tileloadd tmm6, [{b} + {row}]",
-                    "tileloadd tmm4, [{p} + {stride}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm5, [{o} + {stride}]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
+                for_each_step!(
                     "tileloadd tmm7, [{b} + {row} + 1024]",
                     "add {b}, 2048",
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm3, tmm5, tmm7",
-                    "cmp {at}, {end}",
-                    "jne 2b",
-                    o = out(reg) _,
-                    p = out(reg) _,
-                    at = inout(reg) ends.start => _,
-                    end = in(reg) ends.end,
-                    a = in(reg) a,
-                    below = in(reg) below,
-                    b = inout(reg) b => _,
-                    row = in(reg) ROW,
-                    stride = in(reg) stride,
-                    options(readonly, nostack)
                 );
             } else {
-                asm!(
-                    "2:",
-                    "mov {o}, [{at}]",
-                    "add {at}, 8",
-                    "lea {p}, [{a} + {o}]",
-                    "add {o}, {below}",
-                    "tileloadd tmm6, [{b} + {row}]",
-                    "tileloadd tmm4, [{p} + {stride}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm5, [{o} + {stride}]",
-                    "add {b}, 1024",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "cmp {at}, {end}",
-                    "jne 2b",
-                    o = out(reg) _,
-                    p = out(reg) _,
-                    at = inout(reg) ends.start => _,
-                    end = in(reg) ends.end,
-                    a = in(reg) a,
-                    below = in(reg) below,
-                    b = inout(reg) b => _,
-                    row = in(reg) ROW,
-                    stride = in(reg) stride,
-                    options(readonly, nostack)
-                );
+                for_each_step!("add {b}, 1024",);
             }
         }
     }

@@ -106,9 +106,12 @@ impl Tensor {
                 rows.rotate_left(1);
                 fill(&mut rows[2], first + i + 2);
                 for (x, to) in to[depth..].chunks_exact_mut(depth).take(w).enumerate() {
-                    for (to, row) in to.chunks_exact_mut((3 * c).max(1)).zip(&rows) {
+                    let (inside, padding) = to.split_at_mut(9 * c);
+                    for (to, row) in inside.chunks_exact_mut((3 * c).max(1)).zip(&rows) {
                         to.copy_from_slice(&row[x * c..][..3 * c]);
                     }
+                    // In memory that is used again they may hold NaN, which a weight of zero does not remove.
+                    padding.fill(0);
                 }
             }
         });

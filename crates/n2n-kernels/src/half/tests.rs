@@ -4,6 +4,9 @@ use super::*;
 use crate::reference;
 use crate::tensor::Shape;
 
+/// What memory that is used again may hold.
+const NAN: u16 = 0x7fc0;
+
 /// Pseudo-random multiples of 1/32 in −1..1: exact in bfloat16, as are their products in `f32`.
 fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -91,7 +94,7 @@ fn convolutions_of_two_tensors_match_the_definition() {
                 assert_rounded(&output.to_values(), &want, &what);
                 // Again, in memory that held something else.
                 let mut used = Tensor::zeros(Shape { c: 160, ..shape });
-                used.fill_with(0x3f80);
+                used.fill_with(NAN);
                 output = used.reshaped(output.shape());
                 conv.run(units, &[&part(0, a), &part(a, b)], &mut output);
                 assert_rounded(&output.to_values(), &want, &what);
@@ -116,7 +119,9 @@ fn neighborhoods_make_a_3x3_convolution_a_1x1_one() {
                 let (x, bias) = (values(n * h * w * c, 1), values(outputs, 2));
                 let weight = values(outputs * c * 9, 3);
                 let want = reference::conv(&wide(&x), shape, &wide(&weight), &wide(&bias), 3);
-                let mut input = Tensor::zeros(Tensor::of_neighborhoods(shape));
+                let mut used = Tensor::zeros(Shape { c: 160, ..shape });
+                used.fill_with(NAN);
+                let mut input = used.reshaped(Tensor::of_neighborhoods(shape));
                 input.fill_from_neighborhoods(&x, shape);
                 let conv = Conv::new(&[Source::Pixel(9 * c)], &bias, 1.0, |_, _, k, o| {
                     weight[(o * c + k % c) * 9 + k / c]
