@@ -20,6 +20,10 @@ pub struct Placed {
     pub level: Option<Level>,
 }
 
+/// `--half` on a processor that cannot.
+pub const NO_UNITS: &str = "--half: expected a processor with matrix units for bfloat16 (AMX: Intel Xeon since \
+                            Sapphire Rapids), found none";
+
 /// Puts a network with given weights where the flags say; its sizes follow from their shapes. What it
 /// computes on is said, if there was a choice to make.
 ///
@@ -37,11 +41,9 @@ pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyho
     };
     let lacks_units = half && CpuNetwork::matrix_units().is_none();
     let (placed, reason) = match flags.device {
-        None | Some(Device::Cpu) if lacks_units => bail!(
-            "--half: expected a processor with matrix units for bfloat16 (AMX: Intel Xeon since \
-             Sapphire Rapids), found none\nhint: GPUs support it too; {}",
-            gpu::HINT
-        ),
+        None | Some(Device::Cpu) if lacks_units => {
+            bail!("{NO_UNITS}\nhint: GPUs support it too; {}", gpu::HINT)
+        }
         None | Some(Device::Cpu) => (on_cpu(half)?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
         Some(Device::Auto) => match gpu::place_best(half, weights)? {

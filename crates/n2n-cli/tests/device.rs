@@ -181,7 +181,24 @@ fn half_precision_is_for_denoising_on_units_that_have_it() {
         .assert()
         .code(1)
         .stderr(contains("--half is supported for infer only"));
-    n2n(&folder, train).arg("--half").assert().code(2);
+    let trained = n2n(&folder, train).arg("--half").assert();
+    if has_units {
+        trained.success();
+        let resumed = [
+            "train",
+            "--resume",
+            "results/unet_gauss25_b4e100r02",
+            "--half=false",
+        ];
+        n2n(&folder, &resumed)
+            .assert()
+            .code(1)
+            .stderr(contains("--half cannot be changed"));
+    } else {
+        trained
+            .code(1)
+            .stderr(contains("--half: expected a processor with matrix units"));
+    }
 }
 
 #[cfg(not(feature = "gpu"))]

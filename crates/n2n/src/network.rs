@@ -219,6 +219,9 @@ pub struct Method {
     /// `exp_diff` is a constant in the loss, and the gradient is linear in it, so a sample of the patches gives the
     /// same expected gradient. `Loss2` is then the mean over these patches.
     pub regularized_patches: Option<usize>,
+    /// Whether the pass for `exp_diff`, which keeps nothing for gradients, may round like [`Denoise::denoise`] in half
+    /// precision, on a device that is faster so.
+    pub half: bool,
 }
 
 /// The optimizer: how a gradient updates the weights.

@@ -46,6 +46,14 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     let (mut config, start) = settings(args, ui)?;
     let weights = weights(&config, start)?;
     let Placed { mut network, level } = device::place(&args.device_args, false, &weights, ui)?;
+    if config.half {
+        if level.is_none() {
+            bail!("--half is supported on the CPU only when training; use --device cpu");
+        }
+        if CpuNetwork::matrix_units().is_none() {
+            bail!(device::NO_UNITS);
+        }
+    }
     if level.is_none() && start != Start::Resume {
         as_gpus_train(&mut config, args, ui);
     }
@@ -56,6 +64,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         let weights = models::load(Some(teacher)).context("--teacher")?;
         let mut teacher = CpuNetwork::from_weights(&weights).context("--teacher")?;
         teacher.set_level(level);
+        teacher.set_half(config.half).context("--half")?;
         let teacher = Box::new(teacher);
         network = Box::new(Distillation::new(network, teacher, config.seed).context("--teacher")?);
     }

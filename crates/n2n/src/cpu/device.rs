@@ -8,7 +8,7 @@ use n2n_kernels::adam::Adam;
 use n2n_kernels::bands;
 use n2n_kernels::tensor::{Arena, Shape};
 
-use super::{CpuNetwork, Learning, half, in_pool};
+use super::{CpuNetwork, Learning, half, in_pool, units};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
@@ -28,10 +28,7 @@ impl Denoise for CpuNetwork {
         network::check_images(&self.unet, noisy)?;
         self.keep_memory_for(noisy);
         Ok(in_pool(|| match self.half {
-            Some(units) => {
-                let network = self.packed.half(&self.parameters);
-                network.infer(units, &mut self.spare, noisy)
-            }
+            Some(units) => self.infer_half(units, noisy),
             None => self.infer(noisy),
         }))
     }
@@ -77,6 +74,7 @@ impl Denoise for CpuNetwork {
             parameters: Arc::clone(&self.parameters),
             packed: Arc::clone(&self.packed),
             half: self.half,
+            regularizer_half: self.regularizer_half,
             merged_pixels: self.merged_pixels,
             arena: Arena::default(),
             spare: half::Spare::default(),
@@ -121,6 +119,7 @@ impl Train for CpuNetwork {
     }
 
     fn set_method(&mut self, method: Method) -> Result<()> {
+        self.regularizer_half = method.half.then(units).transpose()?;
         self.method = method;
         Ok(())
     }

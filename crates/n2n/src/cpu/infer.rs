@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv;
+use n2n_kernels::half::Units;
 use n2n_kernels::pool;
 use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::upconv;
@@ -24,6 +25,12 @@ impl CpuNetwork {
         self.download(output)
     }
 
+    /// [`CpuNetwork::infer`] in half precision.
+    pub(super) fn infer_half(&mut self, units: Units, noisy: &Batch) -> Batch {
+        let network = self.packed.half(&self.parameters);
+        network.infer(units, &mut self.spare, noisy)
+    }
+
     /// The neighbors of the denoised batch, `g1(f(y))` and `g2(f(y))`. They are half of its pixels, and where the last
     /// rows run in bands, only these go through the 1×1 layers.
     pub(super) fn infer_neighbors(
@@ -32,6 +39,9 @@ impl CpuNetwork {
         neighbors: &Neighbors,
         target: Target,
     ) -> (Batch, Batch) {
+        if let Some(units) = self.regularizer_half {
+            return neighbors.sub_sample_for(&self.infer_half(units, noisy), target);
+        }
         let are_pixels = self.unet.pixel_shuffle == 1;
         if target == Target::Mean || !are_pixels || !self.ends_in_bands(shape(noisy)) {
             return neighbors.sub_sample_for(&self.infer(noisy), target);

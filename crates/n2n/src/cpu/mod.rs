@@ -47,6 +47,8 @@ pub struct CpuNetwork {
     packed: Arc<Packed>,
     /// The matrix units on which images are denoised in half precision, if they are.
     half: Option<Units>,
+    /// Those for the regularizer's pass, likewise.
+    regularizer_half: Option<Units>,
     /// See [`MERGED_PIXELS`].
     merged_pixels: usize,
     arena: Arena,
@@ -119,6 +121,7 @@ impl CpuNetwork {
             packed: Arc::new(Packed::new(unet, &layers, level)),
             layers,
             half: None,
+            regularizer_half: None,
             merged_pixels: MERGED_PIXELS,
             arena: Arena::default(),
             spare: half::Spare::default(),
@@ -174,18 +177,12 @@ impl CpuNetwork {
 
     /// Sets whether [`Denoise::denoise`](network::Denoise::denoise) computes in half precision, on matrix units for
     /// bfloat16 (AMX, on Intel's servers since Sapphire Rapids), which is several times as fast. Each layer then rounds
-    /// to about one part in 500. Training is not affected.
+    /// to about one part in 500. Steps of training are not affected: see [`Method::half`].
     ///
     /// # Errors
     /// If the processor has no such units, or the system does not allow their use.
     pub fn set_half(&mut self, half: bool) -> Result<()> {
-        self.half = if half {
-            let expected = "a processor with matrix units for bfloat16 (AMX)";
-            let units = Units::detect();
-            Some(units.ok_or_else(|| Error::value("half precision", expected, "none"))?)
-        } else {
-            None
-        };
+        self.half = half.then(units).transpose()?;
         Ok(())
     }
 
@@ -327,6 +324,12 @@ fn epilogue(layer: &Layer) -> Epilogue<'static> {
     } else {
         Epilogue::Store
     }
+}
+
+/// The processor's matrix units.
+fn units() -> Result<Units> {
+    let expected = "a processor with matrix units for bfloat16 (AMX)";
+    Units::detect().ok_or_else(|| Error::value("half precision", expected, "none"))
 }
 
 /// Runs `run` on a thread of the pool. If it ran on a thread outside, each of about a hundred layers and parts of

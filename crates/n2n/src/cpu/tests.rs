@@ -363,6 +363,42 @@ fn the_regularizer_of_some_patches_in_turn_has_the_papers_gradient_on_average() 
     }
 }
 
+/// `exp_diff` is small beside the loss, and its rounding smaller still.
+#[test]
+fn a_regularizer_in_half_precision_changes_the_gradient_by_its_rounding_only() {
+    use n2n_kernels::half::Units;
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut noisy = Batch::zeros(2, 64, 64, 1);
+    noisy.data.fill_with(|| rng.random());
+    let neighbors = Neighbors::draw(&noisy, &mut rng);
+    let factors = LossFactors {
+        lambda1: 1.0,
+        lambda2: 1.0,
+        lambda: 2.0,
+    };
+    let step = |units| {
+        let mut network = CpuNetwork::initial_scaled(UNet::new(4, 1).unwrap(), 1.0, 1);
+        network.regularizer_half = units;
+        let losses = network.step(&noisy, &neighbors, factors, 1e-3).unwrap();
+        let gradient = network.learning.unwrap().gradients;
+        (losses, gradient)
+    };
+    let (want, exact) = step(None);
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+    for units in std::iter::once(Units::portable()).chain(Units::detect()) {
+        let (losses, gradient) = step(Some(units));
+        assert!(losses.loss1 == want.loss1);
+        let ratio = losses.loss2 / want.loss2;
+        assert!(
+            ratio != 1.0 && (ratio - 1.0).abs() < 0.01,
+            "{units:?}: {ratio}"
+        );
+        let gap = norm(&mut gradient.iter().zip(&exact).map(|(g, w)| g - w));
+        let ratio = gap / norm(&mut exact.iter().copied());
+        assert!(ratio > 0.0 && ratio < 0.02, "{units:?}: {ratio}");
+    }
+}
+
 /// Pairs 0 and 1 have the same first pixel, and so on: the mean over two draws that differ in the second
 /// pixels alone, which are all that the other one leaves out.
 #[test]

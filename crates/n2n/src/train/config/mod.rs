@@ -109,6 +109,9 @@ pub struct Config {
     pub target: Target,
     /// Number of patches per batch, in rotation, to compute the regularizer on; by default all.
     pub regularized_patches: Option<usize>,
+    /// Whether the passes without gradients compute in half precision: those for the regularizer, and those of a
+    /// teacher. Takes a processor with matrix units.
+    pub half: bool,
     /// Factor on Kaiming's initial weights; applied by the code that creates the network.
     pub init_scale: f64,
     /// The model whose weights the run starts from instead: a file, or the name of a shipped model; loaded by the code
@@ -250,6 +253,7 @@ impl Default for Config {
             min_lambda: 0.0,
             target: Target::Drawn,
             regularized_patches: None,
+            half: false,
             init_scale: INIT_SCALE,
             init_from: None,
             teacher: None,
@@ -297,6 +301,7 @@ impl Config {
             optimizer: self.optimizer,
             target: self.target,
             regularized_patches: self.regularized_patches,
+            half: self.half,
         }
     }
 
