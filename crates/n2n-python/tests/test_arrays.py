@@ -60,7 +60,7 @@ def test_an_rgb_model_without_a_gray_one_warns():
     }
     model = n2n.train([scene(64, 64, 3)] * 2, axes="YXS", **steps)
     assert not model.takes_gray
-    with pytest.warns(UserWarning, match="gray image, denoised by a model for RGB"):
+    with pytest.warns(UserWarning, match="gray image was denoised by an RGB model"):
         model.denoise(scene(40, 50))
 
 

@@ -77,7 +77,7 @@ def test_refusals(tmp_path):
     for arguments, words in [
         (([],), "at least one, found none"),
         ((tmp_path,), "no image|expected"),
-        ((np.zeros((96, 96, 5)), "YXS"), "expected 1 sample a pixel or 3, RGB, found 5"),
+        ((np.zeros((96, 96, 5)), "YXS"), "expected 1 sample per pixel, or 3 for RGB, found 5"),
         ((np.zeros((2, 96, 96)),), "axes: expected 3 letters"),
     ]:
         with pytest.raises(ValueError, match=words):

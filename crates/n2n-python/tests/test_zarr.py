@@ -191,10 +191,10 @@ def test_refusals(tmp_path, noisy, capsys):
         return capsys.readouterr().err
 
     source, output = tmp_path / "in.zarr", tmp_path / "out.zarr"
-    assert "no Zarr group" in refused(source, output)
+    assert "not a Zarr group" in refused(source, output)
     write(source, "0.5", noisy)
     output.mkdir()
-    assert "is there already" in refused(source, output)
+    assert "already exists" in refused(source, output)
     output.rmdir()
     assert "neither a file nor a shipped model" in refused(source, output, "--model", "gauss26")
     assert "MIN below MAX" in refused(source, output, "--range", "5,2")
@@ -225,7 +225,7 @@ def test_a_full_disk_leaves_a_partial_output_and_says_so(tmp_path, noisy):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "too large" in done.stderr.lower(), done.stderr
-    assert "out.zarr.partial: " in done.stderr and "make room, and run it again" in done.stderr
+    assert "out.zarr.partial: " in done.stderr and "free some space, then start again" in done.stderr
     assert not (tmp_path / "out.zarr").exists() and (tmp_path / "out.zarr.partial").exists()
     n2n.zarr.denoise(tmp_path / "in.zarr", tmp_path / "out.zarr")
     assert (tmp_path / "out.zarr").exists()

@@ -7,8 +7,8 @@
 >>> clean.shape, clean.dtype
 ((64, 80), dtype('uint8'))
 
-Arrays with more than two dimensions say what each is, in letters: ``axes="ZYX"`` is a stack of images,
-``axes="YXS"`` an image in RGB. Dtype, shape and value range of the result are those of the array.
+For arrays with more than two dimensions, ``axes`` names each dimension by a letter: ``axes="ZYX"`` is a stack of
+images, ``axes="YXS"`` an RGB image. The result has the dtype, shape and value range of the array.
 
 `n2n.dask` denoises arrays that are larger than memory, or on a cluster; ``python -m n2n zarr IN OUT``
 denoises an OME-Zarr.

@@ -1,4 +1,4 @@
-"""What an array's dimensions mean, and its values in a type that the library takes."""
+"""The meaning of an array's dimensions, and conversion of its values to the types of the library."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: The types whose values the library has exactly.
+#: The types whose values the library represents exactly.
 NATIVE = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 
 def checked(x: object, name: str = "x") -> NDArray[Any]:
-    """The array of an array-like whose values can be denoised, without a copy if it is an array."""
+    """An array-like as an array, without a copy if it is one; rejects what cannot be denoised."""
     if type(x).__module__.partition(".")[0] == "dask":
-        raise TypeError(f"{name}: a dask array; n2n.dask.denoise denoises it chunk by chunk")
+        raise TypeError(f"{name}: found a dask array; use n2n.dask.denoise, which denoises it chunk by chunk")
     if isinstance(x, (str, os.PathLike)):
         raise TypeError(
-            f"{name}: expected an array, found a path, {os.fspath(x)!r}; read the file first, as with "
-            "tifffile.imread, or denoise it with the program: n2n predict"
+            f"{name}: expected an array, found a path, {os.fspath(x)!r}; read the file first, for example "
+            "with tifffile.imread, or denoise it with the program: n2n predict"
         )
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(
-            f"{name}: a masked array; fill what is masked first, as with x.filled(np.nan)"
+            f"{name}: found a masked array; fill the masked values first, for example with x.filled(np.nan)"
         )
     array = np.asarray(x)
     check_dtype(array.dtype, name)
@@ -37,9 +37,9 @@ def checked(x: object, name: str = "x") -> NDArray[Any]:
 
 
 def check_dtype(dtype: np.dtype[Any], name: str = "x") -> None:
-    """Refuses a dtype whose values are no numbers, or that float64 does not hold."""
+    """Rejects a dtype whose values are not numbers, or are wider than 64 bits."""
     if dtype.kind not in "uif" or dtype.itemsize > 8:
-        hint = "; convert it, as with x.astype(np.uint8) * 255" if dtype.kind == "b" else ""
+        hint = "; convert it, for example with x.astype(np.uint8) * 255" if dtype.kind == "b" else ""
         raise TypeError(
             f"{name}: expected an array of integers or floats, found dtype {dtype}{hint}"
         )
@@ -47,9 +47,9 @@ def check_dtype(dtype: np.dtype[Any], name: str = "x") -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the dimensions of an image are in an array."""
+    """The positions of an image's dimensions in an array."""
 
-    #: Those along which images follow each other.
+    #: The dimensions along which images are stacked.
     lead: tuple[int, ...]
     y: int
     x: int
@@ -64,7 +64,7 @@ class Layout:
 
 
 def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
-    """What the letters say of an array of ``ndim`` dimensions; nothing is guessed."""
+    """The layout that the letters give for an array of ``ndim`` dimensions; nothing is guessed."""
     if axes is not None and not isinstance(axes, str):
         raise TypeError(f"axes: expected letters, as 'ZYX', found {axes!r}")
     if channel_axis is not None:
@@ -118,7 +118,7 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
 def to_native(plane: NDArray[Any]) -> NDArray[Any]:
     """The values as uint8, uint16 or float32, in the byte order of the machine.
 
-    A copy only of other types, of the other byte order, or of values that are not aligned; strides stay.
+    Copies only arrays of other types, of the other byte order, or that are not aligned; strides are kept.
     """
     if plane.dtype.newbyteorder("=") in NATIVE:
         return np.require(plane, plane.dtype.newbyteorder("="), "A")
@@ -127,17 +127,17 @@ def to_native(plane: NDArray[Any]) -> NDArray[Any]:
 
 
 def native_name(dtype: np.dtype[Any]) -> str:
-    """The dtype by whose rules the library finds a range."""
+    """The dtype whose rules the library applies to determine a range."""
     other = {"float16": "float32", "int64": "int32", "uint64": "uint32"}
     name = dtype.newbyteorder("=").name
     return other.get(name, name)
 
 
 def from_native(plane: NDArray[Any], native: NDArray[Any], clean: NDArray[Any]) -> NDArray[Any]:
-    """What was denoised in the dtype of ``plane``.
+    """The denoised image in the dtype of ``plane``.
 
-    For a type that float32 does not hold exactly, what was removed is taken from the values themselves:
-    what is left as it was stays so to the last digit.
+    If float32 does not represent the type exactly, the change is applied to the original values, so that unchanged
+    values keep every digit.
     """
     if native.dtype == plane.dtype.newbyteorder("="):
         return clean

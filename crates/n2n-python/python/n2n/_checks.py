@@ -45,7 +45,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
 
 
 def output(out: Any, array: NDArray[Any]) -> None:
-    """Refuses what cannot hold the result for `array`, image by image."""
+    """Rejects an output that cannot hold the result for `array`, image by image."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected an array, found {type(out).__name__}")
     if out.shape != array.shape or out.dtype != array.dtype:
@@ -53,7 +53,7 @@ def output(out: Any, array: NDArray[Any]) -> None:
             f"out: expected {array.dtype} of shape {array.shape}, found {out.dtype} of shape {out.shape}"
         )
     if not out.flags.writeable:
-        raise ValueError("out: expected an array that can be written to")
+        raise ValueError("out: expected a writable array, found a read-only one")
     is_same = out.ctypes.data == array.ctypes.data and out.strides == array.strides
     if not is_same and np.shares_memory(out, array):
         # An image would overwrite others that have not been read yet.

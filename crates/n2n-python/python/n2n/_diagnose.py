@@ -1,4 +1,4 @@
-"""What the noise of images is like, before hours are spent on them."""
+"""Analyzes the noise of images before hours are spent training on them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PIXELS = 16_000_000
 
 
 class Finding(NamedTuple):
-    """Something that follows for training.
+    """A property of the images that matters for training.
 
     Attributes
     ----------
     is_warning : bool
-        Whether training on the images as they are will disappoint.
+        Whether training on the images as they are will give poor results.
     text : str
-        What it is and what to do, in one to three sentences.
+        What was found and what to do about it, in one to three sentences.
     """
 
     is_warning: bool
@@ -33,17 +33,16 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What was measured; as a text, and in a notebook, in words.
+    """The result of `diagnose`. As text, and in a notebook, it shows the findings in words.
 
     Attributes
     ----------
     findings : tuple of Finding
-        What follows for training.
+        What matters for training, most severe first.
     measured : dict
-        The numbers: noise against signal, its autocorrelation and more, as ``n2n diagnose --json`` names
-        them.
+        The measurements: noise against signal, its autocorrelation and more, with the keys of ``n2n diagnose --json``.
     summary : str
-        The numbers in words.
+        The noise in sentences.
     """
 
     findings: tuple[Finding, ...]
@@ -73,9 +72,10 @@ def diagnose(
     x, axes, channel_axis
         As for `n2n.denoise`.
     offset : float, optional
-        The value of a pixel without light, where it is known.
+        The value of a pixel without light, if known.
     max_images : int
-        Of more, as many are looked at, evenly; of large ones, their middles.
+        Maximum number of images to use. From a larger stack, this many are taken, evenly spaced; of large images, only
+        the middle is used.
 
     Examples
     --------

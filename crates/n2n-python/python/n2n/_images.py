@@ -1,4 +1,4 @@
-"""What is learned from: arrays or files, as the native half takes them."""
+"""Images to learn from: arrays or files, in the form that the native half accepts."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Images: TypeAlias = "ArrayLike | Iterable[ArrayLike] | PathLike | Iterable[PathL
 
 
 def time_text(time: str | float) -> str:
-    """A time as the library reads it; numbers are seconds."""
+    """A time in the form that the library parses; numbers are seconds."""
     return time if isinstance(time, str) else f"{round(1000 * time)}ms"
 
 
 def source(
     images: Any, axes: str | None, channel_axis: int | None, channels: int | None
 ) -> tuple[str | list[str] | list[NDArray[Any]], int | None]:
-    """What the native half learns from, and the channels of arrays. As many samples as `channels` are not RGB and
-    transparency, whatever their number."""
+    """The source for the native half, and the number of channels if it holds arrays. If an array has `channels`
+    samples, they are channels, not RGB or transparency."""
     if isinstance(images, (str, os.PathLike)):
         path = os.fspath(images)
         if not os.path.exists(path):
@@ -48,9 +48,9 @@ def source(
         colors = samples - 1 if samples in (2, 4) and samples != channels else samples
         if colors not in (1, 3, channels):
             raise ValueError(
-                f"images[{place}]: expected 1 sample a pixel or 3, RGB, found {samples}; channels that are no "
-                "colors are images that follow each other (the letter C), or go together through a network of "
-                f"as many channels (n2n.train(..., n_channel={samples}))"
+                f"images[{place}]: expected 1 sample per pixel, or 3 for RGB, found {samples}; for channels "
+                "that are not colors, use the letter C to treat each as an image, or train a network that "
+                f"processes them together (n2n.train(..., n_channel={samples}))"
             )
         for at in np.ndindex(stack.shape[:-3]):
             planes.append(_arrays.to_native(stack[at][..., :colors]))

@@ -11,12 +11,12 @@ from . import _n2n
 
 
 def psnr(clean: ArrayLike, denoised: ArrayLike) -> float:
-    """Peak signal-to-noise ratio of two images of bytes, as the paper computes it.
+    """Peak signal-to-noise ratio of two 8-bit images, as the paper computes it.
 
     Parameters
     ----------
     clean, denoised : array of uint8
-        Of one shape, with any number of dimensions.
+        Both of the same shape, with any number of dimensions.
 
     Returns
     -------
@@ -26,10 +26,10 @@ def psnr(clean: ArrayLike, denoised: ArrayLike) -> float:
     Raises
     ------
     TypeError
-        An array is not of uint8. ``n2n val`` compares images of 8 bits as well: round first, with
-        ``(x * 255 + 0.5).clip(0, 255).astype(np.uint8)`` for ``x`` in 0 to 1.
+        An array is not uint8. Round other arrays first, as ``n2n val`` does:
+        ``(x * 255 + 0.5).clip(0, 255).astype(np.uint8)`` for ``x`` from 0 to 1.
     ValueError
-        The shapes differ, or there is no pixel.
+        The shapes differ, or there are no pixels.
 
     Examples
     --------
@@ -43,24 +43,24 @@ def psnr(clean: ArrayLike, denoised: ArrayLike) -> float:
 
 
 def ssim(clean: ArrayLike, denoised: ArrayLike, *, channel_axis: int | None = None) -> float:
-    """Structural similarity of two images of bytes, as the paper computes it.
+    """Structural similarity of two 8-bit images, as the paper computes it.
 
     Parameters
     ----------
     clean, denoised : array of uint8
-        Images of one shape, at least 11 pixels high and wide.
+        Images of the same shape, at least 11 pixels high and wide.
     channel_axis : int, optional
-        The dimension of the channels, over which the mean is taken; without it the images are gray.
+        The dimension of the channels; the result is the mean over them. Without it, the images are gray.
 
     Returns
     -------
     float
-        1 for equal images.
+        The mean structural similarity; 1 for equal images.
 
     Raises
     ------
     TypeError
-        An array is not of uint8.
+        An array is not uint8.
     ValueError
         The shapes differ, or an image is too small for the window of 11 x 11 pixels.
 

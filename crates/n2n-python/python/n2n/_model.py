@@ -17,7 +17,7 @@ from . import _arrays, _checks, _images, _n2n, _progress
 from ._arrays import Layout
 from ._images import Images
 
-#: Told the fraction that is done, or whether to show it.
+#: A callback that receives the fraction done, or whether to show progress.
 Progress: TypeAlias = "bool | Callable[[float], object]"
 
 #: Rows and columns of a rectangle of pixels.
@@ -25,14 +25,14 @@ Region: TypeAlias = tuple[slice, slice]
 
 
 class Range(NamedTuple):
-    """Which values of an array are the network's 0 and 1, as `Model.measure_range` found them.
+    """The values of an array that map to the network's 0 and 1, as measured by `Model.measure_range`.
 
     Attributes
     ----------
     low, high : float
         In the units of the array.
     is_limit : bool
-        Whether no value of integers can lie outside, so that no result does.
+        Whether integers cannot lie outside the range, so that results are clipped to it.
     """
 
     low: float
@@ -40,7 +40,7 @@ class Range(NamedTuple):
     is_limit: bool = True
 
 
-#: ``"auto"``, ``"percentile"``, two numbers, or what `Model.measure_range` found.
+#: ``"auto"``, ``"percentile"``, two numbers, or the result of `Model.measure_range`.
 RangeLike: TypeAlias = "str | tuple[float, float] | Range"
 
 
@@ -55,7 +55,7 @@ class _Settings:
 
 
 def models() -> dict[str, str]:
-    """The models within the package: what each is for, by name.
+    """The shipped models: a dictionary from names to descriptions.
 
     Examples
     --------
@@ -86,38 +86,38 @@ def denoise(
     Parameters
     ----------
     x : array_like
-        Integers or floats. Any strides, byte order and memory map; it is only read, and no other thread
-        may write to it meanwhile. Beside the result, the call holds a copy of one image as float32, and of images of another type than uint8, uint16
-        and float32 (or of the other byte order) a converted one.
+        Integers or floats, with any strides and byte order; may be a memory map. It is only read, and no other thread
+        may write to it during the call. In addition to the result, the call holds a copy of one image as float32 and,
+        if the array is not uint8, uint16 or float32 in native byte order, a converted copy of that image.
     model : str, path or Model
-        A name of `models`, a file of weights, or a loaded model. Named models stay loaded.
+        A name from `models`, a weight file, or a loaded model. Shipped models stay loaded between calls.
     axes : str, optional
-        A letter for each dimension of `x`, as tifffile has them: ``Y`` and ``X``, ``S`` for the samples
-        of a pixel, and any other (``Z``, ``T``, ``C``, ...) for images that follow each other. May be
-        left out for two dimensions alone.
+        A letter for each dimension of `x`, as in tifffile: ``Y`` and ``X``, ``S`` for the samples of a pixel, and any
+        other letter (``Z``, ``T``, ``C``, ...) for a dimension along which images are stacked. Optional only for
+        two-dimensional arrays.
 
-        Of the samples, 3 are RGB and go through the network together; a second or fourth is
-        transparency and stays as it is; other numbers are denoised one by one, as gray images are. If the
-        three samples of RGB are equal in every pixel, the image is a gray one.
+        Three samples are RGB and are denoised together; a second or fourth sample is transparency and is left
+        unchanged; with any other number, each sample is denoised as a gray image. An RGB image whose samples are equal
+        in every pixel is denoised as gray.
     channel_axis : int, optional
-        The dimension of the samples, in place of the letter ``S``.
+        The dimension of the samples, as an alternative to the letter ``S``.
     range : {"auto", "percentile"}, (low, high) or Range
-        Which values are the network's 0 and 1, for all of `x`. ``auto`` is what the model was trained
-        on if it says so, and otherwise what the dtype and the values suggest.
+        The values that map to the network's 0 and 1, for all of `x`. ``auto`` is the range that the model was trained
+        on, if it states one, and otherwise a range derived from the dtype and the values.
     strength : float
-        How much of what the network removes is removed: 0 nothing, 1 all.
+        The fraction of the network's change that is applied: 0 for nothing, 1 for all of it.
     threads : int, optional
-        Threads to compute with; by default all cores. Their number changes no result.
+        Number of threads; by default one per core. It does not change the result.
     progress : bool or callable
-        Whether to show how far a long call has come, on a terminal or in a notebook; or what to call
-        with the fraction that is done, about twenty times a second.
+        Whether to show the progress of a long call on a terminal or in a notebook; or a function that is called with
+        the fraction done, about twenty times a second.
     ensemble : bool
-        Whether to take the mean over the eight flips and quarter turns, in eight times the time.
+        Whether to average over the eight flips and 90° rotations, which takes eight times as long.
     max_memory : int
-        Bytes that the network may use at once, by cutting the image into tiles.
+        Memory limit for the network in bytes; the image is cut into tiles to stay within it.
     out : array, optional
-        Where to put the result: of the shape and dtype of `x`, a memory map for example. May be `x`, but no
-        other view of its memory.
+        The array to write the result to, for example a memory map, with the shape and dtype of `x`. May be `x` itself,
+        but not another view of its memory.
     quality : {"best", "fast", "faster", "fastest"}, optional
         Use the shipped model with this trade-off between quality and speed, for the same noise as the named
         `model`.
@@ -125,17 +125,16 @@ def denoise(
     Returns
     -------
     array
-        Of the shape, dtype and value range of `x`. Integers are rounded; values that are no finite number
-        stay as they are.
+        The result, with the shape, dtype and value range of `x`. Integers are rounded; non-finite values are unchanged.
 
     Raises
     ------
     ValueError
-        What of the arguments does not go together, in words.
+        Arguments that are invalid or contradict each other.
     TypeError
-        A dtype that is not integers or floats.
+        A dtype other than integers or floats.
     FileNotFoundError
-        There is no such model.
+        No model has this name.
 
     Examples
     --------
@@ -168,8 +167,8 @@ def denoise(
 class Model:
     """A trained network.
 
-    Made by `Model.load`. Calls from several threads run at the same time, without the interpreter's
-    lock, and share the weights. Ctrl-C ends a call. Models can be pickled, and used after a fork.
+    Created by `Model.load`, `Model.adapt` or `n2n.train`. Calls from several threads run at the same time, without
+    holding the GIL, and share the weights. Ctrl-C interrupts a call. Models can be pickled, and used after a fork.
 
     Examples
     --------
@@ -183,7 +182,7 @@ class Model:
     _name: str | None
 
     def __init__(self) -> None:
-        raise TypeError("a model is made by n2n.Model.load")
+        raise TypeError("use n2n.Model.load to create a model")
 
     @classmethod
     def _of(cls, native: _n2n.Model, name: str | None = None) -> Model:
@@ -198,27 +197,27 @@ class Model:
         Parameters
         ----------
         name_or_file : str or path
-            A file of weights (safetensors, ONNX as `save` writes it, PyTorch's ``.pth``, Paddle's
-            ``.pdparams``; none of them runs code), or else a name of `models`.
+            A weight file (safetensors, ONNX as written by `save`, PyTorch's ``.pth``, Paddle's ``.pdparams``; loading
+            runs no code from it), or a name from `models`.
 
         Raises
         ------
         FileNotFoundError
-            It is neither.
+            It is neither a file nor the name of a shipped model.
         ValueError
-            The file is no model.
+            The file does not contain a model.
         """
         path = os.fspath(name_or_file)
         native = _n2n.Model.load(path)
-        # A file comes before a name.
+        # A file takes precedence over a name.
         return cls._of(native, path if path in _n2n.models() and not os.path.isfile(path) else None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, whole or not at all: ONNX if the name ends in ``.onnx``, else safetensors."""
+        """Write the model, whole or not at all: ONNX if the name ends in ``.onnx``, otherwise safetensors."""
         self._native.save(path)
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[str | bytes]]:
-        # Workers of a cluster then need no weights sent.
+        # Weights then need not be sent to the workers of a cluster.
         if self._name is not None:
             return _loaded, (self._name,)
         return _from_bytes, (self._native.to_bytes(),)
@@ -229,31 +228,31 @@ class Model:
 
     @property
     def channels(self) -> int:
-        """Samples of a pixel that the network takes together: 1 gray, 3 RGB."""
+        """Number of samples per pixel that the network processes together: 1 for gray, 3 for RGB."""
         return self._native.channels
 
     @property
     def takes_gray(self) -> bool:
-        """Whether single channels have a network of one channel.
+        """Whether single channels are denoised by a gray network.
 
-        That is this model, or the gray companion of a shipped RGB model. An RGB model without one removes little of
-        their noise, because it expects noise that differs between the channels.
+        The gray network is this model, or the gray companion of a shipped RGB model. An RGB model without one removes
+        little of their noise, because it expects noise that differs between the channels.
         """
         return self._native.takes_gray
 
     @property
     def halo(self) -> int:
-        """Pixels that the network sees beyond a part of an image that lies on its grid."""
+        """Number of pixels beyond a part of an image that its result depends on, if the part lies on the grid."""
         return self._native.halo
 
     @property
     def multiple(self) -> int:
-        """Side of the cells of the network's grid in pixels; it begins at the image's first pixel."""
+        """Side of the cells of the network's grid in pixels; the grid begins at the image's top left pixel."""
         return self._native.multiple
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of the model: noise, training, license."""
+        """The metadata of the model's file: noise, training, license; free text by key."""
         return self._native.metadata
 
     def denoise(
@@ -300,10 +299,10 @@ class Model:
         channel_axis: int | None = None,
         range: RangeLike = "auto",
     ) -> Range:
-        """Which values of an array are the network's 0 and 1.
+        """The values of an array that map to the network's 0 and 1.
 
-        `denoise` takes it for other arrays, which then have one range, and `denoise_block` for the parts
-        of `x`.
+        Pass the result as `range` to `denoise`, so that several arrays share one range, or to `denoise_block` for the
+        parts of `x`.
 
         Examples
         --------
@@ -318,12 +317,12 @@ class Model:
         return Range(*self._bounds(range, array, _arrays.layout(array.ndim, axes, channel_axis)))
 
     def block_for(self, region: Region, shape: tuple[int, int]) -> Region:
-        """What `denoise_block` needs to see of an image to denoise a part of it.
+        """The part of an image that `denoise_block` needs to denoise `region`.
 
         Parameters
         ----------
         region : pair of slices
-            Rows and columns of the part.
+            Rows and columns to denoise.
         shape : pair of int
             Height and width of the image.
 
@@ -357,12 +356,12 @@ class Model:
         ensemble: bool = False,
         max_memory: int = 2_000_000_000,
     ) -> NDArray[Any]:
-        """Denoise a part of an image that is too large to hold, with the result of the whole.
+        """Denoise a part of an image that is too large for memory, with the same result as for the whole.
 
         Parameters
         ----------
         block : array_like
-            A part of the image that holds all that `block_for` says for `region`.
+            A part of the image that contains everything that `block_for` returns for `region`.
         origin : pair of int
             Row and column of the block's first pixel.
         shape : pair of int
@@ -372,19 +371,19 @@ class Model:
         axes, channel_axis, strength, threads, ensemble, max_memory
             As for `n2n.denoise`; of the dimensions, ``Y`` and ``X`` are those of the image.
         range : (low, high) or Range
-            For the whole image: what `measure_range` found, or two numbers. ``auto`` alone where the
-            model states its range, or for uint8, of which it is 0 to 255.
+            The range of the whole image: the result of `measure_range`, or two numbers. ``auto`` is accepted only if
+            the model states its range, or for uint8, where it means 0 to 255.
 
         Returns
         -------
         array
-            As `block`, of the height and width of `region`.
+            The result, with the dtype and dimensions of `block` and the height and width of `region`.
 
         Raises
         ------
         ValueError
-            The block does not hold all that the network sees for `region`, or there is no range: either
-            would be wrong without a sign of it.
+            The block lacks pixels that the network sees for `region`, or no range is given: the result would be wrong
+            without any sign of it.
 
         Examples
         --------
@@ -449,54 +448,54 @@ class Model:
         seed: int = 0,
         threads: int | None = None,
     ) -> Model:
-        """Fit a copy of the model to the noise of the very images it is to denoise.
+        """Fit a copy of the model to the noise of the images that it is going to denoise.
 
-        A part of the images is held out, and what does not lower the loss there is not used. If this is a
-        shipped model, the others of its quality are tried too, and gray images get a copy of its gray
-        companion. ``n2n predict --adapt`` does the same; docs/adapt.md describes the method and its limits.
+        Part of the images is held out; a step that does not lower the loss there is dropped. If this is a shipped
+        model, the others of its quality are tried too, and gray images get a copy of its gray companion.
+        ``n2n predict --adapt`` does the same; docs/adapt.md describes the method and its limits.
 
         Parameters
         ----------
         images : array, list of arrays, folder, or list of files
-            As for `n2n.train`; of one dtype, with the same noise.
+            As for `n2n.train`, all with the same dtype and the same noise.
         axes, channel_axis
-            As for `n2n.denoise`, of each array.
+            As for `n2n.denoise`, for each array.
         time_budget : str or float, optional
             Time for learning, as ``"1m 30s"`` or in seconds; by default 3 minutes.
         callback : callable, optional
-            Told the fraction of the budget that has passed, about twenty times a second. Learning ends
-            when it returns ``False``, and the model is what has helped by then.
+            Called with the fraction of the budget that has passed, about twenty times a second. If it returns
+            ``False``, learning ends, and the model includes whatever has helped so far.
         progress : bool
-            Whether to show how far it has come, on a terminal or in a notebook.
+            Whether to show progress on a terminal or in a notebook.
         steps : int, optional
-            A number of steps in place of a time: the same seed, images and model then give the same
-            bits, on any number of threads.
+            A number of steps instead of a time: the same seed, images and model then give the same result, bit for bit,
+            on any number of threads.
         range : "auto", (low, high) or Range
-            Which values are the network's 0 and 1; ``auto`` is what the model was trained on if it says
-            so, and otherwise measured on the images.
+            The values that map to the network's 0 and 1; ``auto`` is the range that the model was trained on, if it
+            states one, and otherwise a range measured on the images.
         seed : int
-            Of everything that is drawn.
+            Seed of all random draws.
         threads : int, optional
-            Threads to compute with; by default all cores.
+            Number of threads; by default one per core.
 
         Returns
         -------
         Model
-            Its metadata hold the range and the transform, which `denoise` applies, and under ``adapted``
-            what was chosen and how far the loss fell. If nothing helped, there is no such entry, and the
-            model is as it was.
+            Its metadata contain the range and the transform, which `denoise` applies, and an entry ``adapted`` that
+            says what was chosen and by how much the loss fell. If nothing helped, there is no such entry, and the model
+            is unchanged.
 
         Warns
         -----
         UserWarning
-            An image is left out, and why.
+            An image is skipped; the warning says why.
 
         Raises
         ------
         ValueError
-            No usable image, images of several dtypes, or a budget that is none.
+            No usable image, images of several dtypes, or an invalid budget.
         KeyboardInterrupt
-            Nothing is left of a call that Ctrl-C ends.
+            Ctrl-C was pressed; what was learned is lost.
 
         Examples
         --------
@@ -542,7 +541,7 @@ class Model:
         return Model._of(adapted)
 
     def free_scratch(self) -> None:
-        """Give back the memory that calls have left for the next one."""
+        """Free the scratch memory that calls keep for the next one."""
         self._native.free_scratch()
 
     def _plane(
@@ -551,11 +550,11 @@ class Model:
         denoise: Callable[[NDArray[Any]], NDArray[Any]],
         kept: Region = (slice(None), slice(None)),
     ) -> NDArray[Any]:
-        """An image of height x width x samples, or the part `kept` of it, denoised by what takes images."""
+        """An image of height x width x samples, or the part `kept` of it, denoised by a function for images."""
         colors = self._colors(plane.shape[-1])
         if colors != 3 and self.channels == 3 and not self.takes_gray:
             warnings.warn(
-                "a gray image, denoised by a model for RGB images, which removes little of its noise; use the model "
+                "a gray image was denoised by an RGB model, which removes little of its noise; use the model "
                 f"{_n2n.GRAY!r} or train one on gray images",
                 stacklevel=3,
             )
@@ -567,7 +566,7 @@ class Model:
         return np.concatenate([clean, plane[..., colors:][kept]], axis=-1)
 
     def _colors(self, samples: int) -> int:
-        """How many samples of a pixel are not transparency."""
+        """The number of samples of a pixel that are not transparency."""
         return samples - 1 if samples in (2, 4) and self.channels in (1, 3) else samples
 
     def _bounds(
@@ -583,7 +582,7 @@ class Model:
         return bounds
 
     def _known_bounds(self, range: RangeLike, name: str) -> tuple[float, float, bool] | None:
-        """The range, if no value has to be looked at for it."""
+        """The range, if it does not have to be measured."""
         if isinstance(range, Range):
             low, high = float(range.low), float(range.high)
             if not low < high or not math.isfinite(high - low):
@@ -658,7 +657,7 @@ def _rectangle(region: Region, shape: tuple[int, int]) -> tuple[int, int, int, i
         spans = [rows.indices(shape[0]), columns.indices(shape[1])]
     except (TypeError, ValueError, AttributeError):
         raise ValueError(
-            f"region: expected a pair of slices, as np.s_[0:64, 32:96], found {region!r}"
+            f"region: expected a pair of slices, such as np.s_[0:64, 32:96], found {region!r}"
         ) from None
     (top, bottom, down), (left, right, across) = spans
     if down != 1 or across != 1:

@@ -1,4 +1,4 @@
-"""How far a call has come, said on standard error."""
+"""Progress of a call, shown on standard error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Seconds after which a call is worth a line.
+#: Seconds after which progress is shown.
 PATIENCE = 2.0
 
 
@@ -30,7 +30,7 @@ class Line:
             self.shown = line
 
     def clear(self) -> None:
-        """Takes the line away."""
+        """Erases the line."""
         if self.shown:
             sys.stderr.write("\r" + " " * len(self.shown) + "\r")
             sys.stderr.flush()
@@ -40,7 +40,7 @@ class Line:
 def shown(
     progress: bool | Callable[[float], object],
 ) -> Iterator[Callable[[float], object] | None]:
-    """What to call with the fraction that is done, 0 to 1."""
+    """The function to call with the fraction done, 0 to 1; ``None`` if nothing is to be shown."""
     if callable(progress):
         yield progress
         return

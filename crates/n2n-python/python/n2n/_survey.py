@@ -1,4 +1,4 @@
-"""The range of an image that is read piece by piece, whatever the pieces that it is stored in."""
+"""The range of an image that is read piece by piece, independent of its chunks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KEPT = 1 << 20
 
 
 def step(shape: Sequence[int], colors: int) -> int:
-    """Of how many blocks of 2 x 2 pixels one is kept. The last two dimensions are height and width."""
+    """Every how many blocks of 2 x 2 pixels one is kept. The last two dimensions are height and width."""
     height, width = shape[-2:]
     blocks = math.prod(shape[:-2]) * max(height // 2, 1) * max(width // 2, 1) * colors
     return -(-blocks // _KEPT)
 
 
 def sample(piece: NDArray[Any], step: int) -> NDArray[Any]:
-    """Every so many blocks of a piece of height x width x colors, as blocks x 2 x 2.
+    """Every `step`-th block of a piece of height x width x colors, as blocks x 2 x 2.
 
-    Of an image a pixel high or wide, every so many values.
+    Of an image that is one pixel high or wide, every `step`-th value.
     """
     height, width, colors = piece.shape
     if height == 1 or width == 1:
@@ -42,7 +42,7 @@ def sample(piece: NDArray[Any], step: int) -> NDArray[Any]:
 def of_samples(
     model: Model, samples: Iterable[NDArray[Any]], dtype: str, range: RangeLike
 ) -> Range:
-    """The range of the pieces that the samples are of, of a dtype by the library's name."""
+    """The range of an image, from samples of its pieces; `dtype` is the library's name for its type."""
     rows: dict[int, list[NDArray[Any]]] = {1: [], 2: []}
     for sample in samples:
         if sample.ndim == 1:

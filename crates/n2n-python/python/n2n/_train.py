@@ -13,18 +13,18 @@ from ._model import Model
 
 
 class TrainStep(NamedTuple):
-    """A step of training, as a callback is told it.
+    """A training step, as passed to the callback.
 
     Attributes
     ----------
     passed : float
-        The part of the run that has passed, 0 to 1.
+        The fraction of the run that has passed, 0 to 1.
     epoch, iteration : int
         Both counted from 1.
     loss : float or None
-        The loss before the step, as far as it is known yet.
+        The loss before the step; ``None`` if it is not known yet.
     left_s : float
-        Seconds left, about.
+        Estimated seconds left.
     """
 
     passed: float
@@ -47,50 +47,48 @@ def train(
     threads: int | None = None,
     **settings: str | float | bool,
 ) -> Model:
-    """Train a model on images, which may all be noisy.
+    """Train a model on noisy images, or on clean ones to which noise is added.
 
     Parameters
     ----------
     images : array, list of arrays, folder, or list of files
-        Arrays of integers or floats, as `n2n.denoise` takes them; those smaller than a patch are extended by
-        reflection, and if there are several dtypes none is converted. Files as the program ``n2n train`` reads
-        them.
+        Arrays of integers or floats, as for `n2n.denoise`. Images smaller than a patch are padded by reflection. Arrays
+        of different dtypes are not converted to one. Files in any format that ``n2n train`` reads.
     axes, channel_axis
-        As for `n2n.denoise`, of each array. Three samples are RGB; the model then is of RGB. With
-        ``n_channel=5``, five samples are channels that go through the network together, up to 16.
+        As for `n2n.denoise`, for each array. Arrays with three samples are RGB and give an RGB model. With
+        ``n_channel=5``, five samples are channels that the network processes together; at most 16.
     noise : str
-        ``none`` for images that are noisy already; ``gauss25``, ``poisson5_50`` and the like to add noise to
-        clean ones.
+        ``none`` for images that are already noisy; ``gauss25``, ``poisson5_50`` and so on add noise to clean ones.
     time_budget : str or float, optional
-        Time for training, as ``"1h 30m"`` or in seconds; without one, give ``n_epoch``.
+        Time for training, as ``"1h 30m"`` or in seconds; if ``None``, give ``n_epoch`` instead.
     callback : callable, optional
-        Told of the steps, about twenty times a second. Training ends when it gives ``False``, and the model
-        is what was learned by then.
+        Called with the latest step, about twenty times a second. If it returns ``False``, training ends, and the model
+        is what has been learned so far.
     progress : bool
-        Whether to show how far it has come, on a terminal or in a notebook.
+        Whether to show progress on a terminal or in a notebook.
     recipe : {"fast", "paper"}
         The defaults of the other settings.
     threads : int, optional
-        Threads to compute with; by default all cores. Their number changes no result.
+        Number of threads; by default one per core. It does not change the result.
     **settings
         The other settings of ``n2n train --help``, with underscores: ``patchsize``, ``n_feature``, ``seed``...
 
     Returns
     -------
     Model
-        It states the range that it was trained on, which ``range="auto"`` then is.
+        It states the range that it was trained on, and ``range="auto"`` then means that range.
 
     Warns
     -----
     UserWarning
-        An image is left out, and why; or all pixels of all images have the same value.
+        An image is skipped (the warning says why), or all pixels of all images have the same value.
 
     Raises
     ------
     ValueError
-        Settings that make no run, or no usable image.
+        Invalid settings, or no usable image.
     KeyboardInterrupt
-        Nothing is left of a run that Ctrl-C ends; a callback that gives ``False`` keeps the model.
+        Ctrl-C was pressed; what was learned is lost. To stop and keep the model, return ``False`` from the callback.
 
     Examples
     --------

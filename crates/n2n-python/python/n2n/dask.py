@@ -1,6 +1,6 @@
-"""Arrays of dask: larger than memory, or on a cluster.
+"""Denoises dask arrays: larger than memory, or on a cluster.
 
-The result is that of the whole image, wherever chunks begin and end. Needs ``pip install "n2n[dask]"``.
+The result is the same as for the whole image, wherever chunks begin and end. Needs ``pip install "n2n[dask]"``.
 """
 
 from __future__ import annotations
@@ -42,19 +42,20 @@ def denoise(
     Parameters
     ----------
     array : dask array
-        Of integers or floats, in chunks of any size; those of 512 pixels or more spare work, for the
-        network sees up to 159 pixels beyond each.
+        Integers or floats, in chunks of any size. Small chunks waste work, because the network sees up to 159 pixels
+        beyond each; 1024 pixels or more is a good size.
     model, axes, channel_axis, range, strength, ensemble, max_memory
         As for `n2n.denoise`. A range that has to be measured is measured once on the whole array, when
         the first chunk is computed.
     threads : int, optional
-        Threads of one chunk; by default all cores. Where a worker computes several chunks at a time,
-        fewer are as fast: 1 for as many as there are cores.
+        Threads per chunk; by default one per core. If several chunks are computed at a time, use fewer: 1 if there are
+        as many chunks at a time as cores.
 
     Returns
     -------
     dask array
-        Of the shape, dtype and chunks of `array`. Only the samples of a pixel are made one chunk.
+        The result, with the shape, dtype and chunks of `array`, except that the samples of a pixel are merged into one
+        chunk.
 
     Examples
     --------
@@ -107,9 +108,9 @@ def measure_range(
     channel_axis: int | None = None,
     range: RangeLike = "auto",
 ) -> Any:
-    """Which values of a dask array are the network's 0 and 1: delayed, an `n2n.Range` once computed.
+    """The values of a dask array that map to the network's 0 and 1, as a delayed `n2n.Range`.
 
-    Chunks do not change it.
+    The result does not depend on the chunks.
     """
     array = _checked(array)
     layout = _arrays.layout(array.ndim, axes, channel_axis)

@@ -1,4 +1,4 @@
-"""OME-Zarr images, versions 0.4 and 0.5: larger than memory, and taken up again after an interrupt.
+"""Denoises OME-Zarr images, versions 0.4 and 0.5, that may be larger than memory; can resume after an interrupt.
 
 Needs ``pip install "n2n[zarr]"``. The command is ``python -m n2n zarr IN OUT``.
 """
@@ -56,40 +56,41 @@ def denoise(
 ) -> None:
     """Denoise an OME-Zarr image.
 
-    Format version, axes, scale, channels' metadata, chunks, shards and compression are kept; the levels of
-    the pyramid have their shapes, and are made of the denoised image by means. Labels are not copied.
+    Format version, axes, scale, channel metadata, chunks, shards and compression are kept. The pyramid is rebuilt from
+    the denoised image by averaging; its levels keep their shapes. Labels are not copied.
 
-    Memory holds what some chunks of 1024 x 1024 pixels or more see, and `max_memory` bytes at most for the
-    network. The output is ``OUTPUT.partial`` until it is complete. A run that was ended in the middle goes
-    on there when it is started again with the same arguments, and does nothing twice.
+    Memory holds a part of the image (about 1024 x 1024 pixels, in whole chunks, and the pixels around it) and at most
+    `max_memory` bytes for the network. Until it is complete, the output is named ``OUTPUT.partial``. An interrupted run
+    resumes from it when it is started again with the same arguments, and repeats no finished part.
 
     Parameters
     ----------
     source : str or path
-        The group of the image: a folder, or whatever zarr opens for reading.
+        The group of the image: a folder, or anything else that zarr can open for reading.
     output : str or path
         The folder to write.
     model, range, strength, threads, progress
-        As for `n2n.denoise`. A range that has to be measured is measured once, on all of the image.
+        As for `n2n.denoise`. A range that has to be measured is measured once, on the whole image.
     rgb : bool
-        Whether the three channels are red, green and blue, and not fluorophores, each by itself.
+        Whether the three channels are red, green and blue. By default, each channel is denoised separately, as
+        fluorescence channels should be.
     missing : bool
-        Whether chunks may be missing, which zarr then fills. By default they are an error: they may have
-        been left out because they are empty, or have been lost.
+        Whether chunks may be missing; zarr then fills them with the fill value. By default, missing chunks are an
+        error, because they may have been lost rather than left out as empty.
     overwrite : bool
-        Whether to replace an output that is there.
+        Whether to replace an existing output.
 
     Raises
     ------
     ValueError
-        The source is no OME-Zarr image, chunks are missing, or ``OUTPUT.partial`` is of another run.
+        The source is not an OME-Zarr image, chunks are missing, or ``OUTPUT.partial`` belongs to another run.
     FileExistsError
-        The output is there.
+        The output exists already.
     """
     output = Path(output)
     partial = output.with_name(output.name + ".partial")
     if output.exists() and not overwrite:
-        raise FileExistsError(f"{output}: is there already; overwrite replaces it")
+        raise FileExistsError(f"{output}: already exists; use overwrite to replace it")
     model = _loaded(model)
     image = _Image(source, rgb)
     if not missing:
@@ -144,7 +145,7 @@ def denoise(
 
 @contextmanager
 def _on_a_full_disk(folder: Path) -> Iterator[None]:
-    """Says what to do when there is no more space."""
+    """Adds advice to the error of a full disk."""
     try:
         yield
     except OSError as error:
@@ -152,19 +153,19 @@ def _on_a_full_disk(folder: Path) -> Iterator[None]:
             raise
         raise OSError(
             error.errno,
-            f"{folder}: {error.strerror}; what is done is kept: make room, and run it again to continue",
+            f"{folder}: {error.strerror}; what is done is kept: free some space, then start again to resume",
         ) from error
 
 
 class _Image:
-    """The levels of an OME-Zarr image, and what its metadata say."""
+    """The levels of an OME-Zarr image, and its metadata."""
 
     def __init__(self, source: str | os.PathLike[str], rgb: bool) -> None:
         self.source = os.fspath(source)
         try:
             self.group = zarr.open_group(self.source, mode="r")
         except (FileNotFoundError, KeyError) as error:
-            raise FileNotFoundError(f"{self.source}: no Zarr group: {error}") from None
+            raise FileNotFoundError(f"{self.source}: not a Zarr group: {error}") from None
         attributes = self.group.attrs.asdict()
         metadata = attributes.get("ome", attributes)
         multiscales = metadata.get("multiscales") if isinstance(metadata, dict) else None
@@ -209,7 +210,7 @@ class _Image:
         if lacking > 0:
             raise ValueError(
                 f"{self.source}/{self.paths[0]}: {lacking} of {first.nchunks} chunks are missing; if they "
-                "were left out because they are empty, say so (--missing, or missing=True)"
+                "were left out because they are empty, use --missing (missing=True)"
             )
 
     def create(self, folder: Path) -> None:
@@ -224,7 +225,7 @@ class _Image:
             )
 
     def parts(self, level: int) -> Iterator[Span]:
-        """The array cut into parts of whole chunks, of which no two are in one."""
+        """The array cut into parts of whole chunks; no two parts share a chunk."""
         array = self.levels[level]
         unit = list(array.shards or array.chunks)
         for axis in (self.layout.y, self.layout.x):
@@ -285,9 +286,9 @@ class _Image:
 
 
 class _Journal:
-    """Which parts of a run have been written, in a file that grows.
+    """The journal of a run: which parts have been written, in a file that is only appended to.
 
-    The first line is what the run is of, the second its range, each other a part: its level and number.
+    The first line identifies the run, the second is its range, and each other line is a part: its level and number.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any]) -> None:
@@ -295,14 +296,14 @@ class _Journal:
         self.range: Range | None = None
         self.parts: set[tuple[int, int]] = set()
         text = self.path.read_bytes() if self.path.exists() else b""
-        # Without a line that was cut off.
+        # A truncated last line is dropped.
         whole = text[: text.rfind(b"\n") + 1]
         lines = whole.decode().splitlines()
-        #: Whether there is nothing to go on with; an interrupt may have come before the arrays were made.
+        #: Whether there is nothing to resume; an interrupt may have come before the arrays were created.
         self.is_new = len(lines) < 2
         if lines and json.loads(lines[0]) != run:
             raise ValueError(
-                f"{folder}: is of a run with other arguments or another source; remove it, or repeat that run"
+                f"{folder}: belongs to a run with other arguments or another source; remove it, or finish that run"
             )
         if folder.exists() and not lines and any(path != self.path for path in folder.iterdir()):
             raise ValueError(f"{folder}: expected nothing or an interrupted run, found other files")
@@ -313,7 +314,7 @@ class _Journal:
             level, part = line.split()
             self.parts.add((int(level), int(part)))
         self.file = self.path.open("a")
-        # In place: a full disk or another kill now must not cost what is done.
+        # In place: a full disk or another kill at this point must not lose finished parts.
         self.file.truncate(len(whole))
         if not lines:
             self._write(json.dumps(run))
@@ -332,7 +333,7 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Every line has been flushed; one that could not be is not missed.
+        # Every line has been flushed; the loss of one that could not be is harmless.
         with suppress(OSError):
             self.file.close()
 
@@ -347,7 +348,7 @@ def _array(group: zarr.Group, path: str) -> zarr.Array[Any]:
     except KeyError:
         array = None
     if not isinstance(array, zarr.Array):
-        raise ValueError(f"{group.store_path}: multiscales names {path!r}, which is no array")
+        raise ValueError(f"{group.store_path}: multiscales names {path!r}, which is not an array")
     return array
 
 
@@ -365,7 +366,7 @@ def _pixels(part: Span) -> int:
 
 
 def _reduced(finer: zarr.Array[Any], shape: tuple[int, ...], part: Span) -> NDArray[Any]:
-    """A part of the next level of a pyramid: means where sizes are a whole factor apart, nearest else."""
+    """A part of the next level of a pyramid: means where sizes differ by a whole factor, otherwise nearest values."""
     index = []
     means: list[tuple[int, int]] = []
     for axis, (old, new, span) in enumerate(zip(finer.shape, shape, part)):

@@ -1,4 +1,7 @@
-"""The plugin for napari: denoise a layer, see it before, train on it. Needs ``pip install "n2n[napari]"``."""
+"""The napari plugin: denoises a layer, previews the result, and trains on a layer.
+
+Needs ``pip install "n2n[napari]"``.
+"""
 
 try:
     from ._widget import DenoiseWidget

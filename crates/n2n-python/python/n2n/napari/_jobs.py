@@ -1,4 +1,4 @@
-"""What the widget computes, in threads beside the window."""
+"""The background work of the widget."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from n2n._model import _loaded
 
 
 class Cancelled(Exception):
-    """The work was ended by its button."""
+    """The work was stopped with the Cancel button."""
 
 
 class Cancel:
-    """Ends work when asked to."""
+    """A request to stop work."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
 
     def ask(self) -> None:
-        """Asks for it."""
+        """Requests the stop."""
         self._asked.set()
 
     def check(self) -> None:
-        """Raises `Cancelled` if it has been asked for."""
+        """Raises `Cancelled` if a stop has been requested."""
         if self._asked.is_set():
             raise Cancelled
 
     @property
     def asked(self) -> bool:
-        """Whether it has been asked for."""
+        """Whether a stop has been requested."""
         return self._asked.is_set()
 
 
 def axes_of(layer: Image) -> str:
-    """The letters of a layer's dimensions: images follow each other along all but the last two."""
+    """The letters of a layer's dimensions: images are stacked along all but the last two."""
     lead = layer.ndim - 2
     return "ABDEFGHIJK"[:lead] + "YX" + "S" * int(layer.rgb)
 
 
 def pixels_of(layer: Image) -> Any:
-    """The data of a layer, of its finest level."""
+    """The data of a layer, at full resolution."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def visible(layer: Image) -> tuple[slice, slice] | None:
-    """Rows and columns of the layer's data that its canvas shows; none if there are no such."""
+    """Rows and columns of the layer's data that are visible; ``None`` if there are none."""
     (top, left), (bottom, right) = np.asarray(layer.corner_pixels)[:, -2:]
     if layer.multiscale:
         factors = np.asarray(layer.downsample_factors[layer.data_level])[-2:]
@@ -78,8 +78,8 @@ def denoise(
     region: tuple[slice, slice] | None,
     cancel: Cancel,
 ) -> Generator[float, None, NDArray[Any] | None]:
-    """All of a layer, or a region of all its images; none if cancelled. Tells the fraction that is done."""
-    # A worker tells what it yields; the work is within one call, so another thread has it.
+    """Denoises a layer, or a region of all its images; ``None`` if canceled. Yields the fraction done."""
+    # A worker reports what it yields; the work is a single call, so it runs in another thread.
     told: list[float] = [0.0]
     result: list[Any] = []
 
@@ -121,7 +121,7 @@ def preview(
     region: tuple[slice, slice],
     found: Range | None,
 ) -> tuple[NDArray[Any], NDArray[Any], Range]:
-    """What a region of one image of a layer was and becomes, and the range of the layer."""
+    """A region of one image of a layer before and after denoising, and the range of the layer."""
     model = _loaded(model)
     data = pixels_of(layer)
     if found is None:
@@ -137,7 +137,7 @@ def preview(
 
 
 def _some(layer: Image, most: int = 8) -> NDArray[Any]:
-    """The images of a layer; of many, some of them."""
+    """The images of a layer, or a selection if there are many."""
     data = pixels_of(layer)
     lead = layer.ndim - 2
     return np.asarray(data[tuple(slice(None, None, -(-n // most)) for n in data.shape[:lead])])
@@ -147,7 +147,7 @@ def _some(layer: Image, most: int = 8) -> NDArray[Any]:
 def train(
     layer: Image, time_budget: str, cancel: Cancel, settings: dict[str, Any]
 ) -> Generator[TrainStep, None, Model]:
-    """A model of a layer's images. Tells of the steps; ended by its button, it is what was learned."""
+    """Trains a model on a layer's images. Yields the steps; if canceled, returns what has been learned."""
     steps: list[TrainStep] = []
     result: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""The widget: a layer, a model, how strong; preview, denoise, train."""
+"""The widget: layer, model and strength; preview, denoise, train."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from ._jobs import Cancel
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-#: Milliseconds without a move of the view before the preview follows.
+#: Milliseconds without a change of the view after which the preview is updated.
 REST = 120
 
 
 class DenoiseWidget(QWidget):
-    """Denoises image layers of a viewer, shows what would become of the visible region, and trains."""
+    """Denoises image layers of a viewer, previews the visible region, and trains."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
         self.models: dict[str, Model] = {}
         self.cancel: Cancel | None = None
-        #: The preview: what its region was and becomes, its layer, and the layer that it is of.
+        #: The preview: its region before and after denoising, its layer, and the source layer.
         self.shown: tuple[NDArray[Any], NDArray[Any], Image, Image] | None = None
         self.ranges: dict[tuple[int, str], Range] = {}
         self.previewing = False
@@ -69,7 +69,7 @@ class DenoiseWidget(QWidget):
         self.crop = QCheckBox("Only the visible region")
         self.run = QPushButton("Denoise")
         self.budget = QLineEdit("10m")
-        self.budget.setToolTip("Time for training, as 30m or 1h 30m")
+        self.budget.setToolTip("Time for training, such as 30m or 1h 30m")
         self.train = QPushButton("Train on this layer")
         self.curve = Curve()
         self.stop = QPushButton("Cancel")
@@ -116,7 +116,7 @@ class DenoiseWidget(QWidget):
         self._list_layers()
         self._follow_selection()
 
-    # What there is to choose from.
+    # The choices.
 
     def _list_layers(self, event: object = None) -> None:
         sources = [layer for layer in self.viewer.layers if self._is_source(layer)]
@@ -125,7 +125,7 @@ class DenoiseWidget(QWidget):
             layer.events.name.connect(self._list_layers)
             layer.events.data.connect(self._forget_ranges)
         if len(names) == self.layer.count():
-            # At most renamed: the choice stays.
+            # At most renamed: the selection is kept.
             for i, name in enumerate(names):
                 self.layer.setItemText(i, name)
         else:
@@ -151,17 +151,17 @@ class DenoiseWidget(QWidget):
             self.layer.setCurrentText(active.name)
 
     def source(self) -> Image | None:
-        """The layer that is chosen."""
+        """The selected layer."""
         name = self.layer.currentText()
         return self.viewer.layers[name] if name in self.viewer.layers else None
 
     def _model(self) -> str | Model:
-        """The model that is chosen; a shipped one by its name, for the window would wait while it loads."""
+        """The selected model; a shipped one by name, because the window would freeze while it loads."""
         name: str = self.model.currentText()
         return self.models.get(name, name)
 
     def add_model(self, name: str, model: Model) -> None:
-        """Offers a model, and chooses it."""
+        """Adds a model to the menu and selects it."""
         self.models[name] = model
         self._forget_ranges()
         if self.model.findText(name) < 0:
@@ -226,8 +226,8 @@ class DenoiseWidget(QWidget):
         at: tuple[int, ...] = (),
         more: dict[str, Any] | None = None,
     ) -> Image:
-        """A layer beside another, with its scale, colors and metadata: of all of it, or of a region of its images from
-        `at` on. `more` goes to its metadata."""
+        """Adds a layer with the scale, colors and metadata of another, for all of it or for a region of its images from
+        `at` on. `more` is added to the metadata."""
         _, state, _ = layer.as_layer_data_tuple()
         state.update(name=name, multiscale=False, metadata={**layer.metadata, **(more or {})})
         for key in ("data_level", "corner_pixels"):
@@ -251,7 +251,7 @@ class DenoiseWidget(QWidget):
         self._start(worker)
 
     def settings(self) -> dict[str, Any]:
-        """Settings of training beside its time."""
+        """Training settings other than the time."""
         return {}
 
     def _stepped(self, step: TrainStep) -> None:
@@ -263,7 +263,7 @@ class DenoiseWidget(QWidget):
 
     def _trained(self, layer: Image, model: Model) -> None:
         self.add_model(f"trained on {layer.name}", model)
-        self._say("trained; Save keeps the model in a file")
+        self._say("trained; use Save to keep the model")
 
     def _begin(self, what: str) -> None:
         self.cancel = Cancel()
@@ -281,7 +281,7 @@ class DenoiseWidget(QWidget):
     def _stop(self) -> None:
         if self.cancel is not None:
             self.cancel.ask()
-            self._say("ending")
+            self._say("stopping")
 
     def _failed(self, error: BaseException) -> None:
         self._say(str(error))
@@ -311,7 +311,7 @@ class DenoiseWidget(QWidget):
         if layer is None or not self.preview.isChecked() or self.viewer.dims.ndisplay != 2:
             return
         if self.previewing:
-            # The one under way is of an older view.
+            # The one in progress is for an older view.
             self.rest.start()
             return
         region = _jobs.visible(layer)
@@ -348,7 +348,7 @@ class DenoiseWidget(QWidget):
         lead = (np.newaxis,) * (layer.ndim - 2)
         noisy, clean = noisy[lead], clean[lead]
         if self.shown is not None and self.shown[2] in self.viewer.layers and self.shown[3] is layer:
-            # Removing a layer and adding another would stop the window for half a second.
+            # Removing a layer and adding another would freeze the window for half a second.
             added = self.shown[2]
             added.data = clean
             added.translate = _translate(layer, _corner(layer, region, at))
@@ -366,7 +366,7 @@ class DenoiseWidget(QWidget):
         self.shown = None
 
     def _blend(self, value: object = None) -> None:
-        """The preview at the strength of the slider: no work for the network."""
+        """Shows the preview at the strength of the slider, without running the network."""
         share = self.strength.value() / 100
         self.strength_label.setText(f"{self.strength.value()} %")
         if self.shown is None:
@@ -387,17 +387,17 @@ class Curve(QWidget):
         self.setMinimumHeight(90)
 
     def clear(self) -> None:
-        """Starts anew."""
+        """Removes all points."""
         self.losses.clear()
         self.update()
 
     def add(self, loss: float) -> None:
-        """The loss of the next step."""
+        """Adds the loss of the next step."""
         self.losses.append(loss)
         self.update()
 
     def paintEvent(self, event: object) -> None:
-        """Draws it: the newest loss to the right, the scale logarithmic."""
+        """Draws the curve, the newest loss on the right, on a logarithmic scale."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         width, height = self.width(), self.height()
@@ -419,7 +419,7 @@ class Curve(QWidget):
 
 
 def _corner(layer: Image, region: tuple[slice, slice], at: tuple[int, ...]) -> NDArray[Any]:
-    """The first pixel of a region of the images from `at` on."""
+    """The position of the first pixel of a region of the images from `at` on."""
     corner = np.zeros(layer.ndim)
     corner[: len(at)] = at
     corner[-2:] = [span.start for span in region]
@@ -427,7 +427,7 @@ def _corner(layer: Image, region: tuple[slice, slice], at: tuple[int, ...]) -> N
 
 
 def _translate(layer: Image, corner: NDArray[Any]) -> NDArray[Any]:
-    """The translation of a layer that begins at a pixel of another, however that one is scaled, turned or sheared."""
+    """The translation of a layer that begins at a pixel of another, which may be scaled, rotated or sheared."""
     return np.asarray(layer.affine.inverse(layer.data_to_world(corner)))
 
 
