@@ -175,7 +175,7 @@ impl Denoiser {
         decode(weights, name).map(Self).map_err(error)
     }
 
-    /// Channels that the network takes together: 1 gray, 3 RGB.
+    /// Number of channels that the network processes together: 1 for gray, 3 for RGB.
     #[wasm_bindgen(getter)]
     pub fn channels(&self) -> usize {
         self.0.channels()
@@ -185,7 +185,7 @@ impl Denoiser {
     /// none.
     ///
     /// # Errors
-    /// None that is known.
+    /// If the metadata state an invalid range.
     pub fn range(&self) -> Result<Vec<f64>, JsError> {
         let range = ModelRange::of(self.0.metadata()).map_err(error)?;
         let numbers =

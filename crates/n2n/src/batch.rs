@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 /// `n` images of `h` × `w` pixels with `c` channels, as `f32` in the order n, h, w, c.
 ///
-/// Clean pixels lie in 0..1; noisy ones may lie outside, for noise is not clipped.
+/// Clean pixels lie in 0..1; noisy ones may lie outside, because noise is not clipped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Number of images.

@@ -1,6 +1,7 @@
 //! The shipped models, compiled into the program so that it can denoise without any other file.
 //!
-//! They are in crates of their own, which the feature `models`, a default one, depends on. Without it there are none.
+//! They are in crates of their own, which the feature `models`, on by default, depends on. Without that feature, there
+//! are none.
 
 use std::fmt;
 use std::path::Path;
@@ -18,10 +19,10 @@ pub struct Shipped {
     pub noise: &'static str,
     /// Its trade-off between quality and speed.
     pub quality: Quality,
-    /// Channels of the images it was trained on: 3 RGB, 1 gray.
+    /// Channels of the images that it was trained on: 3 for RGB, 1 for gray.
     pub channels: usize,
-    /// The PSNR in dB on BSD300 and Kodak with that noise, by the paper's protocol; none for gray models, which it does
-    /// not score.
+    /// The PSNR in dB on BSD300 and Kodak with that noise, by the paper's protocol; `None` for gray models, which the
+    /// protocol does not cover.
     pub scores: Option<[f64; 2]>,
     /// One line on its purpose.
     pub description: &'static str,

@@ -17,8 +17,8 @@ use crate::weights::Weights;
 /// A package of the `BioImage` Model Zoo (<https://bioimage.io>, specification 0.5), which ilastik, deepImageJ,
 /// `QuPath` and others run: `rdf.yaml`, the weights, a test image with its result, and documentation.
 ///
-/// `name` is what the model is called. `range` says which values of an image are the network's 0 and 1; the
-/// package then scales images by it, and results back. Without it images have to be in 0..1.
+/// `name` is the name of the model. `range` gives the values of an image that map to the network's 0 and 1; the package
+/// then scales images by it, and results back. Without it, images must be in 0..1.
 ///
 /// # Errors
 /// The weights are not those of a network, or state no license under the key `license`, which a package needs.
@@ -59,11 +59,11 @@ pub fn bioimageio(weights: &Weights, name: &str, range: Option<(f32, f32)>) -> R
     zipped(&all)
 }
 
-/// A package of darktable's module *neural restore* for its task *denoise*: a `.dtmodel`. `name` is what it is
-/// called there.
+/// A package of darktable's module *neural restore* for its task *denoise*: a `.dtmodel`. `name` is its name in
+/// darktable.
 ///
 /// # Errors
-/// The weights are not those of a network of RGB.
+/// The weights are not those of an RGB network.
 pub fn darktable(weights: &Weights, name: &str) -> Result<Vec<u8>> {
     /// Sides of the tiles that darktable cuts, of which it takes the largest that there is memory for.
     const TILES: [usize; 3] = [1024, 768, 512];

@@ -13,32 +13,32 @@ use crate::image::Image;
 /// What is repaired, written as `hot-pixels,rows,columns`, or some of these, or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Repair {
-    /// Pixels that stand out of all eight around them by eight standard deviations, none of which does so itself:
-    /// they become the median of those. Dark ones too.
+    /// Hot and dead pixels: those that differ from all eight neighbors by eight standard deviations, while no neighbor
+    /// stands out itself. They become the median of the neighbors.
     pub hot_pixels: bool,
-    /// Offsets that all pixels of a row have in common, but of the first and the last row; a straight structure along
-    /// most of a row is taken for one.
+    /// Offsets shared by all pixels of a row, except in the first and the last row. A straight structure along most of
+    /// a row is mistaken for an offset.
     pub rows: bool,
-    /// The same of columns.
+    /// The same for columns.
     pub columns: bool,
 }
 
-/// A repair with what has to be known of the noise.
+/// A repair, with the measurements of the noise that it needs.
 #[derive(Debug, Clone)]
 pub struct Repairer {
     what: Repair,
-    /// Of each channel, in the units of the files; none where it could not be measured.
+    /// The noise of each channel, in the units of the files; empty if it could not be measured.
     noise: Vec<NoiseLine>,
 }
 
 /// What was repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Repaired {
-    /// Pixels, in all channels.
+    /// Number of hot pixels, over all channels.
     pub hot_pixels: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub columns: usize,
 }
 
@@ -47,7 +47,7 @@ impl Repair {
     pub const KEY: &str = "repair";
     const NAMES: [&str; 3] = ["hot-pixels", "rows", "columns"];
 
-    /// Whether nothing is.
+    /// Whether nothing is repaired.
     pub fn is_none(self) -> bool {
         self == Self::default()
     }
@@ -132,7 +132,7 @@ impl std::ops::AddAssign for Repaired {
 }
 
 impl Repairer {
-    /// For images like these, of which the middle of a few is enough.
+    /// Measures the noise for repairing images like these; the middle of a few of them is enough.
     ///
     /// # Errors
     /// Those of [`diagnose`].
@@ -146,7 +146,7 @@ impl Repairer {
         Ok(Self { what, noise })
     }
 
-    /// Repairs an image. Its values are then between those of its type.
+    /// Repairs an image. Repaired values need not be ones that the image's type can represent.
     pub fn repair(&self, image: &mut Image) -> Repaired {
         let mut repaired = Repaired::default();
         let (h, w, c) = (image.height, image.width, image.channels);
@@ -175,8 +175,9 @@ impl Repairer {
     }
 }
 
-/// Takes the offsets of `lines` of `length` pixels out; the first stride is from line to line, the other along one.
-/// Gives the number of lines with a certain offset; where there is no more than chance, nothing changes.
+/// Removes the offsets of `lines` of `length` pixels; the first stride is from line to line, the other along a line.
+/// Returns the number of lines with a statistically certain offset; if there are no more than chance explains, nothing
+/// changes.
 fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize, usize)) -> usize {
     /// Lines on either side that a pixel is compared with.
     const REACH: usize = 7;

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// Slope of the `LeakyReLU` for negative values.
 pub const LEAKY_SLOPE: f32 = 0.2;
 
-/// The reference's factor on Kaiming's initial weights. Through 25 layers it makes outputs of about
-/// 1e-6, and the gradients of the deepest layers tinier still.
+/// The reference's factor on Kaiming's initial weights. Through 25 layers, it gives outputs of about 1e-6, and even
+/// smaller gradients in the deepest layers.
 pub const INIT_SCALE: f64 = 0.1;
 
 /// The sizes that define a network of the family; the defaults are the paper's.
@@ -196,9 +196,9 @@ const DECODER: [[&str; 3]; UNet::MAX_DEPTH] = [
 ];
 
 impl UNet {
-    /// Largest F accepted: keeps a hostile weight file from asking for more memory than there is.
+    /// Maximum F: keeps a hostile weight file from requesting more memory than there is.
     pub const MAX_FEATURE: usize = 1024;
-    /// Largest C accepted.
+    /// Maximum C.
     pub const MAX_CHANNEL: usize = 64;
     /// Maximum number of poolings.
     pub const MAX_DEPTH: usize = 5;
@@ -218,7 +218,7 @@ impl UNet {
         Ok(unet)
     }
 
-    /// Refuses sizes that are out of range.
+    /// Rejects sizes that are out of range.
     pub fn check(&self) -> Result<()> {
         let most = [
             Self::MAX_FEATURE,
@@ -368,7 +368,7 @@ impl UNet {
         self.tensors().iter().map(TensorSpec::len).sum()
     }
 
-    /// Multiply-adds a pixel of the image when every layer is computed directly.
+    /// Multiply-adds per pixel of the image if every layer is computed directly.
     pub fn multiply_adds_per_pixel(&self) -> f64 {
         self.layers()
             .iter()

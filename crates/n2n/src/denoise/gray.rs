@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::network::Denoise;
 use crate::unet::Grid;
 
-/// A network that passes batches of one channel to another network.
+/// A network that passes batches with one channel to a gray network.
 pub struct WithGray {
     color: Box<dyn Denoise>,
     gray: Box<dyn Denoise>,
@@ -18,7 +18,8 @@ pub struct WithGray {
 }
 
 impl WithGray {
-    /// `color` for batches of its number of channels, `gray`, a network of one channel, for those of one.
+    /// Uses `color` for batches with its number of channels, and `gray`, a network with one channel, for batches with
+    /// one channel.
     pub fn new(color: Box<dyn Denoise>, gray: Box<dyn Denoise>) -> Self {
         Self {
             color,

@@ -13,33 +13,33 @@ use crate::error::{Error, Result};
 use crate::network::Denoise;
 use crate::unet::Grid;
 
-/// A rising, piecewise linear map of values to those that a network sees, and a way back. Beyond the knots both go on
-/// as straight lines.
+/// An increasing piecewise linear map from values to those that the network sees, and a map back. Beyond the knots,
+/// both are extended as straight lines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transform {
     knots: Vec<Knot>,
 }
 
-/// A value, what the network sees in its place, and what becomes of that when the network gives it.
+/// A knot of a [`Transform`]: a value, what it maps to for the network, and what that maps back to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Knot {
-    /// The value, of which 0..1 is the range of the images.
+    /// The value, on the scale on which the range of the images is 0..1.
     pub value: f32,
-    /// What the network sees.
+    /// What the network sees in its place.
     pub network: f32,
-    /// What stands for that in the result.
+    /// What `network` maps back to in the result.
     pub back: f32,
 }
 
 impl Transform {
     const KEY: &str = "transform";
-    /// The most knots accepted from a file.
+    /// Maximum number of knots accepted from a file.
     const MOST: usize = 1 << 12;
 
     /// The transform through at least two knots.
     ///
     /// # Errors
-    /// Fewer knots, or more than 4,096; values that are not finite; knots of which value and network do not rise.
+    /// Fewer than two knots, or more than 4,096; non-finite values; knots whose `value` and `network` do not increase.
     pub fn new(knots: Vec<Knot>) -> Result<Self> {
         let finite = |knot: &Knot| {
             let Knot {
@@ -79,17 +79,17 @@ impl Transform {
         }
     }
 
-    /// The knots, rising.
+    /// The knots, in increasing order.
     pub fn knots(&self) -> &[Knot] {
         &self.knots
     }
 
-    /// What the network sees in the place of a value.
+    /// What the network sees in place of a value.
     pub fn to_network(&self, value: f32) -> f32 {
         self.interpolate(value, |knot| knot.value, |knot| knot.network)
     }
 
-    /// What stands in the result for what the network gives.
+    /// Maps a value of the network's result back.
     pub fn from_network(&self, value: f32) -> f32 {
         self.interpolate(value, |knot| knot.network, |knot| knot.back)
     }
@@ -102,10 +102,10 @@ impl Transform {
         to(a) + share * (to(b) - to(a))
     }
 
-    /// The transform in the metadata of weights; none if they do not state one.
+    /// The transform in the metadata of weights; `None` if they do not state one.
     ///
     /// # Errors
-    /// Text that is no transform.
+    /// Text that is not a transform.
     pub fn of(metadata: &BTreeMap<String, String>) -> Result<Option<Self>> {
         let Some(text) = metadata.get(Self::KEY) else {
             return Ok(None);
@@ -132,7 +132,7 @@ impl Transform {
         Self::new(knots).map(Some)
     }
 
-    /// As an entry of metadata.
+    /// The transform as a metadata entry.
     pub fn entry(&self) -> (&'static str, String) {
         let knots = self.knots.iter().map(|knot| {
             let Knot {
@@ -145,7 +145,7 @@ impl Transform {
         (Self::KEY, knots.collect::<Vec<_>>().join(" "))
     }
 
-    /// A network between the two.
+    /// The network with this transform around it.
     pub fn around(self, network: Box<dyn Denoise>) -> Box<dyn Denoise> {
         Box::new(Transformed {
             network,
@@ -153,10 +153,10 @@ impl Transform {
         })
     }
 
-    /// `network` as a model with this metadata means it: with their transform around it, if they state one.
+    /// `network`, with the transform of the metadata around it if they state one.
     ///
     /// # Errors
-    /// As [`Self::of`].
+    /// Those of [`Self::of`].
     pub fn place(
         metadata: &BTreeMap<String, String>,
         network: Box<dyn Denoise>,
@@ -168,13 +168,13 @@ impl Transform {
     }
 }
 
-/// A network between a transform and its way back.
+/// A network with a transform around it.
 struct Transformed {
     network: Box<dyn Denoise>,
     transform: Transform,
 }
 
-/// Values that a thread maps at once.
+/// Number of values that a thread maps at a time.
 const AT_ONCE: usize = 1 << 12;
 
 impl Denoise for Transformed {

@@ -1,4 +1,4 @@
-//! What every decoder offers, and the limits that it checks.
+//! The interface of every decoder, and the limits that it enforces.
 //!
 //! A file of a few kilobytes can claim more pixels than there is memory, so every claim is checked
 //! before anything is allocated for it.
@@ -8,13 +8,13 @@ use std::io::{BufRead, ErrorKind, Seek};
 use super::Depth;
 use super::page::Page;
 
-/// The largest page that is accepted.
+/// Limits on the size of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Pixels of a page: `height · width`.
+    /// Maximum number of pixels of a page, `height · width`.
     pub pixels: u64,
-    /// Samples of a page that has to be in memory as a whole, `height · width · samples`; of one that
-    /// is read in strips or tiles, those of a row of them.
+    /// Maximum number of samples in memory: for a page that is decoded as a whole, `height · width · samples`; for one
+    /// that is read in strips or tiles, the samples of a row of them.
     pub samples: u64,
 }
 

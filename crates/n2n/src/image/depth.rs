@@ -1,28 +1,28 @@
 //! The types of samples in files.
 
-/// The type of a sample in a file, from the narrowest on.
+/// The type of a sample in a file; narrower types first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Unsigned integers of 8 bits, or of fewer.
+    /// Unsigned integers of up to 8 bits.
     U8,
     /// Signed integers of 8 bits.
     I8,
-    /// Unsigned integers of 16 bits, or of 9 and more.
+    /// Unsigned integers of 9 to 16 bits.
     U16,
     /// Signed integers of 16 bits.
     I16,
-    /// Unsigned integers of 32 bits, or of 17 and more.
+    /// Unsigned integers of 17 to 32 bits.
     U32,
     /// Signed integers of 32 bits.
     I32,
-    /// Floats of 32 bits, or of 16; they need not lie in 0..1.
+    /// Floats of 32 or 16 bits; they need not lie in 0..1.
     F32,
     /// Floats of 64 bits.
     F64,
 }
 
 impl Depth {
-    /// All depths, integers before floats, by their bytes.
+    /// All depths: integers, then floats, each by size.
     pub const ALL: [Self; 8] = [
         Self::U8,
         Self::I8,
@@ -34,7 +34,7 @@ impl Depth {
         Self::F64,
     ];
 
-    /// Bytes of a sample.
+    /// The number of bytes of a sample.
     pub fn bytes(self) -> usize {
         match self {
             Self::U8 | Self::I8 => 1,
@@ -49,13 +49,14 @@ impl Depth {
         matches!(self, Self::F32 | Self::F64)
     }
 
-    /// Whether `f32` does not hold every sample exactly; [`Pages::read_wide`](super::Pages::read_wide) does.
+    /// Whether some samples cannot be represented exactly by `f32`; [`Pages::read_wide`](super::Pages::read_wide)
+    /// returns them exactly.
     pub fn is_wide(self) -> bool {
         matches!(self, Self::U32 | Self::I32 | Self::F64)
     }
 
-    /// The sample that pages and images give as 1: the largest unsigned integer of 8 and 16 bits. All
-    /// others are given in their own units, and this is 1.
+    /// The sample that pages and images return as 1: the largest one for unsigned integers of 8 and 16 bits; 1 for all
+    /// other types, which keep their own units.
     pub fn unit(self) -> f32 {
         match self {
             Self::U8 => 255.0,

@@ -15,17 +15,17 @@ use crate::error::{Error, Result};
 pub struct Encoding {
     /// The format.
     pub format: Format,
-    /// Bits of a sample; none for those that the page had, or the nearest that the format has.
+    /// The depth of the samples; `None` for the depth of the page, or the nearest one that the format has.
     pub depth: Option<Depth>,
-    /// Quality of a JPEG, 1..=100 as libjpeg counts it. Chroma is not subsampled.
+    /// JPEG quality on libjpeg's scale, 1..=100. Chroma is not subsampled.
     pub quality: u8,
 }
 
-/// The quality of a JPEG when nothing else is said.
+/// The default JPEG quality.
 pub const QUALITY: u8 = 95;
 
 impl Encoding {
-    /// A format at the depth the pages had.
+    /// A format, at the depth of the pages.
     pub fn new(format: Format) -> Self {
         Self {
             format,

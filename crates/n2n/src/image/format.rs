@@ -1,11 +1,11 @@
-//! The formats: what their files are called, and what they can hold.
+//! The file formats: their extensions, and what they can hold.
 
 use std::path::Path;
 
 use super::Depth;
 use crate::error::Error;
 
-/// A file format that is read and written.
+/// A file format. Not all of them can be written: see [`Format::written`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Lossless, 8 or 16 bits.
@@ -26,27 +26,27 @@ pub enum Format {
     Tga,
     /// Portable float map: 32-bit floats, gray or RGB.
     Pfm,
-    /// Palettes of 256 colors; read alone.
+    /// Palettes of 256 colors; read-only.
     Gif,
-    /// Radiance's RGBE; read alone.
+    /// Radiance's RGBE; read-only.
     Hdr,
-    /// JPEG 2000 with any number of channels, 8 to 16 bits; read alone.
+    /// JPEG 2000 with any number of channels, 8 to 16 bits; read-only.
     Jpeg2000,
-    /// Adobe's digital negative: the samples of a camera's sensor, 16 bits or floats. It is written of one
+    /// Adobe's digital negative: the samples of a camera's sensor, 16 bits or floats. It can be written only from a DNG
     /// that was read.
     Dng,
     /// Images, stacks and volumes of electron microscopes: integers of 8 and 16 bits, 32-bit floats.
     Mrc,
 }
 
-/// The extensions of image files, in small letters and sorted, for [`crate::files::find`].
+/// The extensions of image files, in lower case and sorted, for [`crate::files::find`].
 pub const EXTENSIONS: [&str; 32] = [
     "bmp", "btf", "dib", "dng", "exr", "gif", "hdr", "j2c", "j2k", "jfif", "jp2", "jpc", "jpe",
     "jpeg", "jpf", "jpg", "jpx", "mrc", "mrcs", "pam", "pbm", "pfm", "pgm", "png", "pnm", "ppm",
     "stk", "tf8", "tga", "tif", "tiff", "webp",
 ];
 
-/// Whether the name of a file is that of an image.
+/// Whether a file has the extension of an image.
 pub fn is_supported(path: &Path) -> bool {
     Format::of_name(path).is_some()
 }
@@ -63,7 +63,7 @@ pub fn none_in(folder: &Path) -> Error {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 14] = [
         Self::Png,
         Self::Jpeg,
@@ -81,7 +81,7 @@ impl Format {
         Self::Mrc,
     ];
 
-    /// The format that a file of this name should have.
+    /// The format that the extension of a file's name stands for.
     pub fn of_name(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         Self::ALL
@@ -89,8 +89,7 @@ impl Format {
             .find(|format| format.extensions().contains(&extension.as_str()))
     }
 
-    /// The format that its images are written in: itself, or for one that is only read PNG, or TIFF for
-    /// floats.
+    /// The format that images read from it are written in: itself or, if it is read-only, PNG or TIFF.
     #[must_use]
     pub fn written(self) -> Self {
         match self {
@@ -100,12 +99,12 @@ impl Format {
         }
     }
 
-    /// Whether it holds several pages when it is written.
+    /// Whether it can be written with several pages.
     pub fn has_pages(self) -> bool {
         matches!(self, Self::Tiff | Self::Mrc)
     }
 
-    /// The depths its samples can have, in rising order.
+    /// The depths that its samples can have, from lowest to highest.
     pub fn depths(self) -> &'static [Depth] {
         match self {
             Self::Png | Self::Pnm => &[Depth::U8, Depth::U16],
@@ -118,7 +117,7 @@ impl Format {
         }
     }
 
-    /// What its files are called, the usual extension first.
+    /// The extensions of its files, the usual one first.
     pub fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Png => &["png"],

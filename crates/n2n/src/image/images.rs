@@ -1,4 +1,4 @@
-//! Whole images of a file: upright, with their color alone.
+//! Whole images of a file: upright and without transparency.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ pub fn image(path: &Path, index: usize) -> Result<Image> {
     next_image(&mut reader)?.ok_or_else(|| without_pages(path))
 }
 
-/// The width and height [`Image::read`] would give, without decoding the pixels.
+/// The width and height of the image that [`Image::read`] would return, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let mut reader = Reader::open(path, Limits::default())?;
     let page = reader.next_page()?;

@@ -33,7 +33,7 @@ impl Image {
         Self::new(height, width, channels, data, Depth::U16)
     }
 
-    /// An image of floats of any range, in the order height, width, channel.
+    /// An image from floats of any range, in the order height, width, channel.
     ///
     /// # Errors
     /// As [`Image::from_u8`].
@@ -64,7 +64,7 @@ impl Image {
         self.channels == 3 && self.data.chunks_exact(3).all(is_gray)
     }
 
-    /// Refuses an image without pixels, or with another number of values than its size says.
+    /// Rejects an image without pixels, or whose number of values does not match its size.
     pub(crate) fn check(&self) -> Result<()> {
         let (h, w, c) = (self.height, self.width, self.channels);
         let size = format!("{h}x{w} (height x width) with {c} channels");
@@ -84,8 +84,8 @@ impl Image {
         }
     }
 
-    /// The samples as 8-bit integers, rounded as the paper's evaluation does:
-    /// `uint8(clip(x·255 + 0.5, 0, 255))`, computed in `f32`; not a number becomes 0.
+    /// The samples as 8-bit integers, rounded as the paper's evaluation does: `uint8(clip(x·255 + 0.5, 0, 255))`,
+    /// computed in `f32`; NaN becomes 0.
     pub fn to_u8(&self) -> Vec<u8> {
         self.to_bytes()
     }

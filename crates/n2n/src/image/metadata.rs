@@ -1,7 +1,7 @@
 //! What a file stores besides its pixels: color profile, orientation, resolution, descriptions.
 //!
-//! Part of it exists in every format, in one form or another, and survives a change of format. The rest is kept as
-//! it is and written back into a file of the same format.
+//! Some of it exists in most formats and survives a change of format. The rest is kept unchanged and written back only
+//! to a file of the same format.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::Format;
 
-/// A sample that is no value: not a number, with a mark of its own, which copying keeps. It becomes
-/// [`Metadata::nodata`] again when it is written.
+/// A missing sample: a NaN with a payload of its own, which copying preserves. It becomes [`Metadata::nodata`] again
+/// when it is written.
 pub const MISSING: f32 = f32::from_bits(0x7FC0_DA7A);
 
-/// Where in a stack a page belongs, each counted from 0.
+/// The position of a page in a stack; all are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// The time point.
@@ -24,36 +24,36 @@ pub struct Position {
     pub channel: usize,
 }
 
-/// What a file says of a page beside its pixels.
+/// What a file says about a page besides its pixels.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata {
     /// The ICC color profile.
     pub icc: Option<Vec<u8>>,
     /// An Exif block, which begins with a TIFF header.
     pub exif: Option<Vec<u8>>,
-    /// Pixels a unit of length.
+    /// Pixels per unit of length.
     pub resolution: Option<Resolution>,
-    /// Words, or what ImageJ and OME-TIFF keep in their place.
+    /// A description, or the metadata that ImageJ and OME-TIFF store in its place.
     pub description: Option<String>,
-    /// The sample that stands for no value, in the units of the file; pages give it as [`MISSING`].
+    /// The value that marks missing samples, in the units of the file; pages return such samples as [`MISSING`].
     pub nodata: Option<f64>,
-    /// Where in a stack the page belongs, if the file says so.
+    /// The position of the page in a stack, if the file states it.
     pub position: Option<Position>,
-    /// What the samples mean, of a camera's sensor. Where it is known they go to the network by it, and
-    /// not by a range.
+    /// What the samples of a camera's sensor mean. If it is known, samples are mapped for the network by it, not by a
+    /// range.
     pub sensor: Option<Sensor>,
-    /// Whether the page is only to be copied: a mask, or a smaller version of another page.
+    /// Whether the page is copied without denoising: a mask, or a smaller version of another page.
     pub pass_through: bool,
     /// Whether it is known that the three channels of an RGB page are equal in every pixel.
     pub is_achromatic: bool,
-    /// What of the page is not kept, in words for the user.
+    /// Notes to the user on what is not kept.
     pub notes: Vec<String>,
-    /// What only a file of the same format can hold.
+    /// Metadata that only a file of the same format can hold.
     pub(super) native: Option<Arc<dyn Native>>,
 }
 
 impl Metadata {
-    /// What is not kept of a page that becomes one of `format`, in words for the user.
+    /// Notes to the user on what is lost if the page is written in `format`.
     pub fn notes_for(&self, format: Format) -> Vec<String> {
         let mut notes = self.notes.clone();
         let mut lost = Vec::new();
@@ -91,13 +91,13 @@ impl Metadata {
         notes
     }
 
-    /// What only a file of one format can hold, if the page comes from one.
+    /// The metadata that only one format can hold, if the page comes from that format.
     pub(super) fn native<T: Native>(&self) -> Option<&T> {
         let native: &dyn Any = self.native.as_deref()?;
         native.downcast_ref()
     }
 
-    /// Changes what [`Self::native`] gives, if anything.
+    /// Changes what [`Self::native`] returns, if anything.
     pub(super) fn change_native<T: Native + Clone>(&mut self, change: impl FnOnce(&mut T)) {
         if let Some(native) = self.native::<T>() {
             let mut native = native.clone();
@@ -106,7 +106,7 @@ impl Metadata {
         }
     }
 
-    /// The color profile alone, for a picture that is made of the page.
+    /// Only the color profile, for a picture derived from the page.
     pub(crate) fn icc_alone(&self) -> Self {
         Self {
             icc: self.icc.clone(),
@@ -130,11 +130,11 @@ pub(super) fn text(comments: &[Vec<u8>]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// What is copied into a file of the same format, as it is there.
+/// Metadata that is copied unchanged to a file of the same format.
 pub(super) trait Native: Any + Debug + Send + Sync {
     /// The format of the file.
     fn format(&self) -> Format;
-    /// Whether there is more than what every format of photographs can say.
+    /// Whether it contains more than the other photographic formats can hold.
     fn has_private(&self) -> bool {
         true
     }
@@ -143,10 +143,10 @@ pub(super) trait Native: Any + Debug + Send + Sync {
 /// What the samples of a camera's sensor mean.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sensor {
-    /// Of each channel of the page.
+    /// The response of each channel of the page.
     pub responses: Vec<Response>,
-    /// Of a mosaic, the colors of the four samples of a cell, row by row: 0 is red, 1 green, 2 blue, others
-    /// are more. The page has them as channels.
+    /// For a mosaic, the colors of the four samples of a cell, row by row: 0 is red, 1 green, 2 blue; other numbers are
+    /// further colors. They are the channels of the page.
     pub colors: Option<[u8; 4]>,
 }
 
@@ -162,12 +162,12 @@ pub struct Response {
     pub noise: Option<[f32; 2]>,
 }
 
-/// Pixels a unit of length.
+/// Pixels per unit of length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Resolution {
-    /// Across.
+    /// Horizontally.
     pub x: f64,
-    /// Down.
+    /// Vertically.
     pub y: f64,
     /// The unit of length.
     pub unit: ResolutionUnit,
@@ -176,7 +176,7 @@ pub struct Resolution {
 /// The unit of a [`Resolution`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResolutionUnit {
-    /// None: only the ratio of `x` and `y` counts.
+    /// No unit: only the ratio of `x` to `y` is meaningful.
     None,
     /// 2.54 cm.
     Inch,

@@ -1,15 +1,15 @@
 //! Images as the rest of the library sees them, and the only place that knows file formats and
 //! integer ranges.
 //!
-//! There are two ways to read. [`Image::read`] and [`images`] give whole images for training and
-//! scoring: upright (an Exif orientation is applied) and without transparency (the colors stay as
-//! they are, nothing is blended). [`Reader`] gives a file as it is: page by page and row by row, with
-//! every sample and what the file stores besides its pixels, so that it can be written again.
+//! There are two ways to read a file. [`Image::read`] and [`images`] return whole images for training and scoring:
+//! upright (an Exif orientation is applied) and without transparency (which is dropped, not blended). [`Reader`]
+//! returns a file as it is: page by page and row by row, with all samples and metadata, so that it can be written
+//! again.
 //!
-//! Unsigned samples of 8 and 16 bits become 0..1; signed samples, 32-bit samples and floats keep their
-//! values, see [`Depth::unit`]. Palettes and depths below 8 bits are expanded. Samples that a file marks as
-//! missing become [`MISSING`]. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`,
-//! for 16 bits with 65535.
+//! Unsigned 8-bit and 16-bit samples map to 0..1; signed samples, 32-bit samples and floats keep their values (see
+//! [`Depth::unit`]). Palettes and depths below 8 bits are expanded. Samples that a file marks as missing become
+//! [`MISSING`]. Writing rounds as the paper's evaluation does, `uint8(clip(x·255 + 0.5, 0, 255))`, for 16 bits with
+//! 65535.
 
 mod baseline;
 mod decode;
@@ -61,29 +61,28 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The factors of red, green and blue in gray: the luma of Rec. ITU-R BT.601, which JPEG stores and
-/// other programs convert with.
+/// The weights of red, green and blue in a gray value: the luma of Rec. ITU-R BT.601, as in JPEG and in other
+/// programs.
 pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// An image: `f32` pixels in the order height, width, channel; 0..1 as read from a file, but for a
-/// file of floats.
+/// An image: `f32` pixels in the order height, width, channel. Unsigned 8-bit and 16-bit files are read as 0..1, others
+/// in their own units.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     /// Height in pixels.
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// Channels of a pixel: 1 is gray, 3 are RGB.
+    /// Number of channels: 1 for gray, 3 for RGB.
     pub channels: usize,
     /// `height · width · channels` values.
     pub data: Vec<f32>,
-    /// Depth of the file it came from, kept for writing.
+    /// Depth of the file that it was read from; used when it is written.
     pub depth: Depth,
 }
 
 impl Image {
-    /// Reads and decodes a file, of several pages the first; the format is found from the content,
-    /// not from the name.
+    /// Reads and decodes the first page of a file. The format is detected from the content, not from the name.
     pub fn read(path: &Path) -> Result<Self> {
         let mut images = images(path)?;
         let image = images
@@ -98,8 +97,8 @@ impl Image {
         }
     }
 
-    /// Writes the image, clipped to 0..1 and rounded to its depth or the nearest the format has, in the
-    /// format of the extension; a JPEG with quality 95 and no chroma subsampling.
+    /// Writes the image in the format of the path's extension. Integers are clipped and rounded. If the format does not
+    /// have the image's depth, the nearest depth is used. JPEGs have quality 95 and no chroma subsampling.
     ///
     /// The file is written whole or not at all.
     ///
@@ -126,11 +125,11 @@ impl Image {
         write_pages(&mut page, encoding, path, out)
     }
 
-    /// The same image with `channels` channels (1 or 3): gray is copied to red, green and blue; RGB
-    /// becomes its luma, `0.299 R + 0.587 G + 0.114 B` (Rec. ITU-R BT.601).
+    /// The image with `channels` channels (1 or 3): gray is copied to red, green and blue; RGB is converted to luma,
+    /// `0.299 R + 0.587 G + 0.114 B` (Rec. ITU-R BT.601).
     ///
     /// # Panics
-    /// If the image has, or `channels` is, neither 1 nor 3 and they differ.
+    /// If the numbers of channels differ and either of them is neither 1 nor 3.
     #[must_use]
     pub fn with_channels(self, channels: usize) -> Self {
         let data = match (self.channels, channels) {
@@ -168,16 +167,15 @@ impl Image {
         }
     }
 
-    /// The pixels as 8-bit integers: `uint8(clip(x·255 + 0.5, 0, 255))`, computed in `f32`. Not a
-    /// number becomes 0.
+    /// The pixels as 8-bit integers: `uint8(clip(x·255 + 0.5, 0, 255))`, computed in `f32`. NaN becomes 0.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.data.iter().map(|&x| encode::to_u8(x)).collect()
     }
 
-    /// The only image of a batch, to be written with 8 bits.
+    /// The only image of a batch, with a depth of 8 bits.
     ///
     /// # Panics
-    /// If there is another number of images in it.
+    /// If the batch does not hold exactly one image.
     pub(crate) fn from_batch(batch: Batch) -> Self {
         assert_eq!(batch.n, 1, "images of the batch");
         Self {

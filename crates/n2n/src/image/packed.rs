@@ -1,13 +1,13 @@
-//! An image in the samples of its file: of bytes a quarter of the memory, for keeping many of them.
+//! An image stored as the samples of its file, for keeping many in memory: bytes take a quarter of the space of floats.
 
 use super::decode::{from_u8, from_u16};
 use super::{Depth, Image};
 use crate::reflect::reflected;
 
-/// The samples of an image, 8 or 16 bits or a float each, in the order height, width, channel.
+/// The samples of an image, 8-bit, 16-bit or float, in the order height, width, channel.
 ///
-/// An image read from a file comes back as it was, up to the last bit of `f32`; one whose channels
-/// were converted is rounded to its depth.
+/// An image that was read from a file is restored up to the last bit of `f32`; one whose channels were converted is
+/// rounded to its depth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
     height: usize,
@@ -39,7 +39,7 @@ impl From<&Image> for Packed {
 }
 
 impl Packed {
-    /// The image, with the values that a file of these samples would be read with.
+    /// The image, with the values that reading a file of these samples gives.
     pub fn to_image(&self) -> Image {
         let (data, depth) = match &self.samples {
             Samples::U8(samples) => (samples.iter().map(|&x| from_u8(x)).collect(), Depth::U8),
@@ -90,10 +90,10 @@ impl Packed {
         matches!(self.samples, Samples::U8(_))
     }
 
-    /// The square of `side` pixels whose top left pixel is (`top`, `left`), as `f32` in 0..1, into
-    /// `out`, which holds `side · side · channels` values.
+    /// The square of `side` pixels whose top left pixel is (`top`, `left`), as `f32` in 0..1, written to `out`, which
+    /// holds `side · side · channels` values.
     ///
-    /// What lies beyond the bottom and the right is a reflection, the edge not repeated.
+    /// Beyond the bottom and right edges, the image is reflected without repeating the edge.
     pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
         let place = (top, left);
         match &self.samples {

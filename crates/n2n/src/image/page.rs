@@ -1,5 +1,5 @@
-//! A page: one image of a file, with all its samples, and what the file says of it before they are
-//! decoded. Pages are read row by row, so that one larger than memory is only a long one.
+//! A page: one image of a file, with all its samples and its description. Pages are read row by row, so that a page
+//! larger than memory is just a long one.
 
 use ::image::metadata::Orientation;
 
@@ -7,42 +7,42 @@ use super::{Depth, Image, Metadata};
 use crate::dihedral::Dihedral;
 use crate::error::Result;
 
-/// One image of a file: everything but its samples.
+/// The description of one image of a file: everything except its samples.
 ///
-/// A sample is 0..1 from unsigned integers of 8 and 16 bits, and otherwise in its own units:
-/// [`Depth::unit`]. A pixel has `color.channels()` samples
-/// of color, then `extra` others. Rows are as the file has them: `orientation` is not applied.
+/// Samples of unsigned 8-bit and 16-bit integers are 0..1, others are in their own units (see [`Depth::unit`]). A pixel
+/// has `color.channels()` color samples, then `extra` others. Rows are in the order of the file: `orientation` is not
+/// applied.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// Height in pixels, at least 1.
     pub height: usize,
     /// Width in pixels, at least 1.
     pub width: usize,
-    /// What the first samples of a pixel are.
+    /// The meaning of the first samples of a pixel.
     pub color: Color,
-    /// Samples of a pixel behind the color: 1 for transparency.
+    /// Number of samples of a pixel after the color; 1 for transparency.
     pub extra: usize,
-    /// How the file stores samples.
+    /// The type of the samples in the file.
     pub depth: Depth,
     /// How to turn the page upright.
     pub orientation: Orientation,
-    /// What else the file says.
+    /// The other metadata.
     pub metadata: Metadata,
 }
 
-/// What the color samples of a pixel are.
+/// The meaning of the color samples of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
     /// One gray value.
     Gray,
     /// Red, green and blue.
     Rgb,
-    /// So many values that have nothing to do with each other, as far as denoising goes.
+    /// This many values, which are denoised independently.
     Bands(usize),
 }
 
 impl Color {
-    /// Samples of a pixel.
+    /// The number of color samples of a pixel.
     pub fn channels(self) -> usize {
         match self {
             Self::Gray => 1,
@@ -53,12 +53,12 @@ impl Color {
 }
 
 impl Page {
-    /// Samples of a pixel, color and others.
+    /// The number of samples of a pixel, color and others.
     pub fn samples(&self) -> usize {
         self.color.channels() + self.extra
     }
 
-    /// Samples of a row.
+    /// The number of samples of a row.
     pub fn row(&self) -> usize {
         self.width * self.samples()
     }
@@ -84,19 +84,18 @@ pub(super) fn is_gray(pixel: &[f32]) -> bool {
     r == g && g == b
 }
 
-/// Pages one after the other, each with its rows: a file that is read, or what is made of one.
+/// A sequence of pages, each with its rows: a file being read, or the result of processing one.
 pub trait Pages {
-    /// The next page. What has not been read of the one before is skipped.
+    /// Advances to the next page, skipping unread rows of the current one, and returns its description.
     fn next_page(&mut self) -> Result<Option<Page>>;
 
     /// Appends the samples of the next `count` rows of the current page to `rows`.
     ///
     /// # Panics
-    /// If there is no page, or it has not that many rows left.
+    /// If there is no current page, or it has fewer rows left.
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()>;
 
-    /// As [`Pages::read_rows`], in place of it, for pages of a [wide](Depth::is_wide) depth: every
-    /// sample exactly.
+    /// Replaces [`Pages::read_rows`] for pages of a [wide](Depth::is_wide) depth, and returns every sample exactly.
     fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Result<()> {
         let mut narrow = Vec::new();
         self.read_rows(count, &mut narrow)?;
@@ -113,7 +112,7 @@ pub struct OfImage<'a> {
 }
 
 impl<'a> OfImage<'a> {
-    /// The pages of a file that would hold this image alone.
+    /// The page of a file that would hold only this image.
     pub fn new(image: &'a Image) -> Self {
         Self {
             image,

@@ -23,8 +23,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a file; the format is found from the content, not from the name. A pipe, which can be read
-    /// only once, or a device is refused at once.
+    /// Opens a file. The format is detected from the content, not from the name. Pipes, which can be read only once,
+    /// and devices are rejected.
     pub fn open(path: &Path, limits: Limits) -> Result<Self> {
         if files::is_device(path) {
             return Err(unreadable(
@@ -40,7 +40,7 @@ impl Reader {
         )
     }
 
-    /// Reads what is in memory; `name` stands for its path in errors.
+    /// Reads a file in memory; `name` replaces its path in errors.
     pub fn from_bytes(name: &Path, bytes: impl Into<Arc<[u8]>>, limits: Limits) -> Result<Self> {
         Self::new(name, Box::new(Cursor::new(bytes.into())), limits)
     }

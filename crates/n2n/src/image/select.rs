@@ -1,4 +1,4 @@
-//! Which pages and channels of a file are to be denoised; all others are copied as they are.
+//! Which pages and channels of a file to denoise; all others are copied unchanged.
 
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
@@ -7,12 +7,12 @@ use std::str::FromStr;
 use super::page::{Page, Pages};
 use crate::error::{Error, Result};
 
-/// Numbers counted from 1, as `2`, `1,3` or `5-8,12-`.
+/// Numbers counted from 1, such as `2`, `1,3` or `5-8,12-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbers(Vec<RangeInclusive<usize>>);
 
 impl Numbers {
-    /// Whether the thing at `index`, counted from 0, is among them.
+    /// Whether the item at `index`, counted from 0, is among them.
     pub fn contain(&self, index: usize) -> bool {
         self.0.iter().any(|range| range.contains(&(index + 1)))
     }
@@ -56,18 +56,18 @@ impl Display for Numbers {
     }
 }
 
-/// What of a file is to be denoised.
+/// Which parts of a file to denoise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The pages; none for all.
+    /// The pages; `None` for all.
     pub pages: Option<Numbers>,
-    /// The channels; none for all. Where pages belong to channels those pages, and otherwise these samples of
-    /// every pixel.
+    /// The channels; `None` for all. In a stack whose pages belong to channels, these are pages; otherwise, samples of
+    /// each pixel.
     pub channels: Option<Numbers>,
 }
 
 impl Selection {
-    /// Whether page `index` of a file, counted from 0, is to be denoised.
+    /// Whether to denoise page `index` of a file, counted from 0.
     pub fn has_page(&self, index: usize, page: &Page) -> bool {
         let of_pages = self.pages.as_ref().is_none_or(|pages| pages.contain(index));
         let of_channels = match (&self.channels, page.metadata.position) {
@@ -79,7 +79,7 @@ impl Selection {
         of_pages && of_channels
     }
 
-    /// Puts the samples of channels that are not to be denoised back.
+    /// Restores the samples of channels that are not selected.
     pub fn restore(&self, page: &Page, noisy: &[f32], denoised: &mut [f32]) {
         let Some(channels) = self.channels.as_ref().filter(|_| self.is_by_sample(page)) else {
             return;
@@ -95,8 +95,8 @@ impl Selection {
         }
     }
 
-    /// The pages of a file with all others marked as copied, and with channels that are not to be denoised as not
-    /// a number: what there is to learn about those that are.
+    /// The pages of a file, for measuring the selected parts: other pages are marked as copied, and samples of other
+    /// channels are NaN.
     pub fn of<P: Pages>(&self, pages: P) -> impl Pages {
         Selected {
             pages,
@@ -106,7 +106,7 @@ impl Selection {
         }
     }
 
-    /// Whether channels are chosen that are samples of a page's pixels.
+    /// Whether channels are selected that are samples of this page's pixels.
     pub fn is_by_sample(&self, page: &Page) -> bool {
         let of_stack = page.metadata.position.is_some() && page.color.channels() == 1;
         self.channels.is_some() && !of_stack

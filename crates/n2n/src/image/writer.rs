@@ -1,5 +1,5 @@
-//! Writing pages in any format, with all that the format can hold of them. What it cannot hold, pages
-//! or transparency or channels, is an error, and nothing is lost in silence.
+//! Writes pages in any format, with everything that the format can hold. Pages, transparency or channels that it cannot
+//! hold are an error, so that nothing is lost silently.
 
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 /// Writes all pages to `out`, the content of `path`.
 ///
-/// Samples are clipped to 0..1 and rounded, but for files of floats.
+/// Samples are clipped and rounded, except in files of floats.
 pub fn write_pages(
     pages: &mut dyn Pages,
     encoding: Encoding,

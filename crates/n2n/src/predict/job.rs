@@ -70,7 +70,7 @@ pub struct Config {
     pub images: Vec<PathBuf>,
     /// Limits on what a file may allocate.
     pub limits: Limits,
-    /// Faults of the sensor that are taken out of pages first; such pages are in memory whole.
+    /// Sensor faults that are removed from pages first; such pages are held in memory as a whole.
     pub repair: Repair,
 }
 

@@ -15,9 +15,8 @@
 //! .lock                             held by the process that trains
 //! ```
 //!
-//! Logs grow, everything else is written whole or not at all. A checkpoint knows how long each log
-//! was; a run that goes on from it cuts them there, so that its logs are those of a run that was
-//! never interrupted.
+//! Logs are append-only; everything else is written whole or not at all. A checkpoint records the length of each log; a
+//! run that resumes from it truncates the logs to those lengths, so that they equal those of an uninterrupted run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -182,7 +181,7 @@ impl RunFolder {
         self.path.join(BEST)
     }
 
-    /// The page.
+    /// The report, an HTML page.
     pub fn page(&self) -> PathBuf {
         self.path.join(PAGE)
     }

@@ -3,25 +3,25 @@
 /// A row of the table of losses.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LossRow {
-    /// Steps taken in all.
+    /// Steps taken in total.
     pub step: u64,
     /// Epoch, counted from 1.
     pub epoch: usize,
     /// Steps taken in it.
     pub iteration: usize,
-    /// Mean over the steps since the row before.
+    /// Mean of `loss1` over the steps since the previous row.
     pub loss1: f64,
-    /// Likewise.
+    /// Mean of `loss2`, likewise.
     pub loss2: f64,
-    /// Likewise.
+    /// Mean of `loss_full`, likewise.
     pub loss_full: f64,
-    /// Λ of the last of them.
+    /// Λ of the last of these steps.
     pub lambda: f64,
-    /// Learning rate of the last of them.
+    /// Learning rate of the last of these steps.
     pub learning_rate: f64,
-    /// Their rate, without what came between them.
+    /// Steps per second, excluding the time between steps.
     pub steps_per_s: f64,
-    /// The part of their time in which the network waited for batches.
+    /// The fraction of their time that was spent waiting for batches, 0 to 1.
     pub waited: f64,
     /// Time of the run so far.
     pub elapsed_s: f64,
