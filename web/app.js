@@ -17,7 +17,7 @@ const TYPES = {
 };
 const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
 const SMALLER = "Choose a smaller picture, or use the program, n2n predict, which takes larger ones.";
-const DAMAGED = "If the file is incomplete or damaged, get it again from where it came.";
+const DAMAGED = "If the file is incomplete or damaged, download or copy it again.";
 
 // The model for gray pictures, whichever kind of noise is chosen.
 const GRAY = "gauss5_50_gray";

@@ -21,12 +21,12 @@ export class Model {
     this.#model = model;
   }
 
-  /** What the workers run on: "relaxed-simd" or "simd128". */
+  /** The instructions that the workers use: "relaxed-simd" or "simd128". */
   get level() {
     return this.#engine.level;
   }
 
-  /** Denoises pixels in RGBA, of 8 bits: an ImageData, or an object like one. */
+  /** Denoises 8-bit RGBA pixels: an ImageData, or an object like one. */
   async denoise({ width, height, data }, options) {
     if (data.length !== 4 * width * height) {
       throw new RangeError(`expected 4 x ${width} x ${height} bytes of RGBA, found ${data.length}`);
@@ -56,7 +56,7 @@ export class Model {
     return done;
   }
 
-  /** Ends the workers; a script in Node ends only when they have. */
+  /** Terminates the workers. A Node script does not exit before that. */
   close() {
     this.#engine.close();
   }

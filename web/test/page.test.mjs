@@ -390,7 +390,7 @@ test("files that are no pictures, broken or too large get a sentence, and the ot
   await hasState(4, "done");
   const said = (at) => item(at).locator(".state").textContent();
   assert.match(await said(0), /notes\.txt: not a readable image: .* Choose a picture in PNG/);
-  assert.match(await said(1), /half\.png: not a readable image: .* If the file is incomplete or damaged, get it again/);
+  assert.match(await said(1), /half\.png: not a readable image: .* If the file is incomplete or damaged, download or copy it again/);
   assert.match(await said(2), /100000x100000 pixels, more than the limit of 134217728\. Choose a smaller picture/);
   assert.match(await said(3), /mosaic\.dng: a raw photograph, which only the program `n2n predict` denoises\.$/);
   await screenshot("broken");

@@ -36,8 +36,8 @@ pub struct Bench {
     /// A weight file, or the name of a shipped model [default: random weights]
     #[arg(long, value_name = "MODEL")]
     pub model_path: Option<PathBuf>,
-    /// Architecture of the network with random weights: paper, fast, faster or fastest, optionally followed by
-    /// ,NAME=N for each size that differs, named as the flags of n2n train
+    /// Architecture of the network with random weights: paper, fast, faster or fastest, optionally followed by ,NAME=N
+    /// for each size that differs, such as fast,n_feature=32
     #[arg(long, value_name = "SIZES", default_value = "paper", value_parser = sizes, conflicts_with = "model_path")]
     pub architecture: UNet,
     /// Seed of the pixels and of random weights

@@ -183,8 +183,8 @@ pub struct Train {
     /// all]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub regularized_patches: Option<usize>,
-    /// Compute the passes without gradients, for the regularizer or of a teacher, in half precision: faster, on a CPU
-    /// with matrix units (AMX)
+    /// Compute forward passes that need no gradients (the regularizer's, a teacher's) in half precision: faster.
+    /// Requires a CPU with matrix units (AMX)
     #[arg(long, value_name = BOOL, value_parser = boolean, num_args = 0..=1, default_missing_value = "true")]
     pub half: Option<bool>,
     /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 is better for short runs

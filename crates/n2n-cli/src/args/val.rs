@@ -20,7 +20,7 @@ pub struct Val {
     /// Folder with the sets: BSD300/test, Kodak, Set14
     #[arg(long, value_name = "DIR", default_value = "./validation")]
     pub val_dirs: PathBuf,
-    /// Sets to score on, in this order: BSD300, Kodak, Set14
+    /// Sets to score on, separated by commas, in the given order: BSD300, Kodak, Set14
     #[arg(
         long,
         value_name = "NAMES",
