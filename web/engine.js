@@ -39,9 +39,9 @@ class Instance {
   #calls = new Map();
   #next = 0;
   #ready;
-  /** Why it cannot be used again. */
+  /** The reason why it cannot be used again. */
   dead;
-  /** The weights that it has, the channels that they are for, and the range of values, if they state one. */
+  /** Its weights, their number of channels, and their range of values if they state one. */
   model;
   channels;
   range;
@@ -84,7 +84,7 @@ class Instance {
     });
   }
 
-  /** Ends it at once, in the middle of whatever it does. */
+  /** Terminates it at once, whatever it is doing. */
   end(reason) {
     if (this.dead) return;
     this.dead = reason;
@@ -111,14 +111,14 @@ class WorkerDied extends DenoiseError {
  * Weights to denoise with.
  *
  * @typedef {object} Model
- * @property {boolean} takesGray whether there are weights of one channel for gray pictures
+ * @property {boolean} takesGray whether there are weights for gray pictures
  * @property {(isGray: boolean) => Promise<{name: string, weights: Uint8Array}>} weightsFor the weights for a page that
  *   is gray or not; the same object each time
  */
 
 const GRAY_AS_RGB = "The model is for RGB pictures and removes little noise from a gray one like this";
 
-/** The name of the gray model that weights of an RGB model state for gray pictures, if they do. */
+/** The name of the gray model that the weights of an RGB model state for gray pictures, if any. */
 export function grayCompanion(weights) {
   try {
     // The header of a safetensors file.
@@ -139,7 +139,7 @@ export class Engine {
   #threads;
   #pixels;
 
-  /** Seconds that a worker takes for a pixel, once that is known. */
+  /** Seconds that a worker takes per pixel, once known. */
   #rate;
 
   /**
@@ -274,7 +274,7 @@ export class Engine {
     }
   }
 
-  /** Denoises the tiles of a page, with fewer workers if some end for want of memory. */
+  /** Denoises the tiles of a page, with fewer workers if some run out of memory. */
   async #page(codec, model, parts, strength, signal, notes, onProgress) {
     const total = parts.reduce((sum, pixels) => sum + pixels, 0);
     const began = performance.now();
@@ -304,7 +304,7 @@ export class Engine {
         }
       }
     };
-    /** Takes tiles until there are none left, or its worker cannot go on: then it returns why. */
+    /** Denoises tiles until there are none left or its worker fails; then it returns the reason. */
     const run = async (lane) => {
       for (let part; (part = await cut()); ) {
         const samples = await denoised(lane, part.tile);

@@ -144,7 +144,7 @@ fn packages_are_written_beside_the_model() {
     );
     export(&["--format=bioimageio"])
         .failure()
-        .stderr(contains("--license states one: license of the model"));
+        .stderr(contains("use --license to state one: license of the model"));
     export(&["--format=bioimageio", "--license=MIT", "--range=auto"])
         .failure()
         .stderr(contains("--range: expected MIN,MAX, found auto"));

@@ -10,17 +10,17 @@ use crate::error::to_python;
 use crate::model::Model;
 use crate::train::to_source;
 
-/// What Python is told of.
+/// What is reported to Python.
 enum Told {
-    /// Part of the budget that has passed.
+    /// The fraction of the budget that has passed.
     Passed(f64),
-    /// An image is left out, and why.
+    /// An image is skipped: the reason.
     Skipped(String),
 }
 
 /// A copy of the first of the models that fits the images of a source: see [`n2n::adapt::adapt`]. `budget` is a time or
-/// a number of steps, `range` is `auto` or `MIN,MAX`. `on_event` is called with a kind and what there is to tell;
-/// learning ends when it gives `False`.
+/// a number of steps, `range` is `auto` or `MIN,MAX`. `on_event` is called with the kind of the event and its data;
+/// learning ends when it returns `False`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "they are Python's")]
 pub fn adapt(

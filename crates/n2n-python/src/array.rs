@@ -13,9 +13,9 @@ use pyo3::prelude::*;
 
 use crate::error::to_python;
 
-/// The image in an array of what are samples of `depth`: `uint8` and `uint16` as they are, all others as
-/// `float32`. Samples are copied, so that they stay what they are while the call is detached from the
-/// interpreter. As in NumPy, nothing keeps other threads from writing to the array during the copy.
+/// The image in an array whose samples have the type `depth`: `uint8` and `uint16` as they are, all others as
+/// `float32`. Samples are copied, so that they do not change while the call is detached from the interpreter. As in
+/// NumPy, nothing keeps other threads from writing to the array during the copy.
 pub fn image(array: &Bound<'_, PyAny>, depth: Depth) -> PyResult<Image> {
     let image = if let Some(array) = borrowed::<u8>(array)? {
         of_samples(array.as_array(), Image::from_u8)
@@ -38,7 +38,7 @@ pub fn image(array: &Bound<'_, PyAny>, depth: Depth) -> PyResult<Image> {
     Ok(image)
 }
 
-/// The array of an image: of bytes and 16 bits in their type, of other depths `float32`.
+/// An image as an array: `uint8` or `uint16` for these depths, `float32` for all others.
 pub fn array(py: Python<'_>, image: Image) -> PyResult<Bound<'_, PyAny>> {
     let shape = [image.height, image.width, image.channels];
     match image.depth {
@@ -84,7 +84,7 @@ fn of_samples<T: Copy>(
     image(height, width, channels, &samples(array)).map_err(to_python)
 }
 
-/// Without a copy if they lie in memory as they are to be read.
+/// Without a copy if they are stored in that order.
 fn samples<T: Copy>(array: ArrayView3<'_, T>) -> Cow<'_, [T]> {
     match array.to_slice() {
         Some(samples) => Cow::Borrowed(samples),

@@ -1,4 +1,4 @@
-//! Calls into the library: on a pool of threads, detached from the interpreter, heeding Ctrl-C.
+//! Calls into the library: on a thread pool, detached from the interpreter, and interrupted by Ctrl-C.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,14 +14,14 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// How often a call looks for signals, and tells its progress.
+/// How often a call checks for signals and reports progress.
 const WAKE: Duration = Duration::from_millis(50);
 
 /// Runs work on a pool of `threads`, all cores by default, and waits for it detached from the interpreter.
 /// `tick` is called while it runs, attached.
 ///
-/// A signal whose handler raises, as Ctrl-C's does, and an exception of `tick` end the call at once. The
-/// work owns all that it uses; what stops it is up to the caller.
+/// A signal whose handler raises, such as Ctrl-C, or an exception in `tick` ends the call at once. The work owns
+/// everything that it uses; stopping it is up to the caller.
 pub fn waited<T: Send + 'static>(
     py: Python<'_>,
     threads: Option<usize>,
@@ -52,8 +52,8 @@ pub fn waited<T: Send + 'static>(
     }
 }
 
-/// Runs work that reports events while it runs, and waits for it as [`waited`] does. `tell` hands an event to Python,
-/// whose answer `False` asks the work to stop, as the end of the call does.
+/// Runs work that reports events while it runs, and waits for it as [`waited`] does. `tell` passes an event to Python;
+/// the answer `False` requests the work to stop, as does the end of the call.
 pub fn reported<T: Send + 'static, E: Send + 'static>(
     py: Python<'_>,
     threads: Option<usize>,
@@ -85,7 +85,7 @@ pub fn reported<T: Send + 'static, E: Send + 'static>(
     Ok(done)
 }
 
-/// Whether work is to stop: when the call that waits for it ends.
+/// A request to stop work, made when the call that waits for it ends.
 #[derive(Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -102,7 +102,7 @@ impl Stop {
         }
     }
 
-    /// Asks for it.
+    /// Requests the stop.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -125,7 +125,7 @@ struct Pools {
     by_threads: HashMap<usize, Arc<ThreadPool>>,
 }
 
-/// Never rayon's own pool: its threads are gone in a forked process, and calls would wait for ever.
+/// Never rayon's global pool: its threads do not exist in a forked process, and calls would wait forever.
 ///
 /// Locked only while attached to the interpreter. With the GIL or without, a fork begins once no other thread is
 /// attached, and so never finds it locked.

@@ -1,4 +1,4 @@
-//! What the noise of images is like.
+//! Diagnosis of images.
 
 use n2n::diagnose::{Frame, Options, Severity};
 use pyo3::exceptions::PyRuntimeError;
@@ -8,11 +8,10 @@ use crate::array::{depth, image};
 use crate::call;
 use crate::error::to_python;
 
-/// A diagnosis: all that was measured as JSON, its summary line by line, and each finding with whether it is
-/// a warning.
+/// A diagnosis: the measurements as JSON, the summary line by line, and each finding with whether it is a warning.
 type Told = (String, Vec<String>, Vec<(bool, String)>);
 
-/// Looks at images of height × width × channels.
+/// Diagnoses images of height × width × channels.
 #[pyfunction]
 #[pyo3(signature = (images, offset))]
 pub fn diagnose(

@@ -48,7 +48,7 @@ mod _n2n {
         module.add("GRAY", n2n::models::GRAY)
     }
 
-    /// The shipped models: what each is for, by name.
+    /// The shipped models: a dictionary from names to descriptions.
     #[pyfunction]
     fn models() -> BTreeMap<&'static str, &'static str> {
         let shipped = n2n::models::SHIPPED.iter();
@@ -70,14 +70,14 @@ mod _n2n {
         n2n::models::others(name).collect()
     }
 
-    /// The PSNR of two images of bytes of one shape, in dB.
+    /// The PSNR of two 8-bit images of the same shape, in dB.
     #[pyfunction]
     fn psnr(py: Python<'_>, a: PyReadonlyArray3<'_, u8>, b: PyReadonlyArray3<'_, u8>) -> f64 {
         let (a, b) = (bytes(&a), bytes(&b));
         py.detach(|| psnr_db(&a, &b))
     }
 
-    /// The SSIM of two images of bytes of one shape, height × width × channels.
+    /// The SSIM of two 8-bit images of the same shape, height × width × channels.
     #[pyfunction]
     fn ssim(
         py: Python<'_>,

@@ -1,4 +1,4 @@
-//! A model as Python holds it.
+//! The native part of a Python model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::array::{array, depth, image};
 use crate::call::{self, Stop};
 use crate::error::to_python;
 
-/// A region of an image as Python names it: top, left, height, width.
+/// A region of an image as Python passes it: top, left, height, width.
 type Rectangle = (usize, usize, usize, usize);
 
 /// Two values in the units of the array, and whether integers cannot lie outside.
@@ -41,8 +41,8 @@ impl Model {
         }))
     }
 
-    /// The model. In a forked process it is made anew: a thread that no longer is there may have been
-    /// holding the locks of the old one.
+    /// The model. In a forked process it is created anew, because a thread that does not exist there may have held the
+    /// locks of the old one.
     pub fn get(&self) -> PyResult<Arc<n2n::Model>> {
         // Locked only while attached to the interpreter, so that no fork finds it locked: see `call::POOLS`.
         let mut owned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ struct Settings {
 }
 
 impl Settings {
-    /// What `work` makes of the image in an array with these options, as an array.
+    /// The result of `work` on the image in an array with these options, as an array.
     fn run<'py>(
         &self,
         noisy: &Bound<'py, PyAny>,
@@ -176,8 +176,8 @@ impl Model {
         Ok((seen.top, seen.left, seen.height, seen.width))
     }
 
-    /// The values that `range`, `auto`, `percentile` or `MIN,MAX`, makes the network's 0 and 1; none if an
-    /// image has to be surveyed for it and there is no survey.
+    /// The values that map to the network's 0 and 1 with this `range`: `auto`, `percentile` or `MIN,MAX`. `None` if
+    /// images have to be surveyed for it and there is no survey.
     fn bounds(
         &self,
         range: &str,
@@ -232,7 +232,7 @@ impl Model {
     }
 }
 
-/// What is known of the values of some images.
+/// A summary of the values of some images.
 #[pyclass(frozen, module = "n2n._n2n")]
 pub struct Survey(Mutex<n2n::denoise::Survey>);
 
@@ -250,7 +250,7 @@ impl Survey {
         Self(Mutex::new(survey))
     }
 
-    /// Adds an image, and says whether others of its type can tell more.
+    /// Adds an image, and returns whether further images of its type could add information.
     fn add(&self, plane: &Bound<'_, PyAny>, dtype: &str) -> PyResult<bool> {
         let image = image(plane, depth(dtype)?)?;
         self.locked().add_image(&image).map_err(to_python)
@@ -266,7 +266,7 @@ fn to_region((top, left, height, width): Rectangle) -> Region {
     }
 }
 
-/// A value of the library in the units of an array, in as few digits as give it back.
+/// A value of the library in the units of an array, with the fewest digits that reproduce it.
 fn in_units(value: f32, unit: f64) -> f64 {
     let exact = f64::from(value) * unit;
     let short = (exact as f32).to_string().parse::<f64>();

@@ -15,11 +15,11 @@ use crate::call;
 use crate::error::to_python;
 use crate::model::Model;
 
-/// What Python is told of.
+/// What is reported to Python.
 enum Told {
-    /// Part of the run that has passed, epoch, iteration, the loss if it is known.
+    /// The fraction of the run that has passed, epoch, iteration, and the loss if it is known.
     Step(f64, usize, usize, Option<f64>),
-    /// An image is left out, and why.
+    /// An image is skipped: the reason.
     Skipped(String),
     /// All pixels have the same value.
     Constant,
@@ -27,8 +27,8 @@ enum Told {
     Line(String),
 }
 
-/// Trains a model on images, or on the images of a folder or of files. `on_event` is called with a kind
-/// and what there is to tell; the run ends when it gives `False`.
+/// Trains a model on images, or on the images of a folder or of files. `on_event` is called with the kind of the event
+/// and its data; the run ends when it returns `False`.
 #[pyfunction]
 pub fn train(
     py: Python<'_>,
@@ -69,7 +69,7 @@ pub fn train(
     Ok(Model::new(model.map_err(to_python)?))
 }
 
-/// A folder as a text, or a list of files, or of images.
+/// A folder as a string, or a list of files or of images.
 pub fn to_source(source: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Source>> {
     if let Ok(folder) = source.extract::<PathBuf>() {
         let folder = Folder::open(&folder, &[]).map_err(to_python)?;

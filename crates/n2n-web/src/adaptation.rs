@@ -14,8 +14,8 @@ use wasm_bindgen::prelude::*;
 
 use crate::{decode, error};
 
-/// What a picture may allocate: it is held as `f32` while it is surveyed, beside its own samples and a copy, within
-/// the four gigabytes of WebAssembly.
+/// What a picture may allocate within the four gigabytes of WebAssembly: while it is surveyed, it is held as `f32` in
+/// addition to its own samples and a copy.
 const LIMITS: Limits = Limits {
     pixels: 1 << 26,
     samples: 1 << 28,
@@ -44,8 +44,8 @@ impl Adaptation {
         Self::default()
     }
 
-    /// Adds the model in a weight file. The first one is the model to improve on; the others, of as many channels, are
-    /// tried as starting points.
+    /// Adds the model in a weight file. The first one is the model to improve on; the others, which need the same
+    /// number of channels, are tried as starting points.
     ///
     /// # Errors
     /// If it is not a weight file, or its network is for images other than gray or RGB.
@@ -54,9 +54,9 @@ impl Adaptation {
         Ok(())
     }
 
-    /// Fits the models to the pages of a file for about so many seconds, without the first and the last comparison.
-    /// `on_event` is called with the fraction of the time that has passed, and from time to time also with the held-out
-    /// loss.
+    /// Fits the models to the pages of a file for about `seconds` seconds, not counting the first and the last
+    /// comparison. `on_event` is called with the fraction of the time that has passed, and from time to time also with
+    /// the held-out loss.
     ///
     /// # Errors
     /// If there is no model, or the picture cannot be learned from.
@@ -125,7 +125,7 @@ impl Adapted {
     /// The weights as a safetensors file, for `n2n predict --model-path` and [`Denoiser`](crate::Denoiser).
     ///
     /// # Errors
-    /// None that is known.
+    /// If the weights cannot be written.
     pub fn weights(&self) -> Result<Vec<u8>, JsError> {
         self.0.model.weights().encode(DType::F32).map_err(error)
     }

@@ -51,7 +51,7 @@ impl File {
     }
 }
 
-/// The grid on which pages are cut: that of all shipped networks. A network with a larger halo refuses the tiles.
+/// The grid on which pages are cut: that of all shipped networks. A network with a larger halo rejects the tiles.
 fn grid() -> Grid {
     UNet::default().grid()
 }

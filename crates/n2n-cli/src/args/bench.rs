@@ -37,7 +37,7 @@ pub struct Bench {
     #[arg(long, value_name = "MODEL")]
     pub model_path: Option<PathBuf>,
     /// Architecture of the network with random weights: paper, fast, faster or fastest, optionally followed by ,NAME=N
-    /// for each size that differs, such as fast,n_feature=32
+    /// for each size that differs, such as `fast,n_feature=32`
     #[arg(long, value_name = "SIZES", default_value = "paper", value_parser = sizes, conflicts_with = "model_path")]
     pub architecture: UNet,
     /// Seed of the pixels and of random weights

@@ -62,8 +62,8 @@ fn describe_build(level: Level) -> String {
     let whole = UNet::default().multiply_adds_per_pixel();
     writeln!(
         text,
-        "cost: of the {whole:.0} multiply-adds per pixel of the paper's network; BSD300, Kodak: PSNR in dB with the \
-         model's noise, by n2n val"
+        "cost: relative to the {whole:.0} multiply-adds per pixel of the paper's network; BSD300, Kodak: PSNR in dB \
+         with the model's noise, by n2n val"
     )
     .expect("a string takes everything");
     text

@@ -214,7 +214,7 @@ impl Validation {
     }
 }
 
-/// The part of an image that can be shown: the first channel, if the channels are not colors.
+/// The part of an image that can be shown: only the first channel if the channels are not colors.
 fn picture(image: Image) -> Image {
     match image.channels {
         1 | 3 => image,
@@ -243,17 +243,17 @@ fn mean(losses: &[Losses]) -> Losses {
 /// Sums over images and pixels that reveal a network that has learned nothing.
 #[derive(Debug, Default)]
 struct Traits {
-    /// Of the squares of what the network changes.
+    /// Sum of the squares of the network's changes.
     changed: f64,
-    /// Of the squares of the differences between neighbors in a noisy row, halved: of noise alone, its
-    /// variance.
+    /// Sum of the squares of the differences between neighbors in a noisy row, halved: for pure noise, its variance.
     rough: f64,
-    /// Of the squared deviations from the image's mean, in the noisy and in the denoised image.
+    /// Sums of the squared deviations from the image's mean, in the noisy and in the denoised image.
     spread: [f64; 2],
 }
 
 impl Traits {
-    /// Parts of `rough` and of the noisy spread below which nothing is changed, and nothing shown.
+    /// Fractions of `rough` and of the noisy spread below which the network counts as changing nothing, and as showing
+    /// nothing.
     const LITTLE: [f64; 2] = [1e-3, 1e-4];
 
     fn add(&mut self, noisy: &Image, denoised: &Image) {

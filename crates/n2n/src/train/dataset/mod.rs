@@ -182,7 +182,7 @@ impl Dataset {
         self.survey.is_constant()
     }
 
-    /// What is known of the values of all images.
+    /// A summary of the values of all images.
     pub fn survey(&self) -> &Survey {
         &self.survey
     }
