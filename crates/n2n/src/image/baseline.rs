@@ -1,26 +1,26 @@
-//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), for the damage that decoders go past,
-//! each to pixels of its own.
+//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), to find damage that decoders overlook, each
+//! decoding it to different pixels.
 
 use super::decode::{Decoded, Fault};
 use super::huffman::{Bits, Table, damaged};
 
-/// How many codes there are of each length, and their symbols.
+/// The number of codes of each length, and their symbols.
 type Codes<'a> = (&'a [u8], &'a [u8]);
 
-/// What the segments before a scan say.
+/// The contents of the segments before a scan.
 #[derive(Default)]
 struct Walk<'a> {
     width: usize,
     height: usize,
     components: Vec<Component>,
-    /// The codes of means and of what else a block has, by their numbers.
+    /// The codes of means and of the other coefficients of a block, by number.
     means: [Option<Codes<'a>>; 4],
     details: [Option<Codes<'a>>; 4],
     /// Steps of the means, by the number of their table.
     steps: [i64; 4],
     /// Units between two restart markers; 0 for none.
     restart: usize,
-    /// Scans that have been walked through.
+    /// Scans walked through so far.
     scans: usize,
 }
 
@@ -33,8 +33,8 @@ struct Component {
     step: u8,
 }
 
-/// Refuses a baseline JPEG with blocks whose means are no samples of 8 bits, or with more coefficients than a block
-/// has. JPEGs of other kinds, and what is no JPEG, are left to the decoder.
+/// Rejects a baseline JPEG with blocks whose means are not 8-bit samples, or that have too many coefficients. Other
+/// JPEGs, and files that are not JPEGs, are left to the decoder.
 pub(super) fn check(bytes: &[u8]) -> Decoded<()> {
     let mut walk = Walk::default();
     let mut rest = bytes.get(2..).unwrap_or_default();
@@ -123,9 +123,9 @@ impl<'a> Walk<'a> {
         Some(())
     }
 
-    /// Walks through a scan; none if something is missing for it.
+    /// Walks through a scan; `None` if something that it needs is missing.
     fn scan(&mut self, content: &[u8], data: &[u8]) -> Decoded<Option<()>> {
-        /// Twice what 8 bits give: a mean is eight times that of the samples, counted from their middle.
+        /// Twice the range of 8 bits: a mean is eight times the mean of the samples, relative to mid-gray.
         const MOST: i64 = 2048;
         let Some((blocks, units)) = self.blocks(content) else {
             return Ok(None);
@@ -198,7 +198,7 @@ struct Blocks {
     step: i64,
 }
 
-/// Goes past all coefficients of a block but its mean.
+/// Skips all coefficients of a block except its mean.
 fn skip_details(bits: &mut Bits<'_>, codes: &Table) -> Decoded<()> {
     let mut next = 1;
     while next < 64 {

@@ -17,7 +17,7 @@ impl Format {
         Ok(format)
     }
 
-    /// The format that an image is written in unless another is asked for: as [`Format::written`], but TIFF for an
+    /// The format that an image is written in unless another is requested: [`Format::written`], but TIFF for an
     /// animation.
     ///
     /// # Errors
@@ -35,8 +35,7 @@ impl Format {
         })
     }
 
-    /// The format of a file that begins with these bytes; 212 are enough, but for a DNG, which is a TIFF by
-    /// its beginning.
+    /// The format of a file that begins with these bytes; 212 are enough, except for a DNG, which begins like any TIFF.
     pub fn of_content(start: &[u8]) -> Option<Self> {
         match start {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
@@ -74,8 +73,8 @@ impl Format {
     }
 }
 
-/// Whether a header of 18 bytes is one of a Truevision TGA, which has no mark: a kind of image that goes
-/// with its palette and its depth, and a size.
+/// Whether 18 bytes are the header of a Truevision TGA, which has no magic number: its kind of image, palette, depth
+/// and size must be consistent.
 fn is_tga(start: &[u8]) -> bool {
     let &[
         _,

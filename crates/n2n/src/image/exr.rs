@@ -21,7 +21,7 @@ use super::page::{Color, Page};
 use super::simple::OnePage;
 use super::{Depth, Format};
 
-/// What is copied from file to file.
+/// Metadata that is copied from file to file.
 #[derive(Debug, Clone)]
 struct Attributes {
     image: ImageAttributes,
@@ -133,7 +133,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     }))
 }
 
-/// What is dropped of a file, in words for the user.
+/// Notes to the user on what is dropped.
 fn notes(has_levels: bool, compression: Compression) -> Vec<String> {
     let mut notes = Vec::new();
     if has_levels {
@@ -147,7 +147,7 @@ fn notes(has_levels: bool, compression: Compression) -> Vec<String> {
     notes
 }
 
-/// Refuses chunks in DWAA or DWAB that declare more than their pixels can take: the decoder makes room for it.
+/// Rejects chunks in DWAA or DWAB that declare more than their pixels can need, because the decoder allocates it.
 fn check_lossy(bytes: &[u8], header: &Header) -> Decoded<()> {
     let (Compression::DWAA(_) | Compression::DWAB(_)) = header.compression else {
         return Ok(());
@@ -207,8 +207,8 @@ fn samples(found: &[AnyChannel<FlatSamples>], order: &[usize], pixels: usize) ->
     Ok(floats)
 }
 
-/// In which order the channels, with whether they hold integers, are a pixel's samples; what the first are;
-/// how many are none of those. Integers name objects and the like, and are no color.
+/// The order of the channels (given with whether they hold integers) as samples of a pixel, the meaning of the first
+/// ones, and the number of the others. Integers identify objects and the like, and are not colors.
 fn order(names: &[(String, bool)]) -> (Vec<usize>, Color, usize) {
     let at = |name: &str| names.iter().position(|found| found.0 == name && !found.1);
     let (mut order, color) = match (at("R"), at("G"), at("B"), at("Y")) {
@@ -229,7 +229,8 @@ fn order(names: &[(String, bool)]) -> (Vec<usize>, Color, usize) {
     (order, color, extra)
 }
 
-/// Writes the page as OpenEXR; its channels have the names and types they had, or else the usual ones.
+/// Writes the page as OpenEXR; its channels keep their names and types if it came from an OpenEXR file, and otherwise
+/// get the usual ones.
 pub(super) fn write(raster: &Raster, out: &mut (impl Write + Seek)) -> Encoded<()> {
     let page = &raster.page;
     let samples = page.samples();

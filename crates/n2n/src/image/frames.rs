@@ -1,4 +1,4 @@
-//! Animations: each frame as it is seen, a page of 8 bits. All of them have the same channels.
+//! Animations: each frame as displayed, as an 8-bit page. All pages have the same channels.
 
 use std::vec;
 
@@ -9,15 +9,15 @@ use super::decode::{Decode, Decoded, Fault, Limits, Whole, check_samples};
 use super::metadata::Metadata;
 use super::page::{Color, Page};
 
-/// The frames that have not been given.
+/// The frames that have not been returned yet.
 struct Frames {
     height: usize,
     width: usize,
     color: Color,
     is_opaque: bool,
-    /// What the file says, for the first frame.
+    /// The metadata of the file, for the first frame.
     metadata: Option<Metadata>,
-    /// What holds for the others.
+    /// The metadata of the other frames.
     shared: Metadata,
     /// Red, green, blue and transparency of each.
     waiting: vec::IntoIter<Vec<u8>>,
@@ -32,8 +32,8 @@ pub(super) fn check(limits: Limits, (width, height): (u32, u32)) -> Decoded<::im
     Ok(allowed)
 }
 
-/// Reads all frames. They are of that color, or gray if it is not known and all of them are; they have
-/// transparency if one of them has some.
+/// Reads all frames. They have the given color; if it is unknown, they are gray if all of them are. They have
+/// transparency if one of them has.
 pub(super) fn decoder(
     (width, height): (u32, u32),
     found: ::image::Frames<'_>,

@@ -37,7 +37,7 @@ struct Contents {
 }
 
 impl Contents {
-    /// Goes from block to block, and decodes none (GIF 89a, section 15 and appendix B).
+    /// Walks through the blocks without decoding them (GIF 89a, section 15 and appendix B).
     fn of(bytes: &[u8]) -> Self {
         /// The separators of blocks, and the label of a comment.
         const EXTENSION: u8 = 0x21;

@@ -2,12 +2,12 @@
 
 use super::decode::{Decoded, Fault};
 
-/// The fault of data that no encoder writes.
+/// The error for data that no encoder writes.
 pub(super) fn damaged() -> Fault {
     Fault::new("its compressed JPEG data is damaged")
 }
 
-/// A Huffman code: for each possible beginning its length and its symbol.
+/// A Huffman code: the length and the symbol for each possible prefix.
 pub(super) struct Table {
     bits: u32,
     codes: Vec<(u8, u8)>,
@@ -40,7 +40,7 @@ pub(super) struct Bits<'a> {
     /// The next bits, from the highest on, and how many there are.
     window: u64,
     count: u32,
-    /// Bits that were made up behind the end of the data.
+    /// Number of bits made up beyond the end of the data.
     beyond: u32,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Goes past so many bits, at most 16 behind a symbol.
+    /// Skips this many bits, at most 16 after a symbol.
     pub(super) fn skip(&mut self, count: u32) -> Decoded<()> {
         self.window <<= count;
         self.count -= count;
@@ -100,7 +100,7 @@ impl<'a> Bits<'a> {
         Ok(symbol)
     }
 
-    /// The next difference: its symbol is a number of bits, of which the first says the sign.
+    /// The next difference: its symbol is its number of bits, the first of which gives the sign.
     pub(super) fn difference(&mut self, table: &Table) -> Decoded<i32> {
         let size = u32::from(self.symbol(table)?);
         match size {
@@ -119,7 +119,7 @@ impl<'a> Bits<'a> {
         })
     }
 
-    /// Goes on behind the next restart marker.
+    /// Continues after the next restart marker.
     pub(super) fn restart(&mut self) -> Decoded<()> {
         let at = self
             .rest

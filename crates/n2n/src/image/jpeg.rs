@@ -17,11 +17,11 @@ use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::Page;
 use super::{Depth, Format, baseline, simple};
 
-/// What is copied from file to file: markers, with the content of their segments.
+/// Metadata that is copied from file to file: markers, with the content of their segments.
 type Segments = Vec<(u8, Vec<u8>)>;
 
-/// Exif and XMP, the color profile, what programs keep in the other APP segments, IPTC, a comment. Not APP0
-/// and APP14, which describe the coding.
+/// Exif and XMP, the color profile, data of programs in the other APP segments, IPTC, a comment. APP0 and APP14, which
+/// describe the coding, are excluded.
 const COPIED: [u8; 15] = [
     0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xEB, 0xEC, 0xED, 0xEF, 0xFE,
 ];
@@ -73,8 +73,8 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     simple::decode(decoder, metadata, limits)
 }
 
-/// The decoder, which refuses damaged data. The one of the `image` crate paints gray all that follows the damage,
-/// and calls that a success.
+/// The decoder, set to reject damaged data. That of the `image` crate paints everything after the damage gray and
+/// reports success.
 struct Decoder<'a> {
     inner: zune_jpeg::JpegDecoder<ZCursor<&'a [u8]>>,
     size: (u32, u32),
@@ -137,8 +137,7 @@ impl ImageDecoder for Decoder<'_> {
     }
 }
 
-/// Refuses the kinds of coding that the decoder does not have, which its frame header names (ITU-T T.81,
-/// table B.1).
+/// Rejects the kinds of coding that the decoder lacks; the frame header names them (ITU-T T.81, table B.1).
 fn check_coding(segments: &[(u8, &[u8])]) -> Decoded<()> {
     let mut frames = segments.iter().filter(|(marker, _)| {
         matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
@@ -158,7 +157,7 @@ fn check_coding(segments: &[(u8, &[u8])]) -> Decoded<()> {
     )))
 }
 
-/// The color profile, from its numbered pieces, wherever they stand (ICC.1:2022, annex B.4).
+/// The color profile, assembled from its numbered pieces in any order (ICC.1:2022, annex B.4).
 fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
     let mut pieces: Vec<(u8, &[u8])> = segments
         .iter()
@@ -177,8 +176,8 @@ fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
     (!profile.is_empty()).then_some(profile)
 }
 
-/// Refuses scans that leave a component out, or that the decoder reads wrongly: those of single components, if
-/// some are subsampled down the image (ITU-T T.81, B.2.2 and B.2.3).
+/// Rejects scans that omit a component, or that the decoder reads wrongly: those of single components if some are
+/// subsampled vertically (ITU-T T.81, B.2.2 and B.2.3).
 pub(super) fn check_scans(segments: &[(u8, &[u8])]) -> Decoded<()> {
     const PROGRESSIVE: u8 = 0xC2;
     const SCAN: u8 = 0xDA;
@@ -217,8 +216,8 @@ pub(super) fn check_scans(segments: &[(u8, &[u8])]) -> Decoded<()> {
     Ok(())
 }
 
-/// Refuses restart markers that do not count from 0 to 7 and again in every scan (ITU-T T.81, B.2.1), and a
-/// second start of an image: traces of a part that is missing, for which the decoder does not look.
+/// Rejects restart markers that do not cycle from 0 to 7 in every scan (ITU-T T.81, B.2.1), and a second start of an
+/// image: traces of a missing part that the decoder does not check for.
 fn check_markers(bytes: &[u8]) -> Decoded<()> {
     let mut rest = bytes.get(2..).unwrap_or_default();
     let mut next = 0;
@@ -310,9 +309,9 @@ pub(super) fn write(raster: &Raster, quality: u8, out: &mut impl Write) -> Encod
     Ok(())
 }
 
-/// The segments of a page: those of its file if it came from a JPEG, or made of what its file said.
+/// The segments of a page: those of its file if it came from a JPEG, otherwise made from its metadata.
 fn segments_of(page: &Page) -> Segments {
-    /// The most that a segment holds beside its length.
+    /// Maximum number of bytes in a segment, excluding its length.
     const MOST: usize = 65_533;
     const ICC: &[u8] = b"ICC_PROFILE\0";
     let metadata = &page.metadata;
@@ -344,8 +343,8 @@ fn segments_of(page: &Page) -> Segments {
 /// The segments before and between the scans, of a file that reaches its end-of-image marker (ITU-T
 /// T.81, annex B).
 ///
-/// The decoder does not ask whether it does: it paints what is missing gray and calls that a success.
-/// Segments are skipped by their length, for a thumbnail in one of them has an end of its own.
+/// The decoder does not check that: it paints missing parts gray and reports success. Segments are skipped by their
+/// length, because a thumbnail in one of them has an end marker of its own.
 pub(super) fn segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     const END_OF_IMAGE: u8 = 0xD9;
     let mut rest = bytes;

@@ -96,7 +96,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     }))
 }
 
-/// What a file says besides its pixels, and where these are.
+/// The metadata of a file, and the position of its pixels.
 #[derive(Default)]
 struct File<'a> {
     codestream: &'a [u8],
@@ -190,7 +190,7 @@ fn resolution(content: &[u8]) -> Option<Resolution> {
     })
 }
 
-/// What the first channels are, and the ICC profile.
+/// The meaning of the first channels, and the ICC profile.
 fn color(space: &ColorSpace) -> Decoded<(Color, Option<Vec<u8>>)> {
     let bands = |count: u8| match count {
         1 => Color::Gray,
@@ -227,7 +227,7 @@ struct Component {
 }
 
 impl Component {
-    /// The most bits that the decoder, which computes in `f32`, gives back exactly: a wavelet transform takes
+    /// Maximum number of bits that the decoder, which computes in `f32`, reproduces exactly: a wavelet transform needs
     /// a few more.
     const MAX_BITS: u8 = 16;
 
@@ -293,7 +293,7 @@ impl<'a> Style<'a> {
         })
     }
 
-    /// Packets and code blocks of so many samples across and down.
+    /// The number of packets and code blocks for this many samples horizontally and vertically.
     fn count(&self, (width, height): (u64, u64)) -> (u64, u64) {
         let packets = (0..=self.levels).map(|resolution| {
             let reduced = self.levels - resolution;
@@ -312,10 +312,10 @@ impl<'a> Style<'a> {
     }
 }
 
-/// Refuses a codestream that declares more than it can contain, or what takes more than `most` bytes to keep
-/// track of: the decoder makes room for all tiles, packets and code blocks that are declared.
+/// Rejects a codestream that declares more than it can contain, or whose tiles, packets and code blocks take more than
+/// `most` bytes: the decoder allocates memory for all that are declared.
 fn check_size(codestream: &[u8], components: &[Component], most: u64) -> Decoded<()> {
-    /// Bytes of a tile's shortest header.
+    /// Bytes of the shortest tile header.
     const TILE: u64 = 14;
     let cut = || Fault::new("the file ends before the image does");
     let long = |at: usize| {
@@ -360,7 +360,7 @@ fn check_size(codestream: &[u8], components: &[Component], most: u64) -> Decoded
     Ok(())
 }
 
-/// Whether bytes are ASCII, perhaps with zeros behind.
+/// Whether bytes are ASCII, possibly followed by zeros.
 fn is_text(bytes: &[u8]) -> bool {
     let end = bytes.iter().rposition(|&byte| byte != 0);
     let words = &bytes[..end.map_or(0, |end| end + 1)];
@@ -368,8 +368,8 @@ fn is_text(bytes: &[u8]) -> bool {
     words.iter().all(is_readable)
 }
 
-/// The comments in the main header of a codestream that are words, although some writers mark those as binary, and
-/// whether there are others (T.800, A.9.2).
+/// The text comments in the main header of a codestream (some writers mark them as binary), and whether there are
+/// others (T.800, A.9.2).
 fn comments(codestream: &[u8]) -> (Vec<Vec<u8>>, bool) {
     let (mut words, mut has_others) = (Vec::new(), false);
     // Behind the start of the codestream.
@@ -447,7 +447,7 @@ struct Plane {
 }
 
 impl Plane {
-    /// A value as pages give it. Fewer than 8 bits become 8.
+    /// A value as pages return it. Fewer than 8 bits become 8.
     fn sample(&self, value: f32, depth: Depth) -> f32 {
         match depth {
             Depth::U8 if self.bits < 8 => {
@@ -484,7 +484,7 @@ fn depth(planes: &[Plane]) -> Decoded<Depth> {
     })
 }
 
-/// Decodes all channels, those of a palette expanded.
+/// Decodes all channels, with palettes expanded.
 fn planes(bytes: &[u8], components: &[Component]) -> Decoded<Vec<Plane>> {
     // What is cut or damaged is an error.
     let settings = DecodeSettings {
@@ -550,8 +550,8 @@ pub(super) struct Tile {
     pub(super) samples: Vec<u16>,
 }
 
-/// Decodes the codestream of a strip or tile, of at most `most` samples of at most `bits` bits; colors are as
-/// they are stored.
+/// Decodes the codestream of a strip or tile with at most `most` samples of at most `bits` bits; colors are not
+/// converted.
 pub(super) fn tile(codestream: &[u8], bits: u16, most: usize) -> Decoded<Tile> {
     let components = Component::all(codestream)?;
     check_size(codestream, &components, 4 * most as u64)?;

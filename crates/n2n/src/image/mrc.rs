@@ -1,5 +1,5 @@
-//! MRC (MRC2014, <https://www.ccpem.ac.uk/mrc_format/mrc2014.php>): images, stacks and volumes of electron
-//! microscopes, a section a page.
+//! MRC (MRC2014, <https://www.ccpem.ac.uk/mrc_format/mrc2014.php>): images, stacks and volumes of electron microscopes;
+//! each section is a page.
 
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,7 +16,7 @@ use super::{Depth, Format};
 
 const HEADER: usize = 1024;
 
-/// Places in the header, in bytes.
+/// Offsets in the header, in bytes.
 mod at {
     pub(super) const SIZE: [usize; 3] = [0, 4, 8];
     pub(super) const MODE: usize = 12;
@@ -34,12 +34,12 @@ mod at {
     pub(super) const DEVIATION: usize = 216;
 }
 
-/// Whether a file that begins so is an MRC.
+/// Whether a file that begins with these bytes is an MRC.
 pub(super) fn begins(start: &[u8]) -> bool {
     start.get(at::MARK..at::MARK + 3) == Some(b"MAP")
 }
 
-/// The header of a file with what follows it, to be written again.
+/// The header of a file and its extension, to be written again.
 #[derive(Clone)]
 struct Header {
     bytes: Vec<u8>,
@@ -59,7 +59,7 @@ impl fmt::Debug for Header {
 }
 
 impl Header {
-    /// That of a file of which nothing is known.
+    /// The header of a file about which nothing is known.
     fn new() -> Self {
         let mut header = Self {
             bytes: vec![0; HEADER],
@@ -159,7 +159,7 @@ struct MrcPages {
     source: Box<dyn Source>,
     header: Header,
     sample: Sample,
-    /// Height and width, and how many sections there are.
+    /// Height and width, and the number of sections.
     size: (usize, usize),
     sections: usize,
     /// Where the first section begins.
@@ -169,7 +169,7 @@ struct MrcPages {
 
 /// Starts to read an MRC.
 pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
-    /// More than any program writes about a file.
+    /// More than any program writes as metadata.
     const MOST: usize = 256 << 20;
     let length = source.seek(SeekFrom::End(0))?;
     source.rewind()?;
@@ -268,8 +268,8 @@ impl Decode for MrcPages {
     }
 }
 
-/// Writes all pages as the sections of an MRC; `first` is the page that `pages` stands at. The header is
-/// that of the file they come from, with the values that these have.
+/// Writes all pages as the sections of an MRC; `first` is the current page of `pages`. The header is that of the source
+/// file, with statistics of the new values.
 pub(super) fn write(
     pages: &mut dyn Pages,
     first: Page,
@@ -346,14 +346,14 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What a header says of the values of a file.
+/// The statistics of the values in a header.
 struct Values {
     least: f64,
     most: f64,
     sum: f64,
     squares: f64,
     count: f64,
-    /// Near the mean, so that the squares keep their precision.
+    /// A value near the mean, so that the sum of squares stays precise.
     origin: Option<f64>,
 }
 

@@ -54,9 +54,9 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     }))
 }
 
-/// The next word of the header, and the one blank behind it.
+/// The next word of the header, and the blank after it.
 fn word(source: &mut Box<dyn Source>) -> Decoded<String> {
-    /// Longer than any number that makes sense.
+    /// Longer than any meaningful number.
     const MOST: usize = 32;
     let mut word = String::new();
     loop {

@@ -1,5 +1,4 @@
-//! PNG: lossless, gray or RGB, with or without transparency, at 8 or 16 bits; read row by row, but for an
-//! animation.
+//! PNG: lossless, gray or RGB, with or without transparency, at 8 or 16 bits; read row by row, except for animations.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -18,20 +17,20 @@ use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::{Color, Page, Pages};
 use super::{Depth, Format, frames};
 
-/// What is copied from file to file: kinds of chunks, with their bytes.
+/// Metadata that is copied from file to file: types of chunks, with their bytes.
 type Chunks = Vec<([u8; 4], Vec<u8>)>;
 
-/// Chunks that say how to see the pixels, or that are words, and stay true when pixels change
-/// (Portable Network Graphics, third edition, section 11.3).
+/// Chunks that describe how to display the pixels, or hold text, and stay valid when pixels change (Portable Network
+/// Graphics, third edition, section 11.3).
 const COPIED: [&[u8; 4]; 17] = [
     b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"eXIf", b"tIME",
     b"tEXt", b"zTXt", b"iTXt", b"sCAL", b"oFFs", b"sBIT", b"bKGD",
 ];
 
-/// Of those, the ones that speak of samples, and hold only where the file's are what is written.
+/// Those of them that refer to samples, and are valid only if the samples have the type of the file.
 const OF_SAMPLES: [&[u8; 4]; 2] = [b"sBIT", b"bKGD"];
 
-/// The most that is copied of one file.
+/// Maximum number of bytes copied from one file.
 const MAX_COPIED: u64 = 64 << 20;
 
 impl Native for Chunks {
@@ -39,7 +38,7 @@ impl Native for Chunks {
         Format::Png
     }
 
-    /// Texts, times, other colors than a profile's.
+    /// Texts, times, and color information other than a profile.
     fn has_private(&self) -> bool {
         const COMMON: [&[u8; 4]; 7] = [
             b"iCCP", b"pHYs", b"eXIf", b"sRGB", b"gAMA", b"cHRM", b"sBIT",
@@ -132,7 +131,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     }))
 }
 
-/// The orientation that an Exif block asks for.
+/// The orientation in an Exif block.
 pub(super) fn orientation(exif: Option<&[u8]>) -> Orientation {
     let found = exif.and_then(Orientation::from_exif_chunk);
     found.unwrap_or(Orientation::NoTransforms)
@@ -174,7 +173,7 @@ fn resolution(bytes: &[u8]) -> Option<Resolution> {
     })
 }
 
-/// What the chunks ahead of the pixels say of an animation.
+/// The animation that the chunks before the pixels describe.
 #[derive(Default)]
 pub(super) struct Animation {
     frames: u32,
@@ -244,8 +243,8 @@ impl Animation {
     }
 }
 
-/// The chunks that are copied, wherever in the file they stand: Exif and texts may follow the pixels.
-/// Leaves the source where it was.
+/// The chunks that are copied, wherever they are in the file: Exif and texts may follow the pixels. Restores the
+/// position of the source.
 fn chunks(source: &mut Box<dyn Source>) -> io::Result<Chunks> {
     let start = source.stream_position()?;
     source.seek(SeekFrom::Current(8))?;
@@ -306,8 +305,7 @@ impl Decode for PngPage {
 }
 /// Writes the page as a PNG, row by row, at 8 or 16 bits.
 ///
-/// Its compression is the fast one: on photographs it took a tenth of the default's time for files
-/// 5 to 25 % larger.
+/// It uses fast compression: on photographs, it took a tenth of the time of the default, for files 5 to 25 % larger.
 pub(super) fn write(
     pages: &mut dyn Pages,
     page: &Page,
@@ -349,7 +347,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The chunks of a page: those of its file if it came from a PNG, or made of what its file said.
+/// The chunks of a page: those of its file if it came from a PNG, otherwise made from its metadata.
 fn chunks_of(page: &Page, depth: Depth) -> Chunks {
     let metadata = &page.metadata;
     let icc = metadata.icc_for(page.color);

@@ -8,9 +8,8 @@ use super::Image;
 impl Image {
     /// The image at `height` × `width` pixels, each at least 1; the same image if that is its size.
     ///
-    /// The filter is the triangle. Enlarging, it is bilinear interpolation, as OpenCV's `resize`;
-    /// shrinking, it widens with the factor, so that every pixel counts, where OpenCV's looks at
-    /// four and aliases.
+    /// The filter is a triangle. For enlarging, it is bilinear interpolation, as in OpenCV's `resize`; for shrinking,
+    /// it widens with the factor, so that every pixel counts, whereas OpenCV uses four pixels, which causes aliasing.
     ///
     /// # Panics
     /// If the image has neither 1 nor 3 channels, or a height or width is 0.

@@ -1,5 +1,5 @@
-//! What the `image` crate decodes at one go: WebP, BMP, TGA, Radiance HDR and the PNM family; and JPEG, once
-//! its file has been looked through.
+//! Formats that the `image` crate decodes as a whole: WebP, BMP, TGA, Radiance HDR and the PNM family; and JPEG, once
+//! its file has been checked.
 
 use std::io::{self, SeekFrom};
 
@@ -62,8 +62,8 @@ pub(super) fn decoder(
     }
 }
 
-/// Whether the fourth byte of a TGA's pixels is no transparency, by its extension area (Truevision TGA 2.0, field
-/// 24). Leaves the source where it was.
+/// Whether the extension area of a TGA says that the fourth byte of pixels is not transparency (Truevision TGA 2.0,
+/// field 24). Restores the position of the source.
 fn is_opaque(source: &mut Box<dyn Source>) -> io::Result<bool> {
     const ATTRIBUTES: u64 = 494;
     let end = source.seek(SeekFrom::End(0))?;
@@ -85,7 +85,7 @@ fn is_opaque(source: &mut Box<dyn Source>) -> io::Result<bool> {
     Ok(is_opaque)
 }
 
-/// The comments in the header of a PNM: behind a `#`, to the end of the line.
+/// The comments in the header of a PNM: from a `#` to the end of the line.
 fn pnm_comments(start: &[u8]) -> Vec<Vec<u8>> {
     let [_, kind, rest @ ..] = start else {
         return Vec::new();
@@ -114,7 +114,7 @@ fn pnm_comments(start: &[u8]) -> Vec<Vec<u8>> {
     comments
 }
 
-/// Whether a WebP has a chunk of XMP. Leaves the source where it was.
+/// Whether a WebP has an XMP chunk. Restores the position of the source.
 fn has_xmp(source: &mut Box<dyn Source>) -> io::Result<bool> {
     // The header of the file, then chunks of an even length.
     source.seek(SeekFrom::Start(12))?;
@@ -130,8 +130,8 @@ fn has_xmp(source: &mut Box<dyn Source>) -> io::Result<bool> {
     Ok(found)
 }
 
-/// A BMP of up to 8 bits a pixel has a palette, which the decoder gives as red, green and blue; one of
-/// grays alone is a gray image.
+/// A BMP of up to 8 bits per pixel has a palette, which the decoder expands to red, green and blue; if all its colors
+/// are gray, the image is gray.
 fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let start = source.fill_buf()?;
     // The header of the file, which a DIB lacks, and the size of the other.
@@ -155,7 +155,7 @@ fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> 
     Ok(Box::new(page))
 }
 
-/// Pixels a meter, in headers of 40 bytes and more.
+/// Pixels per meter, in headers of 40 bytes or more.
 fn bmp_resolution(header: &[u8]) -> Option<Resolution> {
     let side = |at: usize| {
         let bytes = header.get(at..at + 4)?.try_into().ok()?;
@@ -169,7 +169,7 @@ fn bmp_resolution(header: &[u8]) -> Option<Resolution> {
     })
 }
 
-/// The only page of a file, as a decoder gives it.
+/// The only page of a file, as a decoder returns it.
 pub(super) fn decode(
     decoder: impl ImageDecoder,
     metadata: Metadata,
@@ -226,7 +226,7 @@ pub(super) struct OnePage {
 }
 
 impl OnePage {
-    /// Keeps one channel of an RGB page whose channels are all the same.
+    /// Keeps one channel of an RGB page whose channels are equal.
     fn make_gray(&mut self) {
         if let Some(page) = self.page.as_mut().filter(|page| page.samples() == 3)
             && self.whole.make_gray()
@@ -237,7 +237,7 @@ impl OnePage {
 }
 
 impl OnePage {
-    /// Keeps the colors of an RGB page with transparency alone.
+    /// Keeps only the colors of an RGB page with transparency.
     fn drop_transparency(&mut self) {
         if let Some(page) = self.page.as_mut().filter(|page| page.samples() == 4)
             && self.whole.drop_fourth()

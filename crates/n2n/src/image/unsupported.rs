@@ -1,7 +1,6 @@
 //! Formats that are recognized only to say what to convert them to.
 
-/// Why a file that starts with these bytes is not read, and what to do; none of a file that is not known.
-/// 132 bytes are enough.
+/// Why a file that starts with these bytes is not read, and what to do; `None` for unknown files. 132 bytes are enough.
 pub(super) fn reason(start: &[u8]) -> Option<String> {
     let (what, advice) = found(start)?;
     Some(format!("{what} is not supported; {advice}"))

@@ -1,9 +1,9 @@
-//! What a stack's pages are: channels, slices and time points, as ImageJ, OME-TIFF and tifffile say it in
-//! the words of the first page.
+//! The axes of a stack of pages: channels, slices and time points, as ImageJ, OME-TIFF and tifffile state them in the
+//! description of the first page.
 
 use super::super::metadata::Position;
 
-/// The axes along which pages follow one another, the fastest first, with how many there are of each.
+/// The axes along which pages are stacked, the fastest first, each with its length.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axes(Vec<(Axis, usize)>);
 
@@ -17,7 +17,7 @@ enum Axis {
 }
 
 impl Axes {
-    /// What the words of the first page say; none if they are about something else.
+    /// The axes in the description of the first page; `None` if it does not state any.
     pub(super) fn of_description(words: &str) -> Option<Self> {
         if words.starts_with("ImageJ=") {
             let count = |name: &str| value(words, name).unwrap_or(1).max(1) as usize;
@@ -82,7 +82,7 @@ impl Axes {
         axes.collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// Where page `index` belongs.
+    /// The position of page `index`.
     pub(super) fn position(&self, index: usize) -> Position {
         let mut position = Position::default();
         let mut rest = index;
@@ -100,7 +100,7 @@ impl Axes {
     }
 }
 
-/// The number behind `name=` at the start of a line.
+/// The number after `name=` at the start of a line.
 fn value(words: &str, name: &str) -> Option<u64> {
     let line = words.lines().find_map(|line| line.strip_prefix(name));
     line?.strip_prefix('=')?.trim().parse().ok()
@@ -114,7 +114,7 @@ pub(super) fn are_four_planes(words: &str) -> bool {
     shape.is_some_and(|shape| shape.len() == 3 && shape[0] == 4)
 }
 
-/// How many images, of so many samples each, are said to lie behind the only directory of a file.
+/// The number of images, each with this many samples, that a file with a single directory is said to hold.
 pub(super) fn frames_behind_one_directory(words: &str, samples: u64) -> Option<u64> {
     if words.starts_with("ImageJ=") {
         return value(words, "images");

@@ -1,4 +1,4 @@
-//! From the bytes of a strip or tile to those of its samples, uncompressed. Each codec is a crate's.
+//! Decompresses strips and tiles. Each codec is a crate's.
 
 use std::io::{Cursor, Read};
 
@@ -26,7 +26,7 @@ pub(super) mod compression {
     pub(in super::super) const PIX_DEFLATE: u16 = 50013;
 }
 
-/// Luma and chroma in JPEG 2000, whatever the directory says of the colors.
+/// Luma and chroma in JPEG 2000, whatever the directory states about the colors.
 pub(super) const APERIO_YCBCR: u16 = 33003;
 
 /// Whether strips and tiles are JPEG 2000 codestreams: by the standard, or by Aperio, lossy or not.
@@ -41,23 +41,23 @@ pub(super) struct Codec {
     pub(super) reversed: bool,
     /// The tables that the JPEGs of all tiles share.
     pub(super) jpeg_tables: Vec<u8>,
-    /// Of Group 3: rows refer to the one above.
+    /// For Group 3: rows refer to the one above.
     pub(super) is_2d: bool,
 }
 
-/// What a strip or tile should decode to.
+/// The expected result of decoding a strip or tile.
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Samples of a pixel, of all planes that it holds.
+    /// Number of samples of a pixel, over all planes that it holds.
     pub(super) samples: usize,
-    /// Bytes of it all.
+    /// Total number of bytes.
     pub(super) bytes: usize,
 }
 
 impl Codec {
-    /// Refuses what cannot be decoded.
+    /// Rejects what cannot be decoded.
     pub(super) fn check(&self, bits: u16) -> Decoded<()> {
         use compression::{
             DEFLATE, FAX3, FAX4, JPEG, JPEG_2000, LZMA, LZW, NONE, OLD_DEFLATE, OLD_JPEG,
@@ -156,21 +156,21 @@ impl Codec {
     }
 }
 
-/// Exchanges the first and the last bit of every byte, and so on.
+/// Reverses the bits of every byte.
 pub(super) fn reverse_bits(bytes: &mut [u8]) {
     for byte in bytes {
         *byte = byte.reverse_bits();
     }
 }
 
-/// The fault of a file in a compression that cannot be decoded.
+/// The error for a compression that cannot be decoded.
 pub(super) fn unsupported(compression: &str) -> Fault {
     Fault::new(format!(
         "its compression, {compression}, is not supported; save it with LZW, Deflate or Zstandard"
     ))
 }
 
-/// What a compression is called.
+/// The name of a compression.
 fn name(compression: u16) -> String {
     let name = match compression {
         2 => "CCITT run lengths",
@@ -196,7 +196,7 @@ fn name(compression: u16) -> String {
     name.into()
 }
 
-/// At most so many bytes of a stream.
+/// At most this many bytes of a stream.
 fn take(stream: impl Read, most: usize) -> Decoded<Vec<u8>> {
     let mut bytes = Vec::with_capacity(most);
     stream.take(most as u64).read_to_end(&mut bytes)?;

@@ -1,12 +1,12 @@
-//! The container: byte order, directories and the values of their fields, for TIFF and BigTIFF. An Exif
-//! block is one too. Nothing here knows about pixels.
+//! The container: byte order, directories and the values of their fields, for TIFF and BigTIFF. An Exif block is such a
+//! container too. Nothing here knows about pixels.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 
 use super::super::decode::{Decoded, Fault};
 
-/// Which end of a number comes first in a file.
+/// The byte order of numbers in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::image) enum Order {
     Little,
@@ -38,7 +38,7 @@ impl Order {
         bytes
     }
 
-    /// A position in a file, in four bytes or in the eight of a BigTIFF.
+    /// An offset in a file, in four bytes or, in a BigTIFF, eight.
     pub(super) fn offset(self, value: u64, is_big: bool) -> Vec<u8> {
         if is_big {
             self.bytes::<8>(value).to_vec()
@@ -48,7 +48,7 @@ impl Order {
     }
 }
 
-/// Reverses each `size` bytes, unless both orders are the same.
+/// Reverses every group of `size` bytes, unless both orders are the same.
 pub(super) fn swap(bytes: &mut [u8], size: usize, from: Order, to: Order) {
     if from != to && size > 1 {
         bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);
@@ -107,7 +107,7 @@ impl Field {
         }
     }
 
-    /// Positions and lengths, in as many bytes as the file uses for them.
+    /// Offsets and lengths, in as many bytes as the file uses for them.
     pub(super) fn offsets(tag: u16, values: &[u64], is_big: bool) -> Self {
         if is_big {
             let bytes = values.iter().flat_map(|value| value.to_ne_bytes());
@@ -121,7 +121,7 @@ impl Field {
         }
     }
 
-    /// Words and the zero that ends them.
+    /// Text and its terminating zero.
     pub(super) fn text(tag: u16, words: &str) -> Self {
         let mut bytes = words.as_bytes().to_vec();
         bytes.push(0);
@@ -132,7 +132,7 @@ impl Field {
         }
     }
 
-    /// The words of an ASCII field, up to the zero that ends them.
+    /// The text of an ASCII field, up to its terminating zero.
     pub(super) fn words(&self) -> Option<String> {
         let words = self.bytes.split(|&byte| byte == 0).next()?;
         Some(String::from_utf8_lossy(words).into_owned())
@@ -181,8 +181,8 @@ impl Field {
         })
     }
 
-    /// An entry of a directory, in the byte order of the file, and the values if they do not go into it:
-    /// the entry then lacks their place.
+    /// An entry of a directory, in the byte order of the file, and the values if they do not fit into it: the entry
+    /// then lacks their offset.
     pub(super) fn entry(mut self, order: Order, is_big: bool) -> (Vec<u8>, Option<Vec<u8>>) {
         let inline = if is_big { 8 } else { 4 };
         let (size, unit) = self.kind.size().unwrap_or((1, 1));
@@ -207,7 +207,7 @@ impl Field {
     }
 }
 
-/// Where the values of a field lie.
+/// The position of the values of a field.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     kind: Kind,
@@ -215,11 +215,11 @@ struct Entry {
     at: u64,
 }
 
-/// A directory, whose values are read when asked for.
+/// A directory, whose values are read on demand.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Directory {
     entries: BTreeMap<u16, Entry>,
-    /// Where the next one lies; 0 after the last.
+    /// The offset of the next one; 0 after the last.
     pub(super) next: u64,
 }
 
@@ -232,7 +232,7 @@ impl Directory {
         self.entries.contains_key(&tag)
     }
 
-    /// Where the directory, which lies at an offset, and all values of its fields end.
+    /// The end of the directory at an offset, including all values of its fields.
     pub(super) fn reach(&self, at: u64, is_big: bool) -> u64 {
         let (head, entry) = if is_big { (16, 20) } else { (6, 12) };
         let own = at + head + entry * self.entries.len() as u64;
@@ -258,12 +258,12 @@ pub(super) struct Container<S> {
     pub(super) is_big: bool,
     /// Length of the file.
     pub(super) bytes: u64,
-    /// Where the first directory lies.
+    /// The offset of the first directory.
     pub(super) first: u64,
 }
 
 impl<S: BufRead + Seek> Container<S> {
-    /// The most bytes of one field: the places of millions of strips, color profiles, words.
+    /// Maximum number of bytes of a field: offsets of millions of strips, color profiles, texts.
     const MAX_FIELD: u64 = 64 << 20;
 
     pub(super) fn open(mut source: S) -> Decoded<Self> {
@@ -341,8 +341,7 @@ impl<S: BufRead + Seek> Container<S> {
         Ok(directory)
     }
 
-    /// A field of a directory. One that does not lie in the file, or is out of all proportion, is an
-    /// error.
+    /// A field of a directory. One that lies outside the file, or is far too large, is an error.
     pub(super) fn field(&mut self, directory: &Directory, tag: u16) -> Decoded<Option<Field>> {
         let Some(&Entry { kind, count, at }) = directory.entries.get(&tag) else {
             return Ok(None);
@@ -379,7 +378,7 @@ impl<S: BufRead + Seek> Container<S> {
         Ok(numbers.and_then(|numbers| numbers.first().copied()))
     }
 
-    /// As many bytes as that from an offset on.
+    /// This many bytes from an offset on.
     pub(super) fn read(&mut self, at: u64, count: usize) -> Decoded<Vec<u8>> {
         if at > self.bytes || count as u64 > self.bytes - at {
             return Err(Fault::new("the file ends before the image does"));
@@ -391,7 +390,7 @@ impl<S: BufRead + Seek> Container<S> {
     }
 }
 
-/// The error for positions that 32 bits do not hold.
+/// The error for offsets that do not fit into 32 bits.
 pub(super) fn too_large() -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,
@@ -399,12 +398,12 @@ pub(super) fn too_large() -> io::Error {
     )
 }
 
-/// A TIFF that grows: data, then directories, each linked to the one before.
+/// A TIFF being written: data, then directories, each linked to the previous one.
 pub(super) struct Output<W> {
     out: W,
     order: Order,
     is_big: bool,
-    /// Where the offset of the next directory belongs.
+    /// The position at which to write the offset of the next directory.
     link: u64,
     end: u64,
 }
@@ -440,7 +439,7 @@ impl<W: Write + Seek> Output<W> {
         self.order
     }
 
-    /// Writes bytes as they are and says where they lie; an even place, as the standard asks for.
+    /// Writes bytes as they are and returns their offset, which is even, as the standard requires.
     pub(super) fn data(&mut self, bytes: &[u8]) -> io::Result<u64> {
         if self.end % 2 == 1 {
             self.out.write_all(&[0])?;
@@ -465,7 +464,7 @@ impl<W: Write + Seek> Output<W> {
         Ok(())
     }
 
-    /// Writes a directory that is not linked to the others, and says where it lies.
+    /// Writes a directory that is not linked to the others, and returns its offset.
     pub(super) fn sub_directory(&mut self, mut fields: Vec<Field>) -> io::Result<u64> {
         fields.sort_by_key(|field| field.tag);
         let (order, is_big) = (self.order, self.is_big);

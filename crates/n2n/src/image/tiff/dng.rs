@@ -1,10 +1,10 @@
 //! DNG (Adobe, version 1.6): the samples of a camera's sensor, as a mosaic of colors or as pixels of
 //! all of them, in a TIFF.
 //!
-//! The samples of a mosaic become one page of half the size with a channel for each place of its 2×2
-//! cells. What is written is the file that was read with its samples replaced: everything else stays
-//! where it was, since makers' notes hold positions in the file. The new samples and the directories
-//! that lead to them follow behind, and old samples at the end of the file are cut off.
+//! The samples of a mosaic become one page of half the size with a channel for each place of its 2×2 cells. The file
+//! that is written is the one that was read, with its samples replaced. Everything else keeps its offset, because
+//! makers' notes contain file offsets. The new samples and the directories that lead to them are appended, and old
+//! samples at the end of the file are cut off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,7 +25,7 @@ use super::rows::Rows;
 use super::tag::{self, photometric};
 use super::{Tags, exif_block, fields, sub_fields};
 
-/// Tags that only a DNG has, and what stands in them.
+/// Tags that only a DNG has, and their values.
 mod dng_tag {
     pub(super) const CFA_REPEAT: u16 = 33421;
     pub(super) const CFA_PATTERN: u16 = 33422;
@@ -39,7 +39,7 @@ mod dng_tag {
     pub(super) const ACTIVE_AREA: u16 = 50829;
     pub(super) const OPCODES_1: u16 = 51008;
     pub(super) const NOISE_PROFILE: u16 = 51041;
-    /// Checksums and names of samples that are not those any more.
+    /// Checksums and names of samples that have been replaced.
     pub(super) const STALE: [u16; 3] = [50781, 50972, 51111];
 }
 
@@ -59,20 +59,20 @@ struct Dng {
     bytes: Arc<[u8]>,
     order: Order,
     is_big: bool,
-    /// Where the directory of the samples lies, and the first of the file, which may be the same.
+    /// The offsets of the directory of the samples and of the first directory, which may be the same.
     raw_at: u64,
     first_at: u64,
-    /// How much of the file is kept.
+    /// The number of bytes of the file that are kept.
     kept: u64,
     height: usize,
     width: usize,
-    /// Of a pixel: 1 of a mosaic.
+    /// Number of samples of a pixel: 1 for a mosaic.
     samples: usize,
     depth: Depth,
-    /// All samples, those beyond the area too, in the units of the file, made linear.
+    /// All samples, including those outside the active area, in the units of the file, linearized.
     raw: Vec<f32>,
     area: Area,
-    /// Rows and columns that a row and a column of the page stand for.
+    /// Number of rows and columns that a row and a column of the page stand for.
     cell: usize,
     white: Vec<f64>,
 }
@@ -217,7 +217,7 @@ pub(in crate::image) fn decoder(
 
 type Memory = Cursor<Arc<[u8]>>;
 
-/// The directory of the samples in full: the first one, or one that it points at.
+/// The directory of the samples at full size: the first one, or one that it points to.
 fn find_samples(file: &mut Container<Memory>, first: &Directory) -> Decoded<(u64, Directory)> {
     let mut places = vec![file.first];
     places.extend(
@@ -253,7 +253,7 @@ fn numbers(
     }
 }
 
-/// The part of the sensor that sees the picture; without the tag all of it.
+/// The part of the sensor that sees the picture; all of it if the tag is missing.
 fn area(
     file: &mut Container<Memory>,
     raw: &Directory,
@@ -285,7 +285,7 @@ fn area(
     }
 }
 
-/// The colors of the 2×2 cells of a mosaic, row by row: 0 is red, 1 green, 2 blue, others are more.
+/// The colors of the 2×2 cells of a mosaic, row by row: 0 is red, 1 green, 2 blue; other numbers are further colors.
 fn mosaic(file: &mut Container<Memory>, raw: &Directory) -> Decoded<[u8; 4]> {
     let repeat = file.numbers(raw, dng_tag::CFA_REPEAT)?;
     let layout = file.number(raw, dng_tag::CFA_LAYOUT)?.unwrap_or(1);
@@ -303,7 +303,7 @@ fn mosaic(file: &mut Container<Memory>, raw: &Directory) -> Decoded<[u8; 4]> {
     }
 }
 
-/// What samples stand for, if they have to be looked up.
+/// The table that linearizes the samples, if there is one.
 fn table(file: &mut Container<Memory>, raw: &Directory) -> Decoded<Option<Vec<f32>>> {
     let table = file.numbers(raw, dng_tag::LINEARIZATION)?;
     Ok(table.map(|table| table.into_iter().map(|value| value as f32).collect()))
@@ -360,7 +360,7 @@ fn samples_of(
     Ok(samples)
 }
 
-/// What the samples of each channel of the page mean.
+/// The meaning of the samples of each channel of the page.
 fn sensor(
     file: &mut Container<Memory>,
     first: &Directory,
@@ -431,7 +431,7 @@ fn sensor(
     Ok(Sensor { responses, colors })
 }
 
-/// What the file says for formats other than its own.
+/// The metadata for other formats.
 fn metadata(file: &mut Container<Memory>, first: &Directory) -> Metadata {
     let tags = Tags {
         order: file.order,
@@ -459,10 +459,10 @@ fn metadata(file: &mut Container<Memory>, first: &Directory) -> Metadata {
     metadata
 }
 
-/// How much of the file has to stay: all of it, or what comes before the old samples if nothing else is
-/// behind them.
+/// The number of bytes of the file that have to stay: all of it, or the part before the old samples if nothing else
+/// follows them.
 fn kept(file: &mut Container<Memory>, raw_at: u64, places: &[(u64, u64)]) -> u64 {
-    /// What may lie between strips or tiles, for each.
+    /// Number of bytes that may lie between strips or tiles, for each of them.
     const GAP: u64 = 64;
     let Some(start) = places.iter().map(|&(at, _)| at).min() else {
         return file.bytes;
@@ -481,7 +481,7 @@ fn kept(file: &mut Container<Memory>, raw_at: u64, places: &[(u64, u64)]) -> u64
     if reach <= start { start } else { file.bytes }
 }
 
-/// Where all that directories point at ends, but for the samples of one.
+/// The end of everything that directories point to, except the samples of one of them.
 fn reach(file: &mut Container<Memory>, raw_at: u64) -> Decoded<u64> {
     let mut reach = 0;
     let mut left = vec![file.first];
@@ -540,7 +540,7 @@ impl Decode for DngPage {
 }
 
 impl Dng {
-    /// Where the samples of a pixel of the page lie. Beyond the area they are those of the cell before.
+    /// The positions of the samples of a pixel of the page. Beyond the area, they are those of the previous cell.
     fn places(&self, y: usize, x: usize) -> impl Iterator<Item = usize> + '_ {
         let Area {
             top,
@@ -667,7 +667,7 @@ pub(in crate::image) fn write(
     Ok(out.link(dng, first_at)?)
 }
 
-/// What is written behind the part of a file that stays.
+/// The data written after the part of a file that stays.
 struct Tail<'a, W> {
     out: &'a mut W,
     at: u64,
@@ -707,8 +707,8 @@ impl<'a, W: Write + Seek> Tail<'a, W> {
         self.bytes(&bytes)
     }
 
-    /// Writes a directory again, without some fields and with others in their place, and says where it
-    /// lies. What its other fields point at is where it was.
+    /// Writes a directory again, without some fields and with others in their place, and returns its offset. The data
+    /// that its other fields point to stay where they were.
     fn directory(
         &mut self,
         dng: &Dng,
@@ -752,7 +752,7 @@ impl<'a, W: Write + Seek> Tail<'a, W> {
         Ok(place)
     }
 
-    /// Has the file begin at another first directory.
+    /// Makes the file begin with another first directory.
     fn link(self, dng: &Dng, first: u64) -> io::Result<()> {
         if !dng.is_big && self.at > u64::from(u32::MAX) {
             return Err(too_large());

@@ -1,5 +1,4 @@
-//! How a page is stored: its samples, its strips or tiles, its colors. What is not supported is refused
-//! here.
+//! How a page is stored: its samples, its strips or tiles, its colors. Rejects what is not supported.
 
 use std::io::{BufRead, Seek};
 
@@ -14,39 +13,39 @@ use super::tag::{self, photometric};
 pub(super) struct Layout {
     pub(super) height: usize,
     pub(super) width: usize,
-    /// Samples of a pixel in the file.
+    /// Number of samples of a pixel in the file.
     pub(super) samples: usize,
-    /// Samples of a pixel as it is handed out: more, if the file has a palette.
+    /// Number of samples of a pixel as it is returned: more if the file has a palette.
     pub(super) given: usize,
     /// Bits of a sample in the file.
     pub(super) bits: u16,
     pub(super) sample: Sample,
     pub(super) photometric: u16,
     pub(super) planar: bool,
-    /// Whether integers of 8 or 16 bits count from white, and are handed out inverted.
+    /// Whether integers of 8 or 16 bits count from white, and are returned inverted.
     pub(super) white_is_zero: bool,
-    /// Images that lie one behind the other where the first is said to be.
+    /// Number of images stored one after another at the offset of the first.
     pub(super) frames: u64,
-    /// Bytes of one of them.
+    /// Number of bytes of one of them.
     pub(super) frame_bytes: u64,
     pub(super) codec: Codec,
     pub(super) predictor: u64,
     pub(super) order: Order,
     pub(super) is_tiled: bool,
-    /// Pixels of a strip or tile, across and down.
+    /// Size of a strip or tile in pixels, horizontally and vertically.
     pub(super) chunk: (usize, usize),
     pub(super) across: usize,
     pub(super) offsets: Vec<u64>,
     pub(super) lengths: Vec<u64>,
-    /// Red, green and blue, or gray alone, of each index.
+    /// The color of each palette index: red, green and blue, or only gray.
     pub(super) palette: Vec<Vec<u8>>,
-    /// Pixels that share a chroma sample, across and down, where luma and chroma are stored.
+    /// Number of pixels that share a chroma sample, horizontally and vertically, if luma and chroma are stored.
     pub(super) chroma: Option<(usize, usize)>,
-    /// What samples that are not stored are, and those that are none.
+    /// The value of samples that are not stored, and of missing samples.
     pub(super) nodata: Option<f64>,
 }
 
-/// Reads what a directory says of its pixels, and refuses what is not understood.
+/// Reads the description of the pixels in a directory, and rejects what is not supported.
 impl Layout {
     pub(super) fn of<S: BufRead + Seek>(
         file: &mut Container<S>,
@@ -158,7 +157,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Where strips or tiles begin, and how long they are.
+    /// The offsets and lengths of the strips or tiles.
     pub(super) fn places(&self) -> Vec<(u64, u64)> {
         let places = self.offsets.iter().zip(&self.lengths);
         places.map(|(&at, &length)| (at, length)).collect()
@@ -168,7 +167,7 @@ impl Layout {
         self.codec.compression
     }
 
-    /// Samples of a row as they are handed out.
+    /// Number of samples of a row as it is returned.
     pub(super) fn row(&self) -> usize {
         self.width * self.given
     }
@@ -197,7 +196,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Whether single rows can be read: strips that are stored as they are.
+    /// Whether single rows can be read: those of uncompressed strips.
     pub(super) fn is_raw(&self) -> bool {
         self.codec.compression == compression::NONE
             && !self.is_tiled
@@ -205,7 +204,7 @@ impl Layout {
             && self.chroma.is_none()
     }
 
-    /// Refuses what cannot be read a row, or a row of strips or tiles, at a time.
+    /// Rejects what cannot be read row by row, or one row of strips or tiles at a time.
     fn check_memory(&self, limits: Limits, file_bytes: u64) -> Decoded<()> {
         if self.is_raw() {
             self.check_rows(limits, file_bytes)
@@ -214,7 +213,7 @@ impl Layout {
         }
     }
 
-    /// Refuses uncompressed rows that do not go into memory, or are not in the file.
+    /// Rejects uncompressed rows that do not fit into memory, or are not in the file.
     fn check_rows(&self, limits: Limits, file_bytes: u64) -> Decoded<()> {
         if (self.width as u64)
             .checked_mul(self.samples as u64)
@@ -240,7 +239,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Refuses a row of strips or tiles that does not go into memory.
+    /// Rejects a row of strips or tiles that does not fit into memory.
     fn check_chunk(&self, limits: Limits) -> Decoded<()> {
         let (across, down) = (
             self.across as u64 * self.chunk.0 as u64,
@@ -348,7 +347,7 @@ fn places<S: BufRead + Seek>(
     Ok((chunk, offsets, lengths))
 }
 
-/// Refuses a volume in one page.
+/// Rejects a volume in one page.
 fn check_depth(slices: u64) -> Decoded<()> {
     if slices == 1 {
         return Ok(());
@@ -358,7 +357,7 @@ fn check_depth(slices: u64) -> Decoded<()> {
     )))
 }
 
-/// Refuses colors that are not understood.
+/// Rejects colors that are not supported.
 fn check_colors(photometric: u16) -> Decoded<()> {
     let reason = match photometric {
         photometric::CIE_LAB | photometric::ITU_LAB => {
@@ -372,7 +371,7 @@ fn check_colors(photometric: u16) -> Decoded<()> {
     Err(Fault::new(reason))
 }
 
-/// What the samples of a pixel are said to be.
+/// The stated meaning of the samples of a pixel.
 fn colors<S: BufRead + Seek>(
     file: &mut Container<S>,
     directory: &Directory,
@@ -393,14 +392,14 @@ fn begins_lossless<S: BufRead + Seek>(
     offsets: &[u64],
     lengths: &[u64],
 ) -> bool {
-    /// More than stands before the frame header.
+    /// More than comes before the frame header.
     const MOST: u64 = 1 << 16;
     let place = offsets.first().zip(lengths.first());
     let start = place.map(|(&at, &length)| file.read(at, length.min(MOST) as usize));
     start.is_some_and(|start| start.is_ok_and(|start| ljpeg::is_lossless(&start)))
 }
 
-/// Refuses a predictor that is not one for such samples.
+/// Rejects a predictor that is not for such samples.
 fn check_predictor(predictor: u64, bits: u16, sample: Sample) -> Decoded<()> {
     let known = match predictor {
         1 => true,
@@ -416,7 +415,7 @@ fn check_predictor(predictor: u64, bits: u16, sample: Sample) -> Decoded<()> {
     )))
 }
 
-/// Refuses a page that lacks strips or tiles.
+/// Rejects a page that lacks strips or tiles.
 fn check_count(found: usize, (across, down, planes): (usize, usize, usize)) -> Decoded<()> {
     let needed = across.checked_mul(down).and_then(|n| n.checked_mul(planes));
     if needed.is_some_and(|needed| found >= needed) {
@@ -454,7 +453,7 @@ fn subsampling<S: BufRead + Seek>(
     }
 }
 
-/// The colors of a palette, as 8 bits: gray alone, if they all are.
+/// The colors of a palette in 8 bits: one value each if all are gray.
 fn palette<S: BufRead + Seek>(
     file: &mut Container<S>,
     directory: &Directory,

@@ -22,7 +22,7 @@ mod marker {
     pub(super) const DRI: u8 = 0xDD;
 }
 
-/// Whether a JPEG is a lossless one.
+/// Whether a JPEG is lossless.
 pub(super) fn is_lossless(bytes: &[u8]) -> bool {
     let mut segments = Segments::of(bytes);
     let is_frame = |&(marker, _): &(u8, &[u8])| {
@@ -33,8 +33,8 @@ pub(super) fn is_lossless(bytes: &[u8]) -> bool {
         .is_some_and(|(marker, _)| marker == marker::SOF3)
 }
 
-/// Decodes a lossless JPEG of at most `most` samples. What follows a truncation is 0, as far as it can be
-/// told apart from damage; the caller knows how many samples there should be.
+/// Decodes a lossless JPEG of at most `most` samples. After a truncation, samples are 0 as far as it can be
+/// distinguished from damage; the caller knows how many samples there should be.
 pub(super) fn decode(bytes: &[u8], most: usize) -> Decoded<Lossless> {
     let mut tables: [Option<Table>; 4] = [const { None }; 4];
     let mut frame = None;
@@ -148,7 +148,7 @@ struct Scan<'a> {
     frame: Frame,
     tables: Vec<&'a Table>,
     predictor: u8,
-    /// Low bits that are left out.
+    /// Number of low bits that are omitted.
     point: u32,
     /// Rows between two restart markers; 0 for none.
     restart_rows: usize,

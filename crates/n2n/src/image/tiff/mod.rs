@@ -1,8 +1,8 @@
 //! TIFF and BigTIFF: any number of pages, of channels, and nearly any type of sample; read a row, or a row
 //! of strips or tiles, at a time.
 //!
-//! The container is read and written here, and what strips and tiles decode to is put together here; each
-//! codec is a crate's. `docs/decisions/0013-our-own-tiff.md` says why.
+//! This module reads and writes the container and assembles decoded strips and tiles; each codec is a crate's.
+//! `docs/decisions/0013-our-own-tiff.md` says why.
 
 mod axes;
 mod codec;
@@ -35,24 +35,24 @@ use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::{Color, Page};
 use super::{Depth, Format};
 
-/// What is copied from page to page.
+/// Metadata that is copied from page to page.
 #[derive(Debug, Clone)]
 struct Tags {
     order: Order,
     is_big: bool,
-    /// How long the file is, and how many pages each of its directories stands for.
+    /// The length of the file, and the number of pages that each of its directories stands for.
     file_bytes: u64,
     compression: u16,
     photometric: u16,
     planar: bool,
-    /// Whether its pages are handed out inverted.
+    /// Whether its pages are returned inverted.
     white_is_zero: bool,
-    /// What the samples behind the color are.
+    /// The meaning of the samples after the color.
     extra_samples: Vec<u16>,
     fields: Vec<Field>,
     exif: Vec<Field>,
     gps: Vec<Field>,
-    /// Of a mask or a thumbnail: all of it, as it is stored.
+    /// For a mask or a thumbnail: all of it, as stored.
     verbatim: Option<Verbatim>,
 }
 
@@ -62,7 +62,7 @@ impl Native for Tags {
     }
 
     fn has_private(&self) -> bool {
-        /// Words, the maker, the resolution, the color profile and the like.
+        /// Texts, the maker, the resolution, the color profile and so on.
         const COMMON: [u16; 20] = [
             254, 269, 270, 271, 272, 274, 280, 281, 282, 283, 285, 286, 287, 296, 297, 305, 306,
             315, 33432, 34675,
@@ -71,7 +71,7 @@ impl Native for Tags {
     }
 }
 
-/// A directory with its strips or tiles as they are.
+/// A directory with its strips or tiles as stored.
 #[derive(Debug, Clone)]
 struct Verbatim {
     fields: Vec<Field>,
@@ -79,8 +79,8 @@ struct Verbatim {
     chunks: Vec<Vec<u8>>,
 }
 
-/// Tags that say how pixels are stored, that hold places in the file, or that would be wrong of other
-/// pixels. All others are copied, known or not.
+/// Tags that describe how pixels are stored, that hold file offsets, or that would be wrong for changed pixels. All
+/// others are copied, known or not.
 const NOT_COPIED: [u16; 60] = [
     255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 284, 288, 289, 290, 291,
     292, 293, 317, 320, 322, 323, 324, 325, 326, 327, 328, 330, 338, 339, 340, 341, 347, 512, 513,
@@ -93,11 +93,11 @@ const NOT_COPIED: [u16; 60] = [
 struct TiffPages {
     file: Container<Box<dyn Source>>,
     limits: Limits,
-    /// Where the next directory lies.
+    /// The offset of the next directory.
     next: u64,
     seen: HashSet<u64>,
     axes: Option<Axes>,
-    /// Pages that have been given, without masks and thumbnails.
+    /// Number of pages returned so far, excluding masks and thumbnails.
     given: usize,
     /// The page that is given, and its rows; none of one that cannot be decoded.
     page: Option<Page>,
@@ -200,7 +200,7 @@ impl TiffPages {
         Ok(Some(page))
     }
 
-    /// Whether a directory is of a mask or of a smaller version of another image.
+    /// Whether a directory describes a mask or a smaller version of another image.
     fn is_beside(&mut self, directory: &Directory) -> Decoded<bool> {
         const SMALLER: u64 = 1;
         const MASK: u64 = 4;
@@ -209,7 +209,7 @@ impl TiffPages {
         Ok(kind.unwrap_or(0) & (SMALLER | MASK) != 0 || old == Some(2))
     }
 
-    /// Whether an image follows that is neither.
+    /// Whether an image that is neither follows.
     fn is_image_ahead(&mut self) -> Decoded<bool> {
         let (mut at, mut seen) = (self.next, self.seen.clone());
         while at != 0 && seen.insert(at) {
@@ -222,7 +222,7 @@ impl TiffPages {
         Ok(false)
     }
 
-    /// A mask or thumbnail, as it is stored.
+    /// A mask or thumbnail, as stored.
     fn page_beside(&mut self, directory: &Directory) -> Decoded<Page> {
         let verbatim = Verbatim::of(&mut self.file, directory)?;
         let mut page = match describe(&mut self.file, directory, self.limits) {
@@ -238,7 +238,7 @@ impl TiffPages {
         Ok(page)
     }
 
-    /// A page whose pixels are not understood.
+    /// A page whose pixels are not supported.
     fn undecoded(&mut self, directory: &Directory) -> Decoded<Page> {
         let mut side = |tag| {
             let side = self.file.number(directory, tag)?;
@@ -274,8 +274,8 @@ impl TiffPages {
         })
     }
 
-    /// Images behind the first that have no directory of their own: stacks of ImageJ and tifffile beyond
-    /// 4 GB, and those of `MetaMorph`.
+    /// Images after the first that have no directory of their own: stacks of ImageJ and tifffile beyond 4 GB, and those
+    /// of `MetaMorph`.
     fn find_frames(&mut self, directory: &Directory, page: &mut Page) -> Decoded<()> {
         if self.next != 0 {
             return Ok(());
@@ -310,7 +310,7 @@ impl TiffPages {
 }
 
 impl Verbatim {
-    /// The most that is kept of one, in bytes.
+    /// Maximum number of bytes kept of one.
     const MOST: u64 = 256 << 20;
 
     fn of(file: &mut Container<Box<dyn Source>>, directory: &Directory) -> Decoded<Self> {
@@ -343,13 +343,14 @@ impl Verbatim {
     }
 }
 
-/// The fields of a directory, but for some; what cannot be read is none of the pixels' business.
+/// The fields of a directory, except some; those that cannot be read are skipped, because they do not concern the
+/// pixels.
 fn fields<S: std::io::BufRead + std::io::Seek>(
     file: &mut Container<S>,
     directory: &Directory,
     but: &[u16],
 ) -> Vec<Field> {
-    /// The most that is copied of one directory.
+    /// Maximum number of bytes copied from one directory.
     const MOST: usize = 64 << 20;
     let mut left = MOST;
     let mut found = Vec::new();
@@ -365,7 +366,7 @@ fn fields<S: std::io::BufRead + std::io::Seek>(
     found
 }
 
-/// The fields of the directory that a tag of another points at.
+/// The fields of the directory that a tag of another points to.
 fn sub_fields<S: std::io::BufRead + std::io::Seek>(
     file: &mut Container<S>,
     directory: &Directory,
@@ -378,7 +379,7 @@ fn sub_fields<S: std::io::BufRead + std::io::Seek>(
     Ok(fields(file, &found, &[tag::INTEROPERABILITY]))
 }
 
-/// What of a directory is dropped, in words for the user; `is_kept` says whether a tag is not.
+/// Notes to the user on what is dropped from a directory; `is_kept` says which tags are not dropped.
 fn dropped(directory: &Directory, is_kept: impl Fn(u16) -> bool) -> Vec<String> {
     const KNOWN: [(u16, &str); 5] = [
         (tag::SUB_IFDS, "its smaller versions (SubIFDs)"),
@@ -406,7 +407,7 @@ fn dropped(directory: &Directory, is_kept: impl Fn(u16) -> bool) -> Vec<String> 
     notes
 }
 
-/// What a directory says, and how its rows are read.
+/// The description in a directory, and how its rows are read.
 fn describe(
     file: &mut Container<Box<dyn Source>>,
     directory: &Directory,
@@ -501,7 +502,7 @@ fn describe(
     Ok((page, layout))
 }
 
-/// The value that stands for no value, as GDAL writes it.
+/// The value that marks missing samples, as GDAL writes it.
 fn nodata(file: &mut Container<Box<dyn Source>>, directory: &Directory) -> Decoded<Option<f64>> {
     let field = file.field(directory, tag::GDAL_NODATA)?;
     let words = field.and_then(|field| field.words());
@@ -517,7 +518,7 @@ fn nodata(file: &mut Container<Box<dyn Source>>, directory: &Directory) -> Decod
     }))
 }
 
-/// What a pixel's first samples are, and how many others follow.
+/// The meaning of a pixel's first samples, and the number of the others.
 fn colors(layout: &Layout, extra_samples: &[u16], inks: usize) -> (Color, usize) {
     let samples = layout.given;
     // Samples that are not said to be transparency are as good as any other.
@@ -559,9 +560,9 @@ fn resolution(fields: &[Field]) -> Option<Resolution> {
     Some(Resolution { x, y, unit })
 }
 
-/// What a page says of itself in the form of an Exif block, for formats that take one.
+/// The description of a page as an Exif block, for formats that can hold one.
 fn exif_block(tags: &Tags) -> Option<Vec<u8>> {
-    /// Words, maker, model, software, date, artist, copyright, orientation (Exif 2.32, 4.6.4).
+    /// Description, maker, model, software, date, artist, copyright, orientation (Exif 2.32, 4.6.4).
     const OF_IMAGE: [u16; 8] = [270, 271, 272, 274, 305, 306, 315, 33432];
     if tags.exif.is_empty() && tags.gps.is_empty() {
         return None;

@@ -13,7 +13,7 @@ use super::unpack::{to_rgb, upsampled};
 /// The rows of a page, from the top.
 pub(super) struct Rows {
     layout: Layout,
-    /// Which of several frames.
+    /// The index of the frame, if there are several.
     frame: u64,
     /// The next row, decoded or read.
     next: usize,
@@ -33,12 +33,12 @@ impl Rows {
         }
     }
 
-    /// Says that so many frames lie where the directory places one, if they do.
+    /// Sets the number of frames stored where the directory places one, if they are there.
     pub(super) fn set_frames(&mut self, frames: u64, file_bytes: u64) -> Decoded<()> {
         self.layout.set_frames(frames, file_bytes)
     }
 
-    /// Goes on to the next of several frames, if there is one.
+    /// Advances to the next of several frames, if there is one.
     pub(super) fn next_frame(&mut self) -> bool {
         if self.frame + 1 >= self.layout.frames {
             return false;
@@ -48,7 +48,7 @@ impl Rows {
         true
     }
 
-    /// Appends the next `count` rows as pages give them.
+    /// Appends the next `count` rows as pages return them.
     pub(super) fn read_rows<S: BufRead + Seek>(
         &mut self,
         file: &mut Container<S>,
@@ -71,7 +71,7 @@ impl Rows {
         self.each(file, count, |bytes| sample.append_wide(bytes, values))
     }
 
-    /// Gives the samples of the next `count` rows, in the byte order of this machine.
+    /// Passes on the samples of the next `count` rows, in native byte order.
     fn each<S: BufRead + Seek>(
         &mut self,
         file: &mut Container<S>,
@@ -185,7 +185,7 @@ impl Rows {
 }
 
 impl Layout {
-    /// The samples of a strip or tile of so many pixels across and down, of so many samples each.
+    /// The samples of a strip or tile of this width and height, with this many samples per pixel.
     fn decode_chunk<S: BufRead + Seek>(
         &self,
         file: &mut Container<S>,
@@ -240,7 +240,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The samples of a lossless JPEG, which come as numbers.
+    /// The samples of a lossless JPEG, which are decoded to numbers.
     fn lossless(&self, packed: &[u8], expected: Expected, out: &mut Vec<u8>) -> Decoded<()> {
         let Expected {
             width,
@@ -267,7 +267,7 @@ impl Layout {
         self.append_numbers(rows.take(height).map(|given| &given[..row]), out)
     }
 
-    /// The samples of a JPEG 2000 codestream, which come as numbers.
+    /// The samples of a JPEG 2000 codestream, which are decoded to numbers.
     fn jpeg_2000(&self, packed: &[u8], expected: Expected, out: &mut Vec<u8>) -> Decoded<()> {
         let Expected {
             width,
@@ -288,7 +288,7 @@ impl Layout {
         self.append_numbers(rows.take(height).map(|row| &row[..width * samples]), out)
     }
 
-    /// Appends samples that a codec gave as numbers.
+    /// Appends samples that a codec returned as numbers.
     fn append_numbers<'a>(
         &self,
         rows: impl Iterator<Item = &'a [u16]>,
@@ -313,7 +313,7 @@ impl Layout {
     }
 }
 
-/// Refuses lossy JPEG of other than 8 bits.
+/// Rejects lossy JPEG with a depth other than 8 bits.
 fn check_jpeg(bits: u16) -> Decoded<()> {
     if bits == 8 {
         return Ok(());

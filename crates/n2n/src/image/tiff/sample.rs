@@ -59,7 +59,7 @@ impl Sample {
         }
     }
 
-    /// Appends the values of samples as pages give them, those that are `nodata` as missing.
+    /// Appends the values of samples as pages return them; samples equal to `nodata` become missing.
     pub(super) fn append(self, bytes: &[u8], nodata: Option<f64>, values: &mut Vec<f32>) {
         let start = values.len();
         match self {

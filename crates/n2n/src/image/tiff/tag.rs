@@ -35,16 +35,16 @@ pub(super) const JPEG_INTERCHANGE_LENGTH: u16 = 514;
 pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
 /// Slices of a volume, by SGI.
 pub(super) const IMAGE_DEPTH: u16 = 32997;
-/// The planes of a stack by `MetaMorph`: its count is theirs.
+/// The planes of a `MetaMorph` stack: the field's count is their number.
 pub(super) const UIC2: u16 = 33629;
 pub(super) const ICC: u16 = 34675;
 pub(super) const EXIF: u16 = 34665;
 pub(super) const GPS: u16 = 34853;
-/// A directory within that of Exif.
+/// A directory inside the Exif directory.
 pub(super) const INTEROPERABILITY: u16 = 40965;
 pub(super) const GDAL_NODATA: u16 = 42113;
 
-/// What the samples of a pixel are (TIFF 6.0 and its supplements).
+/// The meaning of the samples of a pixel (TIFF 6.0 and its supplements).
 pub(super) mod photometric {
     pub(in super::super) const WHITE_IS_ZERO: u16 = 0;
     pub(in super::super) const BLACK_IS_ZERO: u16 = 1;

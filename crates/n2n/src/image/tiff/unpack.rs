@@ -26,7 +26,7 @@ impl Layout {
         out.extend(sample.repeat(count));
     }
 
-    /// From uncompressed rows to samples of whole bytes in the order of this machine.
+    /// Converts uncompressed rows to samples of whole bytes in native byte order.
     pub(super) fn unpack(
         &self,
         bytes: &mut [u8],
@@ -60,8 +60,8 @@ impl Layout {
         }
     }
 
-    /// Samples of other than whole bytes: the first has the highest bits of the first byte. Those of
-    /// fewer than eight bits, if they are no indices, become 0..255.
+    /// Samples that are not whole bytes: the first has the highest bits of the first byte. Those of fewer than eight
+    /// bits, except palette indices, are scaled to 0..255.
     fn unpack_bits(&self, row: &[u8], count: usize, out: &mut Vec<u8>) {
         let bits = usize::from(self.bits);
         let mask = (1_u64 << bits) - 1;
@@ -84,7 +84,7 @@ impl Layout {
         }
     }
 
-    /// The colors of indices, if there is a palette, with what else a pixel has as 8 bits.
+    /// The colors of palette indices, if there is a palette, and the other samples of a pixel in 8 bits.
     pub(super) fn expanded(&self, samples: &[u8]) -> Option<Decoded<Vec<u8>>> {
         if self.palette.is_empty() {
             return None;
@@ -178,7 +178,7 @@ pub(super) fn upsampled(
     out
 }
 
-/// Luma and chroma of full range to red, green and blue (ITU-T T.871).
+/// Converts full-range luma and chroma to red, green and blue (ITU-T T.871).
 pub(super) fn to_rgb(pixel: &mut [u8; 3]) {
     let [y, cb, cr] = pixel.map(f32::from);
     let (cb, cr) = (cb - 128.0, cr - 128.0);

@@ -1,4 +1,4 @@
-//! Writing pages as a TIFF, strip by strip, with all that their files said of them.
+//! Writes pages as a TIFF, strip by strip, with all their metadata.
 
 use std::io::{Cursor, Seek, Write};
 
@@ -13,17 +13,17 @@ use super::directory::{Container, Field, Kind, Order, Output, swap};
 use super::tag::{self, photometric};
 use super::{Tags, Verbatim, fields, sub_fields};
 
-/// Writes all pages as a TIFF; `first` is the page that `pages` stands at.
+/// Writes all pages as a TIFF; `first` is the current page of `pages`.
 ///
-/// A page that was compressed is deflated, with differences between neighbors for integers. A file keeps
-/// its byte order, and one that may grow beyond what 32 bits can point at is a BigTIFF.
+/// A page that was compressed is written with Deflate, with horizontal differencing for integers. A file keeps its byte
+/// order; it becomes a BigTIFF if 32-bit offsets might not suffice.
 pub(in crate::image) fn write(
     pages: &mut dyn Pages,
     first: Page,
     encoding: Encoding,
     out: &mut (impl Write + Seek),
 ) -> Encoded<()> {
-    /// What 32 bits can point at, less some for the directories.
+    /// The range of 32-bit offsets, less some space for the directories.
     const MOST: u64 = (4 << 30) - (64 << 20);
     let depth = encoding.depth_of(first.depth);
     let page = (first.height * first.row() * depth.bytes()) as u64;
@@ -187,7 +187,7 @@ fn strip(pages: &mut dyn Pages, page: &Page, count: usize, depth: Depth) -> Enco
     Ok(bytes)
 }
 
-/// What the color samples are said to be.
+/// The stated meaning of the color samples.
 fn photometric_of(page: &Page, depth: Depth) -> u16 {
     let was = native(page).map(|tags| (tags.photometric, tags.white_is_zero));
     match (page.color, was) {
@@ -208,7 +208,7 @@ fn photometric_of(page: &Page, depth: Depth) -> u16 {
     }
 }
 
-/// What the samples behind those of the photometric interpretation are: as they were, or transparency.
+/// The meaning of the samples after the color: as in the source, or transparency.
 fn extra_samples(page: &Page, photometric: u16) -> Vec<u16> {
     let colors = match photometric {
         photometric::RGB | photometric::ICC_LAB | photometric::LINEAR_RAW => 3,
@@ -226,7 +226,7 @@ fn extra_samples(page: &Page, photometric: u16) -> Vec<u16> {
     }
 }
 
-/// What a page's file said of it, as fields.
+/// The metadata of a page, as fields.
 #[derive(Default)]
 struct Said {
     fields: Vec<Field>,
@@ -292,7 +292,7 @@ impl Said {
         said
     }
 
-    /// What an Exif block says, for the same tags mean the same in both; but for its thumbnail.
+    /// The fields of an Exif block, except its thumbnail: the same tags have the same meaning in both.
     fn by_exif(metadata: &Metadata) -> Self {
         let Some(block) = &metadata.exif else {
             return Self::default();
@@ -310,7 +310,7 @@ impl Said {
     }
 }
 
-/// Makes samples the differences to their neighbors on the left (TIFF 6.0, section 14).
+/// Replaces samples with the differences from their left neighbors (TIFF 6.0, section 14).
 fn take_differences(row: &mut [u8], samples: usize, size: usize) {
     fn subtract<const N: usize, T>(
         row: &mut [u8],
