@@ -59,13 +59,15 @@ train gauss5_50 gauss5_50 magnified --init-from "$(last blind)" $constant --lr 3
 train gauss25 gauss25 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 8700 $large
 train poisson30 poisson30 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 5800 $large
 train poisson5_50 poisson5_50 magnified --init-from "$(last poisson30)" $constant --lr 4e-4 --steps-per-epoch 4000 $large
+train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50)" --n-channel 1 $constant --lr 5e-4 \
+    --steps-per-epoch 5100 $large
 
 # The small network learns from the blind model's results on noisy images as they are. Its patches have to be large.
 teacher="--architecture fast --teacher $(last blind) --n-epoch 1"
 train fast_first gauss5_50 clean $teacher --lr 1.5e-3 --lr-schedule trapezoid --steps-per-epoch 2300
 train gauss5_50_fast gauss5_50 clean --init-from "$(last fast_first)" $teacher --lr 1e-3 --steps-per-epoch 10100 $large
 
-for model in gauss5_50 gauss25 poisson30 poisson5_50 gauss5_50_fast; do
+for model in gauss5_50 gauss25 poisson30 poisson5_50 gauss5_50_gray gauss5_50_fast; do
     "$n2n" export --model-path "$(last "$model")" --save-dir "$model" \
         --format safetensors --dtype f16 --license "MIT OR Apache-2.0"
 done
