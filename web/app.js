@@ -1,6 +1,6 @@
 // The page: a queue of pictures, the settings, and what is shown.
 
-import { Cancelled, Engine, grayCompanion } from "./engine.js";
+import { Canceled, Engine, grayCompanion } from "./engine.js";
 import { Fit } from "./fit.js";
 import * as platform from "./platform.js";
 import { Viewer } from "./viewer.js";
@@ -149,7 +149,7 @@ async function run() {
       item.state = "done";
       say(`${item.file.name} is denoised.`);
     } catch (error) {
-      item.state = error instanceof Cancelled ? "cancelled" : "failed";
+      item.state = error instanceof Canceled ? "canceled" : "failed";
       item.error = error.isAboutData ? advised(error.message, item.file.name) : error.message;
       say(`${item.file.name}: ${item.error}`);
     } finally {
@@ -166,7 +166,7 @@ async function denoise(item) {
   const signal = controller.signal;
   const bytes = await readFile(file);
   item.info = await engine.open(bytes, file.name, true);
-  if (signal.aborted) throw new Cancelled();
+  if (signal.aborted) throw new Canceled();
   update(item);
   if (!shown || shown.state !== "running") show(item);
   const model = chosenModel();
@@ -202,7 +202,7 @@ async function readFile(file) {
 }
 
 function cancel(item) {
-  if (item.state === "waiting") item.state = "cancelled";
+  if (item.state === "waiting") item.state = "canceled";
   item.controller?.abort();
   update(item);
 }
@@ -239,7 +239,7 @@ function update(item) {
   const bar = element.querySelector("progress");
   bar.hidden = state !== "running" && state !== "done";
   bar.setAttribute("aria-label", `Progress of ${item.file.name}`);
-  let text = { waiting: "Waiting", cancelled: "Cancelled", failed: item.error }[state] ?? "";
+  let text = { waiting: "Waiting", canceled: "Canceled", failed: item.error }[state] ?? "";
   if (state === "running") {
     const elapsed = progress ? (performance.now() - progress.at) / 1000 : 0;
     if (progress?.secondsLeft) {
@@ -305,7 +305,7 @@ function say(message) {
 const SHOWN_PIXELS = (navigator.deviceMemory ?? 8) < 4 || matchMedia("(pointer: coarse)").matches ? 1 << 22 : 1 << 24;
 
 const cannotShow = (item) => (error) => {
-  if (shown === item && !(error instanceof Cancelled)) alertUser(`${item.file.name} cannot be shown. ${error.message}`);
+  if (shown === item && !(error instanceof Canceled)) alertUser(`${item.file.name} cannot be shown. ${error.message}`);
 };
 
 async function show(item) {

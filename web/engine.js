@@ -6,10 +6,10 @@ export class DenoiseError extends Error {
   name = "DenoiseError";
 }
 
-/** The work was cancelled. */
-export class Cancelled extends DenoiseError {
+/** The work was canceled. */
+export class Canceled extends DenoiseError {
   name = "AbortError";
-  message = "Cancelled.";
+  message = "Canceled.";
 }
 
 // A function that multiplies and adds in one relaxed instruction; an engine without it refuses the module.
@@ -28,8 +28,8 @@ export function detectLevel() {
   if (WebAssembly.validate(RELAXED)) return "relaxed-simd";
   if (WebAssembly.validate(SIMD)) return "simd128";
   throw new DenoiseError(
-    "This browser has no SIMD in WebAssembly. Please update it: Chrome and Edge run it from version 91, " +
-      "Firefox from 113, Safari from 16.4.",
+    "This browser has no SIMD in WebAssembly. Please update it: Chrome and Edge work from version 91, " +
+      "Firefox from 114, Safari from 16.4.",
   );
 }
 
@@ -216,12 +216,12 @@ export class Engine {
   async denoise(model, { strength = 1, onProgress = () => {}, signal } = {}) {
     const codec = this.#codec;
     const cancel = () => {
-      codec.end(new Cancelled());
+      codec.end(new Canceled());
       for (const network of this.#networks) {
-        if (network?.isBusy) network.end(new Cancelled());
+        if (network?.isBusy) network.end(new Canceled());
       }
     };
-    if (signal?.aborted) throw new Cancelled();
+    if (signal?.aborted) throw new Canceled();
     signal?.addEventListener("abort", cancel);
     const notes = [];
     try {
@@ -230,7 +230,7 @@ export class Engine {
         const next = await codec.call("nextPage", { workers: this.#threads, pixels: this.#pixels, takesGray });
         if (!next) break;
         const weights = await model.weightsFor(next.isGray);
-        if (signal?.aborted) throw new Cancelled();
+        if (signal?.aborted) throw new Canceled();
         await this.#page(codec, weights, next.parts, strength, signal, notes, (progress) =>
           onProgress({ ...progress, page }),
         );
@@ -260,9 +260,9 @@ export class Engine {
    *   chosen, and whether anything lowered the loss
    */
   async adapt(models, bytes, name, { seconds, onEvent, signal }) {
-    if (signal?.aborted) throw new Cancelled();
+    if (signal?.aborted) throw new Canceled();
     const instance = await this.#instance();
-    const cancel = () => instance.end(new Cancelled());
+    const cancel = () => instance.end(new Canceled());
     signal?.addEventListener("abort", cancel);
     if (signal?.aborted) cancel();
     try {
@@ -291,11 +291,11 @@ export class Engine {
     };
     const denoised = async (lane, tile) => {
       for (let attempt = 1; ; attempt++) {
-        if (signal?.aborted) throw new Cancelled();
+        if (signal?.aborted) throw new Canceled();
         try {
           const network = await this.#network(lane, model);
           // One that started only now was not there to be ended.
-          if (signal?.aborted) throw new Cancelled();
+          if (signal?.aborted) throw new Canceled();
           return await network.call("denoise", { ...tile, strength });
         } catch (error) {
           if (!(error instanceof WorkerDied)) throw error;
@@ -340,7 +340,7 @@ export class Engine {
 
   /** Ends all workers. */
   close() {
-    for (const instance of [this.#codec, ...this.#networks]) instance?.end(new Cancelled());
+    for (const instance of [this.#codec, ...this.#networks]) instance?.end(new Canceled());
     this.#codec = undefined;
     this.#networks = [];
   }

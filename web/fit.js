@@ -1,6 +1,6 @@
 // Fitting a model to the picture that is shown: the controls, and the learning curve.
 
-import { Cancelled } from "./engine.js";
+import { Canceled } from "./engine.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -32,7 +32,7 @@ export class Fit {
       if (loss === undefined) return;
       points.push([passed, loss]);
       draw(points, seconds);
-      say(passed < 1 ? "Training …" : "Comparing the result with the model as it was …");
+      say(passed < 1 ? "Training …" : "Comparing the fitted model with the original …");
     };
     try {
       const fitted = await this.#train({ seconds, signal: this.#controller.signal, onEvent });
@@ -44,7 +44,7 @@ export class Fit {
         say(`Done: ${fitted.summary}. More time may help.`);
       }
     } catch (error) {
-      say(error instanceof Cancelled ? "Cancelled. The model is unchanged." : error.message);
+      say(error instanceof Canceled ? "Canceled. The model is unchanged." : error.message);
     } finally {
       this.#show(false);
       $("fit-progress").hidden = true;

@@ -32,7 +32,7 @@ export interface DenoiseOptions {
   /** The fraction of the network's change that is applied: 0 for nothing, 1 (the default) for all of it. */
   strength?: number;
   onProgress?: (progress: Progress) => void;
-  /** Cancels the call, which then rejects with {@link Cancelled}. */
+  /** Cancels the call, which then rejects with {@link Canceled}. */
   signal?: AbortSignal;
 }
 
@@ -75,5 +75,5 @@ export function detectLevel(): Level;
 /** An error whose message says what happened and what to do. */
 export class DenoiseError extends Error {}
 
-/** The work was cancelled through its `signal`. */
-export class Cancelled extends DenoiseError {}
+/** The work was canceled through its `signal`. */
+export class Canceled extends DenoiseError {}

@@ -2,7 +2,7 @@
 
 import { Engine, grayCompanion } from "./engine.js";
 
-export { Cancelled, DenoiseError, detectLevel } from "./engine.js";
+export { Canceled, DenoiseError, detectLevel } from "./engine.js";
 
 /** The names of the models in the package. */
 export const MODELS = ["gauss5_50", "gauss5_50_fast", "gauss25", "poisson30", "poisson5_50", "gauss5_50_gray"];

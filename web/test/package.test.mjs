@@ -81,7 +81,7 @@ test("a signal stops the work, and the model goes on", async () => {
     signal: controller.signal,
     onProgress: () => setTimeout(() => controller.abort(), 50),
   });
-  await assert.rejects(work, library.Cancelled);
+  await assert.rejects(work, library.Canceled);
   await model.denoiseFile(noisyPpm(32, 32));
   model.close();
 });

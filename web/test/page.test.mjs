@@ -119,7 +119,7 @@ const item = (at = 0) => page.locator("#queue li").nth(at);
 
 /** Waits for a state; if it ends in another, fails with what the page says. */
 async function hasState(at, state) {
-  await item(at).and(page.locator(".done, .failed, .cancelled")).waitFor();
+  await item(at).and(page.locator(".done, .failed, .canceled")).waitFor();
   assert.match(await item(at).getAttribute("class"), new RegExp(state), await item(at).innerText());
 }
 
@@ -315,13 +315,13 @@ test("before and after are compared with the keyboard and the mouse", async () =
   assert(rough(clean) < rough(noisy) / 2, `${rough(clean)}, ${rough(noisy)}`);
 });
 
-test("cancelling stops at once, and the next picture is denoised", async () => {
+test("canceling stops at once, and the next picture is denoised", async () => {
   await visitOneCore();
   await choose(["large.ppm", noisyPpm(2000, 1500)]);
   await page.locator("#queue .state", { hasText: /Denoising|left/ }).waitFor();
   const began = Date.now();
   await item().getByRole("button", { name: "Cancel" }).click();
-  await hasState(0, "cancelled");
+  await hasState(0, "canceled");
   assert(Date.now() - began < 10_000);
   await choose(["small.ppm", noisyPpm(96, 64)]);
   await hasState(1, "done");
@@ -540,13 +540,13 @@ test("a model is fitted to the picture, used on it, and n2n predict takes it", a
   assert.match(await item(1).locator(".state").textContent(), /Do not trust the result: .*uint8/);
 });
 
-test("fitting can be cancelled, and says what it cannot learn from", async () => {
+test("fitting can be canceled, and says what it cannot learn from", async () => {
   await choose(["noisy.ppm", noisyPpm(420, 330)]);
   await hasState(0, "done");
   await page.locator("#fit-start").click();
   await page.locator("#fit-said", { hasText: "comparing" }).waitFor();
   await page.keyboard.press("Enter");
-  await page.locator("#fit-said", { hasText: "Cancelled" }).waitFor();
+  await page.locator("#fit-said", { hasText: "Canceled" }).waitFor();
   assert(await page.locator("#fit-start").isVisible());
   assert(await page.locator("#fit-download").isHidden());
   // Too small to hold a part of it out.
@@ -614,7 +614,7 @@ test("axe finds nothing wrong in any state of the page", async () => {
   await page.locator("#queue .state", { hasText: /Denoising|left/ }).waitFor();
   await isAccessible("running");
   await item().getByRole("button", { name: "Cancel" }).click();
-  await hasState(0, "cancelled");
+  await hasState(0, "canceled");
   await choose(["notes.txt", Buffer.from("no picture")], ["chelsea.png", demo]);
   await hasState(1, "failed");
   await hasState(2, "done");
@@ -625,7 +625,7 @@ test("axe finds nothing wrong in any state of the page", async () => {
   await page.locator("#fit-said", { hasText: "Training" }).waitFor();
   await isAccessible("training");
   await page.locator("#fit-cancel").click();
-  await page.locator("#fit-said", { hasText: "Cancelled" }).waitFor();
+  await page.locator("#fit-said", { hasText: "Canceled" }).waitFor();
   await page.setViewportSize({ width: 390, height: 844 });
   await isAccessible("narrow");
 });

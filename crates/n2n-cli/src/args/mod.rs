@@ -83,7 +83,7 @@ pub enum Command {
     Corrupt(Corrupt),
     /// Export a model for other engines: ONNX and safetensors
     Export(Export),
-    /// Run an exported model on images, with a benchmark report
+    /// Run an exported model on images, optionally with a benchmark report
     Infer(Infer),
     /// Time the network on random pixels
     Bench(Bench),

@@ -28,8 +28,9 @@ use super::value::{
     after_help = "A run is a folder, <save-model-path>/<log-name>. It contains the settings \
                   (config.toml), checkpoints (latest, best and one for every snapshot), logs, \
                   tables and a page with curves (report.html). Ctrl-C stops a run after the \
-                  current step, with exit status 130; --resume continues it, also after a crash, \
-                  to the same weights as an uninterrupted run.",
+                  current step, with exit status 130; --resume continues it, also after a crash. \
+                  Without --time-budget, the weights are then the same as those of an \
+                  uninterrupted run.",
     mut_args(optional_value)
 )]
 pub struct Train {

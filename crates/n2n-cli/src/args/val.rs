@@ -36,7 +36,7 @@ pub struct Val {
     /// none
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
-    /// Score the mean over the eight flips and rotations of each noisy image; published scores do not do this
+    /// Score the mean over the eight flips and rotations of each noisy image; published scores do not use it
     #[arg(long)]
     pub ensemble: bool,
     /// Channels of the first layer; if given, checked against the model

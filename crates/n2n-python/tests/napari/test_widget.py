@@ -114,7 +114,7 @@ def test_the_preview_is_of_the_visible_region_and_follows_the_slider(qtbot, widg
     assert "stack preview" not in widget.viewer.layers
 
 
-def test_work_can_be_cancelled_and_the_window_answers_meanwhile(qtbot, widget):
+def test_work_can_be_canceled_and_the_window_answers_meanwhile(qtbot, widget):
     widget.viewer.add_image(noisy(3000, 3000), name="large")
     widget.layer.setCurrentText("large")
     beats = []
@@ -130,7 +130,7 @@ def test_work_can_be_cancelled_and_the_window_answers_meanwhile(qtbot, widget):
     widget.stop.click()
     finished(qtbot, widget)
     assert time.monotonic() - begin < 5
-    assert widget.status.text() == "cancelled" and "large denoised" not in widget.viewer.layers
+    assert widget.status.text() == "canceled" and "large denoised" not in widget.viewer.layers
 
 
 def test_training_shows_its_curve_and_gives_a_model(qtbot, widget, monkeypatch):

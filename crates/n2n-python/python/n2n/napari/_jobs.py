@@ -17,7 +17,7 @@ from n2n import Model, Range, TrainStep
 from n2n._model import _loaded
 
 
-class Cancelled(Exception):
+class Canceled(Exception):
     """The work was stopped with the Cancel button."""
 
 
@@ -32,9 +32,9 @@ class Cancel:
         self._asked.set()
 
     def check(self) -> None:
-        """Raises `Cancelled` if a stop has been requested."""
+        """Raises `Canceled` if a stop has been requested."""
         if self._asked.is_set():
-            raise Cancelled
+            raise Canceled
 
     @property
     def asked(self) -> bool:
@@ -105,7 +105,7 @@ def denoise(
     while thread.is_alive():
         thread.join(0.05)
         yield told[0]
-    if isinstance(result[0], Cancelled):
+    if isinstance(result[0], Canceled):
         return None
     if isinstance(result[0], BaseException):
         raise result[0]

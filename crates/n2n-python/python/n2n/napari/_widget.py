@@ -210,7 +210,7 @@ class DenoiseWidget(QWidget):
         self, layer: Image, clean: NDArray[Any] | None, region: tuple[slice, slice] | None
     ) -> None:
         if clean is None:
-            self._say("cancelled")
+            self._say("canceled")
             return
         self._add_like(layer, clean, f"{layer.name} denoised", region)
         # A new layer is selected, and a second click would denoise the result.
