@@ -87,6 +87,8 @@ fn every_format_and_layout_gives_the_samples_that_were_written() {
         ("bands_u8.jp2", (7, 10), Bands(5), 0, U8),
         ("jpeg2000_u8_rgb.tif", (37, 41), Rgb, 0, U8),
         ("jpeg2000_u16_rgb.tif", (37, 41), Rgb, 0, U16),
+        ("lossless_u8_rgb.jpg", (7, 10), Rgb, 0, U8),
+        ("lossless_u16.jpg", (7, 10), Gray, 0, U16),
     ] {
         let pages = pages(name);
         assert_eq!(pages.len(), if name.contains("stack") { 3 } else { 1 });
@@ -124,6 +126,91 @@ fn a_bitmap_with_a_gray_palette_is_gray() {
     assert_eq!(image.channels, 1);
     for (i, &value) in image.data.iter().enumerate() {
         assert_eq!(value, sample(Depth::U8, i, 0));
+    }
+}
+
+/// A bitmap with a header of OS/2 2, of this many bytes, as the header of Windows and more fields; or as less.
+fn with_os2_header(name: &str, size: usize) -> Vec<u8> {
+    let bytes = std::fs::read(golden(name)).unwrap();
+    let (file, rest) = bytes.split_at(14);
+    let (header, rest) = rest.split_at(40);
+    let mut header = header.to_vec();
+    header.resize(size, 0);
+    header[0] = size as u8;
+    let mut file = file.to_vec();
+    let pixels = u32::from_le_bytes(file[10..14].try_into().unwrap()) + size as u32 - 40;
+    file[10..14].copy_from_slice(&pixels.to_le_bytes());
+    [file, header, rest.to_vec()].concat()
+}
+
+#[test]
+fn a_bitmap_of_os2_is_as_one_of_windows() {
+    for name in ["grey.bmp", "rgb.bmp"] {
+        let (page, rows) = pages(name).remove(0);
+        for size in [16, 24, 64] {
+            let (found, found_rows) = pages_of(with_os2_header(name, size)).remove(0);
+            assert_eq!((found.color, found.extra), (page.color, page.extra));
+            assert_eq!(found_rows, rows, "{name}, {size} bytes");
+        }
+    }
+}
+
+/// A bitmap whose pixels are a file of another format; 4 stands for JPEG, 5 for PNG.
+fn bitmap_of(name: &str, compression: u8) -> Vec<u8> {
+    let mut bytes = std::fs::read(golden("rgb.bmp")).unwrap();
+    bytes.truncate(54);
+    bytes[28] = 0;
+    bytes[30] = compression;
+    bytes.extend(std::fs::read(golden(name)).unwrap());
+    bytes
+}
+
+#[test]
+fn the_jpeg_or_png_in_a_bitmap_is_read_if_a_bitmap_can_hold_it() {
+    for (name, compression) in [("photo.jpg", 4), ("rgba.png", 5)] {
+        let (page, rows) = pages(name).remove(0);
+        let bitmap = bitmap_of(name, compression);
+        let reader = Reader::from_bytes(Path::new("a"), bitmap.clone(), Limits::default());
+        assert_eq!(reader.unwrap().format(), Format::Bmp);
+        let (found, found_rows) = pages_of(bitmap).remove(0);
+        assert_eq!((found.color, found.extra), (page.color, page.extra));
+        assert_eq!(found_rows, rows, "{name}");
+    }
+}
+
+#[test]
+fn a_lossless_jpeg_of_12_bits_keeps_its_samples_and_becomes_a_tiff() {
+    let (page, rows) = pages("lossless_u12.jpg").remove(0);
+    assert_eq!((page.color, page.depth), (Color::Gray, Depth::U16));
+    for (i, &value) in rows.iter().enumerate() {
+        let want = (7919 * i % 65536) >> 4;
+        assert_eq!((value * 65535.0).round(), want as f32, "sample {i}");
+    }
+    for (name, format) in [
+        ("lossless_u12.jpg", Format::Tiff),
+        ("photo.jpg", Format::Jpeg),
+        ("progressive.jpg", Format::Jpeg),
+    ] {
+        let mut bytes = &std::fs::read(golden(name)).unwrap()[..];
+        assert_eq!(Format::Jpeg.written_for(&mut bytes).unwrap(), format);
+    }
+    let copy = copied("lossless_u12.jpg", Encoding::new(Format::Tiff)).unwrap();
+    assert_eq!(pages_of(copy)[0].1, rows);
+}
+
+#[test]
+fn a_lossless_jpeg_with_damaged_data_is_refused() {
+    let whole = std::fs::read(golden("lossless_u12.jpg")).unwrap();
+    let scan = whole.windows(2).position(|pair| pair == [0xFF, 0xDA]);
+    // Without the second half of its data; and with less bits than its samples have.
+    let half = (scan.unwrap() + whole.len()) / 2;
+    let cut = [&whole[..half], b"\xFF\xD9"].concat();
+    let precision = whole.windows(2).position(|pair| pair == [0xFF, 0xC3]);
+    let mut narrow = whole.clone();
+    narrow[precision.unwrap() + 4] = 9;
+    for bytes in [cut, narrow] {
+        let read = Reader::from_bytes(Path::new("a"), bytes, Limits::default());
+        assert!(read.is_err());
     }
 }
 
@@ -572,6 +659,86 @@ fn frames_of_a_png_are_pages_as_they_are_seen() {
 }
 
 #[test]
+fn frames_of_a_png_of_16_bits_are_pages() {
+    let found = pages("animation16.png");
+    assert_eq!(found.len(), 2);
+    for ((page, rows), level) in found.iter().zip([0.0, 1.0]) {
+        assert_eq!((page.color, page.depth), (Color::Gray, Depth::U16));
+        assert_eq!(*rows, [level; 16]);
+    }
+
+    // The second frame of this one replaces three rows of five pixels, and both are interlaced.
+    let found = pages("interlaced16.png");
+    assert_eq!(found.len(), 2);
+    for (at, (page, rows)) in found.iter().enumerate() {
+        assert_eq!((page.color, page.depth), (Color::Rgb, Depth::U16));
+        for (i, &value) in rows.iter().enumerate() {
+            let (y, x, channel) = (i / 30, i / 3 % 10, i % 3);
+            let is_part = at == 1 && (2..5).contains(&y) && (4..9).contains(&x);
+            let want = if is_part {
+                sample(Depth::U16, ((y - 2) * 5 + x - 4) * 3 + channel, 1)
+            } else {
+                sample(Depth::U16, i, 0)
+            };
+            assert_eq!(value, want, "frame {at}, sample {i}");
+        }
+    }
+}
+
+#[test]
+fn frames_of_a_webp_are_pages_as_libwebp_shows_them() {
+    let found = pages("animation.webp");
+    let (_, shown) = pages("animation_webp_decoded.png").remove(0);
+    assert_eq!(found.len(), 6);
+    for (at, ((page, rows), shown)) in found.iter().zip(shown.chunks(480)).enumerate() {
+        let shape = (page.height, page.width, page.color, page.extra);
+        assert_eq!(shape, (10, 12, Color::Rgb, 1));
+        for (i, (found, want)) in rows.chunks(4).zip(shown.chunks(4)).enumerate() {
+            // It rounds blended samples down; and the color of what is not seen is any.
+            let compared = if want[3] == 0.0 { 3..4 } else { 0..4 };
+            for channel in compared {
+                let difference = (found[channel] - want[channel]).abs() * 255.0;
+                assert!(
+                    difference < 2.5,
+                    "frame {at}, pixel {i}: {found:?}, not {want:?}"
+                );
+            }
+        }
+    }
+    let notes = &found[0].0.metadata.notes;
+    assert_eq!(*notes, ["dropped: the timing of its frames"]);
+    for (name, format) in [
+        ("animation.webp", Format::Tiff),
+        ("alpha.webp", Format::WebP),
+        ("lossless.webp", Format::WebP),
+    ] {
+        let mut bytes = &std::fs::read(golden(name)).unwrap()[..];
+        assert_eq!(Format::WebP.written_for(&mut bytes).unwrap(), format);
+    }
+}
+
+#[test]
+fn a_cut_or_damaged_animation_in_webp_is_refused() {
+    let whole = std::fs::read(golden("animation.webp")).unwrap();
+    let last = |kind: &[u8]| whole.windows(4).rposition(|found| found == kind).unwrap();
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = whole.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let frame = last(b"ANMF") + 8;
+    for (what, bytes) in [
+        ("end", whole[..whole.len() - 20].to_vec()),
+        ("place", changed(frame, 100)),
+        ("size", changed(frame + 6, 8)),
+        ("kind", changed(last(b"VP8 "), b'X')),
+    ] {
+        let read = Reader::from_bytes(Path::new("a"), bytes, Limits::default());
+        assert!(read.is_err(), "{what}");
+    }
+}
+
+#[test]
 fn the_still_image_beside_an_animation_is_dropped_with_a_note() {
     let found = pages("beside.png");
     assert_eq!(found.len(), 2);
@@ -832,6 +999,10 @@ fn the_compression_level_of_an_exr_is_dropped_with_a_note() {
         ["dropped: the compression level 45 of DWA; the result is compressed with ZIP"]
     );
     assert!(notes("dwaa.exr").is_empty());
+    assert_eq!(
+        notes("level.exr"),
+        ["dropped: the compression level 85 of DWA, which the image does not use"]
+    );
 }
 
 #[test]

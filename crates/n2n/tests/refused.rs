@@ -87,6 +87,25 @@ fn changed(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A BMP of 4×4 pixels with a header of this size, so many bits a pixel, and a compression.
+fn bitmap(size: u8, bits: u8, compression: u8, pixels: &[u8]) -> Vec<u8> {
+    let mut bytes = b"BM".to_vec();
+    bytes.resize(14 + usize::from(size), 0);
+    bytes[10] = 14 + size;
+    for (at, value) in [
+        (0, size),
+        (4, 4),
+        (8, 4),
+        (12, 1),
+        (14, bits),
+        (16, compression),
+    ] {
+        bytes[14 + at] = value;
+    }
+    bytes.extend(pixels);
+    bytes
+}
+
 /// The head of the scan of `photo.jpg`.
 const SCAN: &[u8] = &[0xFF, 0xDA, 0, 12, 3, 1, 0, 2, 0x11, 3, 0x11, 0, 63, 0];
 
@@ -123,11 +142,14 @@ fn files() -> Vec<Vec<u8>> {
         marked(0, b"SIMPLE  ="),
         marked(0, b"\x89HDF\r\n\x1A\n"),
         marked(0, b"\x93NUMPY"),
-        golden("animation16.png"),
-        golden("animation.webp"),
-        // Start of frame: arithmetic, lossless and hierarchical coding, and 12 bits.
+        // Start of frame: arithmetic, lossless with JFIF and with two components, hierarchical coding, and 12 bits.
         changed("photo.jpg", &[0xFF, 0xC0], &[0xFF, 0xC9]),
         changed("photo.jpg", &[0xFF, 0xC0], &[0xFF, 0xC3]),
+        changed(
+            "lossless_u12.jpg",
+            &[12, 0, 7, 0, 10, 1],
+            &[12, 0, 7, 0, 10, 2],
+        ),
         changed("photo.jpg", &[0xFF, 0xC0], &[0xFF, 0xC5]),
         changed(
             "photo.jpg",
@@ -142,6 +164,10 @@ fn files() -> Vec<Vec<u8>> {
             SCAN,
             &[scan(1, 0), scan(2, 0x11), scan(3, 0x11)].concat(),
         ),
+        // Two compressions of OS/2; a PNG of 16 bits in the place of pixels.
+        bitmap(64, 1, 3, b""),
+        bitmap(64, 24, 4, b""),
+        bitmap(40, 0, 5, &golden("rgb16.png")),
         // The capabilities, and the bits of the only component.
         changed(
             "grey.jp2",

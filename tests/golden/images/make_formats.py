@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import OpenEXR
 import tifffile
@@ -121,6 +122,76 @@ for name, mode, frames in [("animation.png", "RGB", [still, moved]), ("hidden.pn
 grays = [Image.fromarray(samples(1, u8, page=page)) for page in range(2)]
 still_image = Image.new("L", (WIDTH, HEIGHT), 77)
 still_image.save(path("beside.png"), save_all=True, append_images=grays, default_image=True)
+flat = [Image.fromarray(np.full((4, 4), level, u16)) for level in (0, 65535)]
+flat[0].save(path("animation16.png"), save_all=True, append_images=flat[1:])
+
+# An animation in WebP: a frame of everything, then parts of it, half transparent, lossless and lossy, blended or not,
+# cleared or not; and what libwebp shows of them, one below the other.
+def still_chunks(pixels, **how):
+    still = BytesIO()
+    Image.fromarray(pixels).save(still, "webp", exact=True, **how)
+    content = still.getvalue()[12:]
+    return content[18:] if content.startswith(b"VP8X") else content
+
+
+def riff(kind, content):
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def three(*numbers):
+    return b"".join(number.to_bytes(3, "little") for number in numbers)
+
+
+animated = riff(b"VP8X", bytes([0x12, 0, 0, 0]) + three(11, 9)) + riff(b"ANIM", bytes(6))
+for at, (left, top, height, width, flags) in enumerate([(0, 0, 10, 12, 2), (2, 4, 5, 6, 0), (4, 2, 7, 5, 1), (0, 0, 4, 4, 2), (6, 4, 6, 6, 3), (2, 2, 6, 8, 0)]):
+    frame = np.dstack([samples(3, u8, height, width, page=at), np.full((height, width), 255 - 40 * at, u8)])
+    frame[0, :2, 3] = 0, 255
+    if at == 5:
+        frame[..., :3] = [200, 120, 40]
+    how = {"quality": 90, "alpha_quality": 100} if at == 5 else {"lossless": True}
+    place = three(left // 2, top // 2, width - 1, height - 1, 100) + bytes([flags])
+    animated += riff(b"ANMF", place + still_chunks(frame, **how))
+(HERE / "animation.webp").write_bytes(riff(b"RIFF", b"WEBP" + animated))
+with Image.open(path("animation.webp")) as animation:
+    decoded = []
+    for at in range(animation.n_frames):
+        animation.seek(at)
+        decoded.append(np.asarray(animation.convert("RGBA")))
+Image.fromarray(np.concatenate(decoded)).save(path("animation_webp_decoded.png"))
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def interlaced(pixels):
+    """The seven passes of Adam7, without filters."""
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    parts = [pixels[y::down, x::across].astype(">u2") for y, x, down, across in passes]
+    return zlib.compress(b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part))
+
+
+# An interlaced animation of 16 bits, which Pillow does not write: the second frame is a part of the image.
+first, second = samples(3, u16), samples(3, u16, 3, 5, page=1)
+control = [struct.pack(">IIIIIHHBB", n, w, h, x, y, 1, 10, 0, 0) for n, w, h, x, y in [(0, 10, 7, 0, 0), (1, 5, 3, 4, 2)]]
+chunks = [
+    (b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 1)),
+    (b"acTL", struct.pack(">II", 2, 0)),
+    (b"fcTL", control[0]),
+    (b"IDAT", interlaced(first)),
+    (b"fcTL", control[1]),
+    (b"fdAT", struct.pack(">I", 2) + interlaced(second)),
+    (b"IEND", b""),
+]
+(HERE / "interlaced16.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*found) for found in chunks))
+
+# Lossless JPEG (libjpeg-turbo).
+for name, channels, dtype, bits in [("lossless_u8_rgb.jpg", 3, u8, 8), ("lossless_u12.jpg", 1, u16, 12), ("lossless_u16.jpg", 1, u16, 16)]:
+    pixels = samples(channels, dtype) >> (8 * np.dtype(dtype).itemsize - bits)
+    color = {"colorspace": "RGB", "outcolorspace": "RGB"} if channels == 3 else {}
+    packed = imagecodecs.jpeg_encode(pixels, lossless=True, predictor=4, bitspersample=bits, **color)
+    (HERE / name).write_bytes(packed)
+
 cv2.imwrite(path("flat.hdr"), np.full((7, 10, 3), [0.25, 0.5, 2.0], f32)[..., ::-1])
 
 # What other programs say beside the pixels.

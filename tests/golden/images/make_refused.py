@@ -1,5 +1,5 @@
-"""Makes files of kinds that are refused, with OpenEXR and Pillow; and an OpenEXR in DWAA, with what OpenEXR makes of
-it. Other kinds are made by the tests, which change a tag or a header.
+"""Makes files of kinds that are refused, with OpenEXR; and OpenEXRs in DWAA and DWAB, with what OpenEXR makes of
+one. Other kinds are made by the tests, which change a tag or a header.
 
     python tests/golden/images/make_refused.py
 """
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import OpenEXR
-from PIL import Image
 
 HERE = Path(__file__).parent
 
@@ -26,6 +25,7 @@ photo = np.stack([6 * x, 10 * y, 255 - 3 * x - 5 * y], axis=-1).astype(np.float3
 half = {name: np.ascontiguousarray(photo[..., i]).astype(np.float16) for i, name in enumerate("RGB")}
 write("dwaa.exr", half, OpenEXR.DWAA_COMPRESSION)
 write("dwab.exr", half, OpenEXR.DWAB_COMPRESSION, dwaCompressionLevel=45.0)
+write("level.exr", half, dwaCompressionLevel=85.0)
 decoded = OpenEXR.File(path("dwaa.exr"), separate_channels=True).channels()
 write("dwaa_decoded.exr", {name: decoded[name].pixels for name in "RGB"})
 
@@ -38,7 +38,3 @@ deep = np.empty((4, 4), object)
 for at in np.ndindex(4, 4):
     deep[at] = np.zeros(1, np.float32)
 write("deep.exr", {"Y": deep}, OpenEXR.ZIPS_COMPRESSION, OpenEXR.deepscanline)
-
-for name, white in [("animation16.png", np.uint16(65535)), ("animation.webp", np.uint8(255))]:
-    frames = [Image.fromarray(np.full((4, 4), level, white.dtype)) for level in (0, white)]
-    frames[0].save(path(name), save_all=True, append_images=frames[1:], lossless=True)

@@ -151,6 +151,14 @@ impl Whole {
         }
     }
 
+    pub(super) fn from_words(row: usize, words: Vec<u16>) -> Self {
+        Self {
+            samples: Samples::U16(words),
+            row,
+            next: 0,
+        }
+    }
+
     pub(super) fn from_floats(row: usize, floats: Vec<f32>) -> Self {
         Self {
             samples: Samples::F32(floats),

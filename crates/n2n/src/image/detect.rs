@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read, Seek};
 
-use super::{Format, gif, jpeg2000, mrc, png, tiff};
+use super::{Format, gif, jpeg, jpeg2000, mrc, png, tiff, webp};
 
 impl Format {
     /// The format of a file.
@@ -18,17 +18,19 @@ impl Format {
     }
 
     /// The format that an image is written in unless another is requested: [`Format::written`], but TIFF for an
-    /// animation.
+    /// animation and for a lossless JPEG.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn written_for(self, source: &mut impl Read) -> io::Result<Self> {
-        let is_animation = match self {
+        let becomes_tiff = match self {
             Self::Gif => gif::is_animation(source)?,
             Self::Png => png::Animation::of(source)?.is_moving(),
+            Self::WebP => webp::is_animation(source)?,
+            Self::Jpeg => jpeg::is_lossless(source)?,
             _ => false,
         };
-        Ok(if is_animation {
+        Ok(if becomes_tiff {
             Self::Tiff
         } else {
             self.written()

@@ -41,7 +41,9 @@ impl Native for Attributes {
 pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
     let mut bytes = Vec::new();
     source.take(4 * limits.samples).read_to_end(&mut bytes)?;
-    let claimed = MetaData::read_from_buffered(bytes.as_slice(), false)?;
+    let mut behind = bytes.as_slice();
+    let claimed = MetaData::read_from_buffered(&mut behind, false)?;
+    let level = level(&bytes[..bytes.len() - behind.len()]);
     let [header] = claimed.headers.as_slice() else {
         let layers = claimed.headers.len();
         return Err(Fault::new(format!("it has {layers} layers; expected one")));
@@ -123,7 +125,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         orientation: Orientation::NoTransforms,
         metadata: Metadata {
             native: Some(Arc::new(attributes)),
-            notes: notes(has_levels, layer.encoding.compression),
+            notes: notes(has_levels, level, layer.encoding.compression),
             ..Metadata::default()
         },
     };
@@ -134,17 +136,32 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
 }
 
 /// Notes to the user on what is dropped.
-fn notes(has_levels: bool, compression: Compression) -> Vec<String> {
+fn notes(has_levels: bool, level: Option<f32>, compression: Compression) -> Vec<String> {
     let mut notes = Vec::new();
     if has_levels {
         notes.push("dropped: its smaller versions (mip levels)".into());
     }
-    if let Compression::DWAA(Some(level)) | Compression::DWAB(Some(level)) = compression {
+    if let Some(level) = level {
+        let reason = match compression {
+            Compression::DWAA(_) | Compression::DWAB(_) => "; the result is compressed with ZIP",
+            _ => ", which the image does not use",
+        };
         notes.push(format!(
-            "dropped: the compression level {level} of DWA; the result is compressed with ZIP"
+            "dropped: the compression level {level} of DWA{reason}"
         ));
     }
     notes
+}
+
+/// The level of DWA in a header. The decoder drops it if the compression is another.
+fn level(header: &[u8]) -> Option<f32> {
+    // The name of the attribute, its type and the length of its value.
+    const ATTRIBUTE: &[u8] = b"dwaCompressionLevel\0float\0\x04\0\0\0";
+    let at = header
+        .windows(ATTRIBUTE.len())
+        .position(|window| window == ATTRIBUTE)?;
+    let value = header[at + ATTRIBUTE.len()..].first_chunk()?;
+    Some(f32::from_le_bytes(*value))
 }
 
 /// Rejects chunks in DWAA or DWAB that declare more than their pixels can need, because the decoder allocates it.

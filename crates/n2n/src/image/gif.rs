@@ -20,7 +20,11 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     let mut decoder = GifDecoder::new(Cursor::new(bytes))?;
     let size = decoder.dimensions();
     decoder.set_limits(frames::check(limits, size)?)?;
-    frames::decoder(size, decoder.into_frames(), None, metadata, limits)
+    let found = decoder.into_frames().map(|frame| {
+        let bytes = frame?.into_buffer().into_raw();
+        Ok(bytes.as_chunks().0.to_vec())
+    });
+    frames::decoder::<u8>(size, found, None, metadata, limits)
 }
 
 /// Whether a GIF has more than one frame.

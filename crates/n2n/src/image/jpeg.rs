@@ -1,6 +1,6 @@
-//! JPEG: lossy, gray or RGB, at 8 bits.
+//! JPEG: gray or RGB, lossy at 8 bits; read also lossless, at up to 16 bits.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use ::image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
@@ -11,11 +11,13 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::decode::{Decode, Decoded, Fault, Limits, Source, check_samples};
+use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
 use super::encode::{Encoded, Raster, native_bytes};
+use super::huffman::damaged;
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
-use super::page::Page;
-use super::{Depth, Format, baseline, simple};
+use super::page::{Color, Page};
+use super::simple::OnePage;
+use super::{Depth, Format, baseline, ljpeg, png, simple};
 
 /// Metadata that is copied from file to file: markers, with the content of their segments.
 type Segments = Vec<(u8, Vec<u8>)>;
@@ -51,26 +53,136 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     check_scans(&segments)?;
     let resolution = segments.iter().find_map(resolution);
     let icc = icc(&segments);
-    let segments = segments
-        .into_iter()
+    let copied = segments
+        .iter()
         .filter(|(marker, content)| {
             // Multi-picture files say where in the file the other pictures lie.
             COPIED.contains(marker) && !content.starts_with(b"MPF\0")
         })
-        .map(|(marker, content)| (marker, content.to_vec()))
+        .map(|(marker, content)| (*marker, content.to_vec()))
         .collect::<Segments>();
+    let mut metadata = Metadata {
+        icc,
+        resolution,
+        native: Some(Arc::new(copied)),
+        ..Metadata::default()
+    };
+    if ljpeg::is_lossless(&bytes) {
+        metadata.exif = exif(&segments).map(<[u8]>::to_vec);
+        return Ok(Box::new(lossless(&bytes, &segments, metadata, limits)?));
+    }
     let decoder = Decoder::new(&bytes)?;
     let ((width, height), channels) = (decoder.size, decoder.color.channel_count());
     check_samples(limits, height as usize, width as usize, channels.into())?;
     baseline::check(&bytes)?;
-    let metadata = Metadata {
-        icc,
-        exif: decoder.inner.exif().cloned(),
-        resolution,
-        native: Some(Arc::new(segments)),
-        ..Metadata::default()
-    };
+    metadata.exif = decoder.inner.exif().cloned();
     simple::decode(decoder, metadata, limits)
+}
+
+/// Whether a JPEG is lossless.
+pub(super) fn is_lossless(source: &mut impl Read) -> io::Result<bool> {
+    let mut marker = [0; 2];
+    let mut read = |bytes: &mut [u8]| match source.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    };
+    // The start of the image, then segments up to the frame.
+    let mut is_marker = read(&mut marker)? && read(&mut marker)?;
+    while is_marker && marker[0] == 0xFF {
+        if marker[1] == 0xFF {
+            // A fill byte.
+            is_marker = read(&mut marker[1..])?;
+            continue;
+        }
+        if ljpeg::is_frame(marker[1]) {
+            return Ok(marker[1] == ljpeg::marker::SOF3);
+        }
+        let mut length = [0; 2];
+        if !read(&mut length)? {
+            break;
+        }
+        let length = usize::from(u16::from_be_bytes(length)).saturating_sub(2);
+        is_marker = read(&mut vec![0; length])? && read(&mut marker)?;
+    }
+    Ok(false)
+}
+
+/// Decodes a lossless JPEG: gray or RGB, up to 16 bits.
+fn lossless(
+    bytes: &[u8],
+    segments: &[(u8, &[u8])],
+    metadata: Metadata,
+    limits: Limits,
+) -> Decoded<OnePage> {
+    let frame = segments
+        .iter()
+        .find(|(marker, _)| *marker == ljpeg::marker::SOF3);
+    let Some(&(_, &[precision @ 2..=16, h0, h1, w0, w1, channels, ..])) = frame else {
+        return Err(damaged());
+    };
+    let [height, width] = [[h0, h1], [w0, w1]].map(|side| u16::from_be_bytes(side).into());
+    let channels = usize::from(channels);
+    check_samples(limits, height, width, channels)?;
+    // Three components are red, green and blue unless one of these headers says otherwise.
+    let is_ycbcr = segments.iter().any(|segment| match segment {
+        (0xE0, content) => content.starts_with(b"JFIF\0"),
+        (0xEE, content) => content.starts_with(b"Adobe") && content.get(11) == Some(&1),
+        _ => false,
+    });
+    let color = match (channels, is_ycbcr) {
+        (1, _) => Color::Gray,
+        (3, false) => Color::Rgb,
+        (3, true) => return Err(unsupported("lossless coding of YCbCr")),
+        _ => {
+            return Err(unsupported(&format!(
+                "lossless coding of {channels} components"
+            )));
+        }
+    };
+    let words = ljpeg::decode(bytes, height * width * channels)?.samples;
+    let most = u16::MAX >> (16 - precision);
+    if words.len() != height * width * channels || words.iter().any(|&word| word > most) {
+        return Err(damaged());
+    }
+    let depth = if precision <= 8 {
+        Depth::U8
+    } else {
+        Depth::U16
+    };
+    let mut page = Page {
+        height,
+        width,
+        color,
+        extra: 0,
+        depth,
+        orientation: png::orientation(metadata.exif.as_deref()),
+        metadata,
+    };
+    page.metadata.note_other_profile(color);
+    let row = page.row();
+    let whole = if depth == Depth::U8 {
+        let most = u32::from(most);
+        let bytes = words.iter().map(|&word| {
+            // Scaled to 8 bits and rounded to nearest.
+            ((255 * u32::from(word) + most / 2) / most) as u8
+        });
+        Whole::from_bytes(depth, row, bytes.collect())
+    } else {
+        Whole::from_words(row, words)
+    };
+    Ok(OnePage {
+        page: Some(page),
+        whole,
+    })
+}
+
+/// The Exif block.
+fn exif<'a>(segments: &[(u8, &'a [u8])]) -> Option<&'a [u8]> {
+    segments
+        .iter()
+        .filter(|(marker, _)| *marker == 0xE1)
+        .find_map(|(_, content)| content.strip_prefix(b"Exif\0\0"))
 }
 
 /// The decoder, set to reject damaged data. That of the `image` crate paints everything after the damage gray and
@@ -83,14 +195,14 @@ struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     fn new(bytes: &'a [u8]) -> Decoded<Self> {
-        let damaged = |error: DecodeErrors| {
+        let refused = |error: DecodeErrors| {
             Fault::new(format!(
                 "it is damaged or uses a feature that is not supported ({error})"
             ))
         };
         let options = decoder_options();
         let mut inner = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-        inner.decode_headers().map_err(damaged)?;
+        inner.decode_headers().map_err(refused)?;
         let size = inner.dimensions();
         let (width, height) = size.ok_or_else(|| Fault::new("it has no size"))?;
         let (space, color) = match inner.input_colorspace() {
@@ -139,22 +251,23 @@ impl ImageDecoder for Decoder<'_> {
 
 /// Rejects the kinds of coding that the decoder lacks; the frame header names them (ITU-T T.81, table B.1).
 fn check_coding(segments: &[(u8, &[u8])]) -> Decoded<()> {
-    let mut frames = segments.iter().filter(|(marker, _)| {
-        matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
-    });
-    let Some((marker, content)) = frames.next() else {
+    let frame = segments.iter().find(|(marker, _)| ljpeg::is_frame(*marker));
+    let Some((marker, content)) = frame else {
         return Ok(());
     };
     let coding = match (marker, content.first()) {
         (0xC9 | 0xCA | 0xCB | 0xCD..=0xCF, _) => "arithmetic coding",
-        (0xC3, _) => "lossless coding",
         (0xC5..=0xC7, _) => "hierarchical coding",
-        (_, Some(12)) => "12 bits per sample",
+        (0xC0..=0xC2, Some(12)) => "12 bits per sample",
         _ => return Ok(()),
     };
-    Err(Fault::new(format!(
+    Err(unsupported(coding))
+}
+
+fn unsupported(coding: &str) -> Fault {
+    Fault::new(format!(
         "its compression, JPEG with {coding}, is not supported; convert it to PNG or TIFF"
-    )))
+    ))
 }
 
 /// The color profile, assembled from its numbered pieces in any order (ICC.1:2022, annex B.4).
@@ -209,9 +322,7 @@ pub(super) fn check_scans(segments: &[(u8, &[u8])]) -> Decoded<()> {
     let is_read = components.iter().all(|[_, sampling, _]| sampling & 15 == 1)
         && scans.iter().all(|scan| scan.len() == 1);
     if marker != PROGRESSIVE && is_split && !is_read {
-        return Err(Fault::new(
-            "its compression, JPEG with components in separate scans, is not supported; convert it to PNG or TIFF",
-        ));
+        return Err(unsupported("components in separate scans"));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@
 //! 65535.
 
 mod baseline;
+mod bmp;
 mod decode;
 mod depth;
 mod detect;
@@ -24,6 +25,7 @@ mod huffman;
 mod images;
 mod jpeg;
 mod jpeg2000;
+mod ljpeg;
 mod memory;
 mod metadata;
 mod mrc;
@@ -37,6 +39,7 @@ mod select;
 mod simple;
 mod tiff;
 mod unsupported;
+mod webp;
 mod writer;
 
 pub use decode::Limits;

@@ -3,16 +3,17 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use ::image::codecs::png::PngDecoder;
 use ::image::metadata::Orientation;
-use ::image::{AnimationDecoder, ImageDecoder};
 use ::png::chunk::ChunkType;
-use ::png::{BitDepth, ColorType, Compression, Decoder, Encoder, Transformations};
+use ::png::{
+    BitDepth, BlendOp, ColorType, Compression, Decoder, DisposeOp, Encoder, Transformations,
+};
 
 use super::decode::{
     Decode, Decoded, Fault, Limits, Source, Whole, check_pixels, check_samples, from_u8, from_u16,
 };
 use super::encode::{Encoded, Refused, restore_missing, to_u8, to_u16};
+use super::frames::{Canvas, Disposal, Pixel, Place, Sample};
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
 use super::page::{Color, Page, Pages};
 use super::{Depth, Format, frames};
@@ -219,28 +220,94 @@ impl Animation {
         chunks: Chunks,
         limits: Limits,
     ) -> Decoded<Box<dyn Decode>> {
-        let mut allowed = ::image::Limits::no_limits();
-        allowed.max_alloc = Some(2 * limits.samples);
-        let mut decoder = PngDecoder::with_limits(source, allowed)?;
-        let size = decoder.dimensions();
-        decoder.set_limits(frames::check(limits, size)?)?;
-        let color = match decoder.color_type() {
-            ::image::ColorType::L8 | ::image::ColorType::La8 => Color::Gray,
-            ::image::ColorType::Rgb8 | ::image::ColorType::Rgba8 => Color::Rgb,
-            _ => {
-                return Err(Fault::new(
-                    "it is an animation of 16 bits, which is not supported; save its frames as files",
-                ));
-            }
-        };
-        let mut metadata = metadata(chunks, decoder.icc_profile()?);
+        let bytes = usize::try_from(2 * limits.samples).unwrap_or(usize::MAX);
+        let mut decoder = Decoder::new_with_limits(source, ::png::Limits { bytes });
+        decoder.set_transformations(Transformations::EXPAND);
+        let header = decoder.read_header_info()?;
+        frames::check(limits, (header.width, header.height))?;
+        let reader = decoder.read_info()?;
+        let icc = reader.info().icc_profile.as_ref().map(|icc| icc.to_vec());
+        let mut metadata = metadata(chunks, icc);
         if !self.has_image {
             let note = "dropped: its still image, which is not part of the animation";
             metadata.notes.push(note.into());
         }
-        let found = AnimationDecoder::into_frames(decoder.apng()?);
+        match reader.output_color_type().1 {
+            BitDepth::Sixteen => self.read::<u16>(reader, metadata, limits),
+            _ => self.read::<u8>(reader, metadata, limits),
+        }
+    }
+
+    fn read<T: Sample>(
+        &self,
+        mut reader: ::png::Reader<Box<dyn Source>>,
+        metadata: Metadata,
+        limits: Limits,
+    ) -> Decoded<Box<dyn Decode>> {
+        let size = reader.info().size();
+        let color = match reader.output_color_type().0 {
+            ColorType::Grayscale | ColorType::GrayscaleAlpha => Color::Gray,
+            _ => Color::Rgb,
+        };
+        let bytes = reader.output_buffer_size();
+        let bytes =
+            bytes.ok_or_else(|| Fault::new("it declares more pixels than fit in memory"))?;
+        let mut buffer = vec![0; bytes];
+        if !self.has_image {
+            reader.next_frame(&mut buffer)?;
+        }
+        let mut canvas = Canvas::<T>::new(size);
+        let found = (0..self.frames).map(|_| {
+            let (place, pixels) = frame(&mut reader, &mut buffer)?;
+            canvas.check(&place)?;
+            Ok(canvas.draw(&place, &pixels))
+        });
         frames::decoder(size, found, Some(color), metadata, limits)
     }
+}
+
+/// The next frame and its place.
+fn frame<T: Sample>(
+    reader: &mut ::png::Reader<Box<dyn Source>>,
+    buffer: &mut [u8],
+) -> Decoded<(Place, Vec<Pixel<T>>)> {
+    buffer.fill(0);
+    let output = reader.next_frame(buffer)?;
+    let info = reader.info();
+    let control = info.frame_control();
+    let control = control.ok_or_else(|| Fault::new("one of its frames has no place"))?;
+    let place = Place {
+        left: control.x_offset as usize,
+        top: control.y_offset as usize,
+        width: output.width as usize,
+        height: output.height as usize,
+        blends: control.blend_op == BlendOp::Over,
+        disposal: match control.dispose_op {
+            DisposeOp::None => Disposal::Keep,
+            DisposeOp::Background => Disposal::Clear,
+            DisposeOp::Previous => Disposal::Restore,
+        },
+    };
+    // The decoder stores the rows of an interlaced frame at the stride of the whole image.
+    let stride = if info.interlaced {
+        reader.output_line_size(info.width)
+    } else {
+        Some(output.line_size)
+    };
+    let stride = stride.ok_or_else(|| Fault::new("it declares more pixels than fit in memory"))?;
+    let rows = buffer.chunks(stride.max(1)).take(place.height);
+    let samples: Vec<T> = rows
+        .flat_map(|row| T::of_bytes(&row[..output.line_size]))
+        .collect();
+    let pixel = |samples: &[T]| match *samples {
+        [gray] => [gray, gray, gray, T::MAX],
+        [gray, alpha] => [gray, gray, gray, alpha],
+        [r, g, b] => [r, g, b, T::MAX],
+        [r, g, b, a] => [r, g, b, a],
+        _ => [T::MIN; 4],
+    };
+    let pixels = samples.chunks(output.color_type.samples()).map(pixel);
+    Ok((place, pixels.collect()))
 }
 
 /// The chunks that are copied, wherever they are in the file: Exif and texts may follow the pixels. Restores the

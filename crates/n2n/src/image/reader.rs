@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source, check_samples};
 use super::page::{Page, Pages};
-use super::{Format, exr, gif, jpeg, jpeg2000, mrc, pfm, png, simple, tiff, unsupported};
+use super::{
+    Format, bmp, exr, gif, jpeg, jpeg2000, mrc, pfm, png, simple, tiff, unsupported, webp,
+};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -68,9 +70,9 @@ impl Reader {
             Format::Pfm => pfm::decoder(source, limits),
             Format::Gif => gif::decoder(source, limits),
             Format::Jpeg2000 => jpeg2000::decoder(source, limits),
-            Format::WebP | Format::Bmp | Format::Pnm | Format::Tga | Format::Hdr => {
-                simple::decoder(format, source, limits)
-            }
+            Format::WebP => webp::decoder(source, limits),
+            Format::Bmp => bmp::decoder(source, limits),
+            Format::Pnm | Format::Tga | Format::Hdr => simple::decoder(format, source, limits),
         });
         Ok(Self {
             path: path.to_path_buf(),

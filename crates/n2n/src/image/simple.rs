@@ -1,46 +1,25 @@
-//! Formats that the `image` crate decodes as a whole: WebP, BMP, TGA, Radiance HDR and the PNM family; and JPEG, once
-//! its file has been checked.
+//! Formats that the `image` crate decodes as a whole: TGA, Radiance HDR and the PNM family; and other formats, once
+//! their files have been checked.
 
 use std::io::{self, SeekFrom};
 
-use ::image::codecs::bmp::BmpDecoder;
 use ::image::codecs::hdr::HdrDecoder;
 use ::image::codecs::pnm::PnmDecoder;
 use ::image::codecs::tga::TgaDecoder;
-use ::image::codecs::webp::WebPDecoder;
 use ::image::{ColorType, ImageDecoder};
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
-use super::metadata::{self, Metadata, Resolution, ResolutionUnit};
+use super::metadata::{self, Metadata};
 use super::page::{Color, Page};
 use super::{Depth, Format, png};
 
-/// Starts to read a WebP, BMP, TGA, HDR or PNM.
+/// Starts to read a TGA, HDR or PNM.
 pub(super) fn decoder(
     format: Format,
     source: Box<dyn Source>,
     limits: Limits,
 ) -> Decoded<Box<dyn Decode>> {
     match format {
-        Format::WebP => {
-            let mut source = source;
-            let has_xmp = has_xmp(&mut source)?;
-            let mut decoder = WebPDecoder::new(source)?;
-            // The decoder's own way of laying frames over each other is not exact.
-            if decoder.has_animation() {
-                return Err(Fault::new(
-                    "it is an animation, which is not supported; save its frames as files",
-                ));
-            }
-            let metadata = Metadata {
-                icc: decoder.icc_profile()?,
-                exif: decoder.exif_metadata()?,
-                notes: Vec::from_iter(has_xmp.then(|| "dropped: XMP".into())),
-                ..Metadata::default()
-            };
-            decode(decoder, metadata, limits)
-        }
-        Format::Bmp => bmp(source, limits),
         Format::Tga => {
             let mut source = source;
             let is_opaque = is_opaque(&mut source)?;
@@ -114,61 +93,6 @@ fn pnm_comments(start: &[u8]) -> Vec<Vec<u8>> {
     comments
 }
 
-/// Whether a WebP has an XMP chunk. Restores the position of the source.
-fn has_xmp(source: &mut Box<dyn Source>) -> io::Result<bool> {
-    // The header of the file, then chunks of an even length.
-    source.seek(SeekFrom::Start(12))?;
-    let mut head = [0; 8];
-    let mut found = false;
-    while !found && source.read_exact(&mut head).is_ok() {
-        let [kind @ .., l0, l1, l2, l3] = head;
-        let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        found = &kind == b"XMP ";
-        source.seek_relative(i64::from(length) + i64::from(length % 2))?;
-    }
-    source.rewind()?;
-    Ok(found)
-}
-
-/// A BMP of up to 8 bits per pixel has a palette, which the decoder expands to red, green and blue; if all its colors
-/// are gray, the image is gray.
-fn bmp(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dyn Decode>> {
-    let start = source.fill_buf()?;
-    // The header of the file, which a DIB lacks, and the size of the other.
-    let before = if start.starts_with(b"BM") { 14 } else { 0 };
-    let header: Vec<u8> = start.iter().skip(before).take(40).copied().collect();
-    let bits = if header.first() == Some(&12) { 10 } else { 14 };
-    let has_palette = matches!(header.get(bits), Some(1..=8));
-    let metadata = Metadata {
-        resolution: bmp_resolution(&header),
-        ..Metadata::default()
-    };
-    let decoder = if before == 0 {
-        BmpDecoder::new_without_file_header(source)?
-    } else {
-        BmpDecoder::new(source)?
-    };
-    let mut page = decode_page(decoder, metadata, limits)?;
-    if has_palette {
-        page.make_gray();
-    }
-    Ok(Box::new(page))
-}
-
-/// Pixels per meter, in headers of 40 bytes or more.
-fn bmp_resolution(header: &[u8]) -> Option<Resolution> {
-    let side = |at: usize| {
-        let bytes = header.get(at..at + 4)?.try_into().ok()?;
-        Some(i32::from_le_bytes(bytes)).filter(|&side| side > 0)
-    };
-    (header.first() != Some(&12)).then_some(())?;
-    Some(Resolution {
-        x: f64::from(side(24)?) / 100.0,
-        y: f64::from(side(28)?) / 100.0,
-        unit: ResolutionUnit::Centimeter,
-    })
-}
-
 /// The only page of a file, as a decoder returns it.
 pub(super) fn decode(
     decoder: impl ImageDecoder,
@@ -178,7 +102,8 @@ pub(super) fn decode(
     Ok(Box::new(decode_page(decoder, metadata, limits)?))
 }
 
-fn decode_page(
+/// As [`decode`], for a page that is changed then.
+pub(super) fn decode_page(
     mut decoder: impl ImageDecoder,
     metadata: Metadata,
     limits: Limits,
@@ -227,7 +152,7 @@ pub(super) struct OnePage {
 
 impl OnePage {
     /// Keeps one channel of an RGB page whose channels are equal.
-    fn make_gray(&mut self) {
+    pub(super) fn make_gray(&mut self) {
         if let Some(page) = self.page.as_mut().filter(|page| page.samples() == 3)
             && self.whole.make_gray()
         {

@@ -40,8 +40,9 @@ impl Axes {
         let pixels = pixels.split('>').next()?;
         let attribute = |name: &str| {
             let at = pixels.find(&format!(" {name}="))? + name.len() + 2;
-            let quote = pixels[at..].chars().next()?;
-            pixels[at + 1..].split(quote).next()
+            let mut value = pixels[at..].chars();
+            let quote = value.next()?;
+            value.as_str().split(quote).next()
         };
         let count = |name| attribute(name).and_then(|count| count.parse::<usize>().ok());
         let order = attribute("DimensionOrder")?.strip_prefix("XY")?;

@@ -3,9 +3,9 @@
 use std::io::{BufRead, Seek};
 
 use super::super::decode::{Decoded, Fault, Limits, check_pixels};
+use super::super::ljpeg;
 use super::codec::{APERIO_YCBCR, Codec, compression, is_jpeg_2000, unsupported};
 use super::directory::{Container, Directory, Order};
-use super::ljpeg;
 use super::sample::Sample;
 use super::tag::{self, photometric};
 

@@ -9,7 +9,6 @@ mod codec;
 mod directory;
 pub(super) mod dng;
 mod layout;
-mod ljpeg;
 mod rows;
 mod sample;
 mod tag;

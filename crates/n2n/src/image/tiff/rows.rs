@@ -3,11 +3,10 @@
 use std::io::{BufRead, Seek};
 
 use super::super::decode::{Decoded, Fault};
-use super::super::jpeg2000;
+use super::super::{jpeg2000, ljpeg};
 use super::codec::{Expected, compression, is_jpeg_2000, reverse_bits, unsupported};
 use super::directory::Container;
 use super::layout::Layout;
-use super::ljpeg;
 use super::unpack::{to_rgb, upsampled};
 
 /// The rows of a page, from the top.
@@ -256,8 +255,8 @@ impl Layout {
         let is_all = decoded.samples.len() == row * height;
         if !is_rows && !is_all {
             return Err(Fault::new(format!(
-                "one of its lossless JPEGs is {}x{} with {} components; expected {width}x{height} \
-                 with {samples}",
+                "its lossless JPEG data is {}x{} with {} components; expected {width}x{height} with \
+                 {samples}",
                 decoded.width, decoded.height, decoded.components
             )));
         }

@@ -1,8 +1,8 @@
-//! Lossless JPEG (ITU-T T.81, process 14, Huffman coding): how cameras compress the samples of their
-//! sensors, of up to 16 bits.
+//! Lossless JPEG (ITU-T T.81, process 14, Huffman coding) of up to 16 bits: how cameras compress the samples of
+//! their sensors, and what medical images are exported to.
 
-use super::super::decode::{Decoded, Fault};
-use super::super::huffman::{Bits, Table, damaged};
+use super::decode::{Decoded, Fault};
+use super::huffman::{Bits, Table, damaged};
 
 /// An image of one or more interleaved components.
 pub(super) struct Lossless {
@@ -14,8 +14,8 @@ pub(super) struct Lossless {
 }
 
 /// The second bytes of markers.
-mod marker {
-    pub(super) const SOF3: u8 = 0xC3;
+pub(super) mod marker {
+    pub(in super::super) const SOF3: u8 = 0xC3;
     pub(super) const DHT: u8 = 0xC4;
     pub(super) const EOI: u8 = 0xD9;
     pub(super) const SOS: u8 = 0xDA;
@@ -25,12 +25,14 @@ mod marker {
 /// Whether a JPEG is lossless.
 pub(super) fn is_lossless(bytes: &[u8]) -> bool {
     let mut segments = Segments::of(bytes);
-    let is_frame = |&(marker, _): &(u8, &[u8])| {
-        matches!(marker, 0xC0..=0xCF) && !matches!(marker, marker::DHT | 0xC8 | 0xCC)
-    };
     segments
-        .find(is_frame)
+        .find(|&(marker, _)| is_frame(marker))
         .is_some_and(|(marker, _)| marker == marker::SOF3)
+}
+
+/// Whether a segment with this marker is the header of a frame (table B.1).
+pub(super) fn is_frame(marker: u8) -> bool {
+    matches!(marker, 0xC0..=0xCF) && !matches!(marker, marker::DHT | 0xC8 | 0xCC)
 }
 
 /// Decodes a lossless JPEG of at most `most` samples. After a truncation, samples are 0 as far as it can be
@@ -122,8 +124,8 @@ impl Frame {
         // One more row or column of tiles is as far as encoders go.
         if samples.is_none_or(|samples| samples > most) {
             return Err(Fault::new(format!(
-                "one of its lossless JPEGs is {}x{} with {} components, more than the expected \
-                 {most} samples",
+                "its lossless JPEG data is {}x{} with {} components, more than the expected {most} \
+                 samples",
                 frame.width, frame.height, frame.components
             )));
         }
@@ -170,8 +172,7 @@ impl<'a> Scan<'a> {
         let point = u32::from(approximation & 15);
         if count != frame.components {
             return Err(Fault::new(
-                "one of its lossless JPEGs has a separate scan per component, which is not \
-                 supported",
+                "its lossless JPEG data has a separate scan per component, which is not supported",
             ));
         }
         if !(1..=7).contains(&predictor) || point >= frame.precision {
@@ -179,7 +180,7 @@ impl<'a> Scan<'a> {
         }
         if !restart.is_multiple_of(frame.width) {
             return Err(Fault::new(
-                "one of its lossless JPEGs restarts within a row, which is not supported",
+                "its lossless JPEG data restarts within a row, which is not supported",
             ));
         }
         let table = |selector: &[u8]| {
