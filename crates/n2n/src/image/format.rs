@@ -10,7 +10,7 @@ use crate::error::Error;
 pub enum Format {
     /// Lossless, 8 or 16 bits.
     Png,
-    /// Lossy, 8 bits.
+    /// Lossy, 8 bits; read also lossless, of up to 16 bits.
     Jpeg,
     /// Lossless, 8 or 16 bits or floats, any number of channels and pages.
     Tiff,
