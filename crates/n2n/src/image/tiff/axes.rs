@@ -168,6 +168,18 @@ mod tests {
         );
     }
 
+    /// Fuzzing found the first: a quote of several bytes.
+    #[test]
+    fn attributes_without_quotes_are_not_numbers() {
+        for size in ["\u{FFFD}\"2\"", "", "2", "\"2"] {
+            let words = format!(
+                "<OME><Pixels DimensionOrder=\"XYZTC\" SizeC=\"1\" SizeZ=\"1\" SizeT={size}></OME>"
+            );
+            let axes = Axes::of_description(&words);
+            assert_eq!(axes.is_some(), size == "\"2", "{size}");
+        }
+    }
+
     #[test]
     fn the_axes_of_tifffile_stand_from_the_slowest() {
         let words = "{\"shape\": [2, 3, 40, 50], \"axes\": \"CZYX\"}";
