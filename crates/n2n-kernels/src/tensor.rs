@@ -420,6 +420,10 @@ const LARGER: usize = 8;
 #[derive(Debug, Default)]
 pub struct Arena {
     free: Vec<Memory>,
+    /// Floats in use, since the limit was set.
+    lent: usize,
+    /// Maximum number of floats in use and free together, if there is a limit.
+    most: Option<usize>,
 }
 
 impl Arena {
@@ -429,19 +433,39 @@ impl Arena {
     /// # Panics
     /// If the shape exceeds the address space.
     pub fn take(&mut self, shape: Shape) -> Tensor {
-        match self.find(shape.checked_len()) {
-            Some(memory) => {
-                let mut tensor = Tensor { shape, memory };
-                tensor.clear_border();
-                tensor
-            }
-            None => Tensor::zeros(shape),
+        let len = shape.checked_len();
+        if let Some(memory) = self.find(len) {
+            let mut tensor = Tensor { shape, memory };
+            tensor.clear_border();
+            tensor
+        } else {
+            self.make_room(len);
+            Tensor::zeros(shape)
         }
     }
 
     /// Returns a tensor's memory to the pool.
     pub fn give(&mut self, tensor: Tensor) {
-        self.free.push(tensor.memory);
+        self.give_floats(tensor.memory);
+    }
+
+    /// Sets a limit in bytes, or none, while all memory is in the pool. If taking more would exceed the limit, memory in
+    /// the pool is returned to the system first: pieces of other sizes, for images of another shape.
+    pub fn limit(&mut self, bytes: Option<usize>) {
+        self.most = bytes.map(|bytes| bytes / size_of::<f32>());
+        self.lent = 0;
+    }
+
+    /// Before as many new floats are allocated.
+    fn make_room(&mut self, needed: usize) {
+        let free: usize = self.free.iter().map(Memory::len).sum();
+        if self
+            .most
+            .is_some_and(|most| self.lent + free + needed > most)
+        {
+            self.clear();
+        }
+        self.lent += needed;
     }
 
     /// Takes at least `len` floats with unspecified contents.
@@ -449,11 +473,15 @@ impl Arena {
     /// # Panics
     /// If they exceed the address space.
     pub(crate) fn take_floats(&mut self, len: usize) -> Memory {
-        self.find(len).unwrap_or_else(|| Memory::zeros(len))
+        self.find(len).unwrap_or_else(|| {
+            self.make_room(len);
+            Memory::zeros(len)
+        })
     }
 
     /// Returns the floats to the pool.
     pub(crate) fn give_floats(&mut self, floats: Memory) {
+        self.lent = self.lent.saturating_sub(floats.len());
         self.free.push(floats);
     }
 
@@ -465,7 +493,15 @@ impl Arena {
         let most = needed.saturating_mul(LARGER);
         let fits = fits.filter(|(_, memory)| (needed..=most).contains(&memory.len()));
         let (i, _) = fits.min_by_key(|(_, memory)| memory.len())?;
-        Some(self.free.swap_remove(i))
+        let memory = self.free.swap_remove(i);
+        self.lent += memory.len();
+        Some(memory)
+    }
+
+    /// Bytes of all memory in the pool.
+    pub fn bytes(&self) -> usize {
+        let floats: usize = self.free.iter().map(Memory::len).sum();
+        floats * size_of::<f32>()
     }
 
     /// Returns all memory to the system, for when images of a very different size follow.
@@ -505,6 +541,31 @@ mod tests {
                 values.iter().sum::<f32>(),
                 "border and padding are zero"
             );
+        }
+    }
+
+    #[test]
+    fn memory_of_other_sizes_is_freed_where_it_would_exceed_the_limit() {
+        let shape = |h| Shape {
+            n: 1,
+            h,
+            w: 6,
+            c: 8,
+        };
+        let bytes = |h| 4 * shape(h).len();
+        for (limit, want) in [
+            (None, bytes(50) + bytes(200)),
+            (Some(bytes(50) + bytes(200)), bytes(50) + bytes(200)),
+            (Some(bytes(50) + bytes(199)), bytes(200)),
+        ] {
+            let mut arena = Arena::default();
+            arena.limit(limit);
+            for h in [50, 200, 50] {
+                let tensor = arena.take(shape(h));
+                arena.give(tensor);
+                assert!(arena.bytes() <= limit.unwrap_or(usize::MAX));
+            }
+            assert_eq!(arena.bytes(), want);
         }
     }
 

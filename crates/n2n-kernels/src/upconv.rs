@@ -124,6 +124,7 @@ impl UpConv {
         epilogue: Epilogue,
     ) {
         let rows = 0..Layout::Doubling.tiles(input.shape().h);
+        let (input, side) = (Rows::from(input), Rows::from(side));
         self.run_rows(level, input, side, &SharedMut::from(output), rows, epilogue);
     }
 
@@ -132,15 +133,14 @@ impl UpConv {
     pub(crate) fn run_rows(
         &self,
         level: Level,
-        input: &Tensor,
-        side: &Tensor,
+        input: Rows,
+        side: Rows,
         output: &SharedMut,
         rows: std::ops::Range<usize>,
         epilogue: Epilogue,
     ) {
-        let inputs = [Rows::from(input), Rows::from(side)];
         self.filter
-            .run(level, &inputs, output, rows, epilogue, Then::Store);
+            .run(level, &[input, side], output, rows, epilogue, Then::Store);
     }
 
     /// Computes the gradient of the input from the gradient of the output before its epilogue.

@@ -1,5 +1,7 @@
 //! Convolutions of activations in bfloat16.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Sums, Tensor, Units};
@@ -143,16 +145,19 @@ impl Conv {
         self.outputs
     }
 
-    /// Computes `output` from the sources, all of its size.
+    /// Computes these rows of `output` from the sources, all of its size.
     ///
     /// # Panics
-    /// If a shape does not fit.
-    pub fn run(&self, units: Units, inputs: &[&Tensor], output: &mut Tensor) {
+    /// If a shape does not fit, or a window does not have the rows.
+    pub fn run(&self, units: Units, inputs: &[&Tensor], output: &mut Tensor, rows: Range<usize>) {
         let shape = output.shape();
         assert_eq!(shape.c, self.outputs, "output channels");
-        let job = Job::new(self, inputs, shape);
+        let job = Job::new(self, inputs, shape, &rows);
         let (row_len, depth) = (output.row_len(), output.depth());
-        output.bands(BAND).for_each(|(n, first, band)| {
+        if rows.end == shape.h {
+            output.clear_below();
+        }
+        output.bands(rows, BAND).for_each(|(n, first, band)| {
             let mut worker = Worker::new(units);
             let rows = band.len() / row_len;
             for pair in 0..self.bias.len() {
@@ -226,12 +231,17 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// # Panics
-    /// If the inputs are not those of the convolution, or not as high and wide as `shape`.
-    fn new(conv: &'a Conv, inputs: &[&'a Tensor], shape: Shape) -> Self {
+    /// If the inputs are not those of the convolution, not as high and wide as `shape`, or windows without what these
+    /// rows of the output take.
+    fn new(conv: &'a Conv, inputs: &[&'a Tensor], shape: Shape, rows: &Range<usize>) -> Self {
         assert_eq!(inputs.len(), conv.sources.len(), "inputs");
         let input = |(&input, source): (&&'a Tensor, &Source)| {
             let c = source.channels();
             assert_eq!(input.shape(), Shape { c, ..shape }, "shape of an input");
+            match source {
+                Source::Pixel(_) => input.check(rows),
+                Source::Neighborhood(_) => input.check_around(rows),
+            }
             (input, source.steps(input.row_len()))
         };
         Self {
@@ -336,11 +346,11 @@ impl UpConv {
         }
     }
 
-    /// Computes `output`, twice as high and wide, from `input`.
+    /// Computes these rows of `output`, twice as high and wide, from `input`.
     ///
     /// # Panics
-    /// If a shape does not fit.
-    pub fn run(&self, units: Units, input: &Tensor, output: &mut Tensor) {
+    /// If a shape does not fit, a window does not have the rows, or they are not whole pairs.
+    pub fn run(&self, units: Units, input: &Tensor, output: &mut Tensor, rows: Range<usize>) {
         let Shape { n, h, w, c } = output.shape();
         let small = Shape {
             n,
@@ -349,10 +359,19 @@ impl UpConv {
             c,
         };
         assert!(h == 2 * small.h && w == 2 * small.w, "an even size");
+        assert!(
+            rows.start.is_multiple_of(2) && rows.end.is_multiple_of(2),
+            "pairs of rows"
+        );
         assert_eq!(c, self.phases[0][0].outputs, "output channels");
-        let jobs = [0, 1].map(|i| [0, 1].map(|j| Job::new(&self.phases[i][j], &[input], small)));
+        let from = rows.start / 2..rows.end / 2;
+        let job = |i: usize, j: usize| Job::new(&self.phases[i][j], &[input], small, &from);
+        let jobs = [0, 1].map(|i| [0, 1].map(|j| job(i, j)));
         let (row_len, depth) = (output.row_len(), output.depth());
-        output.bands(2).for_each(|(n, first, band)| {
+        if rows.end == h {
+            output.clear_below();
+        }
+        output.bands(rows, 2).for_each(|(n, first, band)| {
             let mut worker = Worker::new(units);
             for (i, jobs) in jobs.iter().enumerate() {
                 for (j, job) in jobs.iter().enumerate() {
@@ -372,22 +391,22 @@ impl UpConv {
     }
 }
 
-/// Runs `first` on `inputs` and then 1×1 convolutions, each on the output of the one before, without storing what lies
-/// between. The last one's output is written in `f32`, in the order n, h, w, c, of images that are `block` times as high
+/// Runs `first` on these rows of `inputs` and then 1×1 convolutions, each on the output of the one before, without
+/// storing what lies between. The last one's output is written in `f32`, in the order n, h, w, c, of images that are `block` times as high
 /// and wide as the inputs (depth-to-space): the channels of a pixel are those of `block` × `block` pixels, row by row.
 ///
 /// # Panics
-/// If a shape does not fit, or there is no 1×1 convolution.
+/// If a shape does not fit, a window does not have the rows, or there is no 1×1 convolution.
 pub fn run_chain(
     units: Units,
-    first: &Conv,
+    (first, rest): (&Conv, &[Conv]),
     inputs: &[&Tensor],
-    rest: &[Conv],
     output: &mut [f32],
     block: usize,
+    rows: Range<usize>,
 ) {
     let shape = inputs.first().expect("an input").shape();
-    let job = Job::new(first, inputs, shape);
+    let job = Job::new(first, inputs, shape, &rows);
     let (last, middle) = rest.split_last().expect("a 1×1 convolution");
     let mut channels = first.outputs;
     for conv in rest {
@@ -406,8 +425,14 @@ pub fn run_chain(
         .iter()
         .map(|conv| conv.sources[0].steps_inside())
         .collect();
-    let rows = output.par_chunks_mut((w * channels).max(1)).enumerate();
-    one_by_one(rows).for_each(|(row, to)| {
+    let row = (w * channels).max(1);
+    let images = output.par_chunks_mut(h.max(1) * row).enumerate();
+    let each_row = images.flat_map(|(n, image)| {
+        let inside = image[rows.start * row..rows.end * row].par_chunks_mut(row);
+        let top = rows.start;
+        one_by_one(inside.enumerate()).map(move |(i, to)| (n, top + i, to))
+    });
+    each_row.for_each(|(n, y, to)| {
         let mut worker = Worker::new(units);
         let (mut from, mut next) = (vec![0; WIDE * widest], vec![0; WIDE * widest]);
         let place = |conv, pair| Place {
@@ -417,8 +442,7 @@ pub fn run_chain(
         };
         for x in (0..w).step_by(WIDE) {
             for pair in 0..first.bias.len() {
-                let at = (row / h, row % h, x);
-                worker.run(&job, at, pair, &mut from, place(first, pair));
+                worker.run(&job, (n, y, x), pair, &mut from, place(first, pair));
             }
             for (conv, steps) in middle.iter().zip(&steps) {
                 for pair in 0..conv.bias.len() {

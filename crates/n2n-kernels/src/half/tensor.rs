@@ -1,5 +1,7 @@
 //! Activations in bfloat16.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::arch::tiles::{DEPTH, WIDE, from_half, to_half};
@@ -15,9 +17,13 @@ const TAIL: usize = WIDE + 2;
 
 /// A batch of activations in bfloat16: pixel by pixel in the order n, h, w, with a border of one zero pixel and
 /// channels padded with zeros to a multiple of 32.
+///
+/// It may be a [window](Tensor::window), which has memory for some rows of taller images and slides down them.
 #[derive(Debug)]
 pub struct Tensor {
     shape: Shape,
+    /// The rows of each image that there is memory for.
+    held: Range<usize>,
     halves: Halves,
 }
 
@@ -27,24 +33,33 @@ impl Tensor {
     /// # Panics
     /// If the shape is larger than memory.
     pub fn zeros(shape: Shape) -> Self {
+        Self::window(shape, shape.h)
+    }
+
+    /// A window of zeros onto the first `rows` rows of images of this shape.
+    ///
+    /// # Panics
+    /// If the rows are larger than memory.
+    pub fn window(shape: Shape, rows: usize) -> Self {
         Self {
             shape,
-            halves: Halves::zeros(Self::len_of(shape)),
+            held: 0..rows,
+            halves: Halves::zeros(Self::len_of(shape, rows)),
         }
     }
 
-    /// The number of values of a tensor of this shape, border and padding included.
+    /// The number of values of a window onto `rows` rows of images of this shape, border and padding included.
     ///
     /// # Panics
-    /// If the shape is larger than memory.
-    pub fn len_of(shape: Shape) -> usize {
+    /// If it is larger than memory.
+    pub fn len_of(shape: Shape, rows: usize) -> usize {
         let len = || {
             let row = shape.w.checked_add(2)?;
-            let pixels = shape.h.checked_add(2)?.checked_mul(row)?;
+            let pixels = rows.checked_add(2)?.checked_mul(row)?;
             let pixels = pixels.checked_mul(shape.n)?.checked_add(TAIL)?;
             pixels.checked_mul(shape.c.checked_next_multiple_of(DEPTH)?)
         };
-        len().unwrap_or_else(|| panic!("{shape:?} is larger than memory"))
+        len().unwrap_or_else(|| panic!("{rows} rows of {shape:?} are larger than memory"))
     }
 
     /// The number of values it has memory for.
@@ -52,21 +67,26 @@ impl Tensor {
         self.halves.as_slice().len()
     }
 
-    /// The same memory for another shape: the border is zero, what is inside is unspecified.
+    /// The same memory for a window onto the first `rows` rows of images of another shape: the border is zero, what is
+    /// inside is unspecified.
     ///
     /// # Panics
     /// If there is too little.
     #[must_use]
-    pub fn reshaped(mut self, shape: Shape) -> Self {
-        let len = Self::len_of(shape);
-        assert!(len <= self.capacity(), "memory for {shape:?}");
+    pub fn reshaped(mut self, shape: Shape, rows: usize) -> Self {
+        let len = Self::len_of(shape, rows);
+        assert!(
+            len <= self.capacity(),
+            "memory for {rows} rows of {shape:?}"
+        );
         self.shape = shape;
-        let (h, row, depth) = (shape.h, self.row_len(), self.depth());
-        let images = self.halves.as_mut_slice()[..len].chunks_exact_mut(((h + 2) * row).max(1));
+        self.held = 0..rows;
+        let (row, depth) = (self.row_len(), self.depth());
+        let images = self.halves.as_mut_slice()[..len].chunks_exact_mut(((rows + 2) * row).max(1));
         for image in images.take(shape.n) {
             image[..row].fill(0);
-            image[(h + 1) * row..].fill(0);
-            for row in image.chunks_exact_mut(row).skip(1).take(h) {
+            image[(rows + 1) * row..].fill(0);
+            for row in image.chunks_exact_mut(row).skip(1).take(rows) {
                 row[..depth].fill(0);
                 let end = row.len() - depth;
                 row[end..].fill(0);
@@ -75,18 +95,71 @@ impl Tensor {
         self
     }
 
-    /// The 3×3 neighborhoods of images, in the order n, h, w, c, as one pixel of `9 · c` channels each, in the order
-    /// row, column, channel: with it, a 3×3 convolution of few channels is a 1×1 convolution that fills its tiles.
-    /// `shape` is that of the images.
+    /// Slides the window down: it then begins with `rows`, which stay, and has memory for more below them.
     ///
     /// # Panics
-    /// If `values` has another length, or the tensor another shape.
-    pub fn fill_from_neighborhoods(&mut self, values: &[f32], shape: Shape) {
+    /// If these are not rows of the window.
+    pub fn slide(&mut self, rows: Range<usize>) {
+        self.check(&rows);
+        let (row, held) = (self.row_len(), self.held.clone());
+        let image = (held.len() + 2) * row;
+        let len = self.shape.n * image;
+        let images = self.halves.as_mut_slice()[..len].chunks_exact_mut(image.max(1));
+        for image in images {
+            let from = (rows.start - held.start + 1) * row;
+            image.copy_within(from..from + rows.len() * row, row);
+        }
+        self.held = rows.start..rows.start + held.len();
+    }
+
+    /// Checks that the window holds these rows of the images.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(super) fn check(&self, rows: &Range<usize>) {
+        let held = self.held.start..self.held.end.min(self.shape.h);
+        assert!(
+            held.start <= rows.start && rows.start <= rows.end && rows.end <= held.end,
+            "rows {rows:?} of {held:?}"
+        );
+    }
+
+    /// Checks that the window holds these rows of the images, as well as the row above and the one below, unless these
+    /// are the border.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(super) fn check_around(&self, rows: &Range<usize>) {
+        assert!(rows.start <= rows.end, "rows");
+        self.check(&(rows.start.saturating_sub(1)..(rows.end + 1).min(self.shape.h)));
+    }
+
+    /// Makes the row below the images zero, which is a row of the window where that reaches further down.
+    pub(super) fn clear_below(&mut self) {
+        let below = self.shape.h - self.held.start;
+        if below >= self.held.len() {
+            return;
+        }
+        let row = self.row_len();
+        let image = (self.held.len() + 2) * row;
+        let len = self.shape.n * image;
+        for image in self.halves.as_mut_slice()[..len].chunks_exact_mut(image.max(1)) {
+            image[(below + 1) * row..][..row].fill(0);
+        }
+    }
+
+    /// The 3×3 neighborhoods of images, in the order n, h, w, c, as one pixel of `9 · c` channels each, in the order
+    /// row, column, channel: with it, a 3×3 convolution of few channels is a 1×1 convolution that fills its tiles.
+    /// `shape` is that of the images, and `rows` those that are written.
+    ///
+    /// # Panics
+    /// If `values` has another length, the tensor another shape, or the window other rows.
+    pub fn fill_from_neighborhoods(&mut self, values: &[f32], shape: Shape, rows: Range<usize>) {
         let Shape { n, h, w, c } = shape;
         assert_eq!(values.len(), n * h * w * c, "values");
         assert_eq!(self.shape, Self::of_neighborhoods(shape), "shape");
         let depth = self.depth();
-        self.bands(BAND).for_each(|(n, first, band)| {
+        self.bands(rows, BAND).for_each(|(n, first, band)| {
             // The rows around one, rounded, with a border of zeros.
             let mut rows = vec![vec![0; (w + 2) * c]; 3];
             let fill = |row: &mut [u16], y: usize| {
@@ -125,14 +198,16 @@ impl Tensor {
         }
     }
 
-    /// Writes the maximum of each 2×2 pixels of `input`.
+    /// Writes the maximum of each 2×2 pixels of `input` to these rows.
     ///
     /// # Panics
-    /// If the tensor is not half as high and wide, rounded down, with the same channels.
-    pub fn fill_from_max_pool(&mut self, input: &Self) {
+    /// If the tensor is not half as high and wide, rounded down, with the same channels, or a window does not have the
+    /// rows.
+    pub fn fill_from_max_pool(&mut self, input: &Self, rows: Range<usize>) {
         assert_eq!(self.shape, crate::pool::pooled(input.shape), "shape");
+        input.check(&(2 * rows.start..2 * rows.end));
         let (w, depth) = (self.shape.w, self.depth());
-        self.bands(1).for_each(|(n, y, row)| {
+        self.bands(rows, 1).for_each(|(n, y, row)| {
             let [above, below] = [2 * y, 2 * y + 1].map(|y| input.row(n, y));
             for (x, to) in row[depth..].chunks_exact_mut(depth).take(w).enumerate() {
                 let at = 2 * x * depth;
@@ -150,12 +225,12 @@ impl Tensor {
         self.halves.as_mut_slice().fill(half);
     }
 
-    /// Its shape.
+    /// Its shape; of a window, that of the images.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// The values inside the border, in the order n, h, w, c.
+    /// The values inside the border of a tensor that is no window, in the order n, h, w, c.
     pub fn to_values(&self) -> Vec<f32> {
         let Shape { n, h, w, c } = self.shape;
         let rows = (0..n).flat_map(|n| (0..h).map(move |y| (n, y)));
@@ -177,7 +252,7 @@ impl Tensor {
 
     /// All values from the pixel above and to the left of pixel (`y`, `x`) on.
     pub(super) fn around(&self, n: usize, y: usize, x: usize) -> &[u16] {
-        let row = n * (self.shape.h + 2) + y;
+        let row = n * (self.held.len() + 2) + y - self.held.start;
         &self.halves.as_slice()[row * self.row_len() + x * self.depth()..]
     }
 
@@ -186,20 +261,28 @@ impl Tensor {
         &self.around(n, y + 1, 1)[..self.shape.w * self.depth()]
     }
 
-    /// Every `rows` rows, or fewer at the end of an image, in parallel: image, first row, and the rows with their
+    /// Some rows, every `band` of them, or fewer at the end, in parallel: image, first row, and the rows with their
     /// border.
+    ///
+    /// # Panics
+    /// If they are not rows of the images in the window.
     pub(super) fn bands(
         &mut self,
-        rows: usize,
+        rows: Range<usize>,
+        band: usize,
     ) -> impl ParallelIterator<Item = (usize, usize, &mut [u16])> {
-        let (h, row) = (self.shape.h, self.row_len());
-        let images = self.shape.n * (h + 2) * row;
+        self.check(&rows);
+        let (row, held) = (self.row_len(), self.held.clone());
+        let image = (held.len() + 2) * row;
+        let images = self.shape.n * image;
         self.halves.as_mut_slice()[..images]
-            .par_chunks_mut(((h + 2) * row).max(1))
+            .par_chunks_mut(image.max(1))
             .enumerate()
             .flat_map(move |(n, image)| {
-                let inside = image[row..][..h * row].par_chunks_mut((rows * row).max(1));
-                one_by_one(inside.enumerate()).map(move |(i, band)| (n, i * rows, band))
+                let inside = &mut image[(rows.start - held.start + 1) * row..][..rows.len() * row];
+                let inside = inside.par_chunks_mut((band * row).max(1));
+                let first = rows.start;
+                one_by_one(inside.enumerate()).map(move |(i, rows)| (n, first + i * band, rows))
             })
     }
 }

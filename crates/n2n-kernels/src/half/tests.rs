@@ -32,12 +32,12 @@ fn units() -> Vec<Units> {
 /// A tensor of given values, by a 1×1 convolution of neighborhoods that picks their middle.
 fn tensor(units: Units, values: &[f32], shape: Shape) -> Tensor {
     let mut neighborhoods = Tensor::zeros(Tensor::of_neighborhoods(shape));
-    neighborhoods.fill_from_neighborhoods(values, shape);
+    neighborhoods.fill_from_neighborhoods(values, shape, 0..shape.h);
     let c = shape.c;
     let pick = |_, _, channel, output| f32::from(channel == 4 * c + output);
     let conv = Conv::new(&[Source::Pixel(9 * c)], &vec![0.0; c], 1.0, pick);
     let mut tensor = Tensor::zeros(shape);
-    conv.run(units, &[&neighborhoods], &mut tensor);
+    conv.run(units, &[&neighborhoods], &mut tensor, 0..shape.h);
     assert_eq!(tensor.to_values(), values);
     tensor
 }
@@ -90,16 +90,16 @@ fn convolutions_of_two_tensors_match_the_definition() {
                     c: outputs,
                     ..shape
                 });
-                conv.run(units, &[&part(0, a), &part(a, b)], &mut output);
+                conv.run(units, &[&part(0, a), &part(a, b)], &mut output, 0..h);
                 assert_rounded(&output.to_values(), &want, &what);
                 // Again, in memory that held something else.
                 let mut used = Tensor::zeros(Shape { c: 160, ..shape });
                 used.fill_with(NAN);
-                output = used.reshaped(output.shape());
-                conv.run(units, &[&part(0, a), &part(a, b)], &mut output);
+                output = used.reshaped(output.shape(), h);
+                conv.run(units, &[&part(0, a), &part(a, b)], &mut output, 0..h);
                 assert_rounded(&output.to_values(), &want, &what);
                 let mut pooled = Tensor::zeros(crate::pool::pooled(output.shape()));
-                pooled.fill_from_max_pool(&output);
+                pooled.fill_from_max_pool(&output, 0..h / 2);
                 let places =
                     reference::max_pool_indices(&wide(&output.to_values()), output.shape());
                 let all = output.to_values();
@@ -121,8 +121,8 @@ fn neighborhoods_make_a_3x3_convolution_a_1x1_one() {
                 let want = reference::conv(&wide(&x), shape, &wide(&weight), &wide(&bias), 3);
                 let mut used = Tensor::zeros(Shape { c: 160, ..shape });
                 used.fill_with(NAN);
-                let mut input = used.reshaped(Tensor::of_neighborhoods(shape));
-                input.fill_from_neighborhoods(&x, shape);
+                let mut input = used.reshaped(Tensor::of_neighborhoods(shape), h);
+                input.fill_from_neighborhoods(&x, shape, 0..h);
                 let conv = Conv::new(&[Source::Pixel(9 * c)], &bias, 1.0, |_, _, k, o| {
                     weight[(o * c + k % c) * 9 + k / c]
                 });
@@ -130,7 +130,7 @@ fn neighborhoods_make_a_3x3_convolution_a_1x1_one() {
                     c: outputs,
                     ..shape
                 });
-                conv.run(units, &[&input], &mut output);
+                conv.run(units, &[&input], &mut output, 0..h);
                 assert_rounded(&output.to_values(), &want, &format!("{units:?} {shape:?}"));
             }
         }
@@ -153,7 +153,7 @@ fn transposed_convolutions_match_the_definition() {
                     w: 2 * w,
                     c: outputs,
                 });
-                up.run(units, &tensor(units, &x, shape), &mut output);
+                up.run(units, &tensor(units, &x, shape), &mut output, 0..2 * h);
                 let want = reference::upsample(&wide(&x), shape, &wide(&weight), &wide(&bias));
                 assert_rounded(&output.to_values(), &want, &format!("{units:?} {shape:?}"));
             }
@@ -183,7 +183,7 @@ fn a_chain_is_one_convolution_after_another() {
                     layer(pixel, middle, outputs, 1.0, 6),
                 ];
                 let mut got = vec![f32::NAN; n * h * w * outputs];
-                run_chain(units, &first, &[&x], &rest, &mut got, block);
+                run_chain(units, (&first, &rest), &[&x], &mut got, block, 0..h);
 
                 let mut from = x;
                 for conv in std::iter::once(&first).chain(&rest) {
@@ -191,7 +191,7 @@ fn a_chain_is_one_convolution_after_another() {
                         c: conv.outputs(),
                         ..shape
                     });
-                    conv.run(units, &[&from], &mut to);
+                    conv.run(units, &[&from], &mut to, 0..h);
                     from = to;
                 }
                 let want = wide(&from.to_values());
@@ -211,6 +211,115 @@ fn a_chain_is_one_convolution_after_another() {
             }
         }
     }
+}
+
+/// A window that slides down images taller than itself gives every row the value that it has in the whole, bit for bit,
+/// the rows at the upper and lower border too.
+#[test]
+fn layers_in_windows_are_the_layers_whole() {
+    for units in units() {
+        for (n, h, w, band) in [(1, 2, 3, 4), (2, 10, 5, 4), (1, 22, 33, 6), (1, 12, 40, 12)] {
+            let shape = |c| Shape { n, h, w, c };
+            let small = Shape {
+                n,
+                h: h / 2,
+                w: w.div_ceil(2),
+                c: 33,
+            };
+            let shape = |c| Shape {
+                w: 2 * small.w,
+                ..shape(c)
+            };
+            let conv = |source, inputs: usize, outputs: usize, seed| {
+                let weight = values(outputs * inputs * 9, seed);
+                let bias = values(outputs, seed + 1);
+                Conv::new(&[source], &bias, 0.25, move |_, t, c, o| {
+                    weight[(o * inputs + c) * 9 + t] / 8.0
+                })
+            };
+            let from = tensor(units, &values(n * small.h * small.w * 33, 1), small);
+            let weight = values(33 * 20 * 4, 2);
+            let up = UpConv::new(33, &values(20, 3), |i, j, c, o| {
+                weight[((c * 20 + o) * 2 + i) * 2 + j] / 8.0
+            });
+            let second = conv(Source::Neighborhood(20), 20, 40, 4);
+            let tail = [conv(Source::Pixel(40), 40, 3, 6)];
+            let mut doubled = Tensor::zeros(shape(20));
+            let mut after = Tensor::zeros(shape(40));
+            let mut pooled = Tensor::zeros(crate::pool::pooled(shape(40)));
+            let mut want = vec![f32::NAN; n * h * 2 * small.w * 3];
+            up.run(units, &from, &mut doubled, 0..h);
+            second.run(units, &[&doubled], &mut after, 0..h);
+            pooled.fill_from_max_pool(&after, 0..h / 2);
+            run_chain(units, (&second, &tail), &[&doubled], &mut want, 1, 0..h);
+
+            // Memory that held something else.
+            let window = |c, rows| {
+                let mut used = Tensor::zeros(Shape { c: 160, ..shape(c) });
+                used.fill_with(NAN);
+                let len = Tensor::len_of(shape(c), rows);
+                let mut used = if used.capacity() < len {
+                    Tensor::window(shape(c), rows)
+                } else {
+                    used
+                };
+                used.fill_with(NAN);
+                used.reshaped(shape(c), rows)
+            };
+            let (mut ahead, mut behind) = (window(20, band + 3), window(40, band + 2));
+            let mut got = Tensor::zeros(pooled.shape());
+            let mut chained = vec![f32::NAN; want.len()];
+            let (mut ready, mut done) = (0, 0);
+            while done < h {
+                let begin = ready;
+                ready = (ready + band).min(h);
+                up.run(units, &from, &mut ahead, begin..ready);
+                let begin = done;
+                done = if ready == h { h } else { ready - 2 };
+                behind.slide(begin..begin);
+                second.run(units, &[&ahead], &mut behind, begin..done);
+                got.fill_from_max_pool(&behind, begin / 2..done / 2);
+                run_chain(
+                    units,
+                    (&second, &tail),
+                    &[&ahead],
+                    &mut chained,
+                    1,
+                    begin..done,
+                );
+                if done < h {
+                    ahead.slide(done - 1..ready);
+                }
+            }
+            assert_eq!(
+                got.to_values(),
+                pooled.to_values(),
+                "{units:?} {n} of {h}x{w}"
+            );
+            assert_eq!(chained, want, "{units:?} {n} of {h}x{w}");
+        }
+    }
+}
+
+/// Rows that are no longer in a window are not silently taken for zeros.
+#[test]
+#[should_panic(expected = "rows")]
+fn a_row_above_the_window_is_missed() {
+    let shape = Shape {
+        n: 1,
+        h: 9,
+        w: 2,
+        c: 1,
+    };
+    let conv = Conv::new(&[Source::Neighborhood(1)], &[0.0], 1.0, |_, _, _, _| 1.0);
+    let mut window = Tensor::window(shape, 4);
+    window.slide(2..4);
+    conv.run(
+        Units::portable(),
+        &[&window],
+        &mut Tensor::zeros(shape),
+        2..5,
+    );
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use n2n_kernels::adam::Adam;
-use n2n_kernels::bands;
-use n2n_kernels::tensor::{Arena, Shape};
+use n2n_kernels::tensor::Arena;
 
 use super::{CpuNetwork, Learning, half, in_pool, units};
 use crate::batch::Batch;
@@ -14,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
 use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
+
+/// Bytes for what each thread keeps, and for tensors of small images that large ones do not have.
+const SCRATCH: usize = 16 << 20;
 
 impl Denoise for CpuNetwork {
     fn channels(&self) -> usize {
@@ -27,6 +29,8 @@ impl Denoise for CpuNetwork {
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
         network::check_images(&self.unet, noisy)?;
         self.keep_memory_for(noisy);
+        let most = self.arena_bytes(noisy.h, noisy.w) + SCRATCH;
+        self.arena.limit(Some(noisy.n.saturating_mul(most)));
         Ok(in_pool(|| match self.half {
             Some(units) => self.infer_half(units, noisy),
             None => self.infer(noisy),
@@ -37,26 +41,9 @@ impl Denoise for CpuNetwork {
         if self.half.is_some() {
             return half::working_bytes(&self.unet, h, w);
         }
-        // At the resolution of the first layer only the image and the result are whole, in vectors of eight; the
-        // layers of half its height and width weigh most: a kept pooling, and the input and output of
-        // a layer.
-        let UNet {
-            n_feature,
-            pixel_shuffle: block,
-            ..
-        } = self.unet;
-        let (h, w) = (h / block, w / block);
-        let image = self.unet.block_channels().next_multiple_of(8);
-        let per_pixel = 4 * (4 * image + (n_feature + 2 * 2 * n_feature) / 4);
-        let window = bands::window(Shape {
-            n: 1,
-            h,
-            w,
-            c: self.unet.widest(),
-        });
-        // The weights, and the same packed, of which Winograd's algorithm makes four times as many.
-        let fixed = 4 * (window.h * window.w * window.c + 6 * self.parameters.len()) + (16 << 20);
-        (h * w * per_pixel + fixed) as u64
+        // The weights, and the same packed, of which Winograd's algorithm makes about eight times as many.
+        let weights = 4 * 9 * self.parameters.len();
+        (self.arena_bytes(h, w) + weights + SCRATCH) as u64
     }
 
     fn device(&self) -> String {

@@ -238,6 +238,7 @@ impl CpuNetwork {
 
     /// Frees memory that was kept for batches of a very different size: it would only add to what this size needs.
     fn keep_memory_for(&mut self, batch: &Batch) {
+        self.arena.limit(None);
         let pixels = batch.n * batch.h * batch.w;
         if pixels > self.kept_for || 8 * pixels < self.kept_for {
             self.arena.clear();

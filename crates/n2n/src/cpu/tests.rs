@@ -554,3 +554,57 @@ fn half_precision_is_full_precision_but_for_rounding() {
         assert!(network.denoise(&noisy).unwrap() == want);
     }
 }
+
+/// A network in half precision on any processor: slow where there are no matrix units.
+pub(crate) fn in_half(mut network: CpuNetwork) -> CpuNetwork {
+    use n2n_kernels::half::Units;
+    network.half = Some(Units::detect().unwrap_or_else(Units::portable));
+    network
+}
+
+/// What is kept between calls is all that was taken at once, for memory is only freed where more of it takes its place.
+#[test]
+fn an_image_takes_the_memory_that_is_said() {
+    let narrow = UNet {
+        n_feature: 32,
+        head_width: 64,
+        ..UNet::default()
+    };
+    let fast = crate::unet::named("fast").unwrap();
+    let has_units = CpuNetwork::matrix_units().is_some();
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1);
+    one_thread.build().unwrap().install(|| {
+        for (unet, half, sizes) in [
+            (UNet::default(), false, [(512, 512), (768, 512)]),
+            (fast, false, [(1024, 1024), (1536, 1024)]),
+            (UNet::default(), true, [(256, 512), (512, 512)]),
+            (fast, true, [(512, 512), (1024, 512)]),
+            (narrow, true, [(64, 256), (96, 256)]),
+        ] {
+            if half && !has_units && unet != narrow {
+                continue;
+            }
+            let of = |(h, w)| {
+                let mut network = CpuNetwork::initial(unet, 1);
+                if half {
+                    network = in_half(network);
+                }
+                for _ in 0..2 {
+                    network.denoise(&Batch::zeros(1, h, w, 3)).unwrap();
+                }
+                let mut taken = network.arena.bytes() + network.spare.bytes();
+                if half && unet.pixel_shuffle > 1 {
+                    // The image in blocks.
+                    taken += 4 * 3 * h * w;
+                }
+                (taken as f64, network.working_bytes(h, w) as f64)
+            };
+            let [small, large] = sizes.map(of);
+            let what = format!("{unet}, half {half}: {small:?}, {large:?}");
+            assert!(small.0 <= small.1 && large.0 <= large.1, "{what}");
+            // Beside what does not depend on the height.
+            let (taken, said) = (large.0 - small.0, large.1 - small.1);
+            assert!(taken <= said && said <= 1.5 * taken, "{what}");
+        }
+    });
+}

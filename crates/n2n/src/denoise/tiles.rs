@@ -9,8 +9,8 @@ use crate::image::Page;
 use crate::network::Denoise;
 use crate::unet::Grid;
 
-/// Bytes for the program itself, and for rows in transit between files.
-const PROGRAM: u64 = 80 << 20;
+/// Bytes for the program itself, for rows in transit between files, and for what the allocator keeps of them.
+const PROGRAM: u64 = 96 << 20;
 
 /// The layout of tiles for a page, or for a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Cut {
             kept: (covered.0.len(), covered.1.len()),
             covered,
         };
-        let need = |cut: &Self| cut.bytes(page, frame, network, options.with_noisy);
+        let need = |cut: &Self| cut.bytes(page, frame, network, options);
         match (tile, padding) {
             (Tile::None, _) => Ok(whole),
             (_, Padding::Square) if need(&whole) > max_bytes => Err(too_little(
@@ -148,15 +148,15 @@ impl Cut {
 
     /// Bytes in use at once: the network's, a tile before and after it, the rows that a row of tiles sees, and its
     /// output rows.
-    fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Denoise, with_noisy: bool) -> u64 {
+    fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Denoise, options: &Options) -> u64 {
         let (h, w) = self.seen();
-        let channels = network.channels();
-        // Input and output, and a turned copy of each.
-        let tile = 4 * 4 * (h * w * channels) as u64;
+        // Input and output; with an ensemble, also a turned copy of each.
+        let copies = if options.ensemble { 4 } else { 2 };
+        let tile = copies * 4 * (h * w * network.channels()) as u64;
         let row = 4 * (frame.stored.width * page.samples()) as u64;
         // The rows that are seen, the results for those that are kept, and the previous band, which is being written.
         // With the noisy rows, also those of both bands, and each of up to four images across.
-        let bands = if with_noisy { 8 } else { 2 };
+        let bands = if options.with_noisy { 8 } else { 2 };
         let rows = h.min(page.height) + bands * self.kept.0.min(page.height);
         (PROGRAM + tile + row * rows as u64).saturating_add(network.working_bytes(h, w))
     }
@@ -219,6 +219,9 @@ fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::CpuNetwork;
+    use crate::cpu::tests::in_half;
+    use crate::image::{Image, OfImage, Pages};
     use crate::unet::{Kind, Skip, UNet};
 
     /// The input pixels that each output pixel depends on, along one side, from the rows of the network.
@@ -323,6 +326,28 @@ mod tests {
                 assert!(seen.end == padded || seen.end - part.end == 128);
             }
             assert_eq!(next, padded);
+        }
+    }
+
+    #[test]
+    fn tiles_of_a_photograph_see_little_twice() {
+        let pixel = Image::from_bytes(1, 1, 3, &[0; 3]);
+        let mut page = OfImage::new(&pixel).next_page().unwrap().unwrap();
+        let options = Options::default();
+        for (height, width) in [(4000, 6000), (6000, 4000)] {
+            (page.height, page.width) = (height, width);
+            let full = CpuNetwork::initial(UNet::default(), 1);
+            let half = in_half(CpuNetwork::initial(UNet::default(), 1));
+            for network in [full, half] {
+                let cut = Cut::new(&page, &Frame::whole(&page), &network, &options).unwrap();
+                let seen = cut.pixels() as f64 / (height * width) as f64;
+                assert!(
+                    seen <= 1.15,
+                    "{seen} on {}: {:?}",
+                    network.device(),
+                    cut.kept
+                );
+            }
         }
     }
 }
