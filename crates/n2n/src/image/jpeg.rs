@@ -1,23 +1,30 @@
 //! JPEG: gray or RGB, lossy at 8 bits; read also lossless, at up to 16 bits.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
 use ::image::error::{DecodingError, ImageFormatHint};
-use ::image::{ColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageResult};
+use ::image::{
+    ColorType, GenericImageView, ImageDecoder, ImageError, ImageFormat, ImageResult, Luma, Pixel,
+    Rgb,
+};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::errors::DecodeErrors;
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source, Whole, check_samples};
-use super::encode::{Encoded, Raster, native_bytes};
+use super::encode::{Encoded, Refused, native_bytes, restore_missing};
 use super::huffman::damaged;
 use super::metadata::{Metadata, Native, Resolution, ResolutionUnit};
-use super::page::{Color, Page};
+use super::page::{Color, Page, Pages};
 use super::simple::OnePage;
 use super::{Depth, Format, baseline, ljpeg, png, simple};
+use crate::error::Error;
 
 /// Metadata that is copied from file to file: markers, with the content of their segments.
 type Segments = Vec<(u8, Vec<u8>)>;
@@ -381,13 +388,21 @@ fn resolution((marker, content): &(u8, &[u8])) -> Option<Resolution> {
     }
 }
 
-/// Writes the page, which is gray or RGB, as a JPEG; `quality` is 1..=100 as libjpeg counts it.
+/// Writes the page, which is gray or RGB, as a JPEG, row by row; `quality` is 1..=100 as libjpeg counts it.
 ///
 /// Every component is stored at full resolution (4:4:4).
-pub(super) fn write(raster: &Raster, quality: u8, out: &mut impl Write) -> Encoded<()> {
-    let page = &raster.page;
-    let mut jpeg = Vec::new();
-    let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, quality);
+pub(super) fn write(
+    pages: &mut dyn Pages,
+    page: &Page,
+    quality: u8,
+    out: &mut impl Write,
+) -> Encoded<()> {
+    let mut out = Inserting {
+        out,
+        segments: segments_of(page),
+        start: Some(vec![]),
+    };
+    let mut encoder = JpegEncoder::new_with_quality(&mut out, quality);
     if let Some(resolution) = page.metadata.resolution {
         let density = |x: f64| x.round().clamp(1.0, f64::from(u16::MAX)) as u16;
         encoder.set_pixel_density(PixelDensity {
@@ -399,25 +414,119 @@ pub(super) fn write(raster: &Raster, quality: u8, out: &mut impl Write) -> Encod
             },
         });
     }
-    encoder.write_image(
-        &native_bytes(&raster.samples, Depth::U8),
-        page.width as u32,
-        page.height as u32,
-        raster.color_type(Depth::U8),
-    )?;
-    // The start of the image and the JFIF header come first, then what the file says.
-    let header = match jpeg.get(2..6) {
-        Some([0xFF, 0xE0, high, low]) => 4 + usize::from(u16::from_be_bytes([*high, *low])),
-        _ => 2,
+    let rows = RefCell::new(Rows {
+        pages,
+        page,
+        held: 0..0,
+        bytes: vec![],
+        failed: None,
+    });
+    let encoded = if page.color.channels() == 1 {
+        encoder.encode_image(&View::<Luma<u8>>::new(&rows))
+    } else {
+        encoder.encode_image(&View::<Rgb<u8>>::new(&rows))
     };
-    out.write_all(&jpeg[..header])?;
-    for (marker, content) in segments_of(page) {
-        out.write_all(&[0xFF, marker])?;
-        out.write_all(&(content.len() as u16 + 2).to_be_bytes())?;
-        out.write_all(&content)?;
+    match rows.into_inner().failed {
+        Some(error) => Err(Refused::Source(error)),
+        None => Ok(encoded?),
     }
-    out.write_all(&jpeg[header..])?;
-    Ok(())
+}
+
+/// Writes segments after the start of the image and the JFIF header, which come first.
+struct Inserting<W> {
+    out: W,
+    segments: Segments,
+    /// What has been written, until that is the header.
+    start: Option<Vec<u8>>,
+}
+
+impl<W: Write> Write for Inserting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Some(start) = &mut self.start else {
+            return self.out.write(bytes);
+        };
+        start.extend(bytes);
+        let header = match start.get(2..6) {
+            Some([0xFF, 0xE0, high, low]) => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+            Some(_) => 2,
+            None => usize::MAX,
+        };
+        if start.len() >= header {
+            self.out.write_all(&start[..header])?;
+            for (marker, content) in &self.segments {
+                self.out.write_all(&[0xFF, *marker])?;
+                self.out
+                    .write_all(&(content.len() as u16 + 2).to_be_bytes())?;
+                self.out.write_all(content)?;
+            }
+            self.out.write_all(&start[header..])?;
+            self.start = None;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The rows of a page that the encoder is at: it takes blocks of eight, from top to bottom.
+struct Rows<'a> {
+    pages: &'a mut dyn Pages,
+    page: &'a Page,
+    /// The rows in `bytes`, the last that have been read.
+    held: Range<usize>,
+    bytes: Vec<u8>,
+    /// The encoder cannot be told that reading failed: it is given black.
+    failed: Option<Error>,
+}
+
+impl Rows<'_> {
+    fn row(&mut self, y: usize) -> &[u8] {
+        let row = self.page.row();
+        while y >= self.held.end {
+            let count = 8.min(self.page.height - self.held.end);
+            self.held = self.held.end..self.held.end + count;
+            let mut samples = Vec::with_capacity(count * row);
+            if self.failed.is_none() {
+                self.failed = self.pages.read_rows(count, &mut samples).err();
+            }
+            samples.resize(count * row, 0.0);
+            restore_missing(&mut samples, self.page, self.page.depth);
+            self.bytes = native_bytes(&samples, Depth::U8);
+        }
+        &self.bytes[(y - self.held.start) * row..][..row]
+    }
+}
+
+/// The page as the encoder takes it.
+struct View<'a, 'b, P> {
+    rows: &'a RefCell<Rows<'b>>,
+    pixel: PhantomData<P>,
+}
+
+impl<'a, 'b, P> View<'a, 'b, P> {
+    fn new(rows: &'a RefCell<Rows<'b>>) -> Self {
+        Self {
+            rows,
+            pixel: PhantomData,
+        }
+    }
+}
+
+impl<P: Pixel<Subpixel = u8>> GenericImageView for View<'_, '_, P> {
+    type Pixel = P;
+
+    fn dimensions(&self) -> (u32, u32) {
+        let page = self.rows.borrow().page;
+        (page.width as u32, page.height as u32)
+    }
+
+    fn get_pixel(&self, x: u32, y: u32) -> P {
+        let channels = usize::from(P::CHANNEL_COUNT);
+        let mut rows = self.rows.borrow_mut();
+        *P::from_slice(&rows.row(y as usize)[channels * x as usize..][..channels])
+    }
 }
 
 /// The segments of a page: those of its file if it came from a JPEG, otherwise made from its metadata.

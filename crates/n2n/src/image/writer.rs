@@ -56,7 +56,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
     match format {
         Format::Dng => tiff::dng::write(pages, &first, depth, out)?,
         Format::Png => png::write(pages, &first, depth, out)?,
-        Format::Jpeg => jpeg::write(&Raster::read(pages, first)?, encoding.quality, out)?,
+        Format::Jpeg => jpeg::write(pages, &first, encoding.quality, out)?,
         Format::OpenExr => exr::write(&Raster::read(pages, first)?, out)?,
         Format::Pfm => pfm::write(&Raster::read(pages, first)?.upright(format), out)?,
         Format::Gif | Format::Hdr | Format::Jpeg2000 => {

@@ -177,30 +177,32 @@ impl Outgoing<'_> {
                 let pairs = band.denoised.iter().zip(&band.noisy);
                 let change = pairs.map(|(denoised, noisy)| denoised - noisy);
                 let change = change.map(|change| if change.is_finite() { change } else { 0.0 });
-                self.ready.behind().extend(change);
+                self.ready.push(change.collect());
             }
             Part::Denoised if !narrow && unit == 1.0 => match Arc::try_unwrap(band) {
                 Ok(band) => self.ready.push(band.denoised),
-                Err(band) => self.ready.behind().extend(&band.denoised),
+                Err(band) => self.ready.push(band.denoised.clone()),
             },
             Part::Denoised => {
-                let ready = self.ready.behind();
+                let mut ready = Vec::with_capacity(band.denoised.len());
                 for pixel in band.denoised.chunks_exact(samples) {
                     ready.extend(pixel[..channels].iter().map(|&x| value(x)));
                     ready.extend(pixel[channels..].iter().map(|&x| x * unit));
                 }
+                self.ready.push(ready);
             }
             Part::Residual => {
                 // Integers cannot be negative.
                 let has_sign = page.depth.unit() == 1.0 || is_asked;
                 let half = if has_sign { 0.0 } else { 0.5 };
-                let ready = self.ready.behind();
+                let mut ready = Vec::with_capacity(band.denoised.len());
                 let pixels = band.noisy.chunks_exact(samples);
                 for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {
                     let removed = noisy.iter().zip(denoised).take(channels);
                     ready.extend(removed.map(|(n, d)| half + (n - d) * unit));
                     ready.extend(noisy[channels..].iter().map(|&x| x * unit));
                 }
+                self.ready.push(ready);
             }
             Part::Compared(_) => {
                 let count = band.denoised.len() / page.row();
@@ -208,7 +210,7 @@ impl Outgoing<'_> {
                 if let Some(reader) = &mut self.clean {
                     reader.read_rows(count, &mut clean)?;
                 }
-                let ready = self.ready.behind();
+                let mut ready = Vec::with_capacity(3 * band.denoised.len());
                 for y in 0..count {
                     for rows in [&clean, &band.noisy, &band.denoised] {
                         let row = rows.chunks_exact(page.row()).nth(y);
@@ -217,6 +219,7 @@ impl Outgoing<'_> {
                         }
                     }
                 }
+                self.ready.push(ready);
                 if let Some(seen) = &mut self.seen {
                     for (seen, rows) in seen.iter_mut().zip([&clean, &band.noisy, &band.denoised]) {
                         for pixel in rows.chunks_exact(samples) {

@@ -1,5 +1,6 @@
 //! The pages from the reader, as the network reads them.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 
 use super::read::{Piece, Seen};
@@ -61,7 +62,9 @@ impl Pages for Incoming {
             if (1..wanted).contains(&now) {
                 rows.reserve_exact(wanted);
             }
-            self.rows.take(now, rows);
+            if now > 0 {
+                self.rows.take(now, rows);
+            }
             wanted -= now;
             if wanted == 0 {
                 return Ok(());
@@ -75,42 +78,82 @@ impl Pages for Incoming {
     }
 }
 
-/// Samples in the order received; the first of them have been taken.
+/// Samples in the order received, in the pieces in which they were: a piece may be a large part of a page, so it is freed
+/// with the last of its samples, and never copied to be joined with another.
 #[derive(Default)]
 pub(super) struct Queue {
-    samples: Vec<f32>,
+    pieces: VecDeque<Vec<f32>>,
+    /// Samples of the first piece that have been taken; not all of them.
     taken: usize,
+    len: usize,
 }
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.samples.len() - self.taken
+        self.len
     }
 
-    /// Appends samples, without a copy if the queue is empty.
+    /// Appends samples.
     pub(super) fn push(&mut self, samples: Vec<f32>) {
-        if self.len() == 0 {
-            *self = Self { samples, taken: 0 };
-        } else {
-            self.behind().extend(samples);
+        if !samples.is_empty() {
+            self.len += samples.len();
+            self.pieces.push_back(samples);
         }
     }
 
-    /// The vector to append to.
-    pub(super) fn behind(&mut self) -> &mut Vec<f32> {
-        self.samples.drain(..self.taken);
-        self.taken = 0;
-        &mut self.samples
-    }
-
-    /// Moves the first `count` samples to the end of `to`; without a copy if they are the whole contents and `to` has
-    /// no memory yet.
-    pub(super) fn take(&mut self, count: usize, to: &mut Vec<f32>) {
-        if self.taken == 0 && self.samples.len() == count && to.capacity() == 0 {
-            *to = std::mem::take(&mut self.samples);
-        } else {
-            to.extend_from_slice(&self.samples[self.taken..][..count]);
-            self.taken += count;
+    /// Moves the first `count` samples to the end of `to`; without a copy if they are a whole piece and `to` has no
+    /// memory yet.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(super) fn take(&mut self, mut count: usize, to: &mut Vec<f32>) {
+        self.len -= count;
+        let is_piece = |piece: &Vec<f32>| piece.len() == count;
+        if self.taken == 0 && to.capacity() == 0 && self.pieces.front().is_some_and(is_piece) {
+            *to = self.pieces.pop_front().unwrap_or_default();
+            return;
         }
+        to.reserve_exact(count);
+        while count > 0 {
+            let first = &self.pieces[0][self.taken..];
+            let now = count.min(first.len());
+            to.extend_from_slice(&first[..now]);
+            count -= now;
+            if now == first.len() {
+                self.pieces.pop_front();
+                self.taken = 0;
+            } else {
+                self.taken += now;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_leave_in_the_order_in_which_they_came() {
+        let mut queue = Queue::default();
+        let mut came = 0..;
+        let mut next = 0;
+        for (count, takes) in [
+            (0, vec![0]),
+            (7, vec![3, 4]),
+            (5, vec![5]),
+            (4, vec![1]),
+            (6, vec![8, 1]),
+        ] {
+            queue.push(came.by_ref().take(count).map(|i| i as f32).collect());
+            for count in takes {
+                let mut to = vec![];
+                queue.take(count, &mut to);
+                let want: Vec<f32> = (next..next + count).map(|i| i as f32).collect();
+                assert_eq!(to, want);
+                next += count;
+            }
+        }
+        assert_eq!((queue.len(), queue.pieces.len()), (0, 0));
     }
 }
