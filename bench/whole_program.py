@@ -7,8 +7,9 @@
     python bench/whole_program.py [jpeg] [folder] [tiff] [--scale F] [flags of n2n predict]
 
 The images are synthetic, with noise, and the same every time; `--scale 0.25` makes their sides a quarter as long, for a
-quick run. Each row has the wall time, the share of the processors in use (user and system time over wall time and
-processors), peak RSS, and the pixels that the network was given over those of the images: what tiles see twice.
+quick run. Each row has the wall time; the share of the processors in use (user and system time over wall time and
+processors), over all and while the network works, between its first row and its last; peak RSS, in the megabytes of
+--max-memory (10⁶ bytes); and the pixels that the network was given over those of the images: what tiles see twice.
 
 Run it on an idle machine. Takes Linux, and Python with numpy, Pillow and tifffile. N2N names the program [default:
 target/release/n2n].
@@ -73,19 +74,41 @@ def measure(name, make, scale, flags):
         command = [N2N, "predict", work / "in", "--save-dir", work / "out", "--json", report, *of_case, *flags]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
+        times, used = [0.0], [0.0]
+        while True:
+            # Before it is waited for, the process is there, if only as a zombie.
+            used.append(processor_time(process.pid))
+            times.append(time.perf_counter() - started)
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            time.sleep(0.02)
         wall_s = time.perf_counter() - started
         if status:
             raise SystemExit(f"error: {name}: n2n predict ended with status {os.waitstatus_to_exitcode(status)}")
-        files = json.loads(report.read_text())["files"]
+        report = json.loads(report.read_text())
+        files = report["files"]
     pixels = sum(file["width"] * file["height"] for file in files)
     seen = sum(file["network_pixels"] for file in files)
-    busy = (usage.ru_utime + usage.ru_stime) / wall_s / len(os.sched_getaffinity(0))
+    processors = len(os.sched_getaffinity(0))
+    busy = (usage.ru_utime + usage.ru_stime) / wall_s / processors
+    # The report is the last thing that the program writes.
+    origin_s = wall_s - report["elapsed_s"]
+    begin_s = origin_s + min(file["started_s"] for file in files)
+    end_s = origin_s + max(file["started_s"] + file["seconds"] for file in files)
+    network_s = np.diff(np.interp([begin_s, end_s], times, used)).item()
+    network_busy = network_s / (end_s - begin_s) / processors
     print(
-        f"| {name} | {pixels / 1e6:.1f} | {wall_s:.1f} | {1e6 * wall_s / pixels:.2f} | {busy:.1%} "
-        f"| {usage.ru_maxrss / 1024:.0f} | {seen / pixels:.3f} |",
+        f"| {name} | {pixels / 1e6:.1f} | {wall_s:.1f} | {1e6 * wall_s / pixels:.2f} | {busy:.1%} | {network_busy:.1%} "
+        f"| {usage.ru_maxrss * 1024 / 1e6:.0f} | {seen / pixels:.3f} |",
         flush=True,
     )
+
+
+def processor_time(pid):
+    """User and system time of a process so far, in seconds (man 5 proc)."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main():
@@ -96,8 +119,11 @@ def main():
     unknown = set(args.cases) - set(CASES)
     if unknown:
         parser.error(f"expected some of {', '.join(CASES)}, found {', '.join(sorted(unknown))}")
-    print("| case | megapixels | wall, s | s per megapixel | processors busy | peak RSS, MB | network's pixels / image's |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| case | megapixels | wall, s | s per megapixel | processors busy | while the network works "
+        "| peak RSS, MB | network's pixels / image's |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name in args.cases or CASES:
         measure(name, CASES[name], args.scale, flags)
 

@@ -65,7 +65,14 @@ fn broken_and_hostile_files_are_refused_and_the_rest_go_on() {
     };
     assert_eq!(of("z.png")["width"], 30);
     assert_eq!(of("z.png")["output"], "out/z_denoise.png");
-    assert!(of("z.png")["seconds"].as_f64().is_some() && of("z.png")["error"].is_null());
+    assert!(of("z.png")["error"].is_null());
+    let [elapsed_s, started_s, seconds] = [
+        &report["elapsed_s"],
+        &of("z.png")["started_s"],
+        &of("z.png")["seconds"],
+    ]
+    .map(|value| value.as_f64().unwrap());
+    assert!(started_s > 0.0 && seconds > 0.0 && started_s + seconds <= elapsed_s);
     // One tile, padded to the network's grid.
     let padded = |side: &str| of("z.png")[side].as_u64().unwrap().next_multiple_of(32);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::denoise::{Misfit, ModelRange, Options, Range, Scale, Shrunk};
 use crate::error::Result;
@@ -121,7 +122,9 @@ pub struct Done {
     /// Whether single channels were denoised as RGB images, which removes little of their noise: by an RGB network with
     /// no gray one [beside it](crate::denoise::WithGray).
     pub is_gray_as_rgb: bool,
-    /// Wall time from the first row to the end of the network's work.
+    /// When the network began, with the first row.
+    pub started: Instant,
+    /// Wall time from then to the end of the network's work.
     pub elapsed_s: f64,
     /// Pixels that the network was given on all pages, those that tiles share counted each time: what lies beyond those
     /// of the image is the cost of tiles.

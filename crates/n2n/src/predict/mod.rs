@@ -130,12 +130,10 @@ fn run<'scope>(
     (place, tell): (&Mutex<(usize, usize)>, &impl Fn(Event)),
 ) -> Run<'scope> {
     let mut outputs = Outputs::default();
-    let mut start = None;
     let network_pixels = denoiser.network_pixels;
     let mut denoise = || {
         let mut done: Option<Done> = None;
         while let Some(page) = incoming.next_page()? {
-            start.get_or_insert_with(Instant::now);
             let scale = incoming.scale;
             if done.is_none() {
                 outputs.start(job, config.limits, scope);
@@ -149,6 +147,7 @@ fn run<'scope>(
                 misfit: None,
                 repaired: Repaired::default(),
                 is_gray_as_rgb: false,
+                started: Instant::now(),
                 elapsed_s: 0.0,
                 network_pixels: 0,
                 bytes: None,
@@ -188,7 +187,7 @@ fn run<'scope>(
             misfit: done.misfit,
             repaired: done.repaired,
         } = std::mem::take(&mut incoming.seen);
-        done.elapsed_s = start.map_or(0.0, |start| start.elapsed().as_secs_f64());
+        done.elapsed_s = done.started.elapsed().as_secs_f64();
         done.network_pixels = denoiser.network_pixels - network_pixels;
         Ok(done)
     };

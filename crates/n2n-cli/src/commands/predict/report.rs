@@ -158,12 +158,12 @@ impl Report<'_> {
             "input": name(&job.input),
             "output": path(&job.output).map(|path| path.display().to_string()),
         });
-        match &result {
-            Ok(done) => describe(done, &mut entry),
-            Err(error) => entry["error"] = error.to_string().into(),
-        }
         {
             let mut tally = locked(self.tally);
+            match &result {
+                Ok(done) => describe(done, tally.started, &mut entry),
+                Err(error) => entry["error"] = error.to_string().into(),
+            }
             tally.failed += usize::from(result.is_err());
             tally.files.push(entry);
         }
@@ -299,12 +299,16 @@ fn in_context(name: &str, error: &anyhow::Error) -> String {
 }
 
 /// What the report says of an image that was denoised.
-fn describe(done: &Done, entry: &mut serde_json::Value) {
+fn describe(done: &Done, began: Option<Instant>, entry: &mut serde_json::Value) {
     entry["width"] = done.size.1.into();
     entry["height"] = done.size.0.into();
     entry["pages"] = done.pages.into();
     entry["channels"] = done.channels.into();
     entry["depth"] = bits(done.depth.1).into();
+    // When the network began with it, as `elapsed_s` of the report counts.
+    entry["started_s"] = began
+        .map(|began| done.started.duration_since(began).as_secs_f64())
+        .into();
     entry["seconds"] = done.elapsed_s.into();
     entry["network_pixels"] = done.network_pixels.into();
     if let Some([noisy, denoised]) = done.scores {
