@@ -441,7 +441,7 @@ struct Inserting<W> {
 }
 
 impl<W: Write> Write for Inserting<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(start) = &mut self.start else {
             return self.out.write(bytes);
         };
@@ -465,7 +465,7 @@ impl<W: Write> Write for Inserting<W> {
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
