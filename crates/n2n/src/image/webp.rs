@@ -166,25 +166,25 @@ fn still(data: &[u8], size: &[u8]) -> Decoded<Vec<u8>> {
             b"ALPH" if chunks.is_empty() => {
                 push(
                     &mut chunks,
-                    b"VP8X",
+                    *b"VP8X",
                     &[&[HAS_ALPHA, 0, 0, 0], size].concat(),
                 );
-                push(&mut chunks, kind, content);
+                push(&mut chunks, *kind, content);
             }
             b"VP8 " | b"VP8L" => {
-                push(&mut chunks, kind, content);
+                push(&mut chunks, *kind, content);
                 break;
             }
             _ => {}
         }
     }
     let mut file = Vec::new();
-    push(&mut file, b"RIFF", &[b"WEBP".as_slice(), &chunks].concat());
+    push(&mut file, *b"RIFF", &[b"WEBP".as_slice(), &chunks].concat());
     Ok(file)
 }
 
 /// Appends a chunk.
-fn push(to: &mut Vec<u8>, kind: &[u8; 4], content: &[u8]) {
+fn push(to: &mut Vec<u8>, kind: [u8; 4], content: &[u8]) {
     to.extend(kind);
     to.extend((content.len() as u32).to_le_bytes());
     to.extend(content);
