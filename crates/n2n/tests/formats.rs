@@ -203,7 +203,7 @@ fn a_lossless_jpeg_with_damaged_data_is_refused() {
     let whole = std::fs::read(golden("lossless_u12.jpg")).unwrap();
     let scan = whole.windows(2).position(|pair| pair == [0xFF, 0xDA]);
     // Without the second half of its data; and with less bits than its samples have.
-    let half = (scan.unwrap() + whole.len()) / 2;
+    let half = usize::midpoint(scan.unwrap(), whole.len());
     let cut = [&whole[..half], b"\xFF\xD9"].concat();
     let precision = whole.windows(2).position(|pair| pair == [0xFF, 0xC3]);
     let mut narrow = whole.clone();
