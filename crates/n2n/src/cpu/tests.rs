@@ -602,6 +602,10 @@ fn an_image_takes_the_memory_that_is_said() {
             let [small, large] = sizes.map(of);
             let what = format!("{unet}, half {half}: {small:?}, {large:?}");
             assert!(small.0 <= small.1 && large.0 <= large.1, "{what}");
+            if unet == narrow {
+                // Tensors of so small images are often kept in memory of the next larger size.
+                continue;
+            }
             // Beside what does not depend on the height.
             let (taken, said) = (large.0 - small.0, large.1 - small.1);
             assert!(taken <= said && said <= 1.5 * taken, "{what}");
