@@ -222,7 +222,8 @@ impl Picture {
             return Err(Error::Image {
                 path: file.name,
                 reason: format!(
-                    "its result would have another format, {written:?}, which only the program `n2n predict` writes"
+                    "its result would have another format (.{}), which only the program `n2n predict` writes",
+                    written.extensions()[0]
                 ),
             });
         }
@@ -720,8 +721,8 @@ mod tests {
                     assert!(found == expected, "{}", path.display());
                     compared += 1;
                 }
-                // What the program would write in another format is refused before it is denoised.
-                (Err(found), Err(_)) if found.to_string().contains("another format") => {
+                // What the program would write in another format, if a folder is named, is refused before it is denoised.
+                (Err(found), _) if found.to_string().contains("another format") => {
                     refused += 1;
                 }
                 (Err(found), Err(expected)) => {
