@@ -54,5 +54,5 @@ def test_equal_to_predict_with_options(program, tmp_path):
 
 def test_equal_to_predict_in_tiles(program, tmp_path):
     noisy = of_dtype(scene(600, 700), "float32")
-    want = predicted(program, tmp_path, noisy, ["--max-memory", "240MB"])
-    assert np.array_equal(n2n.denoise(noisy, max_memory=240_000_000), want)
+    want = predicted(program, tmp_path, noisy, ["--max-memory", "300MB"])
+    assert np.array_equal(n2n.denoise(noisy, max_memory=300_000_000), want)
