@@ -179,13 +179,13 @@ impl CpuNetwork {
             ..
         } = self.unet;
         let (h, w) = (h / block, w / block);
-        // Whole, in vectors of eight channels: at the resolution of the first layer the image, whose memory the result
-        // takes over; at half of it the image's side, a pooling, and the input and output of a layer.
+        // Whole, in vectors of eight channels: at the resolution of the first layer the image, the result, and the borders
+        // of all that follows; at half of it the image's side, a pooling, and the input and output of a layer.
         let padded = |channels: usize| channels.next_multiple_of(8);
         let image = self.unet.block_channels();
         let layer = 2 * padded(2 * n_feature);
         let at_half = padded(upconv::side_channels(image)) + padded(n_feature) + layer;
-        let per_pixel = 2 * padded(image) + at_half / 4;
+        let per_pixel = 3 * padded(image) + at_half / 4;
         let image = Shape {
             n: 1,
             h,
