@@ -124,7 +124,6 @@ impl UpConv {
         epilogue: Epilogue,
     ) {
         let rows = 0..Layout::Doubling.tiles(input.shape().h);
-        let (input, side) = (Rows::from(input), Rows::from(side));
         self.run_rows(level, input, side, &SharedMut::from(output), rows, epilogue);
     }
 
@@ -133,14 +132,15 @@ impl UpConv {
     pub(crate) fn run_rows(
         &self,
         level: Level,
-        input: Rows,
-        side: Rows,
+        input: &Tensor,
+        side: &Tensor,
         output: &SharedMut,
         rows: std::ops::Range<usize>,
         epilogue: Epilogue,
     ) {
+        let inputs = [Rows::from(input), Rows::from(side)];
         self.filter
-            .run(level, &[input, side], output, rows, epilogue, Then::Store);
+            .run(level, &inputs, output, rows, epilogue, Then::Store);
     }
 
     /// Computes the gradient of the input from the gradient of the output before its epilogue.

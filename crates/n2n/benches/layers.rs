@@ -23,7 +23,7 @@ use criterion::{Criterion, Throughput};
 use n2n::neighbors::PAIRS;
 use n2n::unet::{self, Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 use n2n_kernels::adam::Adam;
-use n2n_kernels::bands::{self, First, Layers, Small, Then, Up};
+use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Pointwise, Size};
 use n2n_kernels::tensor::{Arena, Shape, Tensor};
 use n2n_kernels::upconv::{self, UpConv};
@@ -380,10 +380,8 @@ impl Bench {
             || {
                 bands::run(
                     self.level,
-                    &Layers {
-                        first: (First::Conv(&conv0, &first.inputs[0]), first.epilogue()),
-                        second: (&conv1, second.epilogue()),
-                    },
+                    (First::Conv(&conv0, &first.inputs[0]), first.epilogue()),
+                    (&conv1, second.epilogue()),
                     Then::Pool,
                     &mut output,
                     &mut arena,
@@ -438,16 +436,6 @@ impl Bench {
             ..cells
         };
         let half = Then::PickedChain(&chain, Picks::new(full, &pairs));
-        let last = Up {
-            conv: &merged,
-            small: Small::Stored(&up.inputs[0]),
-            side: &side,
-            skip: None,
-        };
-        let layers = Layers {
-            first: (First::UpConv(last), first.epilogue()),
-            second: (&conv1b, second.epilogue()),
-        };
         let mut arena = Arena::default();
         for (name, then, output, chained) in [
             ("up1.deconv .. nin_c", Then::Chain(&chain), full, chained),
@@ -462,7 +450,17 @@ impl Bench {
             let direct = direct + second.direct() + chained;
             let done = done + second.done() + chained;
             self.time(&together(IMAGE), name, direct, done, || {
-                bands::run(level, &layers, then, &mut output, &mut arena);
+                bands::run(
+                    level,
+                    (
+                        First::UpConv(&merged, &up.inputs[0], &side),
+                        first.epilogue(),
+                    ),
+                    (&conv1b, second.epilogue()),
+                    then,
+                    &mut output,
+                    &mut arena,
+                );
             });
         }
     }

@@ -1,6 +1,6 @@
 //! 1×1 convolutions one after another, including picked pixels and training.
 
-use n2n_kernels::bands::{self, First, Layers, Then};
+use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Pointwise, Position, Size};
 use n2n_kernels::pool;
 use n2n_kernels::reference;
@@ -341,10 +341,8 @@ fn a_picked_chain_matches_the_definition() {
                 let image = tensor(shape(3), &x);
                 bands::run(
                     level,
-                    &Layers {
-                        first: (First::Conv(&convs[0], &image), leaky),
-                        second: (&convs[1], leaky),
-                    },
+                    (First::Conv(&convs[0], &image), leaky),
+                    (&convs[1], leaky),
                     Then::PickedChain(&[(&convs[2], leaky)], Picks::new(shape(3), &pairs)),
                     &mut got,
                     &mut Arena::default(),

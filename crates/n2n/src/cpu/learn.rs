@@ -305,7 +305,7 @@ impl CpuNetwork {
             if self.is_merged(&tape, i) {
                 let image = &tape.image;
                 let input = &tape.outputs[i - 1];
-                let side = self.side(i, input.shape(), Some(image));
+                let side = self.side(i, input.shape(), image);
                 let layer = &self.layers[i + 1];
                 let mut output = self.arena.take(Shape {
                     c: layer.outputs,

@@ -119,6 +119,7 @@ mod tests {
             optimizer: Optimizer::Muon,
             target: Target::Mean,
             regularized_patches: Some(1),
+            half: true,
             lr_schedule: LrSchedule::Trapezoid,
             lambda_schedule: LambdaSchedule::Constant,
             init_from: Some("gauss5_50".into()),
