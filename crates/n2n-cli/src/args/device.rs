@@ -83,8 +83,7 @@ pub struct Denoiser {
     /// Where to compute.
     #[command(flatten)]
     pub device_args: DeviceArgs,
-    /// Compute in half precision: faster, and on a GPU in half the memory. Requires a GPU, or a CPU with matrix units
-    /// (AMX)
+    /// Compute in half precision, in less memory; faster on a CPU. Requires a GPU, or a CPU with matrix units (AMX)
     #[arg(long, display_order = 799)]
     pub half: bool,
 }

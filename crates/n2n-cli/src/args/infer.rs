@@ -13,7 +13,7 @@ use super::value::{BOOL, batch_size, boolean, named, optional_value, seed};
 #[command(
     args_override_self = true,
     after_help = "Results are named <name>_denoise.png. Each is scored against its noisy input, \
-                  as in the reference, and against the clean image.",
+                  as in the Paddle port, and against the clean image.",
     mut_args(optional_value)
 )]
 #[allow(clippy::struct_excessive_bools, reason = "the reference's flags")]
@@ -52,16 +52,16 @@ pub struct Infer {
     /// Precision; only fp32 is supported
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     pub precision: Precision,
-    /// Run on a GPU; not supported by this command. The reference's default is True
+    /// Run on a GPU; not supported by this command. The Paddle port's default is True
     #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub use_gpu: bool,
     /// Run with TensorRT; not supported
     #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub use_tensorrt: bool,
-    /// Accepted for the reference's scripts; has no effect: the program's own kernels are always used
+    /// Accepted for the Paddle port's scripts; has no effect: the program's own kernels are always used
     #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub enable_mkldnn: bool,
-    /// Accepted for the reference's scripts; has no effect: layers and their epilogues are always fused
+    /// Accepted for the Paddle port's scripts; has no effect: layers and their epilogues are always fused
     #[arg(long, value_name = BOOL, default_value = "True", value_parser = boolean)]
     pub ir_optim: bool,
     /// Accepted for the reference's scripts, also if empty; has no effect: the model file contains the weights

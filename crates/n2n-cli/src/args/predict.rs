@@ -146,7 +146,7 @@ impl Shard {
 pub enum Pad {
     /// Each side to the next multiple of 32
     Multiple,
-    /// To a square, as the reference does
+    /// To a square, as the paper's protocol does
     Square,
 }
 

@@ -168,7 +168,7 @@ pub struct Train {
     )]
     #[serde(rename = "Lambda2")]
     pub lambda2: Option<f64>,
-    /// Λ schedule: proportional to the epoch, or constant (for --init-from)
+    /// Schedule of Λ, the weight inside the regularizer: proportional to the epoch, or constant (for --init-from)
     #[arg(long, value_name = "ramp|constant")]
     pub lambda_schedule: Option<String>,
     /// Λ in the last epoch: 2 for synthetic noise, 1 for real raw noise
@@ -188,7 +188,7 @@ pub struct Train {
     /// Requires a CPU with matrix units (AMX)
     #[arg(long, value_name = BOOL, value_parser = boolean, num_args = 0..=1, default_missing_value = "true")]
     pub half: Option<bool>,
-    /// Factor on the initial weights: the reference's 0.1 learns slowly at first; 1 is better for short runs
+    /// Factor on the initial weights: 0.1, as in the paper's code, learns slowly at first; 1 is better for short runs
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub init_scale: Option<f64>,
     /// Model to start from, with the same architecture: a file or a shipped model (see `n2n info`). With --n-channel
