@@ -20,15 +20,15 @@ pub struct Placed {
     pub level: Option<Level>,
 }
 
-/// `--half` on a processor that cannot.
+/// The error for `--half` on a processor that does not support it.
 pub const NO_UNITS: &str = "--half: expected a processor with matrix units for bfloat16 (AMX: Intel Xeon since \
                             Sapphire Rapids), found none";
 
-/// Puts a network with given weights where the flags say; its sizes follow from their shapes. What it
-/// computes on is said, if there was a choice to make.
+/// Places a network with the given weights where the flags say; its sizes follow from the shapes of the weights. If
+/// there was a choice to make, a note names the device.
 ///
 /// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision;
-/// on the CPU that takes matrix units.
+/// on the CPU, this requires matrix units.
 pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyhow::Result<Placed> {
     let on_cpu = |half| -> Result<Placed, Error> {
         let mut network = CpuNetwork::from_weights(weights)?;
@@ -64,7 +64,7 @@ pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyho
     Ok(placed)
 }
 
-/// What `n2n info` says of GPUs: names and what they name.
+/// What `n2n info` says about GPUs: pairs of a label and its text.
 pub fn entries() -> Vec<(String, String)> {
     gpu::entries()
 }
@@ -114,7 +114,7 @@ mod gpu {
         found.into_iter().enumerate().map(entry).collect()
     }
 
-    /// What the choice is made by.
+    /// The properties of an adapter that the choice depends on.
     struct Found {
         name: String,
         is_software: bool,
@@ -140,7 +140,7 @@ mod gpu {
         match (number, found) {
             (Some(number), _) if number < found.len() => Ok(number),
             (Some(number), []) => {
-                bail!("--device gpu:{number}: expected the number of a device, found none")
+                bail!("--device gpu:{number}: expected the number of a device, found no devices")
             }
             (Some(number), _) => bail!(
                 "--device gpu:{number}: expected the number of a device, found {}",
@@ -190,7 +190,7 @@ mod gpu {
                 (&[true], None, Err("gpu:0 Adapter 0\nhint: --device gpu:N")),
                 (&[true], Some(1), Err("--device gpu:1: expected the number")),
                 (&[], None, Err("no GPU found")),
-                (&[], Some(0), Err("found none")),
+                (&[], Some(0), Err("found no devices")),
             ] {
                 match (choose(number, &found(software)), want) {
                     (Ok(got), Ok(want)) => assert_eq!(got, want),
@@ -213,7 +213,7 @@ mod gpu {
 
     use super::Placed;
 
-    /// How a program with GPUs is built, in the folder of its source.
+    /// The command that builds this program with GPU support, in the folder of its source.
     const BUILD: &str = "cargo build --release --features gpu";
     /// How a GPU is asked for.
     pub const HINT: &str = "this program was built without GPU support; cargo build --release \

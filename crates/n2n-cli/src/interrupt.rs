@@ -1,5 +1,5 @@
-//! What a signal that asks the program to end does: it removes unfinished files and ends it at once.
-//! The command at work may ask to be let to an end of its own, or for some last words.
+//! What happens on a signal that asks the program to end: unfinished files are removed, and the program ends at once.
+//! The running command may instead stop by itself, or have something done first.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,7 +17,7 @@ pub const STATUS: u8 = 130;
 /// What a command has to do before the end.
 static BEFORE_END: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
-/// How long it may take: a pipe that nobody reads, or a disk that is gone, must not keep the program.
+/// How long it may take: a pipe that nobody reads, or a disk that is gone, must not keep the program from ending.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The flag of a command that ends by itself.
@@ -25,7 +25,7 @@ static STOP: OnceLock<(Arc<AtomicBool>, Ui)> = OnceLock::new();
 
 /// Watches for the signals, from now on.
 pub fn watch() {
-    // Where there is no way to be told, a signal ends the program as it always did.
+    // If no handler can be installed, a signal ends the program as usual.
     let _ = ctrlc::set_handler(|| {
         if let Some((stop, ui)) = STOP.get()
             && !stop.swap(true, Relaxed)
@@ -51,13 +51,13 @@ pub fn stop_flag(ui: Ui) -> Arc<AtomicBool> {
     Arc::clone(&STOP.get_or_init(|| (Arc::default(), ui)).0)
 }
 
-/// Has `last` done before a signal ends the process, until [`withdraw`].
+/// Registers `last` to run before a signal ends the process, until [`withdraw`] is called.
 pub fn before_end(last: impl FnOnce() + Send + 'static) {
     *BEFORE_END.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(last));
 }
 
-/// Takes back what [`before_end`] asked for. Does not return if a signal came first, for then the
-/// process is about to end.
+/// Cancels what [`before_end`] registered. Does not return if a signal came first, because the process is then about to
+/// end.
 pub fn withdraw() {
     if taken().is_none() {
         loop {

@@ -15,12 +15,12 @@ pub struct Job {
     pub output: PathBuf,
 }
 
-/// What a file in a folder of images is that bears the name of another's result.
+/// How to treat a file in a folder of images that has the name of another file's result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Earlier {
-    /// An image like the others.
+    /// As an image like the others.
     Image,
-    /// That result, of a run that this one continues.
+    /// As the result of an earlier run, which this one continues.
     Results,
 }
 
@@ -40,8 +40,8 @@ impl Naming for AsPng {
     }
 }
 
-/// The jobs of images and of folders of images, each image once, those of a folder sorted and with
-/// their place below it.
+/// The jobs for images and for folders of images. Each image occurs once; those of a folder are sorted and keep their
+/// path relative to it.
 ///
 /// No result replaces an input or the result of another.
 pub fn jobs<'a>(
@@ -59,7 +59,7 @@ pub fn jobs<'a>(
                 found.push(Job::new(&image, below, save_dir, naming)?);
             }
             if earlier == Earlier::Results {
-                // Results of the run before, beside their images.
+                // Results of an earlier run, next to their images.
                 let results: HashSet<PathBuf> = found.iter().map(|job| real(&job.output)).collect();
                 found.retain(|job| !results.contains(&real(&job.input)));
             }
@@ -94,8 +94,7 @@ impl Job {
     }
 }
 
-/// The files that patterns stand for, in their order: what is there under the name of a pattern is
-/// meant itself.
+/// The files that the patterns match, in order. An existing file whose name looks like a pattern stands for itself.
 pub fn expanded<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = vec![];
     for input in inputs {
@@ -116,7 +115,7 @@ pub fn expanded<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Re
     Ok(found)
 }
 
-/// The images below a folder or in one, in place: each is its own result.
+/// The images among the inputs and in folders among them, to be denoised in place: each is its own output.
 pub fn in_place<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<Vec<Job>> {
     let mut jobs: Vec<Job> = vec![];
     for input in inputs {
@@ -135,8 +134,7 @@ pub fn in_place<'a>(inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Re
     Ok(jobs)
 }
 
-/// The images of a folder, searched recursively, but for the results of an earlier run in a folder
-/// below it.
+/// The images of a folder, searched recursively, except the results of an earlier run in a folder below it.
 fn images(folder: &Path, save_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let images = files::find_outside(folder, &image::EXTENSIONS, &[save_dir])?;
     if images.is_empty() {
@@ -176,7 +174,7 @@ fn reject_collisions(jobs: Vec<Job>) -> anyhow::Result<Vec<Job>> {
     Ok(kept)
 }
 
-/// The path without links and detours; of what is not there, the path itself.
+/// The canonical path; if it does not exist, the path itself.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }

@@ -104,7 +104,7 @@ mod with_rten {
             Err(Error::value("shape of the model's output", expected, got))
         }
 
-        /// Not known, and no tiles: nor is how far a model of others looks.
+        /// Unknown, so no tiles: how far a foreign model looks is also unknown.
         fn working_bytes(&self, _: usize, _: usize) -> u64 {
             0
         }
@@ -114,7 +114,7 @@ mod with_rten {
         }
     }
 
-    /// A model is data from outside: should rten panic over one, that is an error like any other.
+    /// A model is data from outside, so a panic of rten becomes an error like any other.
     fn guarded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let said = (panic.downcast_ref::<String>().map(String::as_str))

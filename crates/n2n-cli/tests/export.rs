@@ -202,7 +202,7 @@ fn a_model_that_no_engine_can_compute_is_not_written() {
         .code(1)
         .stdout(is_empty())
         .stderr(contains(
-            "error: ./output/model.onnx was not written: for 1 of 64x96",
+            "error: ./output/model.onnx was not written: for images of [1, 64, 96]",
         ));
         assert_eq!(names(folder.path()), ["net.safetensors"]);
     }

@@ -69,7 +69,7 @@ pub struct ConvParams {
     pub columns: usize,
     /// The first row that a transposed convolution computes.
     pub first: usize,
-    /// Channels, in units of four, of each of the four pixels of `spread` and `gather`.
+    /// Channels, in units of four, of each of the four pixels that an upsampling layer produces from one.
     pub part: usize,
 }
 

@@ -149,7 +149,7 @@ impl GpuNetwork {
         let bytes = 4 * layout.len as u64;
         let sizes = [bytes, bytes, bytes, bytes, bytes, 16];
         let [parameters, gradients, first, second, average, losses] =
-            device.array(sizes, "the weights and what training them takes")?;
+            device.array(sizes, "the weights and the state of training")?;
         let step = device.uniform(size_of::<Step>() as u64);
         let mut network = Self {
             unet,

@@ -456,7 +456,7 @@ impl Arena {
         self.lent = 0;
     }
 
-    /// Before as many new floats are allocated.
+    /// Keeps to the limit when `needed` new floats are about to be allocated, by freeing the pool if necessary.
     fn make_room(&mut self, needed: usize) {
         let free: usize = self.free.iter().map(Memory::len).sum();
         if self

@@ -90,7 +90,7 @@ pub fn reported<T: Send + 'static, E: Send + 'static>(
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// For the work.
+    /// A function for the work to call: it breaks once a stop has been requested.
     pub fn asked(&self) -> impl Fn() -> ControlFlow<()> + Send + Sync + 'static {
         let stop = Arc::clone(&self.0);
         move || {

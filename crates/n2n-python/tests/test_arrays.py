@@ -158,11 +158,11 @@ def test_values_that_are_no_number_stay(model):
 REFUSED = [
     (np.zeros((2, 8, 8)), {}, ValueError, "'ZYX' for a stack or 'YXS'"),
     (np.zeros((1, 2, 3, 8, 8)), {}, ValueError, "axes: expected 5 letters"),
-    (np.zeros((1, 1, 1, 2, 8, 8)), {}, ValueError, "axes: expected 6 letters, as 'VTZCYX'"),
+    (np.zeros((1, 1, 1, 2, 8, 8)), {}, ValueError, "axes: expected 6 letters, such as 'VTZCYX'"),
     (np.zeros(8), {}, ValueError, "at least two dimensions, height and width, found 1"),
     (np.float32(3), {}, ValueError, "at least two dimensions, height and width, found 0"),
     (np.zeros((8, 3)), {"channel_axis": 1}, ValueError, "beside the samples, height and width"),
-    (np.zeros((8, 8)), {"axes": 5}, TypeError, "axes: expected letters, as 'ZYX', found 5"),
+    (np.zeros((8, 8)), {"axes": 5}, TypeError, "axes: expected letters, such as 'ZYX', found 5"),
     (np.zeros((8, 8, 3)), {"channel_axis": "S"}, TypeError, "channel_axis: expected a whole number"),
     (np.zeros((8, 8)), {"axes": "YXS"}, ValueError, "expected 2 different capital letters"),
     (np.zeros((2, 8, 8)), {"axes": "zyx"}, ValueError, "found 'zyx'"),

@@ -130,7 +130,10 @@ impl Tile {
             high,
         ] = header
         else {
-            return Err(error(format!("a tile's header has {HEADER} numbers")));
+            return Err(error(format!(
+                "header of a tile: expected {HEADER} numbers, found {}",
+                header.len()
+            )));
         };
         let depth = Depth::ALL.get(depth as usize);
         Ok(Self {
@@ -139,7 +142,9 @@ impl Tile {
                 width: w as usize,
                 channels: c as usize,
                 data: samples,
-                depth: *depth.ok_or_else(|| error("no such depth"))?,
+                depth: *depth.ok_or_else(|| {
+                    error("header of a tile: expected the number of a sample type")
+                })?,
             },
             origin: (y as usize, x as usize),
             size: (rows as usize, columns as usize),

@@ -242,8 +242,8 @@ impl Picture {
         Ok(picture)
     }
 
-    /// Whether the last of so many pages is RGB and has equal channels in every pixel. Reads it up to the first pixel
-    /// that does not.
+    /// Whether the last of the first `pages` pages is RGB and has equal channels in every pixel. Reads it up to the
+    /// first pixel whose channels differ.
     fn is_achromatic(&self, pages: usize) -> n2n::Result<bool> {
         let mut reader = self.file.open()?;
         let mut page = None;
@@ -363,7 +363,11 @@ impl Picture {
 
     pub(crate) fn tile(&mut self, at: usize) -> n2n::Result<Tile> {
         let Some(current) = self.current.as_mut().filter(|current| at < current.parts()) else {
-            return Err(Error::value("part of the page", "one that there is", at));
+            return Err(Error::value(
+                "part of the page",
+                "a part that the page has",
+                at,
+            ));
         };
         let seen = current.seen(at);
         current.read(&seen, &mut self.reader)?;
@@ -392,7 +396,7 @@ impl Picture {
 
     pub(crate) fn set(&mut self, at: usize, mut samples: Vec<f32>) -> n2n::Result<()> {
         let (Some(current), Some(denoised)) = (&mut self.current, self.denoised.last_mut()) else {
-            return Err(Error::value("part of the page", "a page", "none"));
+            return Err(Error::value("page", "one begun with next_page", "none"));
         };
         let (region, _) = current.part(at);
         let channels = current.channels(at);

@@ -3,8 +3,8 @@
 //! a training step; pooling and the optimizer.
 //!
 //! ```sh
-//! cargo bench -p n2n --bench layers                            # all of it, some minutes
-//! cargo bench -p n2n --bench layers -- dec_conv1b              # what holds this in its name
+//! cargo bench -p n2n --bench layers                            # all of it; takes minutes
+//! cargo bench -p n2n --bench layers -- dec_conv1b              # rows with this in their name
 //! cargo bench -p n2n --bench layers -- --save-baseline before  # then change a kernel, then:
 //! cargo bench -p n2n --bench layers -- --baseline before
 //! ```
@@ -54,7 +54,7 @@ fn main() {
         ("input gradient", input_gradient),
         ("weight gradient", weight_gradient),
     ] {
-        // Nothing asks for the gradient of the image.
+        // Nothing needs the gradient of the image.
         let first = usize::from(what == "input gradient");
         // The last upsampling learns with the layer after it, the 1×1 layers learn together.
         let layers = unet.layers();
@@ -177,7 +177,7 @@ fn pair<'a>(unet: &UNet, up: &'a Data, first: &'a Data) -> upconv::Layers<'a> {
     }
 }
 
-/// What they read beside the small tensor.
+/// What they read in addition to the small tensor.
 fn side(unet: &UNet, up: &Data, first: &Data) -> Tensor {
     let mut side = Tensor::zeros(Shape {
         c: upconv::side_channels(unet.block_channels()),
@@ -187,7 +187,7 @@ fn side(unet: &UNet, up: &Data, first: &Data) -> Tensor {
     side
 }
 
-/// Multiplications of four F(4×4, 2×2): 100 a tile of 4×4 small pixels and pair of channels.
+/// Multiplications of four F(4×4, 2×2): 100 per tile of 4×4 small pixels and pair of channels.
 fn merged_products(up: &Data, side: usize, outputs: usize) -> f64 {
     let small = up.inputs[0].shape();
     let tiles = small.n * (small.h / 4 + 1) * (small.w / 4 + 1);
@@ -199,7 +199,7 @@ fn together((n, side): (usize, usize)) -> String {
     format!("together {n}x{side}x{side}")
 }
 
-/// Multiplications of F(4×4, 3×3): 36 a tile and pair of channels.
+/// Multiplications of F(4×4, 3×3): 36 per tile and pair of channels.
 fn winograd(output: Shape, inputs: usize) -> f64 {
     let tiles = output.n * output.h.div_ceil(4) * output.w.div_ceil(4);
     (tiles * 36 * inputs * output.c) as f64
@@ -286,7 +286,7 @@ fn weight_gradient(level: Level, data: &Data) -> Run<'_> {
     })
 }
 
-/// Criterion, and what the table at the end needs beside its times.
+/// Criterion, and what the table at the end needs in addition to its times.
 struct Bench {
     level: Level,
     criterion: RefCell<Criterion>,
@@ -301,7 +301,7 @@ struct Row {
     /// Multiply-adds of the direct algorithm, and of the one in use; 0 where memory is what counts.
     direct: f64,
     done: f64,
-    /// Multiply-adds a second that the processor reached just before.
+    /// Multiply-adds per second that the processor reached just before.
     peak_per_s: f64,
 }
 
@@ -332,7 +332,7 @@ impl Bench {
         let group = format!("{what} {n}x{side}x{side}");
         let data = Data::new(unet, *layer, n, side);
         let mut run = make(self.level, &data);
-        // Nothing asks for the gradient of the image, when that is the second input.
+        // Nothing needs the gradient of the image if that is the second input.
         let asked = match layer.skip {
             Some(Skip::Image) if what == "input gradient" => data.channels[0],
             _ => layer.inputs,
@@ -549,7 +549,7 @@ impl Bench {
                     LEAKY_SLOPE,
                     |_, outputs| {
                         for pixel in outputs.chunks_exact_mut(stride) {
-                            // Of one size, for the pixels are then what the next call starts from.
+                            // Of constant magnitude, because the next call starts from these pixels.
                             for value in &mut pixel[..c] {
                                 *value = value.signum();
                             }

@@ -1,8 +1,8 @@
-//! Clean patches a second, from JPEGs: what a device that draws noise itself can be fed with.
+//! Clean patches per second, from JPEGs: what a device that draws noise itself can be fed.
 //!
 //! ```sh
 //! cargo bench -p n2n --bench loader                    # all of it, a minute
-//! cargo bench -p n2n --bench loader -- decoded         # what holds this in its name
+//! cargo bench -p n2n --bench loader -- decoded         # rows with this in their name
 //! ```
 //!
 //! The images are made on the spot, of the size of a usual photograph in `ImageNet`. `decoded` are cut
@@ -22,7 +22,7 @@ use n2n::train::loader::Loader;
 
 /// Images, their height and their width.
 const IMAGES: (usize, usize, usize) = (64, 375, 500);
-/// Patches a batch, and their side.
+/// Patches per batch, and their side.
 const BATCH: (usize, usize) = (32, 256);
 
 fn main() {
@@ -39,7 +39,7 @@ fn main() {
         let twice = |threads: &usize| Some(2 * threads);
         for threads in std::iter::successors(Some(1), twice).take_while(|&n| n <= cores) {
             let loader = loader(folder.path(), threads, cache_mb);
-            // A batch of each thread: one alone may have been made while another was waited for.
+            // One batch from each thread: a single one may have been made during the wait for another.
             group.throughput(Throughput::Elements((threads * BATCH.0) as u64));
             group.bench_function(format!("{threads} threads"), |bencher| {
                 bencher.iter_custom(|rounds| time(&loader, threads, rounds as usize));
@@ -50,7 +50,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The time of so many rounds of a batch from each thread, once all of them are at work.
+/// The time of this many rounds, each with one batch from each thread, once all threads are at work.
 fn time(loader: &Loader, threads: usize, rounds: usize) -> Duration {
     let samples = loader.batches(Kind::Clean, 1, 0, Config::MAX_EPOCHS);
     let mut samples = samples.expect("threads");

@@ -26,7 +26,8 @@ pub enum Work {
     Train {
         /// Patches per step.
         batch: usize,
-        /// Side of the square patches, a multiple of twice that.
+        /// Side of the square patches, a multiple of twice the network's
+        /// [`Grid::multiple`](crate::unet::Grid::multiple).
         patch: usize,
     },
 }

@@ -1,9 +1,8 @@
 //! Neighbor2Neighbor: train an image denoiser from noisy images alone.
 //!
 //! The method is that of Huang et al., *Neighbor2Neighbor: Self-Supervised Denoising from Single Noisy
-//! Images*, CVPR 2021. A random sub-sampler splits a noisy image into two half-size neighbors; one
-//! is the input of the network, the other its target, and a regularizer corrects for the difference
-//! between them.
+//! Images*, CVPR 2021. A random sub-sampler splits a noisy image into two half-size images of adjacent pixels; one is
+//! the input of the network, the other its target, and a regularizer corrects for the difference between them.
 //!
 //! # Denoise
 //!
@@ -33,10 +32,10 @@
 //!
 //! # Conventions
 //!
-//! Pixels are `f32` in the order height, width, channel. Integers map to 0..1; noisy pixels may lie outside.
-//! Only [`mod@image`] knows file formats and integer ranges. Results do not depend on the number of threads.
-//! Nothing here prints or exits; progress and notes go to callbacks. Every function that can fail returns
-//! [`Error`].
+//! Pixels are `f32` in the order height, width, channel. Unsigned integers of 8 and 16 bits map to 0..1, and all other
+//! types keep their values; noisy pixels may lie outside. Only [`mod@image`] knows file formats and integer ranges.
+//! Results do not depend on the number of threads. Nothing here prints or exits; progress and notes go to callbacks.
+//! Every function that can fail returns [`Error`].
 //!
 //! # Structure
 //!

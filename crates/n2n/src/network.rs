@@ -69,11 +69,11 @@ pub trait Train: Denoise {
         Ok(())
     }
 
-    /// One training step of the paper (Algorithm 1): losses, gradients, one Adam update.
+    /// One training step of the paper (Algorithm 1): losses, gradients, one update by the optimizer.
     ///
     /// `h` and `w` must be multiples of twice [`Grid::multiple`], because the network sees the half-size neighbors; the
     /// neighbors must have been drawn for the size of the patches. With Λ = 0, the regularizer is 0 whatever the
-    /// network's output for the whole image is, so that forward pass is skipped.
+    /// network's output for the whole image is, and the forward pass for that output is skipped.
     ///
     /// Returns the losses before the update. If the loss or a gradient is not finite, there is no update, and
     /// `loss_full` is not finite either. A device need not wait for the step to finish: `None` leaves the losses to
@@ -220,7 +220,7 @@ pub struct Method {
     /// same expected gradient. `Loss2` is then the mean over these patches.
     pub regularized_patches: Option<usize>,
     /// Whether the pass for `exp_diff`, which keeps nothing for gradients, may round like [`Denoise::denoise`] in half
-    /// precision, on a device that is faster so.
+    /// precision, on a device where that is faster.
     pub half: bool,
 }
 
@@ -258,7 +258,8 @@ pub struct LossFactors {
     pub lambda1: f64,
     /// λ2, of the regularizer.
     pub lambda2: f64,
-    /// Λ, which grows with the epoch: `epoch / n_epoch × increase_ratio`.
+    /// Λ. As in the paper, it grows with the epoch, `epoch / n_epoch × increase_ratio`, unless the settings say
+    /// otherwise.
     pub lambda: f64,
 }
 

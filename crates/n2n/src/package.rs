@@ -96,7 +96,7 @@ pub fn darktable(weights: &Weights, name: &str) -> Result<Vec<u8>> {
     ])
 }
 
-/// The side of the test image: the least that has a pixel which sees no edge.
+/// The side of the test image: the smallest that has a pixel from which no edge is seen.
 fn side(unet: UNet) -> usize {
     let grid = unet.grid();
     2 * grid.halo + grid.multiple
@@ -193,7 +193,7 @@ fn readme(weights: &Weights, grid: Grid, name: &str, range: Option<(f32, f32)>) 
     text
 }
 
-/// A name of those letters that the zoo allows.
+/// The name of the model, with characters that the zoo does not allow replaced by hyphens.
 fn title(name: &str) -> String {
     let allowed = |c: char| {
         if c.is_alphanumeric() || "_+- ()".contains(c) {
@@ -213,7 +213,7 @@ fn description(
     [onnx, input, output, readme]: &[String; 4],
     weights: &Weights,
 ) -> String {
-    // One identifier alone is allowed; of several any may be chosen. The README has all of them.
+    // Only one identifier is allowed, and any of several alternatives may be chosen. The README has all of them.
     let license = license.split(" OR ").next().unwrap_or(license).trim();
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let author = weights.metadata.get("author").map_or("n2n", String::as_str);

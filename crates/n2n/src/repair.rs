@@ -160,7 +160,7 @@ impl Repairer {
             }
             if let Some(&noise) = self.noise.get(channel) {
                 let noise = noise.in_units_of(f64::from(image.depth.unit()));
-                // All are found before one is changed.
+                // All are found before any is changed.
                 for (y, x, median) in standing_out(&plane, (h, w), noise) {
                     plane[y * w + x] = median;
                     repaired.hot_pixels += 1;
@@ -181,14 +181,14 @@ impl Repairer {
 fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize, usize)) -> usize {
     /// Lines on either side that a pixel is compared with.
     const REACH: usize = 7;
-    /// An offset of so many standard errors is certain.
+    /// An offset of this many standard errors is certain.
     const CERTAIN: f32 = 5.0;
     if lines < 2 * REACH + 1 || length < 16 {
         return 0;
     }
     let mut offsets = Vec::with_capacity(lines);
     for line in 0..lines {
-        // As far on both sides, so that a picture that grows steadily has no offset.
+        // Equally far on both sides, so that a picture whose brightness changes steadily has no offset.
         let reach = REACH.min(line).min(lines - 1 - line);
         let residuals = (0..length).filter_map(|i| {
             let mut around = [0.0_f32; 2 * REACH + 1];

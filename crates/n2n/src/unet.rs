@@ -169,7 +169,7 @@ impl TensorSpec {
         self.shape.iter().product()
     }
 
-    /// Whether it holds no value; a tensor of the network always holds one.
+    /// Whether it holds no value; a tensor of the network always holds at least one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

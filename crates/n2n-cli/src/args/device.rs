@@ -72,7 +72,7 @@ pub struct DeviceArgs {
     /// there is one) [default: cpu]
     #[arg(long, value_name = "DEVICE", env = "N2N_DEVICE", display_order = 799)]
     pub device: Option<Device>,
-    /// How, on the CPU.
+    /// Flags for computing on the CPU.
     #[command(flatten)]
     pub processor: Processor,
 }

@@ -10,7 +10,7 @@ use n2n::weights::DType;
 use super::device::Processor;
 use super::value::named;
 
-/// `n2n export`. Of a flag given twice the last counts, as for `n2n train`.
+/// `n2n export`. If a flag is given twice, the last one counts, as for `n2n train`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct Export {

@@ -8,7 +8,7 @@ use n2n::noise::Noise;
 use super::device::Processor;
 use super::value::{BOOL, batch_size, boolean, named, optional_value, seed};
 
-/// `n2n infer`. Of a flag given twice the last counts, as for `n2n train`.
+/// `n2n infer`. If a flag is given twice, the last one counts, as for `n2n train`.
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,

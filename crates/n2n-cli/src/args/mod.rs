@@ -66,7 +66,7 @@ pub struct Global {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "there is one of it")]
+#[allow(clippy::large_enum_variant, reason = "only one is ever created")]
 pub enum Command {
     /// Select and convert training images
     Prepare(Prepare),
@@ -81,7 +81,7 @@ pub enum Command {
     Predict(Predict),
     /// Add noise to an image, for testing
     Corrupt(Corrupt),
-    /// Export a model for other engines: ONNX and safetensors
+    /// Export a model for other programs: ONNX, safetensors and packages
     Export(Export),
     /// Run an exported model on images, optionally with a benchmark report
     Infer(Infer),
@@ -95,14 +95,14 @@ pub enum Command {
     Man(Man),
 }
 
-/// The command line of this process; ends it when there is something wrong with it.
+/// Parses the command line of this process; ends the process if the command line is invalid.
 pub fn parse() -> Cli {
     let matches = command().get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// The parser, with the reference's spelling of every flag, and with numbers below 0 known as such:
-/// they are for the check of the flag to refuse.
+/// The parser. It also accepts the reference's spelling of every flag, and takes negative numbers as values, so that
+/// the check of the flag can reject them.
 pub fn command() -> clap::Command {
     Cli::command()
         .mut_args(and_snake_case)
@@ -117,7 +117,7 @@ pub fn command() -> clap::Command {
         })
 }
 
-/// The flag with its default, where the settings have one to tell.
+/// The flag with its default added to its help, if the settings have one.
 fn and_default(flag: Arg, defaults: &toml::Table) -> Arg {
     let default = match defaults.get(flag.get_id().as_str()) {
         Some(toml::Value::String(text)) if text != "none" => text.clone(),

@@ -125,7 +125,7 @@ pub struct Predict {
     pub denoiser: Denoiser,
 }
 
-/// One of several parts of a list, whose places are dealt out in turn.
+/// One of several parts of a list, to which its items are dealt in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// Its number, from 0.
@@ -135,7 +135,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether what stands at this place of the list is in the part.
+    /// Whether the item at this index of the list is in the part.
     pub fn has(self, place: usize) -> bool {
         place % self.count == self.index
     }

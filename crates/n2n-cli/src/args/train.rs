@@ -17,8 +17,8 @@ use super::value::{
     threads,
 };
 
-/// `n2n train`. Of a flag given twice the last counts, as in the seed: its scripts append to a command
-/// what they change in it.
+/// `n2n train`. If a flag is given twice, the last one counts, as in the reference, whose scripts append to a command
+/// the flags that they change.
 ///
 /// A flag that is not given is left to the configuration file, and then to the recipe; `help` shows
 /// the defaults that [`n2n::train::Config`] has.

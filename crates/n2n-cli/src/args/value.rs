@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Arg, ArgAction};
 use n2n::Error;
 
-/// A value that the library knows by name; what it expects is said as the others here say it.
+/// Parses a value with the library's own parser, and words its error like the other checks here.
 pub(super) fn named<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| match error {
         Error::Value { expected, .. } => format!("expected {expected}"),
@@ -20,7 +20,7 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-/// More threads than any machine has would be minutes in starting.
+/// More threads than any machine has would take minutes to start.
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
@@ -77,7 +77,7 @@ pub(super) fn patch_size(text: &str) -> Result<usize, String> {
 /// The value name of flags that are true or false.
 pub(super) const BOOL: &str = "BOOL";
 
-/// Lets a flag of [`BOOL`] stand without a value, for true.
+/// Lets a [`BOOL`] flag without a value mean true.
 pub(super) fn optional_value(flag: Arg) -> Arg {
     if flag.get_value_names() == Some(&[BOOL.into()]) {
         let flag = flag.action(ArgAction::Set).num_args(0..=1);

@@ -52,8 +52,8 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The weights of the network to time: those of a model, or such that its outputs are of the order of
-/// 1. The reference's initial weights would be no test: they give outputs of 1e-6.
+/// The weights of the network to time: those of a model, or random ones that give outputs of the order of 1. The
+/// reference's initial weights would not be a realistic test: they give outputs of 1e-6.
 fn weights(args: &args::Bench) -> anyhow::Result<Weights> {
     match &args.model_path {
         None => Ok(CpuNetwork::initial_scaled(args.architecture, 1.0, args.seed).weights()),

@@ -37,7 +37,7 @@ pub fn run(args: &Corrupt, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A look through the whole image, if the range is to be found in it.
+/// Surveys the whole image, if the range has to be measured on it.
 fn survey(args: &Corrupt) -> anyhow::Result<Option<Survey>> {
     let open = || Reader::open(&args.input, Limits::default());
     match open()?.next_page()? {

@@ -15,7 +15,7 @@ use crate::jobs;
 use crate::progress::Progress;
 use crate::ui::Ui;
 
-/// Pixels that are looked at in all, in each channel.
+/// Maximum number of pixels analyzed, over all images, in each channel.
 const PIXELS: usize = 16_000_000;
 
 /// Runs the command. A file that cannot be read is reported, and the others are looked at.
@@ -60,7 +60,7 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     if looked.left_out > 0 {
         ui.note(format_args!(
-            "note: skipping {} images whose number of channels differs from the first",
+            "note: skipping {} images whose number of channels differs from that of the first",
             looked.left_out
         ));
     }
@@ -95,7 +95,7 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// At most so many of the paths, as far apart as they can be.
+/// At most `most` of the paths, evenly spaced.
 fn spread(paths: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
     let count = paths.len();
     let kept = |i: usize| count <= most || (i * most) / count != ((i + 1) * most) / count;
@@ -108,13 +108,13 @@ fn spread(paths: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
 /// What was read.
 struct Looked {
     frames: Vec<Frame>,
-    /// Of each file its path and how many of its images were looked at.
+    /// For each file, its path and how many of its images were analyzed.
     files: Vec<(PathBuf, usize)>,
     /// Whether a file is a JPEG.
     jpeg: bool,
     /// Whether all images were looked at as a whole.
     whole: bool,
-    /// Images of other channels.
+    /// Number of images skipped because their number of channels differs.
     left_out: usize,
     /// What could not be read.
     errors: Vec<Error>,
@@ -132,7 +132,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
                 counts.push(count);
                 jpeg |= format == Format::Jpeg;
             }
-            // Said when it is read.
+            // The error is reported when the file is read.
             Err(_) => counts.push(1),
         }
     }
@@ -164,7 +164,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
                     .first()
                     .map_or(frame.channels, |first| first.channels);
                 if frame.channels == channels {
-                    // As many pixels, where the image is longer than wide or the other way round.
+                    // If one side is shorter than `side`, the other may be longer, for the same number of pixels.
                     let pixels = side * side;
                     let whole = frame.height * frame.width <= pixels;
                     let height = frame
@@ -192,7 +192,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
     looked
 }
 
-/// How many images a file has, at most so many, and its format.
+/// How many images a file has, counted up to `most`, and its format.
 fn pages(path: &Path, most: usize) -> Result<(usize, Format)> {
     let mut reader = Reader::open(path, Limits::default())?;
     let mut count = 0;
@@ -270,18 +270,18 @@ pub fn remedy(finding: &Finding) -> Option<String> {
             "Train on raw or lossless files, or with --neighbor-distance auto.".into()
         }
         Finding::Lines { .. } => {
-            "Subtract the mean of dark frames, or each line's own offset (the median of its \
-             difference from the adjacent lines), before training."
+            "Remove them with --repair rows,columns (or one of the two) in training and in \
+             prediction, or subtract the mean of dark frames first."
                 .into()
         }
         Finding::HotPixels { fixed: 0, .. } => {
-            "They are not denoised: if that matters, first replace them with the median of their \
-             neighbors."
+            "They are not denoised: if that matters, replace them with the median of their \
+             neighbors, with --repair hot-pixels in training and in prediction."
                 .into()
         }
         Finding::HotPixels { .. } => {
-            "Correct them with a dark frame, or with the median of their neighbors, before \
-             training: the network keeps what it cannot predict."
+            "Correct them with a dark frame, or replace them with the median of their neighbors, \
+             with --repair hot-pixels: the network keeps what it cannot predict."
                 .into()
         }
         Finding::CutOff { .. } => {

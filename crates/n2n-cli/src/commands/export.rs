@@ -16,8 +16,8 @@ use crate::progress::Progress;
 use crate::rten_engine::{self, RtenModel};
 use crate::ui::Ui;
 
-/// How far two engines may be apart, relative to the largest value. Both compute in `f32`, in
-/// different orders; that makes some 1e-6.
+/// How far two engines may be apart, relative to the largest value. Both compute in `f32`, in different orders, which
+/// causes differences of about 1e-6.
 const TOLERANCE: f32 = 1e-4;
 
 /// Images that the ONNX file is checked with: number, and height and width in cells of the network's grid.
@@ -26,7 +26,7 @@ const SIZES: [(usize, usize, usize); 2] = [(1, 2, 3), (2, 4, 4)];
 /// Runs the command. Nothing is written before the ONNX model has been checked.
 pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
     let mut weights = models::load(Some(&args.model_path))?;
-    // Wrong tensors are said once, whatever is to be written.
+    // Wrong tensors are reported once, whatever is to be written.
     let mut network = CpuNetwork::from_weights(&weights)
         .with_context(|| args.model_path.display().to_string())?;
     network.set_level(args.processor.level());
@@ -139,7 +139,7 @@ fn difference(
             let relative = (a - b).abs() / largest;
             ensure!(
                 relative <= TOLERANCE,
-                "for {n} of {h}x{w} rten gives {b}, n2n {a}; \
+                "for images of [{n}, {h}, {w}] (n, h, w) rten gives {b}, n2n gives {a}; \
                  expected a difference of at most {TOLERANCE:e} of {largest}"
             );
             worst = worst.max(relative);
@@ -207,7 +207,10 @@ mod tests {
     fn other_weights_are_found_out() {
         let model = in_rten(&network(2, 3, 2));
         let error = difference(&mut network(2, 3, 1), &model, &mut |_, _| {}).unwrap_err();
-        assert!(error.to_string().contains("for 1 of 64x96"), "{error}");
+        assert!(
+            error.to_string().contains("for images of [1, 64, 96]"),
+            "{error}"
+        );
     }
 
     #[test]

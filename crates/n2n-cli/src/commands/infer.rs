@@ -63,7 +63,7 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nothing else is done in the place of what was asked for.
+/// Rejects flags that are not supported, instead of silently doing something else.
 fn reject_unsupported(args: &args::Infer) -> Result<(), Error> {
     if args.use_gpu {
         let expected = "False: this command runs on the CPU";
@@ -129,7 +129,7 @@ impl Model {
             }
             args::Engine::Rten => {
                 let bytes = std::fs::read(path).with_context(name)?;
-                // Of a network of others' nothing is known.
+                // Nothing is known about a foreign network.
                 let weights = Weights::decode(&bytes, path).ok();
                 let mut network: Box<dyn Denoise> = Box::new(RtenModel::from_bytes(bytes, path)?);
                 let mut trained_on = None;
@@ -148,8 +148,8 @@ impl Model {
     }
 }
 
-/// The result's place, and its scores. The reference prints the first alone, although its noisy
-/// input is what a denoised image should differ from.
+/// Prints the path of the result and its scores. The reference prints only the score against the noisy input, although
+/// a denoised image should differ from that.
 fn print_image(image: &Denoised, ui: Ui) -> anyhow::Result<()> {
     ui.result(image.output.display())?;
     print_scores(Some(image.against_noisy), image.against_clean, ui)

@@ -28,7 +28,7 @@ pub fn run(args: &args::Man, ui: Ui) -> anyhow::Result<ExitCode> {
 }
 
 fn write(command: &clap::Command, folder: &Path, ui: Ui) -> anyhow::Result<()> {
-    // Of a command it has the name of the program, too.
+    // For a command, this includes the name of the program.
     let name = command.get_display_name().unwrap_or(command.get_name());
     let path = folder.join(format!("{name}.1"));
     let page = page(command)?;

@@ -1,4 +1,4 @@
-//! One file a command: arguments into a checked config, call the library, render the result.
+//! One file per command: turn arguments into a checked config, call the library, render the result.
 
 pub mod bench;
 pub mod completions;

@@ -25,7 +25,7 @@ use crate::device::{self, Placed};
 use crate::interrupt;
 use crate::ui::Ui;
 
-/// Settings that a resumed run may be given anew: they change none of its results.
+/// Settings that may be changed when a run is resumed: they change none of its results.
 const RESUMABLE: [&str; 6] = [
     "data_dir",
     "val_dirs",
@@ -105,8 +105,8 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Takes the paper's way to estimate and use a gradient in place of a recipe's own, where neither a flag nor a
-/// file asks for another: GPUs know no other.
+/// Replaces a recipe's training method with the paper's if neither a flag nor a file sets one, because GPUs support no
+/// other.
 fn as_gpus_train(config: &mut Config, args: &args::Train, ui: Ui) {
     let asked = args.config.is_some()
         || args.optimizer.is_some()
@@ -126,7 +126,7 @@ fn has_diverged(error: &Error) -> bool {
     matches!(error, Error::Unsaved { reason, .. } if matches!(**reason, Error::Diverged { .. }))
 }
 
-/// What is to be done before a run goes on that could not.
+/// What to do before resuming a run that could not continue.
 fn before_resuming(error: &Error) -> &'static str {
     let Error::Unsaved { reason, .. } = error else {
         return "";
@@ -146,7 +146,7 @@ fn before_resuming(error: &Error) -> &'static str {
     }
 }
 
-/// The weights before the first step. Where a run is resumed from a checkpoint, that replaces them.
+/// The weights before the first step. If a run is resumed, its checkpoint replaces them.
 fn weights(config: &Config, start: Start) -> anyhow::Result<Weights> {
     let unet = config.unet()?;
     let replaced = start == Start::Resume && folder::latest(&config.folder()).exists();
@@ -174,7 +174,7 @@ fn weights(config: &Config, start: Start) -> anyhow::Result<Weights> {
     Ok(weights)
 }
 
-/// The flags over what they name: a run, a configuration file or a recipe.
+/// The settings: those of the flags, on top of those of the run, configuration file or recipe that the flags name.
 fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
     let flags = Table::try_from(args).context("a flag's value is not Unicode")?;
     if let Some(run) = &args.resume {
@@ -198,7 +198,7 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
     }
     layers.push(flags);
     let mut config = Config::resolve(&layers)?;
-    // Clean images without noise would tell nothing: the best score is that of changing nothing.
+    // Clean images without noise would say nothing about the network: changing nothing would score best.
     let is_scored = config.noise != Noise::None;
     if is_scored && !layers.iter().any(|layer| layer.contains_key("val_dirs")) {
         let usual = Path::new("./validation");
@@ -248,7 +248,7 @@ impl Screen {
 
     fn show(&mut self, event: &Event) {
         if let Some(line) = event.line() {
-            // A screen that takes no more must not end days of training; the line is in train.log.
+            // A closed standard output must not end days of training; the line is in train.log.
             let _ = self.bar.suspend(|| self.ui.result(line));
         }
         match event {
@@ -341,7 +341,7 @@ impl Screen {
         }
     }
 
-    /// What of the noise of the images stands in the way of training, and has not been dealt with.
+    /// Reports which properties of the noise hinder training and have not been dealt with.
     fn diagnosed(&self, diagnosis: &Diagnosis, spacing: Spacing) {
         let spaced = spacing != Spacing::NONE;
         if spaced {
@@ -354,7 +354,7 @@ impl Screen {
         let mut about_neighbors = spaced;
         for finding in diagnosis.findings() {
             let warned = match finding {
-                // These three are one trouble.
+                // These three findings describe one problem.
                 Finding::Correlated { .. }
                 | Finding::Demosaiced { .. }
                 | Finding::JpegBlocks { .. } => !std::mem::replace(&mut about_neighbors, true),

@@ -392,8 +392,9 @@ impl UpConv {
 }
 
 /// Runs `first` on these rows of `inputs` and then 1×1 convolutions, each on the output of the one before, without
-/// storing what lies between. The last one's output is written in `f32`, in the order n, h, w, c, of images that are `block` times as high
-/// and wide as the inputs (depth-to-space): the channels of a pixel are those of `block` × `block` pixels, row by row.
+/// storing what lies between. The last one's output is written in `f32`, in the order n, h, w, c, as images that are
+/// `block` times as high and wide as the inputs (depth-to-space): the channels of a pixel are those of `block` ×
+/// `block` pixels, row by row.
 ///
 /// # Panics
 /// If a shape does not fit, a window does not have the rows, or there is no 1×1 convolution.

@@ -71,7 +71,7 @@ impl Tensor {
     /// inside is unspecified.
     ///
     /// # Panics
-    /// If there is too little.
+    /// If there is too little memory.
     #[must_use]
     pub fn reshaped(mut self, shape: Shape, rows: usize) -> Self {
         let len = Self::len_of(shape, rows);
@@ -183,7 +183,7 @@ impl Tensor {
                     for (to, row) in inside.chunks_exact_mut((3 * c).max(1)).zip(&rows) {
                         to.copy_from_slice(&row[x * c..][..3 * c]);
                     }
-                    // In memory that is used again they may hold NaN, which a weight of zero does not remove.
+                    // In reused memory, padding may hold NaN, which a weight of zero does not remove.
                     padding.fill(0);
                 }
             }
@@ -230,7 +230,7 @@ impl Tensor {
         self.shape
     }
 
-    /// The values inside the border of a tensor that is no window, in the order n, h, w, c.
+    /// The values inside the border of a tensor that is not a window, in the order n, h, w, c.
     pub fn to_values(&self) -> Vec<f32> {
         let Shape { n, h, w, c } = self.shape;
         let rows = (0..n).flat_map(|n| (0..h).map(move |y| (n, y)));

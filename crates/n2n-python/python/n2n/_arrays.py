@@ -66,13 +66,13 @@ class Layout:
 def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
     """The layout that the letters give for an array of ``ndim`` dimensions; nothing is guessed."""
     if axes is not None and not isinstance(axes, str):
-        raise TypeError(f"axes: expected letters, as 'ZYX', found {axes!r}")
+        raise TypeError(f"axes: expected letters, such as 'ZYX', found {axes!r}")
     if channel_axis is not None:
         if not isinstance(channel_axis, (int, np.integer)):
             raise TypeError(f"channel_axis: expected a whole number, found {channel_axis!r}")
         if not -ndim <= channel_axis < ndim:
             raise ValueError(
-                f"channel_axis: expected a dimension of an array of {ndim}, found {channel_axis}"
+                f"channel_axis: expected a dimension of the array, {-ndim} to {ndim - 1}, found {channel_axis}"
             )
         channel_axis %= ndim
     if axes is None:
@@ -85,7 +85,7 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
         if spatial > 2:
             example = {3: "'ZYX' for a stack or 'YXS' for an image in RGB", 4: "'TZYX' or 'ZYXS'"}
             raise ValueError(
-                f"axes: expected {ndim} letters, as {example.get(ndim, repr('QRVTZCYX'[-ndim:]))}, "
+                f"axes: expected {ndim} letters, such as {example.get(ndim, repr('QRVTZCYX'[-ndim:]))}, "
                 f"for an array of {ndim} dimensions, found none"
             )
         letters = list("YX")

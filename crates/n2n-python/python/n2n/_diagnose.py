@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import _arrays, _n2n
 
-#: Pixels that are looked at in all, in each channel.
+#: Maximum number of pixels analyzed, over all images, in each channel.
 _PIXELS = 16_000_000
 
 
@@ -24,7 +24,7 @@ class Finding(NamedTuple):
     is_warning : bool
         Whether training on the images as they are will give poor results.
     text : str
-        What was found and what to do about it, in one to three sentences.
+        What was found, in one to three sentences.
     """
 
     is_warning: bool
@@ -76,6 +76,11 @@ def diagnose(
     max_images : int
         Maximum number of images to use. From a larger stack, this many are taken, evenly spaced; of large images, only
         the middle is used.
+
+    Returns
+    -------
+    Diagnosis
+        The findings, the measurements and a summary.
 
     Examples
     --------

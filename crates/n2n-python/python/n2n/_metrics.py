@@ -78,7 +78,7 @@ def ssim(clean: ArrayLike, denoised: ArrayLike, *, channel_axis: int | None = No
         a, b = a[..., np.newaxis], b[..., np.newaxis]
     if a.ndim != 3:
         raise ValueError(
-            f"expected two images, with their channels if channel_axis says where, found shape {np.shape(clean)}"
+            f"expected images of two dimensions, or of three with channel_axis, found shape {np.shape(clean)}"
         )
     return _n2n.ssim(a, b)
 
@@ -90,7 +90,7 @@ def _bytes(clean: ArrayLike, denoised: ArrayLike) -> tuple[NDArray[np.uint8], ND
             raise TypeError(f"{name}: expected an array of uint8, found {_described(array)}")
     if a.shape != b.shape or a.size == 0:
         raise ValueError(
-            f"expected two images of one shape with at least one pixel, found {a.shape} and {b.shape}"
+            f"expected two images of the same shape with at least one pixel, found {a.shape} and {b.shape}"
         )
     return a, b
 

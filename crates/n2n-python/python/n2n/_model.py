@@ -114,7 +114,7 @@ def denoise(
     ensemble : bool
         Whether to average over the eight flips and 90° rotations, which takes eight times as long.
     max_memory : int
-        Memory limit for the network in bytes; the image is cut into tiles to stay within it.
+        Memory limit for the network and the tiles together, in bytes; the image is cut into tiles to stay within it.
     out : array, optional
         The array to write the result to, for example a memory map, with the shape and dtype of `x`. May be `x` itself,
         but not another view of its memory.
@@ -450,8 +450,8 @@ class Model:
     ) -> Model:
         """Fit a copy of the model to the noise of the images that it is going to denoise.
 
-        Part of the images is held out; a step that does not lower the loss there is dropped. If this is a shipped
-        model, the others of its quality are tried too, and gray images get a copy of its gray companion.
+        Part of the images is held out; a stage of the fitting that does not lower the loss there is dropped. If this is
+        a shipped model, the others of its quality are tried too, and gray images get a copy of its gray companion.
         ``n2n predict --adapt`` does the same; docs/adapt.md describes the method and its limits.
 
         Parameters

@@ -1,6 +1,6 @@
 """The native half of the package.
 
-Arrays are uint8, uint16 or, of every other dtype, float32, of height x width x channels.
+Arrays have the shape height x width x channels, and are uint8, uint16 or, for every other dtype, float32.
 """
 
 from collections.abc import Callable

@@ -53,7 +53,7 @@ def train(
     ----------
     images : array, list of arrays, folder, or list of files
         Arrays of integers or floats, as for `n2n.denoise`. Images smaller than a patch are padded by reflection. Arrays
-        of different dtypes are not converted to one. Files in any format that ``n2n train`` reads.
+        may have different dtypes, but then no range is measured. Files may have any format that ``n2n train`` reads.
     axes, channel_axis
         As for `n2n.denoise`, for each array. Arrays with three samples are RGB and give an RGB model. With
         ``n_channel=5``, five samples are channels that the network processes together; at most 16.

@@ -30,8 +30,8 @@ from ._model import Model, Progress, Range, RangeLike, _loaded
 
 __all__ = ["denoise"]
 
-#: Height and width that the parts denoised at a time have at least, in whole chunks: the network sees up to
-#: 159 pixels beyond each.
+#: Minimum height and width of the parts denoised at a time, in whole chunks: the network sees up to 159 pixels
+#: beyond each.
 _PART = 1024
 
 #: The journal of a run, within its output.
@@ -90,7 +90,9 @@ def denoise(
     output = Path(output)
     partial = output.with_name(output.name + ".partial")
     if output.exists() and not overwrite:
-        raise FileExistsError(f"{output}: already exists; use overwrite to replace it")
+        raise FileExistsError(
+            f"{output}: already exists; use --overwrite (overwrite=True) to replace it"
+        )
     model = _loaded(model)
     image = _Image(source, rgb)
     if not missing:

@@ -28,7 +28,7 @@ pub(super) struct Curve {
 const LEAST: f64 = 1e-6;
 
 impl Spline {
-    /// With `knots` of them between two values, which becomes `slope · x + offset` at `x`, and whose inverse is exact.
+    /// The straight line `slope · x + offset`, with `knots` knots from `begin` to `end`; its inverse is exact.
     pub fn linear(knots: usize, (begin, end): (f64, f64), (slope, offset): (f64, f64)) -> Self {
         let step = (end - begin) / (knots - 1) as f64;
         let rise = (slope * step - LEAST).max(LEAST).ln();
@@ -100,11 +100,12 @@ impl Spline {
 }
 
 impl Curve {
-    /// The value at `x`, and between which knots it lies: after which one, and how far, 0 to 1 but beyond the ends.
+    /// The value at `x`, the index of the knot before `x`, and how far `x` lies on the way to the next knot: 0 to 1,
+    /// except beyond the ends.
     pub fn at(&self, x: f64) -> (f64, usize, f64) {
         let place = (x - self.begin) / self.step;
         let last = self.values.len() - 2;
-        // Beyond the first knot, and of what is no number, 0.
+        // 0 before the first knot, and for NaN.
         let i = (place.floor().max(0.0) as usize).min(last);
         let t = place - i as f64;
         (self.values[i] * (1.0 - t) + self.values[i + 1] * t, i, t)
@@ -129,9 +130,9 @@ impl Curve {
 /// See [`Curve::back`].
 pub(super) struct Back {
     pub value: f64,
-    /// The derivative with respect to what it is taken of.
+    /// The derivative with respect to the argument.
     pub slope: f64,
-    /// It lies after this knot.
+    /// The knot before it.
     pub knot: usize,
     /// The derivatives with respect to the values at that knot and the next.
     pub of_values: [f64; 2],

@@ -41,7 +41,7 @@ impl Denoise for CpuNetwork {
         if self.half.is_some() {
             return half::working_bytes(&self.unet, h, w);
         }
-        // The weights, and the same packed, of which Winograd's algorithm makes about eight times as many.
+        // The weights, and their packed form, which for Winograd's algorithm is about eight times as large.
         let weights = 4 * 9 * self.parameters.len();
         (self.arena_bytes(h, w) + weights + SCRATCH) as u64
     }

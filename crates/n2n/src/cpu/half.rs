@@ -37,7 +37,7 @@ struct Stage {
     skip: Skip,
 }
 
-/// What a level reads beside the one below it.
+/// What a level reads in addition to the output of the one below it.
 enum Beside<'a> {
     Pool(&'a Tensor),
     /// Images in the layout of the first layer's input.
@@ -293,8 +293,8 @@ fn band_rows(images: Shape) -> usize {
     rows.max(MIN_ROWS).min(images.h).next_multiple_of(2)
 }
 
-/// Bytes that [`HalfNetwork::infer`] needs for an image of `h` × `w` pixels beside the image and its result, the packed
-/// weights included.
+/// Bytes that [`HalfNetwork::infer`] needs for an image of `h` × `w` pixels in addition to the image and its result,
+/// including the packed weights.
 pub(super) fn working_bytes(unet: &UNet, h: usize, w: usize) -> u64 {
     let UNet {
         n_feature,
@@ -306,8 +306,8 @@ pub(super) fn working_bytes(unet: &UNet, h: usize, w: usize) -> u64 {
     let (kept, wide) = (padded(n_feature), padded(2 * n_feature));
     let image = unet.block_channels();
     let (h, w) = (h / block, w / block);
-    // Whole are, at half the resolution of the first layer, a kept pooling and the output of the level there. All that
-    // lies below is less than half as much.
+    // At half the resolution of the first layer, a kept pooling and the output of that level are held whole. Everything
+    // below takes less than half as much.
     let halves = 2 * (kept + wide) / 4;
     let blocks = if block == 1 { 0 } else { 4 * image };
     let whole = (h + 2) * (w + 2) * (halves + halves / 2 + blocks);

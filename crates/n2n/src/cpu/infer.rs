@@ -62,8 +62,8 @@ impl CpuNetwork {
         (half(0), half(both.c / 2))
     }
 
-    /// The network's output; with picks, that of the pixels picked, as
-    /// [`PickedChain`](Then::PickedChain) lays them out: for images whose last rows run in bands.
+    /// The network's output; with picks, only that of the picked pixels, laid out as by
+    /// [`PickedChain`](Then::PickedChain). Picks require that the last rows run in bands.
     fn infer_tensor(&mut self, noisy: &Batch, picks: Option<Picks>) -> Tensor {
         let image = self.upload(noisy);
         let mut pools = vec![];
@@ -72,7 +72,7 @@ impl CpuNetwork {
         while i < self.layers.len() {
             let main = current.as_ref().unwrap_or(&image);
             let together = self.together(i, main.shape());
-            // The pooling that one of these rows reads, the last that is kept.
+            // The pooling that one of these rows reads is the last one kept.
             let reads_pool = |layer: &Layer| matches!(layer.skip, Some(Skip::Pool(_)));
             let skip = if self.layers[i..i + together].iter().any(reads_pool) {
                 pools.pop()
@@ -270,7 +270,7 @@ impl CpuNetwork {
         output
     }
 
-    /// What row `i`, a transposed convolution, merged with the next reads beside its input of this shape.
+    /// What row `i`, a transposed convolution merged with the next row, reads in addition to its input of this shape.
     pub(super) fn side(&mut self, i: usize, input: Shape, image: &Tensor) -> Tensor {
         let image = (self.layers[i + 1].skip == Some(Skip::Image)).then_some(image);
         let mut side = self.arena.take(Shape {

@@ -40,7 +40,7 @@ pub(super) enum Wanted<'a> {
 
 /// `g1(f(y))` and `g2(f(y))` of some patches of a batch.
 struct Expected {
-    /// Of each patch of the batch, which of these it is.
+    /// For each patch of the batch, its index among these, if it is one of them.
     place: Vec<Option<usize>>,
     /// How many patches each of these stands for.
     share: f64,
@@ -49,7 +49,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// Of the patches `turn`, out of `n`.
+    /// Those of the patches `turn`, out of `n`.
     fn new(n: usize, turn: Vec<usize>, first: Batch, second: Batch) -> Self {
         let mut place = vec![None; n];
         let share = n as f64 / turn.len().max(1) as f64;
@@ -64,7 +64,7 @@ impl Expected {
         }
     }
 
-    /// Of no patch of `n`.
+    /// Those of none of `n` patches.
     fn none(n: usize) -> Self {
         let empty = || Batch::zeros(0, 0, 0, 0);
         Self::new(n, vec![], empty(), empty())
@@ -154,7 +154,7 @@ impl CpuNetwork {
                     for (k, value) in pixel[..c].iter_mut().enumerate() {
                         let diff = f64::from(*value) - f64::from(target.data[at + k]);
                         reconstruction += diff * diff;
-                        // diff − exp_diff, as far as the gradient knows it.
+                        // diff − exp_diff for the gradient: exp_diff of the regularized patches stands for that of all.
                         let mut gap = diff;
                         if let Some((first, second)) = expected {
                             let at = inside + i * c + k;
@@ -210,7 +210,7 @@ impl CpuNetwork {
         losses
     }
 
-    /// What the regularizer takes as expected, of the patches whose turn it is.
+    /// The neighbors of the denoised patches that the regularizer is computed on in this step.
     fn expected(&mut self, noisy: &Batch, neighbors: &Neighbors, lambda: f64) -> Expected {
         let patches = self.method.regularized_patches;
         let patches = match lambda {
@@ -458,7 +458,7 @@ impl CpuNetwork {
         }
     }
 
-    /// Adds what row `i`, whose sums have the gradient given, adds to the gradient of the image.
+    /// Adds the contribution of row `i`, whose sums have the given gradient, to the gradient of the image.
     fn add_image_gradient(&self, i: usize, gradient: &Tensor, to: &mut Tensor) {
         let layer = &self.layers[i];
         let image = match layer.skip {
@@ -475,8 +475,8 @@ impl CpuNetwork {
         );
     }
 
-    /// What is wanted of row `up`, which is merged with the next, and of that, whose sums have the gradient
-    /// given; returns that of the sums of the row above both.
+    /// Computes what is wanted from row `up`, which is merged with the next row, and from that next row, whose sums
+    /// have the given gradient; returns the gradient of the sums of the row above both.
     fn backward_merged(
         &mut self,
         tape: &Tape,

@@ -105,7 +105,7 @@ impl CpuNetwork {
         Self::new(unet, parameters)
     }
 
-    /// A network with given weights; its sizes follow from their shapes.
+    /// A network with the given weights; its sizes follow from their shapes.
     pub fn from_weights(weights: &Weights) -> Result<Self> {
         let unet = weights.architecture()?;
         Ok(Self::new(unet, weights.to_parameters(&unet)?))

@@ -184,7 +184,7 @@ impl<'a> Denoiser<'a> {
         Ok(denoised)
     }
 
-    /// Starts the progress of denoising so many pixels.
+    /// Starts the progress of denoising this many pixels.
     fn begin(&mut self, pixels: usize) {
         let ways = if self.options.ensemble { 8 } else { 1 };
         self.progress = Progress {

@@ -13,9 +13,10 @@ use crate::image::{Depth, Image, OfImage, Page, Pages};
 /// How the range of images is determined. It is undone on output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {
-    /// The range that the type suggests. For unsigned integers of 8 and 16 bits, that is as many bits as the largest
-    /// value needs, or all 8 bits if bytes reach 16; for floats, 0..1. Values that exceed this range or fill less than
-    /// an eighth of it, and all other integer types, use [`Survey::measured`] instead; bytes never do.
+    /// The range that the type suggests. For unsigned integers of 8 and 16 bits, it begins at 0 and has as many bits as
+    /// the largest value needs, or all 8 bits if bytes reach 16; for floats, it is 0..1. If the values exceed this
+    /// range or fill less than an eighth of it, and for all other integer types, it is [`Survey::measured`] instead,
+    /// but never for bytes.
     Auto,
     /// Between two values in the units of the file.
     Between(f32, f32),
@@ -144,8 +145,8 @@ impl<'de> Deserialize<'de> for Range {
 }
 
 impl Range {
-    /// Whether a page of this depth has to be surveyed first. For bytes, [`Self::Auto`] uses the full range without a
-    /// survey.
+    /// Whether a page of this depth has to be surveyed first. Bytes need no survey for [`Self::Auto`]: without one, the
+    /// full range is used.
     pub fn needs_survey(self, depth: Depth) -> bool {
         match self {
             Self::Auto => depth != Depth::U8,

@@ -206,7 +206,7 @@ fn span(
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
     if needed == u64::MAX {
-        return Error::value(what, "the largest buffer of the device", "more");
+        return Error::value(what, "at most the largest buffer of the device", "more");
     }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(

@@ -224,7 +224,7 @@ fn in_plane(plane: &Plane, fit: &Fit) -> Vec<(usize, usize)> {
     found.into_iter().map(|(y, x, _)| (y, x)).collect()
 }
 
-/// Row and column of each pixel that stands far out of all around it, with the median of those.
+/// Row and column of each pixel that stands out far from all pixels around it, with the median of those.
 pub(crate) fn standing_out(
     plane: &[f32],
     (height, width): (usize, usize),

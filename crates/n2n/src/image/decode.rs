@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A gigapixel; as `f32` in memory 2 GiB, 178 megapixels in RGB.
+    /// A gigapixel; in memory, as many samples as 2 GiB of `f32` hold, which is 178 megapixels in RGB.
     fn default() -> Self {
         Self {
             pixels: 1 << 30,
@@ -34,7 +34,7 @@ pub(super) trait Decode: Send {
     fn next_page(&mut self) -> Decoded<Option<Page>>;
     /// Appends the next `count` rows, which there are.
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Decoded<()>;
-    /// As `read_rows`, of a wide depth.
+    /// [`Self::read_rows`] for a wide depth.
     fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Decoded<()> {
         let mut narrow = Vec::new();
         self.read_rows(count, &mut narrow)?;
@@ -167,7 +167,8 @@ impl Whole {
         }
     }
 
-    /// Of bytes in threes that are all the same, keeps one each; says whether they were.
+    /// If the samples are bytes and the three of every pixel are equal, keeps one of each three; returns whether it
+    /// did.
     pub(super) fn make_gray(&mut self) -> bool {
         let Samples::U8(bytes) = &mut self.samples else {
             return false;
@@ -180,7 +181,7 @@ impl Whole {
         is_gray
     }
 
-    /// Of bytes in fours, keeps three each; says whether they are bytes.
+    /// If the samples are bytes, drops the fourth of every pixel; returns whether it did.
     pub(super) fn drop_fourth(&mut self) -> bool {
         let Samples::U8(bytes) = &mut self.samples else {
             return false;

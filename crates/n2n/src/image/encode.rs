@@ -123,7 +123,7 @@ impl Raster {
         Ok(Self { page, samples })
     }
 
-    /// The page turned as its orientation says, for formats that cannot say it.
+    /// The page turned as its orientation says, for formats that cannot store an orientation.
     pub(super) fn upright(self, format: Format) -> Self {
         let Self { mut page, samples } = self;
         let orientation = page.orientation;
@@ -138,7 +138,7 @@ impl Raster {
         Self { page, samples }
     }
 
-    /// The color type that the `image` crate calls it, at 8 or 16 bits.
+    /// The `image` crate's color type for it, at 8 or 16 bits.
     pub(super) fn color_type(&self, depth: Depth) -> ExtendedColorType {
         match (depth, self.page.color.channels(), self.page.extra) {
             (Depth::U8, 1, 0) => ExtendedColorType::L8,
@@ -161,7 +161,7 @@ pub(super) fn native_bytes(samples: &[f32], depth: Depth) -> Vec<u8> {
             .iter()
             .flat_map(|&x| to_u16(x).to_ne_bytes())
             .collect(),
-        // Conversions of floats to integers saturate, and not a number becomes 0.
+        // Conversions of floats to integers saturate, and NaN becomes 0.
         Depth::I8 => samples.iter().map(|&x| x.round() as i8 as u8).collect(),
         Depth::I16 => samples
             .iter()
@@ -183,7 +183,7 @@ pub(super) fn native_bytes(samples: &[f32], depth: Depth) -> Vec<u8> {
     }
 }
 
-/// Gives samples that are no value the one that stands for none, and keeps others from becoming it by
+/// Replaces missing samples with the value that stands for them, and keeps other samples from becoming that value by
 /// rounding.
 pub(super) fn restore_missing(rows: &mut [f32], page: &Page, depth: Depth) {
     let Some(nodata) = page.metadata.nodata.map(|value| value as f32) else {
@@ -204,13 +204,13 @@ pub(super) fn restore_missing(rows: &mut [f32], page: &Page, depth: Depth) {
     }
 }
 
-/// `uint8(clip(x·255 + 0.5, 0, 255))`; not a number becomes 0.
+/// `uint8(clip(x·255 + 0.5, 0, 255))`; NaN becomes 0.
 pub(super) fn to_u8(x: f32) -> u8 {
     // The conversion truncates and saturates, which is the clip.
     (x * 255.0 + 0.5) as u8
 }
 
-/// As [`to_u8`], of 16 bits.
+/// [`to_u8`] for 16 bits, with 65535.
 pub(super) fn to_u16(x: f32) -> u16 {
     (x * 65535.0 + 0.5) as u16
 }
@@ -238,7 +238,7 @@ impl Metadata {
         }
     }
 
-    /// The Exif block; or one that says the orientation and the description, if there is either to say.
+    /// The Exif block or, if there is none, one with the orientation and the description, if there is either.
     pub(super) fn exif_with(&self, orientation: Orientation) -> Option<Vec<u8>> {
         if self.exif.is_some() {
             return self.exif.clone();

@@ -105,7 +105,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
             .map(|&from| (found[from].name.clone(), kind(&found[from].sample_data)))
             .collect(),
         encoding: ::exr::prelude::Encoding {
-            // Lossy ones would lose again what they store.
+            // Lossy compressions would lose information a second time.
             compression: match layer.encoding.compression {
                 Compression::B44
                 | Compression::B44A

@@ -76,7 +76,7 @@ struct Frames<T> {
     rows: Option<Whole>,
 }
 
-/// Refuses an animation of more pixels in memory than are accepted; what its decoder may take otherwise.
+/// Refuses an animation with more pixels in memory than are accepted; otherwise returns the limits of its decoder.
 pub(super) fn check(limits: Limits, (width, height): (u32, u32)) -> Decoded<::image::Limits> {
     check_samples(limits, height as usize, width as usize, 4)?;
     let mut allowed = ::image::Limits::no_limits();

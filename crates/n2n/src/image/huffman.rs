@@ -125,7 +125,7 @@ impl<'a> Bits<'a> {
             .rest
             .windows(2)
             .position(|pair| pair[0] == 0xFF && matches!(pair[1], 0xD0..=0xD7));
-        // It may have been come upon, and not gone past.
+        // The reader may have reached the marker but not passed it.
         let at = at.ok_or_else(damaged)?;
         *self = Self::of(&self.rest[at + 2..]);
         Ok(())

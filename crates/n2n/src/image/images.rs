@@ -9,8 +9,7 @@ use super::{Image, Limits, Page, Pages, Reader, Selection};
 use crate::error::{Error, Result};
 
 /// The images of a file, one after the other: the pages of a TIFF, or the only one of any other
-/// format. Upright, without transparency; decoded when asked for. A page that is neither gray nor
-/// RGB is an error.
+/// format. Upright, without transparency; decoded when asked for. Pages keep all their color channels.
 ///
 /// The size of each is checked before it is decoded: see [`Limits`].
 pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send + use<>> {
@@ -25,7 +24,7 @@ pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send 
     }))
 }
 
-/// The images of a file that are selected, one after the other; after an error there is none.
+/// The images of a file that are selected, one after the other; an error ends the iteration.
 pub(crate) fn selected(
     reader: Reader,
     selection: &Selection,

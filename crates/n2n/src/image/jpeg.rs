@@ -226,8 +226,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// What the decoder is told: to leave limits to us. Behind the headers, where nothing is lost by stray bytes, it is
-/// also to be strict.
+/// The options of the decoder, which leave limits to us. It is made strict only after the headers, in which stray bytes
+/// lose nothing.
 pub(super) fn decoder_options() -> DecoderOptions {
     DecoderOptions::default()
         .set_strict_mode(false)
@@ -436,7 +436,7 @@ pub(super) fn write(
 struct Inserting<W> {
     out: W,
     segments: Segments,
-    /// What has been written, until that is the header.
+    /// What has been written so far, until the header is complete.
     start: Option<Vec<u8>>,
 }
 

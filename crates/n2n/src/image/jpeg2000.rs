@@ -372,7 +372,7 @@ fn is_text(bytes: &[u8]) -> bool {
 /// others (T.800, A.9.2).
 fn comments(codestream: &[u8]) -> (Vec<Vec<u8>>, bool) {
     let (mut words, mut has_others) = (Vec::new(), false);
-    // Behind the start of the codestream.
+    // After the start of the codestream.
     let mut at = 2;
     while let Some(&[0xFF, marker, l0, l1, ref behind @ ..]) = codestream.get(at..) {
         let length = usize::from(u16::from_be_bytes([l0, l1]));
@@ -398,7 +398,7 @@ fn comments(codestream: &[u8]) -> (Vec<Vec<u8>>, bool) {
 fn styles(codestream: &[u8], components: usize) -> Vec<Option<Style<'_>>> {
     let mut styles = vec![None; components];
     let mut layers = 1;
-    // Behind the start of the codestream.
+    // After the start of the codestream.
     let mut at = 2;
     // Where the current tile-part ends.
     let mut end = 0;

@@ -76,7 +76,7 @@ pub struct Image {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// Number of channels: 1 for gray, 3 for RGB.
+    /// Number of channels: 1 for gray, 3 for RGB, or any other number.
     pub channels: usize,
     /// `height · width · channels` values.
     pub data: Vec<f32>,

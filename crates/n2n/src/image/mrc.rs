@@ -27,7 +27,7 @@ mod at {
     pub(super) const VALUES: [usize; 3] = [76, 80, 84];
     pub(super) const EXTENDED: usize = 92;
     pub(super) const VERSION: usize = 108;
-    /// The mark of IMOD, and flags, of which the lowest says that bytes have a sign.
+    /// The stamp of IMOD, then flags, of which the lowest says that bytes are signed.
     pub(super) const IMOD: usize = 152;
     pub(super) const MARK: usize = 208;
     pub(super) const MACHINE: usize = 212;
@@ -105,7 +105,7 @@ impl Header {
         self.put(place, value.to_bits().cast_signed());
     }
 
-    /// Whether bytes have no sign, as in IMOD.
+    /// Whether bytes are unsigned, which only IMOD writes.
     fn is_unsigned(&self) -> bool {
         self.get(at::IMOD) == 1_146_047_817 && self.get(at::IMOD + 4) & 1 == 0
     }
@@ -175,7 +175,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     source.rewind()?;
     let mut bytes = vec![0; HEADER];
     source.read_exact(&mut bytes)?;
-    // Some programs leave the mark of the machine out; then the mode tells, which is a small number.
+    // Some programs omit the machine stamp; the byte order then follows from the mode, which is a small number.
     let is_big = match bytes[at::MACHINE] {
         0x44 => false,
         0x11 => true,
@@ -276,12 +276,12 @@ pub(super) fn write(
     depth: Depth,
     out: &mut (impl Write + Seek),
 ) -> Encoded<()> {
-    /// Samples at once.
+    /// Number of samples written at a time.
     const PIECE: usize = 1 << 20;
     let native = first.metadata.native::<Header>();
     let is_native = native.is_some();
     let mut header = native.cloned().unwrap_or_else(Header::new);
-    // Of IMOD alone there are bytes without a sign.
+    // Only files of IMOD have unsigned bytes.
     let depth = match first.depth {
         Depth::U8 if header.is_unsigned() => Depth::U8,
         _ => depth,

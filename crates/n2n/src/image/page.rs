@@ -149,7 +149,7 @@ impl Pages for OfImage<'_> {
     }
 }
 
-/// How stored pixels are laid to be seen upright.
+/// How stored pixels have to be turned to be upright.
 pub(super) fn way(orientation: Orientation) -> Dihedral {
     Dihedral(match orientation {
         Orientation::NoTransforms => 0,

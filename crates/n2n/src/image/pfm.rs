@@ -1,4 +1,4 @@
-//! Portable float maps: 32-bit floats, gray or RGB, the rows from the bottom.
+//! Portable float maps: 32-bit floats, gray or RGB, with rows stored from the bottom up.
 
 use std::io::{BufRead as _, Read as _, Write};
 

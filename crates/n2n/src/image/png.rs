@@ -52,7 +52,7 @@ struct PngPage {
     reader: ::png::Reader<Box<dyn Source>>,
     page: Option<Page>,
     depth: Depth,
-    /// Of an interlaced page, whose rows are not stored in order.
+    /// The samples of an interlaced page, whose rows are not stored in order.
     whole: Option<Whole>,
     height: usize,
     /// Rows that have been read.
@@ -71,7 +71,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     let bytes = usize::try_from(2 * limits.samples).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(source, ::png::Limits { bytes });
     decoder.set_transformations(Transformations::EXPAND);
-    // Before `read_info`, which where addresses have 32 bits refuses large pictures without a reason.
+    // Checked before `read_info`, which on 32-bit platforms rejects large pictures without saying why.
     let header = decoder.read_header_info()?;
     check_pixels(limits, header.height as usize, header.width as usize)?;
     let mut reader = decoder.read_info()?;
@@ -158,7 +158,7 @@ fn metadata(chunks: Chunks, icc: Option<Vec<u8>>) -> Metadata {
     }
 }
 
-/// Pixels a unit, across and down, and whether that is a meter (11.3.4.3).
+/// Pixels per unit, across and down, and whether the unit is a meter (11.3.4.3).
 fn resolution(bytes: &[u8]) -> Option<Resolution> {
     let &[x0, x1, x2, x3, y0, y1, y2, y3, unit] = bytes else {
         return None;
@@ -178,7 +178,7 @@ fn resolution(bytes: &[u8]) -> Option<Resolution> {
 #[derive(Default)]
 pub(super) struct Animation {
     frames: u32,
-    /// Whether the image that programs without animation show is one of the frames.
+    /// Whether the default image, which programs that do not support animation show, is one of the frames.
     has_image: bool,
 }
 
@@ -364,7 +364,7 @@ impl Decode for PngPage {
             }
         }
         if self.read == self.height {
-            // The check sums of the last pixels stand behind them.
+            // The checksums of the last pixels follow them.
             self.reader.finish()?;
         }
         Ok(())

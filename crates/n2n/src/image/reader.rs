@@ -124,8 +124,8 @@ impl Pages for Reader {
     }
 }
 
-/// Runs a decoder, which is other people's: should it panic on a damaged file, that file is refused,
-/// and the program goes on. The decoder is not used again.
+/// Runs a third-party decoder: if it panics on a damaged file, the file is rejected and the program continues. The
+/// decoder is not used again.
 fn guarded<T>(decode: impl FnOnce() -> Decoded<T>) -> Decoded<T> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(Fault::new("it is damaged")))
 }

@@ -116,7 +116,7 @@ impl Selection {
 struct Selected<'a, P> {
     pages: P,
     selection: &'a Selection,
-    /// Pages that have been given, without masks and thumbnails.
+    /// Number of pages returned so far, excluding masks and thumbnails.
     index: usize,
     page: Option<Page>,
 }

@@ -69,7 +69,7 @@ fn pnm_comments(start: &[u8]) -> Vec<Vec<u8>> {
     let [_, kind, rest @ ..] = start else {
         return Vec::new();
     };
-    // Width, height and, but for one bit, the largest sample. PAM ends its header with a word.
+    // Width, height and, except for files of one bit per pixel, the largest sample. PAM ends its header with a word.
     let numbers = match kind {
         b'1' | b'4' => 2,
         b'7' => usize::MAX,
@@ -102,7 +102,7 @@ pub(super) fn decode(
     Ok(Box::new(decode_page(decoder, metadata, limits)?))
 }
 
-/// As [`decode`], for a page that is changed then.
+/// [`decode`], for a page that is changed afterwards.
 pub(super) fn decode_page(
     mut decoder: impl ImageDecoder,
     metadata: Metadata,

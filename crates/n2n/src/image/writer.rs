@@ -37,7 +37,7 @@ pub fn write_pages(
 fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + Seek)) -> Encoded<()> {
     let first = pages.next_page()?;
     let mut first = first.ok_or_else(|| Refused::Page("there is no page to write".into()))?;
-    // What is only copied has its place beside the image, in a format of several pages.
+    // Skip pages that are only copied, such as masks: only a format with several pages can store them.
     while !encoding.format.has_pages() && first.metadata.pass_through {
         match pages.next_page()? {
             Some(page) => first = page,
@@ -137,7 +137,7 @@ fn write_simply(
             set_bmp_resolution(&mut bmp, metadata);
             out.write_all(&bmp)?;
         }
-        // Its runs go over the ends of rows, which other programs refuse.
+        // The crate's run lengths cross the ends of rows, which other programs reject.
         Format::Tga => TgaEncoder::new(out)
             .disable_rle()
             .encode(&bytes, w, h, color)?,
@@ -146,7 +146,7 @@ fn write_simply(
     Ok(())
 }
 
-/// Puts pixels a meter where the header has a place for them (`BITMAPINFOHEADER`).
+/// Writes the pixels per meter to their fields in the header (`BITMAPINFOHEADER`).
 fn set_bmp_resolution(bmp: &mut [u8], metadata: &Metadata) {
     let Some(resolution) = metadata.resolution else {
         return;
@@ -163,8 +163,8 @@ fn set_bmp_resolution(bmp: &mut [u8], metadata: &Metadata) {
     }
 }
 
-/// Binary PGM and PPM, which every program reads; PAM for transparency, which only it has. The `image` crate
-/// writes no comments, and PAM for all of 16 bits.
+/// Binary PGM and PPM, which every program reads; PAM for transparency, which only PAM supports. The `image` crate
+/// writes no comments, and writes everything with 16 bits as PAM.
 fn write_pnm(raster: &Raster, depth: Depth, out: &mut impl Write) -> std::io::Result<()> {
     let page = &raster.page;
     let is_gray = page.color.channels() == 1;

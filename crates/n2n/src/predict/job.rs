@@ -61,8 +61,8 @@ pub enum Output {
 pub struct Config {
     /// How pages go through the network.
     pub options: Options,
-    /// The values that map to the network's 0 and 1. [`Range::Auto`] is `model` if there is one. A range that has to
-    /// be measured is measured once for all files of one type in a folder.
+    /// The values that map to the network's 0 and 1. [`Range::Auto`] means the range in `model` if there is one. A
+    /// range that has to be measured is measured once for all files of one type in a folder.
     pub range: Range,
     /// The range that the model was trained on, if it states one.
     pub model: Option<ModelRange>,

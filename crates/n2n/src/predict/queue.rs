@@ -78,8 +78,8 @@ impl Pages for Incoming {
     }
 }
 
-/// Samples in the order received, in the pieces in which they were: a piece may be a large part of a page, so it is freed
-/// with the last of its samples, and never copied to be joined with another.
+/// Samples in the order received, in the pieces in which they arrived: a piece may be a large part of a page, so it is
+/// freed with the last of its samples, and never copied to be joined with another.
 #[derive(Default)]
 pub(super) struct Queue {
     pieces: VecDeque<Vec<f32>>,

@@ -52,7 +52,7 @@ impl<'a> Ranges<'a> {
             return Ok(scale);
         }
         let mut survey = Survey::new(Survey::OF_ALL);
-        // Of other images it is not known what is denoised: as much as of this one.
+        // It is not known what is denoised in other images; the selection for this one is assumed.
         let selection = &self.jobs[at].selection;
         let mut look = |input: &Input| {
             let reader = input.open(self.config.limits)?;

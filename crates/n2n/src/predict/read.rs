@@ -24,7 +24,7 @@ pub(super) enum Piece {
 /// What was seen of the pages of a job.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// How they do not go with the range of the model.
+    /// How they fail to fit the range of the model.
     pub(super) misfit: Option<Misfit>,
     pub(super) repaired: Repaired,
 }
@@ -151,7 +151,7 @@ struct Repairs {
 impl Repairs {
     /// The samples of a page, its color repaired.
     fn read(&mut self, page: &Page, reader: &mut Reader) -> Result<Vec<f32>> {
-        /// The middle of a page, as wide and high, says enough of its noise.
+        /// The middle of a page, this wide and high, says enough about its noise.
         const MIDDLE: usize = 512;
         reader.check_fits(page, self.limits)?;
         let mut samples = Vec::with_capacity(page.height * page.row());

@@ -73,12 +73,13 @@ use crate::weights::Weights;
 /// Trains a model on images in memory, on the CPU.
 ///
 /// If `config.noise` is [`Noise::None`](crate::noise::Noise::None), the images are noisy; otherwise they are clean, and
-/// that noise is added. They are converted to `config.n_channel` channels, 1 or 3. [`train_with`] reports progress, and
+/// that noise is added. They are converted between gray and RGB as `config.n_channel` requires; with any other number
+/// of channels, they must have as many, unless `config.channels` separates them. [`train_with`] reports progress, and
 /// takes images from other sources. The [module](self) has an example.
 ///
 /// # Errors
-/// Invalid settings, and an image that cannot be trained on: one with non-finite values, or with a number of channels
-/// other than 1 or 3.
+/// Invalid settings, and an image that cannot be trained on: one with non-finite values, or whose number of channels
+/// does not fit the settings.
 pub fn train(images: &[Image], config: &Config) -> Result<Model> {
     all_usable(|skipped| {
         train_with(

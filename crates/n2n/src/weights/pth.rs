@@ -247,7 +247,7 @@ fn described<'a>(pickle: &Pickle<'a>, id: Id) -> Result<Described<'a>, String> {
         }
         ref other => {
             return Err(format!(
-                "expected a storage of 5 fields, found {}, or a view of another",
+                "expected a storage of 5 fields, found {} fields or a view of another storage",
                 other.len()
             ));
         }

@@ -20,7 +20,9 @@ impl Storage<'_> {
         budget: &mut Budget,
     ) -> Result<Tensor, String> {
         if strides.len() != shape.len() {
-            return Err(format!("shape {shape:?} with strides {strides:?}"));
+            return Err(format!(
+                "expected one stride per dimension, found shape {shape:?} with strides {strides:?}"
+            ));
         }
         let len = budget.spend(shape, self.dtype)?;
         let held = self.bytes.len() / self.dtype.size();

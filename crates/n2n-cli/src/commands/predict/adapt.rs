@@ -16,7 +16,7 @@ use crate::args;
 use crate::progress::Progress;
 use crate::ui::Ui;
 
-/// The weights of a copy of the model that fits the images; it is said how, and by how much.
+/// The weights of a copy of the model fitted to the images; a note says how, and by how much the loss fell.
 pub(super) fn adapted(
     (weights, model_path): (Weights, &Path),
     budget: Budget,
@@ -75,7 +75,7 @@ pub(super) fn adapted(
 
 /// If `model` is a shipped one, the others of its quality and channels: which noise the images have is not known.
 fn other_shipped(model: &Path) -> anyhow::Result<Vec<Model>> {
-    // A file of that name comes before it.
+    // A file of that name takes precedence.
     let Some(name) = model.to_str().filter(|_| !model.exists() || model.is_dir()) else {
         return Ok(vec![]);
     };

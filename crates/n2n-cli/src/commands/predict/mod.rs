@@ -28,8 +28,8 @@ use crate::ui::Ui;
 
 /// Runs the command: every input is denoised and written under its name with a suffix.
 ///
-/// An input that cannot be read, or a result that cannot be written, is reported, and the others go
-/// on. A folder that cannot be written to at all is found out before the work.
+/// An input that cannot be read, or a result that cannot be written, is reported, and the others are still processed. A
+/// folder that cannot be written to at all is detected before the work begins.
 pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     check_names(args)?;
     let Plan {
@@ -118,7 +118,7 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
             args.suffix
         );
     }
-    // As when the name of an image, or of a stream, comes where that of the report is expected.
+    // For example, if the name of an image or a stream is given in place of a report's.
     let other = |json: &&PathBuf| image::is_supported(json) || is_stream(json);
     if let Some(json) = args.json.as_ref().filter(other) {
         bail!(

@@ -18,9 +18,9 @@ use crate::jobs::{self, Earlier, Job, Naming};
 /// What is to be done.
 pub(super) struct Plan {
     pub(super) jobs: Vec<predict::Job>,
-    /// Images left out because their results are there.
+    /// Number of images left out because their results exist.
     pub(super) skipped: usize,
-    /// All images, those that are left out or another shard's too.
+    /// All images, including those that are left out or belong to another shard.
     pub(super) images: Vec<PathBuf>,
 }
 
@@ -49,7 +49,8 @@ pub(super) fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
     let found = if args.in_place {
         jobs::in_place(&inputs)?
     } else {
-        // What other shards have made by now is no image, or each would count the images differently.
+        // Results that other shards have written by now do not count as images; otherwise, each shard would number the
+        // images differently.
         let earlier = if args.skip_existing || args.shard.is_some() {
             Earlier::Results
         } else {
@@ -111,7 +112,7 @@ fn predict_job(
     let beside = |kind: &str| {
         let mut name = output.file_stem().unwrap_or_default().to_os_string();
         let suffix = args.suffix.as_str();
-        // In the place of the suffix, when there is one.
+        // The kind replaces the suffix, if there is one.
         if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(suffix))
             && !args.in_place
         {
@@ -189,7 +190,7 @@ fn all_of(stream: impl Read, args: &args::Predict) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What was read of the inputs that are pipes: they can be read only once.
+/// The contents of inputs that are pipes, which can be read only once.
 struct Pipes(HashMap<PathBuf, Arc<[u8]>>);
 
 impl Pipes {
@@ -217,8 +218,8 @@ impl Pipes {
         }
     }
 
-    /// The format that an image is written in: by what it contains, whatever its name says; by its name where
-    /// it cannot be read, which is said when it is its turn.
+    /// The format that an image is written in, determined by its content, whatever its name. If it cannot be read, its
+    /// name decides, and the error is reported when it is the image's turn.
     fn written(&self, image: &Path) -> Format {
         fn of(mut source: impl BufRead + Seek) -> io::Result<Option<Format>> {
             let found = Format::of_source(&mut source)?;
@@ -279,8 +280,8 @@ pub(super) fn name(input: &Input) -> String {
     }
 }
 
-/// Samples that have to be in memory take four bytes and what they are decoded from; more than the
-/// memory that may be used would not fit.
+/// Samples in memory take four bytes each, plus what they are decoded from, so more of them than a quarter of the limit
+/// in bytes would not fit.
 pub(super) fn limits(args: &args::Predict) -> Limits {
     Limits {
         pixels: args.max_pixels,

@@ -29,7 +29,7 @@ pub(super) struct Tally {
     pub(super) images: usize,
     pub(super) failed: usize,
     pub(super) skipped: usize,
-    /// Of those that have ended, in their order.
+    /// An entry for each job that has ended, in order.
     pub(super) files: Vec<serde_json::Value>,
 }
 
@@ -55,18 +55,18 @@ pub(super) fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is said while the jobs run, and kept for the end.
+/// What is printed while the jobs run, and kept for the end.
 pub(super) struct Report<'a> {
     pub(super) args: &'a args::Predict,
     pub(super) ui: Ui,
     pub(super) jobs: &'a [predict::Job],
     pub(super) progress: Progress,
     pub(super) tally: &'a Mutex<Tally>,
-    /// Why a result could not be said.
+    /// Why a result could not be printed.
     pub(super) lost: Option<anyhow::Error>,
     /// A job, and how many pages it has.
     pub(super) counted: Option<(usize, usize)>,
-    /// Whether it has been said that the model is not for gray images.
+    /// Whether the user has been warned that the model is not for gray images.
     pub(super) warned_of_gray: Cell<bool>,
 }
 
@@ -251,7 +251,7 @@ impl Report<'_> {
     pub(super) fn finish(self) -> anyhow::Result<ExitCode> {
         drop(self.progress);
         if self.args.json.is_some() {
-            // Before the lock is taken, which a report that a signal asked for waits for.
+            // Withdraw before taking the lock: a report requested by a signal waits for it.
             interrupt::withdraw();
         }
         let tally = locked(self.tally);
@@ -277,7 +277,7 @@ impl Report<'_> {
     }
 }
 
-/// The error, and what to do about it where the device is why.
+/// The error, with advice if the device is the cause.
 fn with_hint(error: Error) -> anyhow::Error {
     match error {
         Error::OutOfMemory { .. } => anyhow!(
@@ -288,7 +288,7 @@ fn with_hint(error: Error) -> anyhow::Error {
     }
 }
 
-/// The error with the name of the image, unless it says that itself.
+/// The error with the name of the image, unless the error already contains it.
 fn in_context(name: &str, error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     if text.starts_with(name) {
@@ -305,7 +305,7 @@ fn describe(done: &Done, began: Option<Instant>, entry: &mut serde_json::Value) 
     entry["pages"] = done.pages.into();
     entry["channels"] = done.channels.into();
     entry["depth"] = bits(done.depth.1).into();
-    // When the network began with it, as `elapsed_s` of the report counts.
+    // When the network began on it, in seconds from the same start as the report's `elapsed_s`.
     entry["started_s"] = began
         .map(|began| done.started.duration_since(began).as_secs_f64())
         .into();

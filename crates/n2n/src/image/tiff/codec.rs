@@ -68,7 +68,7 @@ impl Codec {
             FAX3 if self.is_2d => Err(unsupported("two-dimensional Group 3")),
             FAX3 | FAX4 if bits == 1 => Ok(()),
             OLD_JPEG | WEBP if bits == 8 => Ok(()),
-            // Of more bits it may be lossless.
+            // With more than 8 bits, it may be lossless.
             JPEG if (2..=16).contains(&bits) => Ok(()),
             jpeg_2000 if is_jpeg_2000(jpeg_2000) && (8..=16).contains(&bits) => Ok(()),
             JPEG | OLD_JPEG | WEBP | FAX3 | FAX4 | APERIO_YCBCR..=33005 | JPEG_2000 => {
@@ -105,7 +105,7 @@ impl Codec {
             }
             LZMA => take(lzma_rust2::XzReader::new(packed.as_slice(), true), most)?,
             JPEG => self.jpeg(&packed, expected)?,
-            // Often in pieces that are no JPEG by themselves.
+            // Often in pieces that are not JPEGs by themselves.
             OLD_JPEG => self
                 .jpeg(&packed, expected)
                 .map_err(|_| unsupported("JPEG as in TIFF 6.0, in this form"))?,
@@ -123,10 +123,10 @@ impl Codec {
         Ok(bytes)
     }
 
-    /// A JPEG without conversion of colors, its tables put before it.
+    /// Decodes a JPEG, with the shared tables before it, without converting its colors.
     fn jpeg(&self, packed: &[u8], expected: Expected) -> Decoded<Vec<u8>> {
         let whole = match (self.jpeg_tables.as_slice(), packed) {
-            // Between the two images an end and a start are left out.
+            // The end marker of the tables and the start marker of the image are left out.
             ([tables @ .., 0xFF, 0xD9], [0xFF, 0xD8, image @ ..]) => [tables, image].concat(),
             _ => packed.to_vec(),
         };

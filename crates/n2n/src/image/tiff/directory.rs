@@ -334,7 +334,7 @@ impl<S: BufRead + Seek> Container<S> {
             } else {
                 self.order.number(value)
             };
-            // Of a tag that stands twice the first counts, as in libtiff.
+            // If a tag occurs twice, the first one counts, as in libtiff.
             let entry = Entry { kind, count, at };
             directory.entries.entry(tag).or_insert(entry);
         }

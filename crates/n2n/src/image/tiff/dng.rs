@@ -349,7 +349,7 @@ fn samples_of(
         wide.clear();
         rows.read_wide(file, count, &mut wide)?;
         match table {
-            // Beyond its end a table goes on as it ends.
+            // Beyond its end, a table continues with its last value.
             Some([start @ .., last]) if is_integer => samples.extend(
                 wide.iter()
                     .map(|&x| start.get(x as usize).copied().unwrap_or(*last)),

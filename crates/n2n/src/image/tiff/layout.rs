@@ -90,7 +90,7 @@ impl Layout {
         let planes = if planar { samples } else { 1 };
         check_count(offsets.len(), (across, height.div_ceil(chunk.1), planes))?;
         let photometric = colors(file, directory, samples)?;
-        // Of a lossless JPEG they are what they are, whatever the directory says.
+        // A lossless JPEG stores the colors without conversion, whatever the directory says.
         let is_lossless = compression == compression::JPEG
             && photometric == photometric::YCBCR
             && begins_lossless(file, &offsets, &lengths);
@@ -115,7 +115,7 @@ impl Layout {
             Some(color) => (color.len() + samples - 1, Sample::U8),
             None => (samples, sample),
         };
-        // Of other types it is not known which value is white; they stay what they are.
+        // For other types, it is not known which value is white; they are left unchanged.
         let white_is_zero = photometric == photometric::WHITE_IS_ZERO
             && samples == 1
             && (sample == Sample::U8 || sample == Sample::U16 && bits == 16);
@@ -325,7 +325,7 @@ fn places<S: BufRead + Seek>(
         return Err(Fault::new("its strips or tiles are empty"));
     }
     if compression == compression::OLD_JPEG && directory.has(tag::JPEG_INTERCHANGE) {
-        // One JPEG for all, whatever the strips are said to be.
+        // One JPEG holds the whole page, whatever the directory says about strips.
         let start = file.number(directory, tag::JPEG_INTERCHANGE)?.unwrap_or(0);
         let length = file.number(directory, tag::JPEG_INTERCHANGE_LENGTH)?;
         let length = length.unwrap_or(file.bytes.saturating_sub(start));
@@ -439,7 +439,7 @@ fn subsampling<S: BufRead + Seek>(
              supported"
         )));
     }
-    // A JPEG says it of itself.
+    // A JPEG states its own subsampling.
     if is_jpeg {
         return Ok((1, 1));
     }
@@ -468,7 +468,7 @@ fn palette<S: BufRead + Seek>(
             3 * count
         )));
     }
-    // Some programs write the bytes as they are.
+    // Some programs write values of 8 bits without scaling them to 16.
     let shift = if map.iter().any(|value| *value > 255) {
         8
     } else {

@@ -98,7 +98,7 @@ struct TiffPages {
     axes: Option<Axes>,
     /// Number of pages returned so far, excluding masks and thumbnails.
     given: usize,
-    /// The page that is given, and its rows; none of one that cannot be decoded.
+    /// The current page, and its rows if it can be decoded.
     page: Option<Page>,
     rows: Option<Rows>,
 }
@@ -122,7 +122,7 @@ impl Decode for TiffPages {
     fn next_page(&mut self) -> Decoded<Option<Page>> {
         let another = self.rows.as_mut().is_some_and(Rows::next_frame);
         let mut page = if another && let Some(mut page) = self.page.take() {
-            // The words are those of all frames.
+            // The description of the first frame applies to all of them.
             page.metadata.description = None;
             page.metadata.notes.clear();
             page.metadata.change_native(|tags: &mut Tags| {
@@ -438,7 +438,7 @@ fn describe(
         tag => copied.iter().any(|field| field.tag == tag),
     });
     if layout.given != layout.samples {
-        // tifffile's words are about the indices.
+        // tifffile's description is about the palette indices.
         let is_shape = |field: &Field| {
             field
                 .words()
@@ -520,7 +520,7 @@ fn nodata(file: &mut Container<Box<dyn Source>>, directory: &Directory) -> Decod
 /// The meaning of a pixel's first samples, and the number of the others.
 fn colors(layout: &Layout, extra_samples: &[u16], inks: usize) -> (Color, usize) {
     let samples = layout.given;
-    // Samples that are not said to be transparency are as good as any other.
+    // Samples that are not declared to be transparency count as color channels.
     let kinds = extra_samples.iter().rev();
     let extra = kinds
         .take_while(|&&kind| kind != 0)

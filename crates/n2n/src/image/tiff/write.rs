@@ -28,7 +28,7 @@ pub(in crate::image) fn write(
     let depth = encoding.depth_of(first.depth);
     let page = (first.height * first.row() * depth.bytes()) as u64;
     let (is_big, file, order) = match native(&first) {
-        // How many pages follow is not known, but how large the file was.
+        // How many pages follow is not known, but the size of the source file is.
         Some(tags) => {
             let file = tags.file_bytes * depth.bytes() as u64 / first.depth.bytes() as u64;
             (tags.is_big, file, tags.order)
@@ -47,7 +47,7 @@ pub(in crate::image) fn write(
     Ok(())
 }
 
-/// What the file said of a page, if it was a TIFF.
+/// What the file said about a page, if it was a TIFF.
 fn native(page: &Page) -> Option<&Tags> {
     page.metadata.native()
 }

@@ -110,7 +110,7 @@ pub struct Config {
     /// Number of patches per batch, in rotation, to compute the regularizer on; by default all.
     pub regularized_patches: Option<usize>,
     /// Whether the passes without gradients compute in half precision: those for the regularizer, and those of a
-    /// teacher. Takes a processor with matrix units.
+    /// teacher. Requires a processor with matrix units.
     pub half: bool,
     /// Factor on Kaiming's initial weights; applied by the code that creates the network.
     pub init_scale: f64,

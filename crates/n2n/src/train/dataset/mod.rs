@@ -137,7 +137,7 @@ impl Dataset {
     }
 
     /// Sets the range that maps to 0..1 in [`Self::image`]: [`Range::Between`], in the units of the files. With any
-    /// other range, integers map to 0..1 by their type and floats are unchanged.
+    /// other range, values are those of [`Image`].
     pub fn set_range(&mut self, range: Range) {
         self.range = range;
     }

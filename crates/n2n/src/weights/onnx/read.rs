@@ -130,7 +130,9 @@ fn tensor(initializer: &TensorProto, budget: &mut Budget) -> Result<Tensor, Stri
     let bytes = initializer.raw_data.len();
     let expected = (shape.iter()).try_fold(size_of::<f32>(), |bytes, &n| bytes.checked_mul(n));
     if expected != Some(bytes) {
-        return Err(format!("shape {shape:?} with {bytes} bytes of raw_data"));
+        return Err(format!(
+            "expected 4 bytes per value, found shape {shape:?} with {bytes} bytes of raw_data"
+        ));
     }
     let storage = Storage {
         dtype: DType::F32,
