@@ -1,10 +1,11 @@
-//! Two consecutive layers at the full size of the image, computed band by band: the first layer stays some rows ahead
-//! of the second and writes into a window that slides down the image. The tensors between them, the largest of the
-//! network, stay in cache and are never stored at full size.
+//! Two consecutive layers at the same size, computed band by band: the first layer stays some rows ahead of the second
+//! and writes into a window that slides down the image. The tensors between them, the largest of the network, stay in
+//! cache and are never stored whole.
 
+use crate::arena::Arena;
 use crate::conv::{self, Conv};
 use crate::picks::Picks;
-use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
+use crate::tensor::{Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::upconv::UpConv;
 use crate::winograd::{self, Layout};
 use crate::{Epilogue, Level};
@@ -30,11 +31,16 @@ pub enum First<'a> {
     /// A transposed convolution merged with the 3×3 one after it, of a tensor at half the size and the
     /// [side](crate::upconv::side) of an image.
     UpConv(&'a UpConv, &'a Tensor, &'a Tensor),
+    /// The same, added to a 3×3 convolution of a tensor at full size, which stores its sums as they are: the epilogue
+    /// adds to what is there.
+    UpConvPlus(&'a UpConv, &'a Tensor, &'a Tensor, (&'a Conv, &'a Tensor)),
 }
 
 /// What is done with the second layer's output.
 #[derive(Clone, Copy)]
 pub enum Then<'a> {
+    /// Every pixel is stored.
+    Store,
     /// 2×2 max-pooling.
     Pool,
     /// 1×1 convolutions, one after another, each with its epilogue.
@@ -49,8 +55,8 @@ pub enum Then<'a> {
 /// Each layer comes with its epilogue.
 ///
 /// # Panics
-/// If the second layer does not use [Winograd's algorithm](Conv::is_by_winograd) for images of this shape, or a shape
-/// does not fit.
+/// If the second layer, or the convolution that merged layers are added to, does not use
+/// [Winograd's algorithm](Conv::is_by_winograd) for images of this shape, or a shape does not fit.
 pub fn run(
     level: Level,
     (first, first_epilogue): (First, Epilogue),
@@ -61,16 +67,20 @@ pub fn run(
 ) {
     let image = first.shape();
     assert!(second.is_by_winograd(image), "Winograd's algorithm");
+    if let First::UpConvPlus(.., (plus, _)) = first {
+        assert!(plus.is_by_winograd(image), "Winograd's algorithm");
+    }
     let h = image.h;
     let band = band_rows(image);
     let mut between = arena.take(window(image));
     let chain = match then {
-        Then::Pool => None,
+        Then::Store | Then::Pool => None,
         Then::Chain(convs) | Then::PickedChain(convs, _) => Some(conv::chain(level, convs)),
     };
     let then = match (&chain, then) {
         (Some(chain), Then::PickedChain(_, picks)) => winograd::Then::PickedChain(chain, picks),
         (Some(chain), _) => winograd::Then::Chain(chain),
+        (None, Then::Store) => winograd::Then::Store,
         (None, _) => winograd::Then::Pool,
     };
     // The window's first row, the computed rows of the first layer, and those of the second.
@@ -98,7 +108,7 @@ pub fn run(
         done = end;
         if done < h {
             // The row above the next one is the first that is read again.
-            between.move_up(done - 1 - top..ready - top);
+            between.move_up(done - 1 - top..ready + first.begun() - top);
             top = done - 1;
         }
     }
@@ -128,13 +138,19 @@ impl First<'_> {
                 c: conv.outputs(),
                 ..input.shape()
             },
-            Self::UpConv(conv, small, _) => Shape {
+            Self::UpConv(conv, small, _) | Self::UpConvPlus(conv, small, ..) => Shape {
                 h: 2 * small.shape().h,
                 w: 2 * small.shape().w,
                 c: conv.outputs(),
                 ..small.shape()
             },
         }
+    }
+
+    /// How many rows below the computed ones are begun: the convolution that is added to has tiles of four rows, and
+    /// those of the merged layers end one row before them.
+    fn begun(&self) -> usize {
+        usize::from(matches!(self, Self::UpConvPlus(..)))
     }
 
     /// Computes about `band` more rows after the first `ready`; returns the new number of rows.
@@ -167,7 +183,7 @@ impl First<'_> {
                 conv.run_rows_directly(level, &[input], to, rows.clone(), epilogue);
                 rows.end
             }
-            Self::UpConv(conv, small, side) => {
+            Self::UpConv(conv, small, side) | Self::UpConvPlus(conv, small, side, _) => {
                 // Row `t` of tiles ends before output row `8t + 7`.
                 let begin = (ready + 1) / DOUBLE_TILE;
                 let end = begin + band / DOUBLE_TILE;
@@ -175,7 +191,19 @@ impl First<'_> {
                 // Avoid a last band of a single row of tiles.
                 let end = if end + 1 < all { end } else { all };
                 let ready = (end * DOUBLE_TILE - 1).min(to.h);
+                let h = to.h;
                 let to = SharedMut::from(to);
+                if let Self::UpConvPlus(.., (plus, input)) = *self {
+                    let tiles = |row: usize| Layout::Same.tiles(row.min(h));
+                    plus.run_tiles(
+                        level,
+                        Rows::from(input),
+                        &to,
+                        tiles(DOUBLE_TILE * begin)..tiles(DOUBLE_TILE * end),
+                        Epilogue::Store,
+                        winograd::Then::Store,
+                    );
+                }
                 conv.run_rows(level, small, side, &to, begin..end, epilogue);
                 ready
             }

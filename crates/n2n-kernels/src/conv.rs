@@ -8,11 +8,12 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use crate::arena::Arena;
 pub use crate::direct::head::{Gradients, Position};
 use crate::direct::{self, Chain, Place, TapConv, correlate, head};
 use crate::jobs::one_by_one;
 use crate::memory::Memory;
-use crate::tensor::{Arena, Rows, RowsMut, Shape, SharedMut, Tensor};
+use crate::tensor::{Rows, RowsMut, Shape, SharedMut, Tensor};
 use crate::winograd::{self, Layout, SAME, Then};
 use crate::{Epilogue, Level, pool};
 

@@ -15,6 +15,7 @@
 
 pub mod adam;
 mod arch;
+pub mod arena;
 pub mod bands;
 pub mod conv;
 mod direct;

@@ -53,7 +53,7 @@ impl Shape {
     ///
     /// # Panics
     /// If it exceeds the address space.
-    fn checked_len(&self) -> usize {
+    pub(crate) fn checked_len(&self) -> usize {
         let product = || {
             let pixel = self.c.checked_next_multiple_of(LANES)?;
             let row = self.w.checked_add(2 * BORDER)?.checked_mul(pixel)?;
@@ -97,6 +97,17 @@ impl Tensor {
             shape,
             memory: Memory::zeros(shape.checked_len()),
         }
+    }
+
+    /// A tensor in memory with whatever it holds.
+    pub(crate) fn from_memory(shape: Shape, memory: Memory) -> Self {
+        assert!(memory.len() >= shape.checked_len(), "memory for {shape:?}");
+        Self { shape, memory }
+    }
+
+    /// Its memory, for another tensor.
+    pub(crate) fn into_memory(self) -> Memory {
+        self.memory
     }
 
     /// Its shape.
@@ -250,7 +261,7 @@ impl Tensor {
     }
 
     /// Zeroes everything that kernels never write, in memory that held another tensor before.
-    fn clear_border(&mut self) {
+    pub(crate) fn clear_border(&mut self) {
         let shape = self.shape;
         let (rows, stride, pixel) = (shape.rows(), shape.row_stride(), shape.pixel_stride());
         for (row, floats) in self
@@ -413,103 +424,6 @@ impl<'a> From<&'a mut Tensor> for SharedMut<'a> {
     }
 }
 
-/// Maximum ratio between the memory that a tensor takes over and the memory it needs.
-const LARGER: usize = 8;
-
-/// A pool of reusable memory.
-#[derive(Debug, Default)]
-pub struct Arena {
-    free: Vec<Memory>,
-    /// Floats in use, since the limit was set.
-    lent: usize,
-    /// Maximum number of floats in use and free together, if there is a limit.
-    most: Option<usize>,
-}
-
-impl Arena {
-    /// Takes a tensor with a zero border. Its interior, including padding channels, is unspecified: a kernel has to
-    /// write it.
-    ///
-    /// # Panics
-    /// If the shape exceeds the address space.
-    pub fn take(&mut self, shape: Shape) -> Tensor {
-        let len = shape.checked_len();
-        if let Some(memory) = self.find(len) {
-            let mut tensor = Tensor { shape, memory };
-            tensor.clear_border();
-            tensor
-        } else {
-            self.make_room(len);
-            Tensor::zeros(shape)
-        }
-    }
-
-    /// Returns a tensor's memory to the pool.
-    pub fn give(&mut self, tensor: Tensor) {
-        self.give_floats(tensor.memory);
-    }
-
-    /// Sets a limit in bytes, or none, while all memory is in the pool. If taking more would exceed the limit, memory in
-    /// the pool is returned to the system first: pieces of other sizes, for images of another shape.
-    pub fn limit(&mut self, bytes: Option<usize>) {
-        self.most = bytes.map(|bytes| bytes / size_of::<f32>());
-        self.lent = 0;
-    }
-
-    /// Keeps to the limit when `needed` new floats are about to be allocated, by freeing the pool if necessary.
-    fn make_room(&mut self, needed: usize) {
-        let free: usize = self.free.iter().map(Memory::len).sum();
-        if self
-            .most
-            .is_some_and(|most| self.lent + free + needed > most)
-        {
-            self.clear();
-        }
-        self.lent += needed;
-    }
-
-    /// Takes at least `len` floats with unspecified contents.
-    ///
-    /// # Panics
-    /// If they exceed the address space.
-    pub(crate) fn take_floats(&mut self, len: usize) -> Memory {
-        self.find(len).unwrap_or_else(|| {
-            self.make_room(len);
-            Memory::zeros(len)
-        })
-    }
-
-    /// Returns the floats to the pool.
-    pub(crate) fn give_floats(&mut self, floats: Memory) {
-        self.lent = self.lent.saturating_sub(floats.len());
-        self.free.push(floats);
-    }
-
-    /// The smallest memory with at least `needed` floats. Much larger memory is left for the tensor that needs it.
-    /// The limit is generous: images in one folder differ a few times in size, and fresh memory costs more than
-    /// arithmetic.
-    fn find(&mut self, needed: usize) -> Option<Memory> {
-        let fits = self.free.iter().enumerate();
-        let most = needed.saturating_mul(LARGER);
-        let fits = fits.filter(|(_, memory)| (needed..=most).contains(&memory.len()));
-        let (i, _) = fits.min_by_key(|(_, memory)| memory.len())?;
-        let memory = self.free.swap_remove(i);
-        self.lent += memory.len();
-        Some(memory)
-    }
-
-    /// Bytes of all memory in the pool.
-    pub fn bytes(&self) -> usize {
-        let floats: usize = self.free.iter().map(Memory::len).sum();
-        floats * size_of::<f32>()
-    }
-
-    /// Returns all memory to the system, for when images of a very different size follow.
-    pub fn clear(&mut self) {
-        self.free.clear();
-    }
-}
-
 /// Copies `from` to the beginning of `to`; the lengths that occur most often are inlined.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32]) {
@@ -542,51 +456,5 @@ mod tests {
                 "border and padding are zero"
             );
         }
-    }
-
-    #[test]
-    fn memory_of_other_sizes_is_freed_where_it_would_exceed_the_limit() {
-        let shape = |h| Shape {
-            n: 1,
-            h,
-            w: 6,
-            c: 8,
-        };
-        let bytes = |h| 4 * shape(h).len();
-        for (limit, want) in [
-            (None, bytes(50) + bytes(200)),
-            (Some(bytes(50) + bytes(200)), bytes(50) + bytes(200)),
-            (Some(bytes(50) + bytes(199)), bytes(200)),
-        ] {
-            let mut arena = Arena::default();
-            arena.limit(limit);
-            for h in [50, 200, 50] {
-                let tensor = arena.take(shape(h));
-                arena.give(tensor);
-                assert!(arena.bytes() <= limit.unwrap_or(usize::MAX));
-            }
-            assert_eq!(arena.bytes(), want);
-        }
-    }
-
-    #[test]
-    fn memory_used_again_has_a_clean_border() {
-        let mut arena = Arena::default();
-        let mut first = Tensor::zeros(Shape {
-            n: 2,
-            h: 7,
-            w: 5,
-            c: 9,
-        });
-        first.fill_from(&vec![1.0; 2 * 7 * 5 * 9]);
-        arena.give(first);
-        let mut second = arena.take(Shape {
-            n: 1,
-            h: 9,
-            w: 6,
-            c: 11,
-        });
-        second.fill_from(&vec![1.0; 9 * 6 * 11]);
-        assert_eq!(second.as_slice().iter().sum::<f32>(), 9.0 * 6.0 * 11.0);
     }
 }

@@ -14,9 +14,10 @@
 use rayon::prelude::*;
 
 use crate::arch::LANES;
+use crate::arena::Arena;
 use crate::jobs::one_by_one;
 use crate::product::Product;
-use crate::tensor::{Arena, Rows, Shape, SharedMut, Tensor};
+use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 use crate::winograd::{Filter, Layout, PHASES, TWO_TAPS, Then, merged_gradient};
 use crate::{Epilogue, Level};
 

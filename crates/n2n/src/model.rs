@@ -553,7 +553,7 @@ mod tests {
         scale: None,
         ensemble: false,
         tile: Tile::Auto,
-        max_bytes: 2_000_000_000,
+        max_bytes: 2_500_000_000,
         on_progress: None,
     };
 

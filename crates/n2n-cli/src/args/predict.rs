@@ -109,7 +109,7 @@ pub struct Predict {
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
     /// Memory limit for an image, its tiles and the network together
-    #[arg(long, value_name = "BYTES", default_value = "2GB", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "2.5GB", value_parser = bytes)]
     pub max_memory: u64,
     /// Maximum number of pixels that a file may declare
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]

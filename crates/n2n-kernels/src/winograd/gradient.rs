@@ -13,8 +13,9 @@ use super::input::{Strides, input_points, vector_unchecked, vector_unchecked_mut
 use super::{GAP, Layout, OUT, SAME, TWO_TAPS, Tiles, transform};
 use crate::Level;
 use crate::arch::{Kernel, LANES, Simd, Strip, vector, vector_mut};
+use crate::arena::Arena;
 use crate::jobs::one_by_one;
-use crate::tensor::{Arena, Rows, Tensor};
+use crate::tensor::{Rows, Tensor};
 
 /// Tiles in a block. They form eight shares, so at most eight threads transform tiles at once; a larger block would
 /// take more memory.

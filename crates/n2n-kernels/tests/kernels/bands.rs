@@ -1,8 +1,9 @@
-//! Two consecutive layers at the full size of the image, band by band.
+//! Two consecutive layers, band by band.
 
+use n2n_kernels::arena::Arena;
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Size};
-use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::upconv::{self, Layers, UpConv};
 use n2n_kernels::{Epilogue, Level, Picks};
 
@@ -33,6 +34,9 @@ fn layers_in_bands_are_the_layers_whole() {
     let first = conv(Size::Three, 18, 3, 9, 7);
     let upconv = UpConv::new(level, layers);
     let second = conv(Size::Three, 21, 18, 9, 9);
+    // The merged layers without the image, added to a convolution of another tensor.
+    let upconv_plus = UpConv::new(level, Layers { image: 0, ..layers });
+    let plus = conv(Size::Three, 18, 19, 9, 15);
     let tail = [conv(Size::One, 9, 21, 1, 11), conv(Size::One, 3, 9, 1, 13)];
     let chain = tail.each_ref().map(|conv| (conv, leaky));
 
@@ -112,6 +116,19 @@ fn layers_in_bands_are_the_layers_whole() {
                     assert_eq!(got[3..], [0.0; 5], "padding");
                 }
             }
+
+            let other = tensor(shape(19), &values(n * h * w * 19, 17));
+            let mut ones = Tensor::zeros(small(upconv::side_channels(0)));
+            upconv::side(None, &mut ones);
+            let add = Epilogue::AddLeakyRelu(0.2);
+            plus.run(level, &[&other], &mut between, Epilogue::Store);
+            upconv_plus.run(level, &from, &ones, &mut between, add);
+            second.run(level, &[&between], &mut after, leaky);
+            let mut got = Tensor::zeros(shape(21));
+            let of = First::UpConvPlus(&upconv_plus, &from, &ones, (&plus, &other));
+            bands::run(level, (of, add), second_layer, Then::Store, &mut got, arena);
+            bands::run(level, (of, add), second_layer, Then::Store, &mut got, arena);
+            assert_eq!(read(&got), read(&after), "a sum, {n} of {h}x{w}");
         }
     });
 }

@@ -1,10 +1,11 @@
 //! 1×1 convolutions one after another, including picked pixels and training.
 
+use n2n_kernels::arena::Arena;
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv::{self, Conv, Pointwise, Position, Size};
 use n2n_kernels::pool;
 use n2n_kernels::reference;
-use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::{Epilogue, Level, Picks};
 
 use crate::{assert_close, on_threads, read, tensor, values, wide};

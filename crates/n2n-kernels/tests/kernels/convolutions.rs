@@ -1,9 +1,10 @@
 //! Convolutions of 3×3 and 1×1, forward and gradients.
 
+use n2n_kernels::arena::Arena;
 use n2n_kernels::conv::{self, Conv, Size};
 use n2n_kernels::pool;
 use n2n_kernels::reference;
-use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::upsample::Upsample;
 use n2n_kernels::{Epilogue, Level};
 

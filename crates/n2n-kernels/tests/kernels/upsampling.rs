@@ -1,7 +1,8 @@
 //! Transposed convolutions, by themselves and merged with the convolution after them.
 
+use n2n_kernels::arena::Arena;
 use n2n_kernels::reference;
-use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::tensor::{Shape, Tensor};
 use n2n_kernels::upconv::{self, Layers, UpConv};
 use n2n_kernels::upsample::{self, InputGradient, Upsample};
 use n2n_kernels::{Epilogue, Level};

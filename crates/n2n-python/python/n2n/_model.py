@@ -77,7 +77,7 @@ def denoise(
     progress: Progress = True,
     *,
     ensemble: bool = False,
-    max_memory: int = 2_000_000_000,
+    max_memory: int = 2_500_000_000,
     out: NDArray[Any] | None = None,
     quality: str | None = None,
 ) -> NDArray[Any]:
@@ -266,7 +266,7 @@ class Model:
         progress: Progress = True,
         *,
         ensemble: bool = False,
-        max_memory: int = 2_000_000_000,
+        max_memory: int = 2_500_000_000,
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
         """Denoise an image or a stack of images; see `n2n.denoise`."""
@@ -354,7 +354,7 @@ class Model:
         threads: int | None = None,
         *,
         ensemble: bool = False,
-        max_memory: int = 2_000_000_000,
+        max_memory: int = 2_500_000_000,
     ) -> NDArray[Any]:
         """Denoise a part of an image that is too large for memory, with the same result as for the whole.
 

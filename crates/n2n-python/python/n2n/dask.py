@@ -35,7 +35,7 @@ def denoise(
     threads: int | None = None,
     *,
     ensemble: bool = False,
-    max_memory: int = 2_000_000_000,
+    max_memory: int = 2_500_000_000,
 ) -> da.Array:
     """Denoise a dask array, lazily, chunk by chunk.
 

@@ -52,7 +52,7 @@ def denoise(
     rgb: bool = False,
     missing: bool = False,
     overwrite: bool = False,
-    max_memory: int = 2_000_000_000,
+    max_memory: int = 2_500_000_000,
 ) -> None:
     """Denoise an OME-Zarr image.
 

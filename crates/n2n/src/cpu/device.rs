@@ -5,16 +5,17 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use n2n_kernels::adam::Adam;
-use n2n_kernels::tensor::Arena;
+use n2n_kernels::arena::Arena;
+use n2n_kernels::tensor::Shape;
 
-use super::{CpuNetwork, Learning, half, in_pool, units};
+use super::{CpuNetwork, Learning, half, in_pool, shape, units};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
 use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
 
-/// Bytes for what each thread keeps, and for tensors of small images that large ones do not have.
+/// Bytes for what each thread keeps.
 const SCRATCH: usize = 16 << 20;
 
 impl Denoise for CpuNetwork {
@@ -29,11 +30,12 @@ impl Denoise for CpuNetwork {
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
         network::check_images(&self.unet, noisy)?;
         self.keep_memory_for(noisy);
-        let most = self.arena_bytes(noisy.h, noisy.w) + SCRATCH;
-        self.arena.limit(Some(noisy.n.saturating_mul(most)));
         Ok(in_pool(|| match self.half {
             Some(units) => self.infer_half(units, noisy),
-            None => self.infer(noisy),
+            None => {
+                self.arena.follow(Some(self.plan(shape(noisy))));
+                self.infer(noisy)
+            }
         }))
     }
 
@@ -43,7 +45,9 @@ impl Denoise for CpuNetwork {
         }
         // The weights, and their packed form, which for Winograd's algorithm is about eight times as large.
         let weights = 4 * 9 * self.parameters.len();
-        (self.arena_bytes(h, w) + weights + SCRATCH) as u64
+        let c = self.unet.n_channel;
+        let tensors = self.plan(Shape { n: 1, h, w, c }).bytes();
+        (tensors + weights + SCRATCH) as u64
     }
 
     fn device(&self) -> String {
@@ -63,6 +67,7 @@ impl Denoise for CpuNetwork {
             half: self.half,
             regularizer_half: self.regularizer_half,
             merged_pixels: self.merged_pixels,
+            banded_pixels: self.banded_pixels,
             arena: Arena::default(),
             spare: half::Spare::default(),
             kept_for: 0,

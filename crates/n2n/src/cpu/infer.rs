@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use n2n_kernels::arena::{Plan, Planner};
 use n2n_kernels::bands::{self, First, Then};
 use n2n_kernels::conv;
 use n2n_kernels::half::Units;
@@ -16,7 +17,7 @@ use n2n_kernels::{Epilogue, Picks};
 use super::{CpuNetwork, epilogue, shape};
 use crate::batch::Batch;
 use crate::neighbors::{Neighbors, PAIRS, Target};
-use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
+use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
 impl CpuNetwork {
     /// Denoises a batch whose size the caller has checked.
@@ -114,7 +115,9 @@ impl CpuNetwork {
                 if up.kind == Kind::Up2x2 && input.n * input.h * input.w >= self.merged_pixels =>
             {
                 let tail = chained(i + 3);
-                if tail > 0 && self.in_bands(first, second, i + 2, doubled(input)) {
+                let full = doubled(input);
+                let is_large = tail > 0 || full.n * full.h * full.w >= self.banded_pixels;
+                if is_large && !second.pool && self.in_bands(first, second, i + 2, full) {
                     3 + tail
                 } else {
                     2
@@ -130,25 +133,71 @@ impl CpuNetwork {
         up.is_some_and(|up| self.together(up, pool::pooled(image)) == self.layers.len() - up)
     }
 
-    /// Bytes that the arena needs for an image of `h` × `w` pixels.
-    pub(super) fn arena_bytes(&self, h: usize, w: usize) -> usize {
-        let UNet {
-            n_feature,
-            pixel_shuffle: block,
-            ..
-        } = self.unet;
-        let (h, w) = (h / block, w / block);
-        // At the resolution of the first layer only the image and the result are whole, in vectors of eight; the layers
-        // of half its height and width weigh most: a kept pooling, and the input and output of a layer.
-        let image = self.unet.block_channels().next_multiple_of(8);
-        let per_pixel = 4 * image + (n_feature + 2 * 2 * n_feature) / 4;
-        let window = bands::window(Shape {
-            n: 1,
-            h,
-            w,
-            c: self.unet.widest(),
-        });
-        4 * (h * w * per_pixel + window.h * window.w * window.c)
+    /// The memory that [`Self::infer`] needs for images of this shape: what [`Self::infer_tensor`] takes and gives, in the
+    /// same order.
+    pub(super) fn plan(&self, images: Shape) -> Plan {
+        let block = self.unet.pixel_shuffle;
+        let mut memory = Planner::default();
+        let image = Shape {
+            n: images.n,
+            h: images.h / block,
+            w: images.w / block,
+            c: self.unet.block_channels(),
+        };
+        memory.take(image);
+        let mut pools = vec![];
+        let mut current: Option<(Shape, usize)> = None;
+        let mut i = 0;
+        while i < self.layers.len() {
+            let input = current.map_or(image, |(shape, _)| shape);
+            let count = self.together(i, input);
+            let rows = &self.layers[i..i + count];
+            let (first, last) = (&rows[0], &rows[count - 1]);
+            let is_up = first.kind == Kind::Up2x2;
+            let full = if is_up { doubled(input) } else { input };
+            let side = (is_up && count > 1).then(|| memory.take(self.side_shape(i, input)));
+            let output = Shape {
+                c: last.outputs,
+                ..if last.pool { pool::pooled(full) } else { full }
+            };
+            let of_output = memory.take(output);
+            let between = match rows {
+                [_, second, _, ..] if is_up => Some((bands::window(full), second.outputs)),
+                [_, second] if second.kind == Kind::Conv3x3 && !is_up => {
+                    Some((bands::window(full), first.outputs))
+                }
+                [layer]
+                    if layer.pool
+                        && !self.packed.conv(&self.parameters, i).is_by_winograd(full) =>
+                {
+                    Some((full, layer.outputs))
+                }
+                _ => None,
+            };
+            if let Some((shape, c)) = between {
+                let between = memory.take(Shape { c, ..shape });
+                memory.give(between);
+            }
+            side.into_iter().for_each(|side| memory.give(side));
+            let reads_pool = |layer: &Layer| matches!(layer.skip, Some(Skip::Pool(_)));
+            let skip = if rows.iter().any(reads_pool) {
+                pools.pop()
+            } else {
+                None
+            };
+            match current.replace((output, of_output)) {
+                Some((_, used))
+                    if i > 0 && self.layers[i - 1].pool && self.is_skipped_to(i - 1) =>
+                {
+                    pools.push(used);
+                }
+                Some((_, used)) => memory.give(used),
+                None => {}
+            }
+            skip.into_iter().for_each(|skip| memory.give(skip));
+            i += count;
+        }
+        memory.finish()
     }
 
     /// Whether two 3×3 layers, the second being row `i`, can run in bands at images of this shape.
@@ -230,7 +279,7 @@ impl CpuNetwork {
             c: layers[i + count - 1].outputs,
             ..doubled(input.shape())
         };
-        let picks = picks.filter(|_| count > 2);
+        let picks = picks.filter(|_| count > 3);
         let mut output = self.arena.take(match picks {
             None => full,
             Some(_) => Shape {
@@ -240,16 +289,26 @@ impl CpuNetwork {
         });
         let conv = |i| self.packed.conv(&self.parameters, i);
         let merged = self.packed.merged(&self.parameters, i);
+        let plus = merged.skip.as_ref().zip(skip);
+        let after = match plus {
+            Some(_) => Epilogue::AddLeakyRelu(LEAKY_SLOPE),
+            None => epilogue(first),
+        };
         if count > 2 {
             let second = &layers[i + 2];
             let chain: Vec<_> = (i + 3..i + count)
                 .map(|i| (conv(i), epilogue(&layers[i])))
                 .collect();
+            let upconv = match plus {
+                Some(plus) => First::UpConvPlus(&merged.upconv, input, &side, plus),
+                None => First::UpConv(&merged.upconv, input, &side),
+            };
             bands::run(
                 self.level,
-                (First::UpConv(&merged.upconv, input, &side), epilogue(first)),
+                (upconv, after),
                 (conv(i + 2), epilogue(second)),
                 match picks {
+                    _ if chain.is_empty() => Then::Store,
                     None => Then::Chain(&chain),
                     Some(picks) => Then::PickedChain(&chain, picks),
                 },
@@ -257,10 +316,8 @@ impl CpuNetwork {
                 &mut self.arena,
             );
         } else {
-            let mut after = epilogue(first);
-            if let (Some(conv), Some(skip)) = (&merged.skip, skip) {
+            if let Some((conv, skip)) = plus {
                 conv.run(self.level, &[skip], &mut output, Epilogue::Store);
-                after = Epilogue::AddLeakyRelu(LEAKY_SLOPE);
             }
             merged
                 .upconv
@@ -273,12 +330,23 @@ impl CpuNetwork {
     /// What row `i`, a transposed convolution merged with the next row, reads in addition to its input of this shape.
     pub(super) fn side(&mut self, i: usize, input: Shape, image: &Tensor) -> Tensor {
         let image = (self.layers[i + 1].skip == Some(Skip::Image)).then_some(image);
-        let mut side = self.arena.take(Shape {
-            c: upconv::side_channels(image.map_or(0, |image| image.shape().c)),
-            ..input
-        });
+        let mut side = self.arena.take(self.side_shape(i, input));
         upconv::side(image, &mut side);
         side
+    }
+
+    /// Its shape.
+    fn side_shape(&self, i: usize, input: Shape) -> Shape {
+        let reads_image = self.layers[i + 1].skip == Some(Skip::Image);
+        let image = if reads_image {
+            self.unet.block_channels()
+        } else {
+            0
+        };
+        Shape {
+            c: upconv::side_channels(image),
+            ..input
+        }
     }
 
     /// Whether a later row reads the pooling after row `i`.

@@ -15,9 +15,10 @@ use rand_distr::StandardNormal;
 
 use n2n_kernels::Epilogue;
 use n2n_kernels::adam::Adam;
+use n2n_kernels::arena::Arena;
 use n2n_kernels::half::Units;
 use n2n_kernels::pool;
-use n2n_kernels::tensor::{Arena, Shape, Tensor};
+use n2n_kernels::tensor::{Shape, Tensor};
 pub use n2n_kernels::{Level, LevelError};
 
 use self::packed::Packed;
@@ -32,6 +33,10 @@ use crate::weights::Weights;
 /// larger than the two it replaces, is read once for every few hundred pixels, and in training is packed again for
 /// every step (decision 10).
 const MERGED_PIXELS: usize = 1 << 12;
+
+/// The number of pixels from which the layers of a middle level of the decoder run in bands, as those at full size
+/// always do. It saves memory, of which small images need little.
+const BANDED_PIXELS: usize = 1 << 18;
 
 /// The network on the CPU.
 ///
@@ -51,6 +56,8 @@ pub struct CpuNetwork {
     regularizer_half: Option<Units>,
     /// See [`MERGED_PIXELS`].
     merged_pixels: usize,
+    /// See [`BANDED_PIXELS`].
+    banded_pixels: usize,
     arena: Arena,
     spare: half::Spare,
     /// Pixels of the batches that the arena's memory is for.
@@ -123,6 +130,8 @@ impl CpuNetwork {
             half: None,
             regularizer_half: None,
             merged_pixels: MERGED_PIXELS,
+            banded_pixels: std::env::var("N2N_BANDED")
+                .map_or(BANDED_PIXELS, |s| s.parse().unwrap()),
             arena: Arena::default(),
             spare: half::Spare::default(),
             kept_for: 0,
@@ -238,7 +247,7 @@ impl CpuNetwork {
 
     /// Frees memory that was kept for batches of a very different size: it would only add to what this size needs.
     fn keep_memory_for(&mut self, batch: &Batch) {
-        self.arena.limit(None);
+        self.arena.follow(None);
         let pixels = batch.n * batch.h * batch.w;
         if pixels > self.kept_for || 8 * pixels < self.kept_for {
             self.arena.clear();

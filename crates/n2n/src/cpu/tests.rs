@@ -562,6 +562,31 @@ pub(crate) fn in_half(mut network: CpuNetwork) -> CpuNetwork {
     network
 }
 
+/// Of images so small that most layers are computed in other ways, too.
+#[test]
+fn the_memory_that_is_planned_is_all_that_is_taken() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let names = ["paper", "fast", "fastest"].map(|name| crate::unet::named(name).unwrap());
+    for unet in names.into_iter().chain([UNet::new(5, 1).unwrap()]) {
+        for (n, h, w) in [(1, 32, 32), (3, 64, 96), (1, 320, 64)] {
+            let mut network = CpuNetwork::initial(unet, 1);
+            let mut noisy = Batch::zeros(n, h, w, unet.n_channel);
+            noisy.data.fill_with(|| rng.random());
+            let results =
+                [(usize::MAX, usize::MAX), (0, usize::MAX), (0, 0)].map(|(merged, banded)| {
+                    (network.merged_pixels, network.banded_pixels) = (merged, banded);
+                    network.arena.clear();
+                    let result = network.denoise(&noisy).unwrap();
+                    let planned = network.plan(shape(&noisy)).bytes();
+                    assert_eq!(network.arena.bytes(), planned, "{unet}, {n} of {h}x{w}");
+                    result.data
+                });
+            // Bands change no result.
+            assert_eq!(results[1], results[2], "{unet}, {n} of {h}x{w}");
+        }
+    }
+}
+
 /// What is kept between calls is all that was taken at once, for memory is only freed where more of it takes its place.
 #[test]
 fn an_image_takes_the_memory_that_is_said() {
@@ -576,6 +601,8 @@ fn an_image_takes_the_memory_that_is_said() {
     one_thread.build().unwrap().install(|| {
         for (unet, half, sizes) in [
             (UNet::default(), false, [(512, 512), (768, 512)]),
+            // A level more in bands.
+            (UNet::default(), false, [(1024, 1024), (1280, 1024)]),
             (fast, false, [(1024, 1024), (1536, 1024)]),
             (UNet::default(), true, [(256, 512), (512, 512)]),
             (fast, true, [(512, 512), (1024, 512)]),
@@ -593,6 +620,11 @@ fn an_image_takes_the_memory_that_is_said() {
                     network.denoise(&Batch::zeros(1, h, w, 3)).unwrap();
                 }
                 let mut taken = network.arena.bytes() + network.spare.bytes();
+                if !half {
+                    let c = unet.n_channel;
+                    let plan = network.plan(Shape { n: 1, h, w, c });
+                    assert_eq!(taken, plan.bytes(), "{unet}, {h}x{w}");
+                }
                 if half && unet.pixel_shuffle > 1 {
                     // The image in blocks.
                     taken += 4 * 3 * h * w;

@@ -27,7 +27,7 @@ impl Default for Options {
         Self {
             padding: Padding::Multiple,
             tile: Tile::Auto,
-            max_bytes: 2_000_000_000,
+            max_bytes: 2_500_000_000,
             strength: 1.0,
             ensemble: false,
             with_noisy: false,
