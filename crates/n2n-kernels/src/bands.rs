@@ -31,8 +31,8 @@ pub enum First<'a> {
     /// A transposed convolution merged with the 3×3 one after it, of a tensor at half the size and the
     /// [side](crate::upconv::side) of an image.
     UpConv(&'a UpConv, &'a Tensor, &'a Tensor),
-    /// The same, added to a 3×3 convolution of a tensor at full size, which stores its sums as they are: the epilogue
-    /// adds to what is there.
+    /// The same, added to a 3×3 convolution of a tensor at full size, which stores its sums as they are: the first
+    /// layer's epilogue must be [`Epilogue::Add`] or [`Epilogue::AddLeakyRelu`].
     UpConvPlus(&'a UpConv, &'a Tensor, &'a Tensor, (&'a Conv, &'a Tensor)),
 }
 

@@ -151,8 +151,9 @@ impl Picture {
     }
 
     /// Moves to the next page to be denoised and returns the number of pixels that the network sees for each of its
-    /// parts; empty after the last page. `workers` parts are denoised at once, each of which sees at most about
-    /// `most_pixels`. With `takes_gray`, [gray pages](Picture::is_page_gray) are for a network of one channel.
+    /// parts: its tiles, or each tile once per channel if it is not RGB; `undefined` after the last page. `workers`
+    /// parts are denoised at once, each of which sees at most about `most_pixels`. With `takes_gray`,
+    /// [gray pages](Picture::is_page_gray) are for a network of one channel.
     ///
     /// # Errors
     /// If the page cannot be read.

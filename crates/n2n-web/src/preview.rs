@@ -27,7 +27,8 @@ pub struct Preview {
 #[wasm_bindgen]
 impl Preview {
     /// The first page of a file, reduced to at most about `most_pixels`, each the mean of the pixels it represents.
-    /// `bounds` are the values shown as black and white; by default, those that map to the network's 0 and 1.
+    /// `bounds` are the values shown as black and white, on a scale of 0 to 1 for unsigned integers of 8 and 16 bits
+    /// and otherwise in the units of the file; by default, those that map to the network's 0 and 1.
     ///
     /// # Errors
     /// If it is not a picture, or too large for WebAssembly.
@@ -45,7 +46,7 @@ impl Preview {
         Self::of(&bytes.into(), name.as_ref(), most_pixels, bounds).map_err(error)
     }
 
-    /// The values shown as black and white.
+    /// The values shown as black and white, on the scale of [`Preview::new`].
     #[wasm_bindgen(getter)]
     pub fn bounds(&self) -> Vec<f32> {
         vec![self.bounds.0, self.bounds.1]

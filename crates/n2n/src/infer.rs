@@ -1,4 +1,4 @@
-//! Runs pictures through a deployed model as the reference's inference script does: resized, corrupted, denoised in
+//! Runs pictures through an exported model as the Paddle port's inference script does: resized, corrupted, denoised in
 //! batches, written and scored, with the time of each stage.
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::image::Image;
 use crate::network::Denoise;
 use crate::noise::Noise;
 
-/// The side, in pixels, that the reference resizes to.
+/// The side, in pixels, that the Paddle port resizes to.
 pub const REFERENCE_SIDE: usize = 256;
 
 /// What to denoise, and how.
@@ -64,7 +64,7 @@ pub struct Denoised {
     pub input: PathBuf,
     /// The result.
     pub output: PathBuf,
-    /// The result against the engine's input, which is what the reference prints.
+    /// The result against the engine's input, which is what the Paddle port prints.
     pub against_noisy: Score,
     /// The result against the image before noise was added; `None` if none was.
     pub against_clean: Option<Score>,

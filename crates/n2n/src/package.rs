@@ -59,8 +59,8 @@ pub fn bioimageio(weights: &Weights, name: &str, range: Option<(f32, f32)>) -> R
     zipped(&all)
 }
 
-/// A package of darktable's module *neural restore* for its task *denoise*: a `.dtmodel`. `name` is its name in
-/// darktable.
+/// A package of darktable's module *neural restore* for its task *denoise*: a `.dtmodel`. Its name in darktable is
+/// `denoise n2n`, followed by `name`.
 ///
 /// # Errors
 /// The weights are not those of an RGB network.

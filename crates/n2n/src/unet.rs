@@ -121,7 +121,7 @@ pub enum Kind {
     Up2x2,
 }
 
-/// What is concatenated after the layer before, to make a layer's input.
+/// What is appended to the channels of the previous layer's output to form a layer's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
     /// The output of the `k`-th max-pooling, counted from 1.

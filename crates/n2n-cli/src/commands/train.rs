@@ -48,7 +48,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     let Placed { mut network, level } = device::place(&args.device_args, false, &weights, ui)?;
     if config.half {
         if level.is_none() {
-            bail!("--half is supported on the CPU only when training; use --device cpu");
+            bail!("when training, --half is supported on the CPU only; use --device cpu");
         }
         if CpuNetwork::matrix_units().is_none() {
             bail!(device::NO_UNITS);

@@ -78,7 +78,7 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
     if axes is None:
         spatial = ndim - (channel_axis is not None)
         if spatial < 2:
-            beside = "" if channel_axis is None else " beside the samples"
+            beside = "" if channel_axis is None else " besides the samples"
             raise ValueError(
                 f"expected an array of at least two dimensions{beside}, height and width, found {spatial}"
             )

@@ -76,7 +76,8 @@ def train(
     Returns
     -------
     Model
-        It states the range that it was trained on, and ``range="auto"`` then means that range.
+        If a range was measured (as for images that are already noisy) or given, the model states it, and
+        ``range="auto"`` then means that range.
 
     Warns
     -----

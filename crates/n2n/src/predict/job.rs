@@ -113,7 +113,7 @@ pub struct Done {
     pub channels: usize,
     /// Its depth, before and after.
     pub depth: (Depth, Depth),
-    /// The values that mapped to the network's 0 and 1, for integers in 0..1.
+    /// The values that mapped to the network's 0 and 1, divided by the [unit](Depth::unit) of the depth before.
     pub range: Scale,
     /// How the image fails to fit the model's range, if that was used.
     pub misfit: Option<Misfit>,

@@ -70,7 +70,8 @@ impl Loader {
         sizes.filter(|&(h, w)| h < height || w < width).count()
     }
 
-    /// The batches that follow `iteration` of `epoch`, up to the end of `last_epoch`.
+    /// The batches from `iteration` of `epoch` on, up to the end of `last_epoch`; `iteration` counts from 0, epochs
+    /// from 1.
     ///
     /// A batch depends only on its kind, the images, the settings, the epoch and the iteration.
     pub fn batches(
