@@ -10,7 +10,7 @@ use crate::network::Denoise;
 use crate::unet::Grid;
 
 /// Bytes for the program itself, for rows in transit between files, and for what the allocator keeps of them.
-const PROGRAM: u64 = 96 << 20;
+const PROGRAM: u64 = 112 << 20;
 
 /// The layout of tiles for a page, or for a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
