@@ -55,8 +55,8 @@ impl Arena {
         self.free.push(floats);
     }
 
-    /// Sets the plan for the tensors that are taken from now on, or none, while all memory is in the pool. Memory that
-    /// is too small for the plan is returned to the system.
+    /// Sets or, with `None`, removes the plan for the tensors that are taken from now on. All memory must be in the
+    /// pool. Memory that is too small for the plan is returned to the system.
     ///
     /// Without a plan, a tensor gets the smallest memory that it fits, which may be what a larger tensor needs later.
     pub fn follow(&mut self, plan: Option<Plan>) {

@@ -108,7 +108,7 @@ pub struct Predict {
     /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
-    /// Memory limit for an image, its tiles and the network together
+    /// Memory limit for the network, its tiles and the rows of an image that they are cut from together
     #[arg(long, value_name = "BYTES", default_value = "2.5GB", value_parser = bytes)]
     pub max_memory: u64,
     /// Maximum number of pixels that a file may declare

@@ -119,7 +119,9 @@ fn as_gpus_train(config: &mut Config, args: &args::Train, ui: Ui) {
     config.optimizer = paper.optimizer;
     config.target = paper.target;
     config.regularized_patches = paper.regularized_patches;
-    ui.note("note: on a GPU this recipe uses Adam, the drawn target, and regularizes all patches");
+    ui.note(
+        "note: on a GPU this recipe uses Adam and the drawn target, and regularizes all patches",
+    );
 }
 
 fn has_diverged(error: &Error) -> bool {

@@ -12,7 +12,8 @@ pub struct Options {
     pub padding: Padding,
     /// How it is cut into tiles.
     pub tile: Tile,
-    /// Memory limit for the page, its tiles and the network together, in bytes.
+    /// Memory limit for the network, its tiles and the rows of the page that are in memory with them, in bytes; a page
+    /// that is decoded as a whole takes its memory in addition.
     pub max_bytes: u64,
     /// The fraction of the network's change that is applied: 0 for nothing, 1 for all of it.
     pub strength: f32,
@@ -42,7 +43,8 @@ pub enum Tile {
     Auto,
     /// One tile, whatever memory it takes.
     None,
-    /// This many pixels high and wide, without the halo; rounded up to a multiple of the network's grid.
+    /// This many pixels high and wide, without the halo, whatever memory they take; rounded up to a multiple of the
+    /// network's grid.
     Side(usize),
 }
 

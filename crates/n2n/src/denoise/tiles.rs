@@ -28,8 +28,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// The layout for the part of a page that `frame` asks for. `max_bytes` limits what the page, its tiles and the
-    /// network need together.
+    /// The layout for the part of a page that `frame` asks for. `max_bytes` limits what the network, its tiles and the
+    /// rows in memory need together.
     pub(super) fn new(
         page: &Page,
         frame: &Frame,

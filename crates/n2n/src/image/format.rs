@@ -12,7 +12,7 @@ pub enum Format {
     Png,
     /// Lossy, 8 bits; read also lossless, of up to 16 bits.
     Jpeg,
-    /// Lossless, 8 or 16 bits or floats, any number of channels and pages.
+    /// Lossless, integers of 8, 16 and 32 bits or floats, any number of channels and pages.
     Tiff,
     /// 8 bits; read lossy or lossless, written lossless.
     WebP,
@@ -104,7 +104,8 @@ impl Format {
         matches!(self, Self::Tiff | Self::Mrc)
     }
 
-    /// The depths that its samples can have, from lowest to highest.
+    /// The depths that its samples can have, from lowest to highest. Lossless JPEGs of more than 8 bits and MRCs with
+    /// unsigned bytes can be read, but their depths are not listed.
     pub fn depths(self) -> &'static [Depth] {
         match self {
             Self::Png | Self::Pnm => &[Depth::U8, Depth::U16],

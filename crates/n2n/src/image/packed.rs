@@ -90,8 +90,8 @@ impl Packed {
         matches!(self.samples, Samples::U8(_))
     }
 
-    /// The square of `side` pixels whose top left pixel is (`top`, `left`), as `f32` in 0..1, written to `out`, which
-    /// holds `side · side · channels` values.
+    /// The square of `side` pixels whose top left pixel is (`top`, `left`), with the values of [`Packed::to_image`],
+    /// written to `out`, which holds `side · side · channels` values.
     ///
     /// Beyond the bottom and right edges, the image is reflected without repeating the edge.
     pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {

@@ -37,7 +37,8 @@ pub enum Color {
     Gray,
     /// Red, green and blue.
     Rgb,
-    /// This many values, which are denoised independently.
+    /// This many values. They are denoised one by one; a network for this number of channels, if that is neither 1 nor
+    /// 3, denoises them together.
     Bands(usize),
 }
 
