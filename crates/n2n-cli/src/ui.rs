@@ -104,6 +104,11 @@ fn harmless(text: &str) -> String {
         })
 }
 
+/// `1 image`, `2 images`.
+pub fn counted(count: usize, item: &str) -> String {
+    format!("{count} {item}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

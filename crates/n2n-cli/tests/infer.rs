@@ -172,7 +172,7 @@ fn the_output_is_scored_against_its_noisy_input_and_the_clean_image() {
         out.starts_with("output/inference_img/a_denoise.png\n"),
         "{out}"
     );
-    assert!(out.contains("mean of 1 images\n"), "{out}");
+    assert!(out.contains("mean of 1 image\n"), "{out}");
     // The image's line, and the mean's.
     let clean = scores(&out, "clean image");
     let noisy = scores(&out, "noisy input");

@@ -13,7 +13,7 @@ use n2n::image::{self, Format, Limits, Pages, Reader};
 use crate::args;
 use crate::jobs;
 use crate::progress::Progress;
-use crate::ui::Ui;
+use crate::ui::{Ui, counted};
 
 /// Maximum number of pixels analyzed, over all images, in each channel.
 const PIXELS: usize = 16_000_000;
@@ -60,8 +60,8 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     if looked.left_out > 0 {
         ui.note(format_args!(
-            "note: skipping {} images whose number of channels differs from that of the first",
-            looked.left_out
+            "note: skipping {} with another number of channels than the first",
+            counted(looked.left_out, "image")
         ));
     }
     if !looked.whole {

@@ -16,7 +16,7 @@ use crate::args::{self, Precision};
 use crate::jobs::{AsPng, Earlier, jobs};
 use crate::progress::Progress;
 use crate::rten_engine::RtenModel;
-use crate::ui::Ui;
+use crate::ui::{Ui, counted};
 
 /// Runs the command: denoises the images, prints how alike each result is to its input, and, if
 /// asked, reports memory and times.
@@ -156,7 +156,7 @@ fn print_image(image: &Denoised, ui: Ui) -> anyhow::Result<()> {
 }
 
 fn print_means(images: &[Denoised], ui: Ui) -> anyhow::Result<()> {
-    ui.result(format_args!("mean of {} images", images.len()))?;
+    ui.result(format_args!("mean of {}", counted(images.len(), "image")))?;
     let noisy = images.iter().map(|image| Some(image.against_noisy));
     let clean = images.iter().map(|image| image.against_clean);
     print_scores(mean(noisy), mean(clean), ui)

@@ -268,6 +268,13 @@ impl Screen {
                 let text = format!("{error}; skipped");
                 self.bar.suspend(|| self.ui.warn(text));
             }
+            Event::Padded {
+                images: 1,
+                patchsize,
+            } => self.ui.note(format!(
+                "note: one image is smaller than the patches of {patchsize} pixels; it is padded \
+                 by reflection"
+            )),
             Event::Padded { images, patchsize } => self.ui.note(format!(
                 "note: {images} images are smaller than the patches of {patchsize} pixels; \
                  they are padded by reflection"

@@ -19,7 +19,7 @@ use super::plan::{bits, limits, name, path};
 use crate::args;
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::ui::Ui;
+use crate::ui::{Ui, counted};
 
 /// What the report of `--json` holds.
 pub(super) struct Tally {
@@ -262,8 +262,8 @@ impl Report<'_> {
         }
         if tally.skipped > 0 {
             self.ui.note(format_args!(
-                "skipped {} images whose results exist",
-                tally.skipped
+                "skipped {} because of existing results",
+                counted(tally.skipped, "image")
             ));
         }
         if let Some(path) = &self.args.json {
