@@ -74,10 +74,11 @@ def measure(name, make, scale, flags):
         command = [N2N, "predict", work / "in", "--save-dir", work / "out", "--json", report, *of_case, *flags]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        times, used = [0.0], [0.0]
+        times, used, peak = [0.0], [0.0], 0
         while True:
             # Before it is waited for, the process is there, if only as a zombie.
             used.append(processor_time(process.pid))
+            peak = max(peak, peak_rss(process.pid))
             times.append(time.perf_counter() - started)
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
@@ -100,7 +101,7 @@ def measure(name, make, scale, flags):
     network_busy = network_s / (end_s - begin_s) / processors
     print(
         f"| {name} | {pixels / 1e6:.1f} | {wall_s:.1f} | {1e6 * wall_s / pixels:.2f} | {busy:.1%} | {network_busy:.1%} "
-        f"| {usage.ru_maxrss * 1024 / 1e6:.0f} | {seen / pixels:.3f} |",
+        f"| {peak / 1e6:.0f} | {seen / pixels:.3f} |",
         flush=True,
     )
 
@@ -109,6 +110,14 @@ def processor_time(pid):
     """User and system time of a process so far, in seconds (man 5 proc)."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_rss(pid):
+    """Peak RSS of a process so far, in bytes; 0 for a zombie. `ru_maxrss` includes this script's own memory, which the
+    process has until it becomes another program."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    peak = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(peak[0]) if peak else 0
 
 
 def main():
