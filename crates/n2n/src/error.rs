@@ -197,7 +197,7 @@ fn list(problems: &[String]) -> String {
     lines.fold(String::new(), |text, line| text + "\n  " + line)
 }
 
-/// The result of every fallible function in this library.
+/// The result of the fallible functions in this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]

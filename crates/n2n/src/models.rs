@@ -102,7 +102,7 @@ pub static SHIPPED: &[Shipped] = {
         "gauss5_50", "gauss5_50", Best, 3, Some([30.76, 31.87]),
             "RGB, Gaussian noise of any level from 5 to 50", GAUSS5_50;
         "gauss5_50_fast", "gauss5_50", Fast, 3, Some([30.59, 31.64]),
-            "the same, at a sixth of the cost", GAUSS5_50_FAST;
+            "like gauss5_50, at a sixth of the cost", GAUSS5_50_FAST;
         "gauss25", "gauss25", Best, 3, Some([30.91, 31.99]),
             "RGB, Gaussian noise of level 25", GAUSS25;
         "poisson30", "poisson30", Best, 3, Some([30.07, 31.16]),

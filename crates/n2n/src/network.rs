@@ -216,8 +216,8 @@ pub struct Method {
     /// Number of patches per batch, in rotation, that the regularizer is computed on, on behalf of all; `None`, or the
     /// number of patches, for all, as in the paper.
     ///
-    /// `exp_diff` is a constant in the loss, and the gradient is linear in it, so a sample of the patches gives the
-    /// same expected gradient. `Loss2` is then the mean over these patches.
+    /// `exp_diff` (see [`Losses`]) is a constant in the loss, and the gradient is linear in it, so a sample of the
+    /// patches gives the same expected gradient. `Loss2` is then the mean over these patches.
     pub regularized_patches: Option<usize>,
     /// Whether the pass for `exp_diff`, which keeps nothing for gradients, may round like [`Denoise::denoise`] in half
     /// precision, on a device where that is faster.
@@ -263,7 +263,8 @@ pub struct LossFactors {
     pub lambda: f64,
 }
 
-/// The losses of one step, before its update.
+/// The losses of one step, before its update. With the network `f` and the neighbors `g1` and `g2` of a noisy patch
+/// `y`, `diff = f(g1(y)) − g2(y)` and `exp_diff = g1(f(y)) − g2(f(y))`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Losses {
     /// `mean(diff²)`.

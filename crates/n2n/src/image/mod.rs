@@ -85,7 +85,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads and decodes the first page of a file. The format is detected from the content, not from the name.
+    /// Reads and decodes the first page of a file, which must be gray or RGB; [`images()`] reads pages with any number
+    /// of channels. The format is detected from the content, not from the name.
     pub fn read(path: &Path) -> Result<Self> {
         let mut images = images(path)?;
         let image = images
