@@ -79,8 +79,8 @@ pub struct DenoiseOptions<'a> {
     pub ensemble: bool,
     /// How the image is cut into tiles. Results differ only by rounding.
     pub tile: Tile,
-    /// Memory limit for the network, its tiles and copies of the rows that they are cut from together, in bytes; the
-    /// image and the result are not included.
+    /// Limit on the total memory for the network, its tiles and copies of the rows that they are cut from, in bytes;
+    /// the image and the result are not included.
     pub max_bytes: u64,
     /// Called before each pass of the network and at the end. It can stop the work, which then returns
     /// [`Error::Stopped`].

@@ -32,8 +32,8 @@ pub struct Predict {
     /// A weight file, or the name of a shipped model
     #[arg(long, value_name = "MODEL", default_value = models::DEFAULT)]
     pub model_path: PathBuf,
-    /// Use the shipped model with this trade-off between quality and speed, for the same noise as --model-path: best,
-    /// fast, faster or fastest; `n2n info` lists the models
+    /// Use the shipped model with this trade-off between quality and speed, for the same noise as --model-path: best or
+    /// fast; `n2n info` lists the models
     #[arg(long, value_name = "QUALITY", value_parser = quality)]
     pub quality: Option<Quality>,
     /// Folder for the results
@@ -108,7 +108,7 @@ pub struct Predict {
     /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
-    /// Memory limit for the network, its tiles and the rows of an image that they are cut from together
+    /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from
     #[arg(long, value_name = "BYTES", default_value = "2.5GB", value_parser = bytes)]
     pub max_memory: u64,
     /// Maximum number of pixels that a file may declare
