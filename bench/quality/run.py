@@ -245,7 +245,7 @@ def draw(results, path):
     others = [name for name in by_name if not is_ours(name)]
     for names, marker, color, filled, words in (
         (ours, "o", blue, True, "n2n"),
-        (ensembles, "o", blue, False, "n2n, mean over eight flips and turns"),
+        (ensembles, "o", blue, False, "n2n, mean over eight flips and rotations"),
         (others, "s", brown, True, "others"),
     ):
         if names:
