@@ -37,7 +37,7 @@
 //! Results do not depend on the number of threads. Nothing here prints or exits; progress and notes go to callbacks.
 //! Functions that can fail return [`Error`]; those that only detect the format of a stream return [`std::io::Error`].
 //! “The reference” is the code whose results, log lines and spellings n2n reproduces: the authors' own, and a
-//! reimplementation in PaddlePaddle, the Paddle port.
+//! reimplementation in `PaddlePaddle`, the Paddle port.
 //!
 //! # Structure
 //!

@@ -30,12 +30,12 @@ impl Denoise for CpuNetwork {
     fn denoise(&mut self, noisy: &Batch) -> Result<Batch> {
         network::check_images(&self.unet, noisy)?;
         self.keep_memory_for(noisy);
-        Ok(in_pool(|| match self.half {
-            Some(units) => self.infer_half(units, noisy),
-            None => {
-                self.arena.follow(Some(self.plan(shape(noisy))));
-                self.infer(noisy)
+        Ok(in_pool(|| {
+            if let Some(units) = self.half {
+                return self.infer_half(units, noisy);
             }
+            self.arena.follow(Some(self.plan(shape(noisy))));
+            self.infer(noisy)
         }))
     }
 

@@ -178,7 +178,9 @@ impl CpuNetwork {
                 let between = memory.take(Shape { c, ..shape });
                 memory.give(between);
             }
-            side.into_iter().for_each(|side| memory.give(side));
+            if let Some(side) = side {
+                memory.give(side);
+            }
             let reads_pool = |layer: &Layer| matches!(layer.skip, Some(Skip::Pool(_)));
             let skip = if rows.iter().any(reads_pool) {
                 pools.pop()
@@ -194,7 +196,9 @@ impl CpuNetwork {
                 Some((_, used)) => memory.give(used),
                 None => {}
             }
-            skip.into_iter().for_each(|skip| memory.give(skip));
+            if let Some(skip) = skip {
+                memory.give(skip);
+            }
             i += count;
         }
         memory.finish()
