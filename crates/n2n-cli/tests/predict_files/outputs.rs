@@ -79,7 +79,7 @@ fn results_may_take_the_place_of_images_and_be_left_alone() {
     )
     .success()
     .stdout("")
-    .stderr(contains("skipped 1 images"));
+    .stderr(contains("skipped 1 image because"));
     // Without a suffix a result in the same folder would replace its image.
     n2n(&folder, &["predict", "a.png", "--suffix=", "--save-dir=."])
         .code(1)
