@@ -58,7 +58,7 @@ large="--batchsize 1 --patchsize 256"
 train gauss5_50 gauss5_50 magnified --init-from "$(last blind)" $constant --lr 3e-4 --steps-per-epoch 4700 $large
 train gauss25_first gauss25 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 8700 $large
 train gauss25 gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 20000 $large
-train poisson30 poisson30 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 5800 $large
+train poisson30 poisson30 magnified --init-from "$(last gauss25)" $constant --lr 4e-4 --steps-per-epoch 9000 $large
 train poisson5_50 poisson5_50 magnified --init-from "$(last poisson30)" $constant --lr 4e-4 --steps-per-epoch 4000 $large
 train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50)" --n-channel 1 $constant --lr 5e-4 \
     --steps-per-epoch 5100 $large

@@ -105,9 +105,9 @@ pub static SHIPPED: &[Shipped] = {
             "like gauss5_50, at a sixth of the cost", GAUSS5_50_FAST;
         "gauss25", "gauss25", Best, 3, Some([30.91, 31.99]),
             "RGB, Gaussian noise of level 25", GAUSS25;
-        "poisson30", "poisson30", Best, 3, Some([30.07, 31.16]),
+        "poisson30", "poisson30", Best, 3, Some([30.16, 31.31]),
             "RGB, Poisson noise of λ 30", POISSON30;
-        "poisson5_50", "poisson5_50", Best, 3, Some([29.39, 30.57]),
+        "poisson5_50", "poisson5_50", Best, 3, Some([29.47, 30.68]),
             "RGB, Poisson noise of any λ from 5 to 50", POISSON5_50;
         "gauss5_50_gray", "gauss5_50", Best, 1, None,
             "gray, Gaussian noise of any level from 5 to 50", GAUSS5_50_GRAY;
