@@ -19,6 +19,21 @@ use crate::batch::Batch;
 use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
+/// Rows that are computed together.
+struct Step {
+    /// The first row, and how many there are.
+    first: usize,
+    count: usize,
+    /// The shapes of their input, of their output before it is pooled (its channels aside), and of their output.
+    input: Shape,
+    full: Shape,
+    output: Shape,
+    /// Whether one of them reads a pooling: the last that was kept.
+    reads_pool: bool,
+    /// Whether their input is a pooling that is kept for the decoder.
+    keeps_input: bool,
+}
+
 impl CpuNetwork {
     /// Denoises a batch whose size the caller has checked.
     pub(super) fn infer(&mut self, noisy: &Batch) -> Batch {
@@ -69,33 +84,52 @@ impl CpuNetwork {
         let image = self.upload(noisy);
         let mut pools = vec![];
         let mut current = None;
-        let mut i = 0;
-        while i < self.layers.len() {
+        for step in self.steps(image.shape()) {
             let main = current.as_ref().unwrap_or(&image);
-            let together = self.together(i, main.shape());
-            // The pooling that one of these rows reads is the last one kept.
-            let reads_pool = |layer: &Layer| matches!(layer.skip, Some(Skip::Pool(_)));
-            let skip = if self.layers[i..i + together].iter().any(reads_pool) {
-                pools.pop()
-            } else {
-                None
-            };
-            let output = self.run_rows(i, together, main, skip.as_ref(), &image, picks);
-            // A pooling's output is kept for the decoder if the decoder reads it.
+            let skip = if step.reads_pool { pools.pop() } else { None };
+            let output = self.run_rows(step.first, step.count, main, skip.as_ref(), &image, picks);
             match current.replace(output) {
-                Some(used) if i > 0 && self.layers[i - 1].pool && self.is_skipped_to(i - 1) => {
-                    pools.push(used);
-                }
+                Some(used) if step.keeps_input => pools.push(used),
                 Some(used) => self.arena.give(used),
                 None => {}
             }
             if let Some(skip) = skip {
                 self.arena.give(skip);
             }
-            i += together;
         }
         self.arena.give(image);
         current.expect("the network has layers")
+    }
+
+    /// The rows in order, in groups that are computed together, for images of this shape.
+    fn steps(&self, image: Shape) -> Vec<Step> {
+        let mut steps = vec![];
+        let (mut i, mut input) = (0, image);
+        while i < self.layers.len() {
+            let count = self.together(i, input);
+            let rows = &self.layers[i..i + count];
+            let full = match rows[0].kind {
+                Kind::Up2x2 => doubled(input),
+                _ => input,
+            };
+            let last = &rows[count - 1];
+            let output = Shape {
+                c: last.outputs,
+                ..if last.pool { pool::pooled(full) } else { full }
+            };
+            let reads_pool = |row: &Layer| matches!(row.skip, Some(Skip::Pool(_)));
+            steps.push(Step {
+                first: i,
+                count,
+                input,
+                full,
+                output,
+                reads_pool: rows.iter().any(reads_pool),
+                keeps_input: i > 0 && self.layers[i - 1].pool && self.is_skipped_to(i - 1),
+            });
+            (i, input) = (i + count, output);
+        }
+        steps
     }
 
     /// How many rows, starting with row `i` with an input of this shape, are computed together.
@@ -146,32 +180,21 @@ impl CpuNetwork {
         };
         memory.take(image);
         let mut pools = vec![];
-        let mut current: Option<(Shape, usize)> = None;
-        let mut i = 0;
-        while i < self.layers.len() {
-            let input = current.map_or(image, |(shape, _)| shape);
-            let count = self.together(i, input);
-            let rows = &self.layers[i..i + count];
-            let (first, last) = (&rows[0], &rows[count - 1]);
-            let is_up = first.kind == Kind::Up2x2;
-            let full = if is_up { doubled(input) } else { input };
-            let side = (is_up && count > 1).then(|| memory.take(self.side_shape(i, input)));
-            let output = Shape {
-                c: last.outputs,
-                ..if last.pool { pool::pooled(full) } else { full }
-            };
-            let of_output = memory.take(output);
+        let mut current = None;
+        for step in self.steps(image) {
+            let Step { first: i, full, .. } = step;
+            let rows = &self.layers[i..i + step.count];
+            let is_up = rows[0].kind == Kind::Up2x2;
+            let side =
+                (is_up && rows.len() > 1).then(|| memory.take(self.side_shape(i, step.input)));
+            let output = memory.take(step.output);
+            let is_by_winograd = || self.packed.conv(&self.parameters, i).is_by_winograd(full);
             let between = match rows {
-                [_, second, _, ..] if is_up => Some((bands::window(full), second.outputs)),
-                [_, second] if second.kind == Kind::Conv3x3 && !is_up => {
-                    Some((bands::window(full), first.outputs))
+                [_, merged, _, ..] if is_up => Some((bands::window(full), merged.outputs)),
+                [conv, next] if !is_up && next.kind == Kind::Conv3x3 => {
+                    Some((bands::window(full), conv.outputs))
                 }
-                [layer]
-                    if layer.pool
-                        && !self.packed.conv(&self.parameters, i).is_by_winograd(full) =>
-                {
-                    Some((full, layer.outputs))
-                }
+                [layer] if layer.pool && !is_by_winograd() => Some((full, layer.outputs)),
                 _ => None,
             };
             if let Some((shape, c)) = between {
@@ -181,25 +204,15 @@ impl CpuNetwork {
             if let Some(side) = side {
                 memory.give(side);
             }
-            let reads_pool = |layer: &Layer| matches!(layer.skip, Some(Skip::Pool(_)));
-            let skip = if rows.iter().any(reads_pool) {
-                pools.pop()
-            } else {
-                None
-            };
-            match current.replace((output, of_output)) {
-                Some((_, used))
-                    if i > 0 && self.layers[i - 1].pool && self.is_skipped_to(i - 1) =>
-                {
-                    pools.push(used);
-                }
-                Some((_, used)) => memory.give(used),
+            let skip = if step.reads_pool { pools.pop() } else { None };
+            match current.replace(output) {
+                Some(used) if step.keeps_input => pools.push(used),
+                Some(used) => memory.give(used),
                 None => {}
             }
             if let Some(skip) = skip {
                 memory.give(skip);
             }
-            i += count;
         }
         memory.finish()
     }
