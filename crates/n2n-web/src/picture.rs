@@ -699,11 +699,8 @@ mod tests {
                 strength: 0.75,
                 ..denoise::Options::default()
             },
-            range: Range::Auto,
-            model: None,
-            images: vec![],
             limits: LIMITS,
-            repair: n2n::repair::Repair::default(),
+            ..Config::default()
         };
         let mut done = None;
         predict(&mut network, &[job], &config, |event| {

@@ -5,10 +5,9 @@
 use std::fs;
 
 use n2n::cpu::CpuNetwork;
-use n2n::denoise::{Options, Range};
-use n2n::image::{Encoding, Format, Image, Limits, Selection};
+use n2n::denoise::Options;
+use n2n::image::{Encoding, Format, Image, Selection};
 use n2n::predict::{Config, Event, Input, Job, Output, predict};
-use n2n::repair::Repair;
 use n2n::system::peak_rss_mb;
 use n2n::unet::named;
 
@@ -44,11 +43,7 @@ fn the_limit_holds_for_the_whole_process() {
                 max_bytes: LIMIT,
                 ..Options::default()
             },
-            range: Range::Auto,
-            model: None,
-            images: vec![],
-            limits: Limits::default(),
-            repair: Repair::default(),
+            ..Config::default()
         };
         // The peak is measured anew (man 5 proc).
         fs::write("/proc/self/clear_refs", "5").unwrap();

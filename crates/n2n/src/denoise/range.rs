@@ -11,12 +11,13 @@ use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
 
 /// How the range of images is determined. It is undone on output.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Range {
     /// The range that the type suggests. For unsigned integers of 8 and 16 bits, it begins at 0 and has as many bits as
     /// the largest value needs, or all 8 bits if bytes reach 16; for floats, it is 0..1. If the values exceed this
     /// range by more than half of it or fill less than an eighth of it, and for all other integer types, it is
     /// [`Survey::measured`] instead, but never for bytes.
+    #[default]
     Auto,
     /// Between two values in the units of the file.
     Between(f32, f32),

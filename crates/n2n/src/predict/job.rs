@@ -57,7 +57,7 @@ pub enum Output {
 }
 
 /// Settings common to all jobs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// How pages go through the network.
     pub options: Options,

@@ -32,11 +32,7 @@ fn predicted(most: usize, options: Options) -> (Vec<Vec<f32>>, Vec<(usize, Shrun
     });
     let config = Config {
         options,
-        range: Range::Auto,
-        model: None,
-        images: vec![],
-        limits: Limits::default(),
-        repair: Repair::default(),
+        ..Config::default()
     };
     let mut network = Fake::new(1, |x| x / 2.0);
     network.most = (most, false);
@@ -102,11 +98,7 @@ fn progress_is_reported_for_each_tile_of_each_page() {
             padding: Padding::Multiple,
             ..Options::default()
         },
-        range: Range::Auto,
-        model: None,
-        images: vec![],
-        limits: Limits::default(),
-        repair: Repair::default(),
+        ..Config::default()
     };
     let mut found = [vec![], vec![]];
     predict(&mut Fake::new(1, |x| x), &jobs, &config, |event| {
@@ -268,11 +260,7 @@ fn with_both(image: &Image, with_gray: bool) -> (Done, Image) {
     image.write(&path("a.tif")).unwrap();
     let config = Config {
         options: Options::default(),
-        range: Range::Auto,
-        model: None,
-        images: vec![],
-        limits: Limits::default(),
-        repair: Repair::default(),
+        ..Config::default()
     };
     let mut network: Box<dyn Denoise> = Box::new(Fake::new(3, |x| x / 2.0));
     if with_gray {
