@@ -29,7 +29,7 @@ docs:
 deny:
     cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
-# Check that every crate is ready to publish (without building it: `test` does), and within the 10 MiB of crates.io
+# Check that every crate is ready to publish (without building it, which `test` does), within crates.io's 10 MiB
 package:
     rm -rf target/package
     cargo package --workspace --no-verify --allow-dirty --locked --quiet
@@ -40,7 +40,7 @@ platforms:
     cargo check --workspace --all-features --locked --target x86_64-pc-windows-gnu
     cargo check --workspace --all-features --locked --target aarch64-apple-darwin
 
-# Run every test, and the program's tests with a GPU
+# Run every test, and the program's device tests with GPU support built in
 test:
     cargo test --release --workspace
     cargo test --release --package n2n-cli --features gpu --test device
@@ -83,7 +83,7 @@ bioimageio-test:
         bin/bioimageio test "$package" > "$package.log" 2>&1 || { cat "$package.log"; exit 1; }; \
     done
 
-# The notebooks of docs/notebooks, without the network; after `just python-test`, in the environment it made
+# Run the notebooks of docs/notebooks; after `just python-test`, in the environment it made
 notebooks:
     target/python/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement crates/n2n-python/requirements-notebooks.txt

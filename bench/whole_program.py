@@ -8,10 +8,10 @@
 
 The images are synthetic, with noise, and the same every time; `--scale 0.25` makes their sides a quarter as long, for a
 quick run. Each row has the wall time; the share of the processors in use (user and system time over wall time and
-processors), over all and while the network works, between its first row and its last; peak RSS, in the megabytes of
+processors), overall and while the network works, between its first row and its last; peak RSS, in the megabytes of
 --max-memory (10⁶ bytes); and the pixels that the network was given over those of the images: what tiles see twice.
 
-Run it on an idle machine. Takes Linux, and Python with numpy, Pillow and tifffile. N2N names the program [default:
+Run it on an idle machine. Needs Linux, and Python with numpy, Pillow and tifffile. N2N names the program [default:
 target/release/n2n].
 """
 

@@ -2,7 +2,7 @@
 # What prepare.sh and the driver share: the config file, the program, and how to stop.
 # Sourced with CONFIG set. Runs in bash 3.2 and later.
 
-# The Paddle port names its modes so; only a value made of such items differs between modes.
+# The names of the Paddle port's modes have this form; only a value made of such items differs between modes.
 readonly MODE_ITEM='^[a-z_]*_infer='
 
 die() {
@@ -32,7 +32,8 @@ required_value() {
     printf '%s\n' "$value"
 }
 
-# mode_value VALUE MODE: VALUE itself, or of `mode=value|mode=value` the value of MODE, else `null`.
+# mode_value VALUE MODE: VALUE itself; if it has the form `mode=value|mode=value`, the value of MODE
+# or, if there is none, `null`.
 mode_value() {
     local item
     [[ $1 =~ $MODE_ITEM ]] || { printf '%s\n' "$1"; return; }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes ready what the chain needs: the program, and the tiny data set under the config's names.
+# Prepares what the chain needs: the program, and the tiny data set under the config's names.
 #
 # usage: [N2N=path/of/n2n] bash test_tipc/prepare.sh CONFIG MODE
 set -euo pipefail
 
 if [ $# -ne 2 ] || [ ! -f "$1" ]; then
-    echo "usage: bash test_tipc/prepare.sh CONFIG MODE; CONFIG exists" >&2
+    echo "usage: bash test_tipc/prepare.sh CONFIG MODE; CONFIG must exist" >&2
     exit 2
 fi
 CONFIG=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")

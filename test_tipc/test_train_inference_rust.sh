@@ -4,11 +4,11 @@
 #
 # usage: [N2N=path/of/n2n] bash test_tipc/test_train_inference_rust.sh CONFIG MODE
 #
-# Exit status: 0 when every command succeeded, 1 when one failed, 2 for a wrong call.
+# Exit status: 0 when every command succeeded, 1 when one failed, 2 for incorrect usage.
 set -euo pipefail
 
 if [ $# -ne 2 ] || [ ! -f "$1" ]; then
-    echo "usage: bash test_tipc/test_train_inference_rust.sh CONFIG MODE; CONFIG exists" >&2
+    echo "usage: bash test_tipc/test_train_inference_rust.sh CONFIG MODE; CONFIG must exist" >&2
     exit 2
 fi
 CONFIG=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
@@ -32,7 +32,7 @@ main() {
     BINARY=$(program)
     [ -x "$BINARY" ] || die "no program at $BINARY; run test_tipc/prepare.sh first"
     mkdir -p "$OUTPUT"
-    # One log over all calls, as the Paddle port's.
+    # One log for all calls, as in the Paddle port.
     echo "# $(required_value model_name) $MODE $(date '+%Y-%m-%d %H:%M:%S')" >>"$RESULTS"
     if [ "$MODE" = whole_infer ]; then
         whole_infer
@@ -44,8 +44,8 @@ main() {
     [ "$FAILED" -eq 0 ]
 }
 
-# For every trainer of the config that has a command: train, export, infer. A step is not tried on
-# what a failed one should have made: it would find what an earlier run left.
+# For every trainer of the config that has a command: train, export, infer. After a failed
+# step, the next one is not tried: it would find what an earlier run left.
 train_export_infer() {
     local trainer trainers exporter
     IFS='|' read -ra trainers <<<"$(required_value trainer)"
@@ -111,7 +111,7 @@ infer_once() { # MODEL DEVICE PRECISION BATCH_SIZE
     local name flags
     read -r name flags <<<"$2"
     name=${name}_precision_$3_batchsize_$4
-    # The seed's models are two files; an ONNX file holds both.
+    # The Paddle port's models are two files; an ONNX file holds both.
     flags="$flags --model_file=$1 --params_file=$1 --batch_size=$4 --precision=$3"
     begin "$(required_value inference) $flags"
     add_flags inference '' --use_gpu --use_tensorrt --enable_mkldnn --cpu_threads \
@@ -119,7 +119,7 @@ infer_once() { # MODEL DEVICE PRECISION BATCH_SIZE
     run infer "$name" "$OUTPUT/rust_infer_$name.log" || true
 }
 
-# items KEY: the items of the config's list KEY, one a line.
+# items KEY: the items of the config's list KEY, one per line.
 items() {
     required_value "$1" | tr '|' '\n'
 }
@@ -130,7 +130,7 @@ begin() {
     COMMAND=("$BINARY" "${COMMAND[@]}")
 }
 
-# add_flags FROM TO [FLAG…]: adds to COMMAND the config's flags between those lines, but no FLAG.
+# add_flags FROM TO [FLAG…]: adds to COMMAND the config's flags between those lines, except the FLAGs.
 add_flags() {
     local from=$1 to=$2 flag
     shift 2

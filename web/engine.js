@@ -143,7 +143,7 @@ export class Engine {
   #rate;
 
   /**
-   * @param {object} platform platform.js or node.js
+   * @param {object} platform platform.js or platform.node.js
    * @param {object} [options]
    * @param {number} [options.threads] workers with a network; as many as there are cores, at most 8
    * @param {number} [options.pixels] most pixels that a worker computes at once
@@ -294,7 +294,7 @@ export class Engine {
         if (signal?.aborted) throw new Canceled();
         try {
           const network = await this.#network(lane, model);
-          // One that started only now was not there to be ended.
+          // A worker that has only just started was not there to be ended.
           if (signal?.aborted) throw new Canceled();
           return await network.call("denoise", { ...tile, strength });
         } catch (error) {

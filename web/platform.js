@@ -1,12 +1,12 @@
 // What a page and Node do differently: this is the page's part. platform.node.js is Node's, in the package.
 
-/** Workers with a network: one a core, as far as memory goes. */
+/** Workers with a network: one per core, as far as memory allows. */
 export function cores() {
   const most = (navigator.deviceMemory ?? 8) < 4 ? 2 : 8;
   return Math.max(1, Math.min(navigator.hardwareConcurrency ?? 2, most));
 }
 
-/** The program for a level. It is stored compressed, since not every server of files compresses. */
+/** The program for a level. It is stored compressed, since not every file server compresses. */
 export async function compile(level) {
   const bytes = await load(`./pkg/${level}/n2n_web_bg.wasm.gz`);
   const isCompressed = bytes[0] === 0x1f;
@@ -23,7 +23,7 @@ async function load(path) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** A worker that tells its messages, and why it ended. */
+/** A worker that reports its messages, and why it ended. */
 export function startWorker(onMessage, onEnd) {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => onMessage(data);

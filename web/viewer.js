@@ -6,7 +6,7 @@ const MOST_ZOOM = 16;
 export class Viewer {
   #before;
   #after;
-  /** Pixels of the picture for one of the canvas. */
+  /** Pixels of the picture per pixel of the canvas. */
   #factor = 1;
   #scale = 1;
   #x = 0;

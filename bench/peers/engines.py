@@ -1,12 +1,12 @@
-"""The engines that n2n is measured beside: each loads the same model and returns what to time.
+"""The engines that n2n is measured against: each loads the same model and returns what to time.
 
-An engine of `INFER` takes (model, images, threads): the folder of model files that `models.py` made,
+An engine of `INFER` takes (model, images, threads): the folder of model files that `model.py` made,
 the images [n, c, h, w] in float32, the number of threads. It returns (version, run); `run()` denoises
 the images, from an array in memory to an array in memory. An engine of `TRAIN` takes (model, noisy,
-pairs, threads) and returns the like; there `run()` takes one step and returns its loss.
+pairs, threads) and returns the same; there, `run()` takes one step and returns its loss.
 
 Settings are those that make an engine fastest at float32 and nothing less exact. A package is
-imported by the engine that needs it, so that a process holds no other's memory.
+imported by the engine that needs it, so that no process holds another engine's memory.
 """
 
 import pathlib
@@ -108,7 +108,7 @@ def openvino(model, images, threads):
     core = ov.Core()
     graph = core.read_model(str(model / "model.onnx"))
     graph.reshape(list(images.shape))
-    # Left alone it computes in bf16 where the processor can.
+    # By default, it computes in bf16 where the processor can.
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
@@ -162,9 +162,9 @@ def ncnn(model, images, threads):
 
 
 def converted(path):
-    """The name of a file that a converter made; these engines would go on without."""
+    """The name of a file that a converter made; these engines would go on without it."""
     if not path.exists():
-        raise FileNotFoundError(f"{path.name}: the converter is not here, or failed")
+        raise FileNotFoundError(f"{path.name}: the converter is not installed, or failed")
     return str(path)
 
 

@@ -3,11 +3,11 @@
     gpu.py --n2n PATH [--device gpu:0] [--rounds N] [--quick] [--save-dir DIR]
 
 PATH is an `n2n` built with `--features gpu`. PyTorch runs the network of tests/golden/n2n_torch.py
-on `--torch-device` (cuda). In each round every engine runs once after the other: n2n as a process,
+on `--torch-device` (cuda). In each round the engines run one after the other: n2n as a process,
 PyTorch here, with images that are on the device already; a run ends when its result is there. The
-figure is the median of the rounds, of n2n the median of the medians that it prints.
+figure is the median of the rounds; for n2n, the median of the medians that it prints.
 
-It takes no other packages than PyTorch, and none of the other scripts.
+It needs no packages other than PyTorch, and none of the other scripts.
 """
 
 import argparse
@@ -102,7 +102,7 @@ class Torch:
 
 
 class Ours:
-    """n2n, a process a turn."""
+    """n2n, one process per turn."""
 
     def __init__(self, case, args, *flags):
         work, n, side = case
@@ -173,8 +173,8 @@ def markdown(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n2n", required=True, help="the program, built with --features gpu")
-    parser.add_argument("--device", default="gpu", help="the GPU of n2n [gpu]")
-    parser.add_argument("--torch-device", default="cuda", help="the same of PyTorch [cuda]")
+    parser.add_argument("--device", default="gpu", help="the GPU for n2n [gpu]")
+    parser.add_argument("--torch-device", default="cuda", help="the same for PyTorch [cuda]")
     parser.add_argument("--rounds", type=int, default=9, help="timed runs of each engine [9]")
     parser.add_argument("--quick", action="store_true", help="two tiny cases, to try this script")
     parser.add_argument("--save-dir", type=pathlib.Path, default=HERE)

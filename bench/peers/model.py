@@ -2,7 +2,7 @@
 the answers of PyTorch in float64.
 
     model.py files FOLDER N2N              model.safetensors, and from it model.onnx (by `n2n export`),
-                                           model.mnn and model.ncnn.*, as far as the converters are here
+                                           model.mnn and model.ncnn.*, as far as the converters are installed
     model.py infer FOLDER NAME N H W       NAME.images and NAME.answer, the output
     model.py train FOLDER NAME N H W STEPS NAME.images, NAME.pairs and NAME.answer, the last step's loss
 
@@ -51,7 +51,7 @@ def files(folder, n2n):
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         except FileNotFoundError:
-            print(f"{command[0]} is not here", file=sys.stderr)
+            print(f"{command[0]} is not installed", file=sys.stderr)
         else:
             if done.returncode:
                 print(f"{command}: {done.stdout}{done.stderr}", file=sys.stderr)

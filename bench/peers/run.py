@@ -4,9 +4,9 @@ at: results-LEVEL.md, results-LEVEL.json.
     run.py [--quick] [--rounds N] [--only TEXT] [--save-dir DIR]
 
 Each engine is a process of its own, pinned to the same cores, that stays alive for all of a case.
-In each round every engine in turn runs once untimed, so that the caches hold what is its own, then
+In each round every engine in turn runs once untimed, so that the caches hold its own data, then
 once timed; rounds spread whatever else the machine does over all engines. Runs go from an array in
-memory to an array in memory. A result is held against PyTorch in float64: the relative RMS of the
+memory to an array in memory. A result is compared with PyTorch in float64: the relative RMS of the
 output, or the relative difference of the loss after STEPS steps.
 """
 
@@ -45,7 +45,7 @@ INFER = [
     "ncnn",
 ]
 TRAIN = INFER[:4]
-# The first is that of the package for Python, beside which n2n is the call in Rust that it makes.
+# The first is the Python package; n2n beside it is the call in Rust that the package makes.
 CALL = ["n2n.denoise in Python", *INFER[:4]]
 
 
@@ -209,7 +209,7 @@ def model(*arguments):
     """Runs model.py, in a process of its own for the memory it takes."""
     command = [sys.executable, HERE / "model.py", *map(str, arguments)]
     if subprocess.run(command).returncode:
-        sys.exit("error: the model and its answers take numpy, safetensors and torch: requirements/torch.txt")
+        sys.exit("error: the model and its answers need numpy, safetensors and torch: requirements/torch.txt")
 
 
 def build(folder):

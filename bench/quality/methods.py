@@ -184,7 +184,7 @@ def of_mnn(threads, model):
 
 
 def around(network, multiple=32):
-    """An engine that takes [1, 3, h, w] in 0..1 with sides that are multiples, as a method."""
+    """An engine that takes [1, 3, h, w] in 0..1 with sides that are multiples of `multiple`, as a method."""
 
     def run(noisy):
         height, width, _ = noisy.shape

@@ -13,7 +13,7 @@ not repeated.
 The budget is turned into steps first, by a run of 15 seconds of every variant, for which the machine must
 be at rest; other work during the runs themselves then changes nothing.
 
-Takes Python with numpy and Pillow. N2N names the program [default: target/release/n2n].
+Needs Python with numpy and Pillow. N2N names the program [default: target/release/n2n].
 """
 
 import argparse
@@ -69,8 +69,8 @@ def main():
     parser.add_argument("table", choices=[*TABLES, "polyu"])
     parser.add_argument("images", type=Path)
     parser.add_argument("--budget", default=15, type=float, metavar="MINUTES")
-    parser.add_argument("--steps", type=int, help=f"of every variant, instead; a multiple of {EPOCHS}")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this variant; again for others")
+    parser.add_argument("--steps", type=int, help=f"of every variant, instead of a budget; a multiple of {EPOCHS}")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this variant; repeat for others")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--work", type=Path, default=ROOT / "target/compare")
     args, flags = parser.parse_known_args()
@@ -109,7 +109,7 @@ def split(images, work):
 
 
 def polyu(args, flags):
-    """Real noise: the loss held out, and the gain over doing nothing, against the means."""
+    """Real noise: the held-out loss, and the gain over doing nothing, against the means."""
     noisy = sorted(args.images.glob("*[Rr]eal*"))
     assert noisy, f"no *real* image in {args.images}"
     folder = args.work / "real"

@@ -3,7 +3,7 @@
     python bench/train/endure.py kills IMAGES [--kills 50]
     python bench/train/endure.py memory IMAGES [--steps 2000]
 
-IMAGES is a folder of training images. Takes Python alone, and Linux. N2N names the program [default:
+IMAGES is a folder of training images. Needs only Python, on Linux. N2N names the program [default:
 target/release/n2n].
 """
 
@@ -88,7 +88,7 @@ def kills(images, wanted, folder):
 
 
 def results(run):
-    """The weights of a run, and its losses without what is of the clock."""
+    """The weights of a run, and its losses without what depends on the clock."""
     files = {path.name: path.read_bytes() for path in run.glob("epoch_model_*.safetensors")}
     files["best"] = (run / "best.safetensors").read_bytes()
     rows = (run / "losses.csv").read_text().splitlines()

@@ -31,7 +31,7 @@ export class Model {
     if (data.length !== 4 * width * height) {
       throw new RangeError(`expected 4 x ${width} x ${height} bytes of RGBA, found ${data.length}`);
     }
-    // A PAM file is just the pixels behind a few lines.
+    // A PAM file is just the pixels after a few lines of text.
     const header = new TextEncoder().encode(
       `P7\nWIDTH ${width}\nHEIGHT ${height}\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n`,
     );
@@ -67,7 +67,7 @@ export const loadOn =
   (platform) =>
   async ({ model = MODELS[0], weights, ...options } = {}) => {
     if (!weights && !MODELS.includes(model)) {
-      throw new RangeError(`no model named ${model}; there are ${MODELS.join(", ")}, or pass weights`);
+      throw new RangeError(`no model named ${model}; use one of ${MODELS.join(", ")}, or pass weights`);
     }
     const engine = new Engine(platform, options);
     const own = { name: model, weights: weights ?? (await platform.shippedWeights(model)) };

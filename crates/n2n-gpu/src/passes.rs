@@ -235,7 +235,7 @@ impl Passes<'_> {
         let main = match i.checked_sub(1) {
             None => tape.image,
             Some(above) if layers[above].pool => tape.pools[self.pools_before(i) - 1],
-            Some(above) => tape.outputs[above].expect("written, for it is not pooled"),
+            Some(above) => tape.outputs[above].expect("written, because it is not pooled"),
         };
         let skip = layers[i].skip.map(|skip| match skip {
             Skip::Pool(k) => tape.pools[k - 1],

@@ -67,7 +67,7 @@ impl Arena {
             let is_enough = self.free.len() >= plan.pieces.len()
                 && pairs().all(|(memory, &piece)| memory.len() >= piece);
             if is_enough {
-                // Of an image of another size: fresh memory costs more than arithmetic.
+                // Memory for an image of another size will do: fresh memory costs more than arithmetic.
                 plan.pieces = pairs().map(|(memory, _)| memory.len()).collect();
                 self.free.truncate(plan.pieces.len());
             } else {
@@ -200,7 +200,7 @@ mod tests {
         4 * floats.sum::<usize>()
     }
 
-    /// Small, small, large: the small ones are taken and given back before the large one, of which one is still in use.
+    /// Two small tensors, then a large one, which is taken while one of the small ones is still in use.
     fn plan(small: usize, large: usize) -> Plan {
         let mut planner = Planner::default();
         let [first, second] = [(); 2].map(|()| planner.take(shape(small)));
@@ -226,7 +226,7 @@ mod tests {
         for (small, large, want) in [
             (50, 200, [200, 50]),
             (50, 200, [200, 50]),
-            // The memory is enough for it, and for the first again.
+            // The memory is enough for these sizes, and again for the first ones.
             (20, 100, [200, 50]),
             (50, 200, [200, 50]),
             // One piece is too small.

@@ -147,8 +147,8 @@ impl First<'_> {
         }
     }
 
-    /// How many rows below the computed ones are begun: the convolution that is added to has tiles of four rows, and
-    /// those of the merged layers end one row before them.
+    /// How many rows below the computed ones are begun: the tiles of the merged layers end one row before those of the
+    /// convolution that they are added to.
     fn begun(&self) -> usize {
         usize::from(matches!(self, Self::UpConvPlus(..)))
     }

@@ -146,7 +146,7 @@ impl Halves {
 
     /// The numbers.
     pub fn as_slice(&self) -> &[u16] {
-        // SAFETY: the memory holds at least this many numbers, and any bits are one.
+        // SAFETY: the memory holds at least this many numbers, and any bits are a valid number.
         unsafe { std::slice::from_raw_parts(self.memory.floats.as_ptr().cast(), self.len) }
     }
 

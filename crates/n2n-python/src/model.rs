@@ -279,7 +279,7 @@ fn in_units(value: f32, unit: f64) -> f64 {
     })
 }
 
-/// The quotient is the very float that the product was made of: `f64` holds both exactly enough.
+/// The quotient is the very float that the product was made of: `f64` holds both precisely enough.
 fn to_scale((low, high, is_limit): Bounds, depth: Depth) -> Scale {
     let unit = f64::from(depth.unit());
     Scale {

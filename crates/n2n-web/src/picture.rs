@@ -283,7 +283,7 @@ impl Picture {
         {
             self.notes.push(format!(
                 "Do not trust the result: the picture's values lie between {} and {} ({}), and the model is for \
-                 images of {model}",
+                 images with values {model}",
                 shown(found.0),
                 shown(found.1),
                 type_name(depth),
@@ -831,7 +831,7 @@ mod tests {
         };
         // All but the darkest and brightest few.
         assert!(note.contains("between 4001 and 4095 (uint16)"), "{note}");
-        assert!(note.contains("images of 0 to 300 (uint16)"), "{note}");
+        assert!(note.contains("with values 0 to 300 (uint16)"), "{note}");
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Score {
 ///
 /// Images are converted to the channels of the engine, and written with those, at the depth of their file. A batch
 /// contains consecutive images of one size; the last may be smaller, as may one before an image of a different size.
-/// An image that cannot be read or written ends the work, as does a model whose number of channels no picture has.
+/// An image that cannot be read or written ends the work, as does a model for images other than gray or RGB.
 ///
 /// # Panics
 /// If the batch size is 0.

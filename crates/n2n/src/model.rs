@@ -432,7 +432,7 @@ impl Model {
         })
     }
 
-    /// Runs `work` on a network that no other call uses, or on one whose passes calls take in turns.
+    /// Runs `work` on a network that no other call uses, or on one that calls share, pass by pass.
     fn with<T>(&self, work: impl FnOnce(&mut dyn Denoise) -> T) -> T {
         let idle = locked(&self.idle).pop();
         let fork = idle.or_else(|| locked(&self.original).fork());
@@ -445,8 +445,8 @@ impl Model {
     }
 }
 
-/// A network that calls use in turns. It is held for a pass, not for a call: a thread of the pool that waits for the
-/// rows of one call may start on another call.
+/// A network that calls share, one at a time. It is held for a pass, not for a call: a thread of the pool that waits
+/// for the rows of one call may start on another call.
 struct Turns<'a>(&'a Mutex<Box<dyn Denoise>>);
 
 impl Denoise for Turns<'_> {

@@ -198,7 +198,7 @@ pub fn of_quality(name: &str, quality: Quality) -> Result<&'static str> {
     let model = shipped.ok_or_else(|| {
         let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
         let expected = format!("a shipped model ({})", names.join(", "));
-        Error::value("the model to choose a quality of", expected, name)
+        Error::value("the model to choose a quality for", expected, name)
     })?;
     let siblings: Vec<_> = SHIPPED
         .iter()

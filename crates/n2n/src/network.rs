@@ -355,7 +355,7 @@ fn check_shape(unet: &UNet, [n, h, w, c]: [usize; 4], multiple: usize) -> Result
     Ok(())
 }
 
-/// Networks of a line, for the tests of what is built on the trait.
+/// One-line networks, for the tests of what is built on the trait.
 #[cfg(test)]
 pub(crate) mod fake {
     use super::*;
@@ -388,7 +388,7 @@ pub(crate) mod fake {
         }
     }
 
-    /// What a device says that has not the memory for an image.
+    /// What a device says that does not have the memory for an image.
     pub fn too_large(h: usize, w: usize) -> Error {
         Error::OutOfMemory {
             device: "a function".into(),

@@ -119,12 +119,12 @@ fn noise(h: usize, w: usize, c: usize) -> Batch {
     )
 }
 
-/// An array of NumPy in the order batch, channel, height, width (NEP 1).
+/// A NumPy file with the batch in the order batch, channel, height, width (NEP 1).
 fn npy(batch: &Batch) -> Vec<u8> {
     let Batch { n, h, w, c, .. } = *batch;
     let header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {c}, {h}, {w}), }}");
-    // Ten bytes stand before it and a line feed behind; together they are a multiple of 64.
+    // Ten bytes precede it and a line feed follows; together they are a multiple of 64.
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((length as u16).to_le_bytes());
@@ -147,7 +147,7 @@ fn sha256(bytes: &[u8]) -> String {
         })
 }
 
-/// Small letters, digits and hyphens.
+/// Lowercase letters, digits and hyphens.
 fn identifier(name: &str) -> String {
     let letter = |c: char| match c.to_ascii_lowercase() {
         c @ ('a'..='z' | '0'..='9') => c,
@@ -348,7 +348,7 @@ mod tests {
         bytes
     }
 
-    /// The values of an array, which lie behind a header of two lines of 64 bytes.
+    /// The values of an array, which follow a header of two lines of 64 bytes.
     fn values(npy: &[u8]) -> Vec<f32> {
         let floats = npy[128..].as_chunks().0.iter();
         floats.map(|&bytes| f32::from_le_bytes(bytes)).collect()
@@ -388,7 +388,7 @@ mod tests {
         ] {
             assert!(said.contains(line), "{line}: {said}");
         }
-        // In counts, of the network's 0..1, and behind it in counts again.
+        // In counts before the network, in its 0..1 inside it, and in counts again after it.
         let (input, output) = (
             file(&package, "test_input.npy"),
             file(&package, "test_output.npy"),

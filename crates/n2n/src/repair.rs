@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_picture_without_faults_stays_as_it_is() {
         let (clean, noisy) = images();
-        // By chance some few of hundreds of lines may seem off.
+        // By chance, a few of hundreds of lines may seem off.
         let (image, counted) = repaired("hot-pixels,rows,columns", &noisy);
         assert!(counted.rows + counted.columns <= 4, "{counted:?}");
         let changed = image

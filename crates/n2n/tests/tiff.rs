@@ -486,7 +486,7 @@ fn samples_that_are_not_understood_are_named() {
     assert!(error.contains("a volume of 3 slices"), "{error}");
     let error = pages(file("complex.tif")).unwrap_err().to_string();
     assert!(
-        error.contains("its samples are 64 bits, complex numbers"),
+        error.contains("its samples are 64-bit complex numbers"),
         "{error}"
     );
 }

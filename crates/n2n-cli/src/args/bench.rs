@@ -60,7 +60,7 @@ pub enum BenchWork {
     Train,
 }
 
-/// Height and width; one image of at most these sides fits into the memory of a large machine.
+/// Height and width, each at most 4096: one such image fits into the memory of a large machine.
 fn size(text: &str) -> Result<[usize; 2], String> {
     let multiple = UNet::default().grid().multiple;
     let side = |text: &str| {

@@ -58,13 +58,13 @@ pub struct Infer {
     /// Run with TensorRT; not supported
     #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub use_tensorrt: bool,
-    /// Accepted for the Paddle port's scripts; has no effect: the program's own kernels are always used
+    /// Accepted for the Paddle port's scripts; has no effect: the engine's own kernels are always used
     #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub enable_mkldnn: bool,
     /// Accepted for the Paddle port's scripts; has no effect: layers and their epilogues are always fused
     #[arg(long, value_name = BOOL, default_value = "True", value_parser = boolean)]
     pub ir_optim: bool,
-    /// Accepted for the reference's scripts, also if empty; has no effect: the model file contains the weights
+    /// Accepted for the reference's scripts, even if empty; has no effect: the model file contains the weights
     #[arg(long, value_name = "FILE", hide = true)]
     pub params_file: Option<String>,
     /// Accepted for the reference's scripts; has no effect

@@ -28,7 +28,7 @@ use super::value::{
     after_help = "A run is a folder, <save-model-path>/<log-name>. It contains the settings \
                   (config.toml), checkpoints (latest, best and one for every snapshot), logs, \
                   tables and a page with curves (report.html). Ctrl-C stops a run after the \
-                  current step, with exit status 130; --resume continues it, also after a crash. \
+                  current step, with exit status 130; --resume continues it, even after a crash. \
                   Without --time-budget, the weights are then the same as those of an \
                   uninterrupted run.",
     mut_args(optional_value)
@@ -233,7 +233,7 @@ pub struct Train {
     pub device_args: DeviceArgs,
 }
 
-/// As text, for the numbers of a configuration file have a sign.
+/// As text, because the numbers of a configuration file are signed.
 #[allow(clippy::ref_option, reason = "as serde calls it")]
 fn as_text<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match number {

@@ -60,7 +60,7 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     }
     if looked.left_out > 0 {
         ui.note(format_args!(
-            "note: skipping {} with another number of channels than the first",
+            "note: skipping {} with a different number of channels than the first",
             counted(looked.left_out, "image")
         ));
     }

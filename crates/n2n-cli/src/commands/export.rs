@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::rten_engine::{self, RtenModel};
 use crate::ui::Ui;
 
-/// How far two engines may be apart, relative to the largest value. Both compute in `f32`, in different orders, which
+/// How far apart two engines may be, relative to the largest value. Both compute in `f32`, in different orders, which
 /// causes differences of about 1e-6.
 const TOLERANCE: f32 = 1e-4;
 

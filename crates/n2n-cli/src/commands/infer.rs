@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::rten_engine::RtenModel;
 use crate::ui::{Ui, counted};
 
-/// Runs the command: denoises the images, prints how alike each result is to its input, and, if
+/// Runs the command: denoises the images, prints how similar each result is to its input, and, if
 /// asked, reports memory and times.
 pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
     reject_unsupported(args)?;

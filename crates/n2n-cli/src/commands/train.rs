@@ -396,7 +396,7 @@ impl Screen {
         let length = self.bar.length().unwrap_or(0) as f64;
         let at = (step.passed * length).round() as u64;
         let (began, at_first) = *self.began.get_or_insert_with(|| {
-            // What an earlier process did tells nothing about this one's rate.
+            // What an earlier process did says nothing about this one's rate.
             self.bar.set_position(at);
             self.bar.reset_eta();
             (Instant::now(), step.passed)
@@ -405,7 +405,7 @@ impl Screen {
             self.bar.set_message(text);
             self.bar.set_position(at);
         } else if self.plain.is_none_or(|last| last.elapsed() >= PLAIN_EVERY) {
-            // The first line comes with the first step, the next ones at their time.
+            // The first line comes with the first step, the next ones when they are due.
             self.plain = Some(Instant::now());
             let rate = (step.passed - at_first) / began.elapsed().as_secs_f64();
             let left = Duration::try_from_secs_f64(((1.0 - step.passed) / rate).round());

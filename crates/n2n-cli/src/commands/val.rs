@@ -87,8 +87,8 @@ fn load(args: &args::Val, ui: Ui) -> anyhow::Result<Loaded> {
     })
 }
 
-/// The reference is told the sizes of the model; here they follow from the weights, and what is
-/// told must agree.
+/// The reference is told the sizes of the model; here they follow from the weights, and sizes that
+/// are given must agree.
 fn check(args: &args::Val, model: UNet) -> Result<(), Error> {
     for (flag, told, found) in [
         ("--n-feature", args.n_feature, model.n_feature),

@@ -60,7 +60,7 @@ pub trait Simd: Copy + Send + Sync {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, with a single rounding where the level supports it.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The maximum of `a` and `b`; neither or both may be NaN.
+    /// The maximum of `a` and `b`; if one is NaN, the other must be too.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` in the lanes where `of > 0`, `b` in the others.
     fn where_positive(self, of: Self::V, a: Self::V, b: Self::V) -> Self::V;

@@ -231,8 +231,8 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// # Panics
-    /// If the inputs are not those of the convolution, not as high and wide as `shape`, or windows without what these
-    /// rows of the output take.
+    /// If the inputs are not those of the convolution, are not as high and wide as `shape`, or are windows that lack
+    /// what these rows of the output need.
     fn new(conv: &'a Conv, inputs: &[&'a Tensor], shape: Shape, rows: &Range<usize>) -> Self {
         assert_eq!(inputs.len(), conv.sources.len(), "inputs");
         let input = |(&input, source): (&&'a Tensor, &Source)| {

@@ -134,7 +134,7 @@ impl Tensor {
         self.check(&(rows.start.saturating_sub(1)..(rows.end + 1).min(self.shape.h)));
     }
 
-    /// Makes the row below the images zero, which is a row of the window where that reaches further down.
+    /// Zeroes the row below the images if the window extends beyond them.
     pub(super) fn clear_below(&mut self) {
         let below = self.shape.h - self.held.start;
         if below >= self.held.len() {

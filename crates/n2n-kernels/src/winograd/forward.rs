@@ -21,7 +21,7 @@ use crate::pool::pooled;
 use crate::tensor::{Rows, Shape, SharedMut, Tensor};
 
 /// Maximum number of tiles in a group: 36 points of 24 tiles with 96 channels are 330 KB, which fits in the L2 cache.
-/// 16 or 32 tiles were no faster, nor were fewer tiles for the gradient of merged layers, which has 920 KB.
+/// 16 or 32 tiles were no faster, nor were fewer tiles for the gradient of merged layers, which takes 920 KB.
 const GROUP: usize = 24;
 /// Group sizes are multiples of this, the rows of the tallest register tile.
 const BLOCK: usize = 8;

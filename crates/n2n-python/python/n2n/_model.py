@@ -370,7 +370,7 @@ class Model:
         region : pair of slices, optional
             Rows and columns of the image to denoise; by default those of the block.
         axes, channel_axis, strength, threads, ensemble, max_memory
-            As for `n2n.denoise`; of the dimensions, ``Y`` and ``X`` are those of the image.
+            As for `n2n.denoise`; `origin`, `shape` and `region` refer to ``Y`` and ``X``.
         range : (low, high) or Range
             The range of the whole image: the result of `measure_range`, or two numbers. ``auto`` is accepted only if
             the model states its range, or for uint8, where it means 0 to 255.

@@ -20,7 +20,7 @@ _KEPT = 1 << 20
 
 
 def step(shape: Sequence[int], colors: int) -> int:
-    """One in how many blocks of 2 x 2 pixels is kept. The last two dimensions of `shape` are height and width."""
+    """One in this many blocks of 2 x 2 pixels is kept. The last two dimensions of `shape` are height and width."""
     height, width = shape[-2:]
     blocks = math.prod(shape[:-2]) * max(height // 2, 1) * max(width // 2, 1) * colors
     return -(-blocks // _KEPT)

@@ -48,8 +48,8 @@ def denoise(
         As for `n2n.denoise`. A range that has to be measured is measured once on the whole array, when
         the first chunk is computed.
     threads : int, optional
-        Threads per chunk; by default one per core. If several chunks are computed at a time, use fewer: 1 if there are
-        as many chunks at a time as cores.
+        Threads per chunk; by default one per core. If several chunks are computed at a time, use fewer: 1 if as many
+        chunks are computed at a time as there are cores.
 
     Returns
     -------

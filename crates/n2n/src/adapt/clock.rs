@@ -112,8 +112,8 @@ impl<'a> Clock<'a> {
         self.steps = 0;
     }
 
-    /// Counts a step that is about to be taken, and returns the fraction of the part that has passed before it, 0 to
-    /// below 1; `None` if the part is over.
+    /// Counts a step that is about to be taken, and returns the fraction of the part that has passed before it, at
+    /// least 0 and below 1; `None` if the part is over.
     ///
     /// # Errors
     /// [`Error::Stopped`] if the caller stops the work before the first step.

@@ -68,7 +68,8 @@ impl HeldOut {
         self.losses_on(DRAWS, network)
     }
 
-    /// The mean loss of `network` on one draw per square, in a quarter of the time. Comparable only with itself.
+    /// The mean loss of `network` on one draw per square, in a quarter of the time. Comparable only with
+    /// other results of this function.
     pub fn quick_loss(&self, network: &mut dyn Denoise) -> Result<f64> {
         Ok(self.losses_on(1, network)?.mean())
     }

@@ -421,7 +421,7 @@ mod tests {
             let loaded = Model::load(&path).unwrap();
             assert_eq!(loaded.denoise(&image).unwrap(), clean, "{name}");
         }
-        // It fits the image better than the one that it was made of.
+        // It fits the image better than the one that it was made from.
         let error = |image: &Image| {
             let values = image.data.iter().enumerate();
             let errors = values.map(|(i, value)| value * 65535.0 - 500.0 - (i % 96) as f32);
@@ -451,7 +451,7 @@ mod tests {
             adapted.to_string().starts_with("nothing lowered"),
             "{adapted}"
         );
-        // Of one value alone there is nothing to learn.
+        // From a single value there is nothing to learn.
         let flat = Image::from_u8(64, 64, 1, &[9; 64 * 64]).unwrap();
         let adapted = untrained().adapt(&[flat], &steps(4)).unwrap();
         assert!(adapted.model.weights() == untrained().weights());

@@ -4,7 +4,7 @@
 use crate::denoise::{Knot, Transform};
 use crate::error::Result;
 
-/// The function. Its parameters are the value at the first knot, the logarithms of the rises from knot to knot, and
+/// The function. Its parameters are the value at the first knot, the logarithms of the rises from knot to knot, and the
 /// slope and offset of the line that is added to the inverse: the inverse of a mean is not the mean of the inverses.
 #[derive(Debug, Clone)]
 pub(super) struct Spline {
@@ -15,7 +15,7 @@ pub(super) struct Spline {
     parameters: Vec<f64>,
 }
 
-/// The values at the knots that a [`Spline`]'s parameters make.
+/// The values at the knots that a [`Spline`]'s parameters give.
 #[derive(Debug, Clone)]
 pub(super) struct Curve {
     begin: f64,

@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(mask(&gray, &mut rng).channel, None);
     }
 
-    /// On a network that is a filter, whose gradient is the filter turned.
+    /// On a network that is a filter, whose gradient is the flipped filter.
     #[test]
     fn the_gradient_is_what_differences_of_the_loss_say() {
         let batch = batch(3);

@@ -1,6 +1,6 @@
 //! Inference in half precision: the rows of `unet` on the matrix units of `n2n_kernels::half`. The first two layers, and
-//! the three of each level of the decoder, run in bands of rows through windows that slide down the image, so that of
-//! the tensors at the full size of the image none is ever whole. The neighborhoods of the image serve the first
+//! the three of each level of the decoder, run in bands of rows through windows that slide down the image, so that
+//! no tensor at the full size of the image is ever whole. The neighborhoods of the image serve the first
 //! convolution and the last skip; the chain of the last layers writes the result.
 
 use n2n_kernels::half::{Conv, Source, Tensor, Units, UpConv, run_chain};
@@ -21,7 +21,7 @@ const MIN_ROWS: usize = 32;
 /// The network, packed for matrix units.
 pub(super) struct HalfNetwork {
     unet: UNet,
-    /// The convolutions before the first upsampling. All are followed by a pooling but the first and the last.
+    /// The convolutions before the first upsampling. All but the first and the last are followed by a pooling.
     encoder: Vec<Conv>,
     /// From the lowest level up.
     decoder: Vec<Stage>,

@@ -23,7 +23,7 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 pub(super) struct Tape {
     image: Tensor,
     /// The output of each row before [`CpuNetwork::head`], before pooling; that of the last of them is
-    /// taken out, for its gradient. Of a transposed convolution that is merged with the next row, the
+    /// taken out, for its gradient. For a transposed convolution that is merged with the next row, the
     /// [side](upconv::side) of both.
     pub(super) outputs: Vec<Tensor>,
     /// The output of each pooling.

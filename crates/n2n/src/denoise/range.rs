@@ -187,7 +187,7 @@ impl Scale {
     /// further out are not part of a picture that the network could know, and would affect its whole receptive field.
     const DOOR: f32 = 1.0;
 
-    /// Between two values; if they are not a range, the range starts at the lower one.
+    /// Between two values; if they are not a range, it extends from `low` to `low + 1`.
     fn between(low: f32, high: f32, is_limit: bool) -> Self {
         let is_range = low < high && (high - low).is_finite();
         Self {

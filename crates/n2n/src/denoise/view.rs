@@ -7,13 +7,13 @@ use crate::network::Denoise;
 /// Which channels of a pixel go into the network together, and which come out.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum View {
-    /// The first channels, this many: all color channels.
+    /// This many channels from the first: all color channels.
     Together(usize),
     /// One channel, used for all three inputs; the luma of the output is kept.
     Tripled(usize),
     /// One channel in, one channel out.
     Single(usize),
-    /// The first channel in; its result is that of the first channels, this many, which are equal.
+    /// The first channel in; its result is that of this many channels from the first, which are equal.
     Shared(usize),
 }
 

@@ -320,7 +320,7 @@ impl From<&Covariances> for Autocorrelation {
 }
 
 impl Autocorrelation {
-    /// The smallest distance in pixels, 1 to 8, from which on the absolute correlation of the noise stays below
+    /// The smallest distance in pixels, 1 to 8, at and beyond which the absolute correlation of the noise stays below
     /// `most`, along a row and along a column; `None` if there is none.
     pub fn independent_at(&self, most: f64) -> [Option<usize>; 2] {
         [&self.x, &self.y].map(|along| {

@@ -38,8 +38,8 @@ pub enum Finding {
         axis: Axis,
         /// The correlation at a distance of 1 along a row and along a column.
         at_one: [f64; 2],
-        /// The distance in pixels from which on pixels are independent, along a row and along a column; `None` if
-        /// that is more than 8.
+        /// The distance in pixels at and beyond which pixels are independent, along a row and along a column; `None`
+        /// if that is more than 8.
         independent_at: [Option<usize>; 2],
     },
     /// The picture was interpolated from a color filter array.

@@ -40,7 +40,7 @@ impl LinePattern {
         let count = found.len().max(1) as f64;
         let covariance = found.iter().map(|(value, _)| value).sum::<f64>() / count;
         let error = found.iter().map(|(_, e)| e * e).sum::<f64>().sqrt() / count;
-        // The difference from two neighbors has the variance of one and two quarters.
+        // The difference from the mean of two neighbors has 1 + 2/4 times the variance of an offset.
         let sigma = (covariance / 1.5).max(0.0).sqrt();
         Self {
             sigma,

@@ -1,5 +1,5 @@
-//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), to find damage that decoders overlook, each
-//! decoding it to different pixels.
+//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), to find damage that decoders overlook, and
+//! that each of them decodes to different pixels.
 
 use super::decode::{Decoded, Fault};
 use super::huffman::{Bits, Table, damaged};
@@ -142,7 +142,7 @@ impl<'a> Walk<'a> {
                     *mean += i64::from(bits.difference(&block.means)?);
                     if (*mean * block.step).abs() > MOST + block.step {
                         return Err(Fault::new(
-                            "it is damaged: the mean of one of its blocks is no sample of 8 bits",
+                            "it is damaged: the mean of one of its blocks is not an 8-bit sample",
                         ));
                     }
                     skip_details(&mut bits, &block.details)?;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     /// A gray JPEG, eight pixels high, of blocks whose means differ from the one before by these 11 bits, at a step
-    /// of 1. There is one code of each kind: 11 bits follow, and the end of the block.
+    /// of 1. There is one code of each kind: "11 bits follow" and "the block ends".
     fn jpeg(differences: &[u16]) -> Vec<u8> {
         let mut jpeg = b"\xFF\xD8\xFF\xDB\0\x43\0".to_vec();
         jpeg.extend([1; 64]);
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(said(&jpeg(&[DOWN, UP, UP, DOWN])), "");
         for far in [UP, DOWN] {
             let said = said(&jpeg(&[far; 3]));
-            assert!(said.contains("no sample of 8 bits"), "{said}");
+            assert!(said.contains("not an 8-bit sample"), "{said}");
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
     if has_file_header && is_os2_2(size) {
         let unsupported = match compression {
             Some(3) => Some("Huffman coding"),
-            Some(4) => Some("run lengths of 24 bits"),
+            Some(4) => Some("24-bit run-length encoding"),
             _ => None,
         };
         if let Some(unsupported) = unsupported {

@@ -32,7 +32,7 @@ impl Default for Limits {
 pub(super) trait Decode: Send {
     /// The next page, its claims checked.
     fn next_page(&mut self) -> Decoded<Option<Page>>;
-    /// Appends the next `count` rows, which there are.
+    /// Appends the next `count` rows; the page has that many left.
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Decoded<()>;
     /// [`Self::read_rows`] for a wide depth.
     fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Decoded<()> {

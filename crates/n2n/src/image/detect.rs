@@ -8,7 +8,7 @@ impl Format {
     /// The format of a file.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub fn of_source(source: &mut (impl BufRead + Seek)) -> io::Result<Option<Self>> {
         let format = Self::of_content(source.fill_buf()?);
         if format == Some(Self::Tiff) && tiff::dng::is_dng(source) {
@@ -21,7 +21,7 @@ impl Format {
     /// animation and for a lossless JPEG.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub fn written_for(self, source: &mut impl Read) -> io::Result<Self> {
         let becomes_tiff = match self {
             Self::Gif => gif::is_animation(source)?,
@@ -65,9 +65,9 @@ impl Format {
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
             [b'#', b'?', b'R' | b'r', ..] => Some(Self::Hdr),
             start if jpeg2000::is_start(start) => Some(Self::Jpeg2000),
-            // By its beginning it could be a DIB.
+            // Its beginning could also be that of a DIB.
             start if mrc::begins(start) => Some(Self::Mrc),
-            // Without the header of a file, as a DIB, the size of the other header comes first.
+            // A DIB has no file header; it begins with the size of the bitmap's header.
             [b'B', b'M', ..] | [12 | 40 | 52 | 56 | 108 | 124, 0, 0, 0, ..] => Some(Self::Bmp),
             start if is_tga(start) => Some(Self::Tga),
             _ => None,

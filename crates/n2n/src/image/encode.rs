@@ -65,7 +65,7 @@ impl Encoding {
                 _ => Depth::F32,
             }
         } else {
-            // The deepest that is not deeper; floats alone where there is nothing else.
+            // The deepest below the wanted one; floats only if the format has nothing else.
             *depths
                 .iter()
                 .rev()

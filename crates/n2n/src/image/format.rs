@@ -10,7 +10,7 @@ use crate::error::Error;
 pub enum Format {
     /// Lossless, 8 or 16 bits.
     Png,
-    /// Lossy, 8 bits; read also lossless, of up to 16 bits.
+    /// Lossy, 8 bits; lossless files of up to 16 bits can be read as well.
     Jpeg,
     /// Lossless, integers of 8, 16 and 32 bits or floats, any number of channels and pages.
     Tiff,

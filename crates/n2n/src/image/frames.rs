@@ -310,7 +310,8 @@ mod tests {
     #[test]
     fn blending_weighs_colors_by_what_is_seen_of_them() {
         let half_red = [65535_u16, 0, 0, 32768];
-        // Over opaque white, a half; over green of the same transparency, of which a quarter is seen, two thirds.
+        // Red is half of what is seen over opaque white, and two thirds over green of the same transparency, of which a
+        // quarter is seen.
         let mut seen = blend(half_red, [65535; 4]);
         assert_eq!(seen, [65535, 32767, 32767, 65535]);
         seen = blend(half_red, [0, 65535, 0, 32768]);

@@ -1,4 +1,4 @@
-//! GIF: its frames, gray where all of them are.
+//! GIF: its frames, which are gray if all of them are.
 
 use std::io::{self, Cursor, Read};
 

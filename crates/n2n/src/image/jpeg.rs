@@ -1,4 +1,4 @@
-//! JPEG: gray or RGB, lossy at 8 bits; read also lossless, at up to 16 bits.
+//! JPEG: gray or RGB, lossy at 8 bits; lossless files of up to 16 bits can be read as well.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};

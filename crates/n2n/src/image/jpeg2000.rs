@@ -33,7 +33,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     check_size(file.codestream, &components, 4 * limits.samples)?;
     let (bytes, space) = match Image::new(&bytes, &DecodeSettings::default()) {
         Ok(image) => (Cow::Borrowed(bytes.as_slice()), image.color_space().clone()),
-        // Of a color space that the decoder does not know, the channels are given as they are.
+        // If the decoder does not know the color space, the channels are returned as they are.
         Err(DecodeError::Format(FormatError::Unsupported)) => {
             let num_channels = u8::try_from(components.len()).map_err(|_| {
                 Fault::new(format!(

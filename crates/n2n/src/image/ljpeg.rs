@@ -35,8 +35,8 @@ pub(super) fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xC0..=0xCF) && !matches!(marker, marker::DHT | 0xC8 | 0xCC)
 }
 
-/// Decodes a lossless JPEG of at most `most` samples. After a truncation, samples are 0 as far as it can be
-/// distinguished from damage; the caller knows how many samples there should be.
+/// Decodes a lossless JPEG of at most `most` samples. Samples after a truncation are 0, provided that it
+/// can be distinguished from damage; the caller knows how many samples there should be.
 pub(super) fn decode(bytes: &[u8], most: usize) -> Decoded<Lossless> {
     let mut tables: [Option<Table>; 4] = [const { None }; 4];
     let mut frame = None;

@@ -67,14 +67,10 @@ impl Image {
     /// Rejects an image without pixels, or whose number of values does not match its size.
     pub(crate) fn check(&self) -> Result<()> {
         let (h, w, c) = (self.height, self.width, self.channels);
-        let size = format!("{h}x{w} (height x width) with {c} channels");
+        let size = format!("{h}x{w}x{c} (height x width x channels)");
         let values = h.checked_mul(w).and_then(|pixels| pixels.checked_mul(c));
         match values {
-            Some(0) => Err(Error::value(
-                "size of the image",
-                "at least 1x1 with 1 channel",
-                size,
-            )),
+            Some(0) => Err(Error::value("size of the image", "at least 1x1x1", size)),
             Some(values) if values == self.data.len() => Ok(()),
             _ => Err(Error::value(
                 format!("samples of an image of {size}"),
@@ -121,11 +117,11 @@ mod tests {
         };
         assert_eq!(
             error(2, 3, 1, 5),
-            "samples of an image of 2x3 (height x width) with 1 channels: expected 6, found 5"
+            "samples of an image of 2x3x1 (height x width x channels): expected 6, found 5"
         );
         assert!(error(usize::MAX, 3, 1, 5).contains("expected fewer, found 5"));
         for (h, w, c) in [(0, 1, 1), (1, 0, 1), (1, 1, 0)] {
-            assert!(error(h, w, c, 0).contains("at least 1x1 with 1 channel"));
+            assert!(error(h, w, c, 0).contains("at least 1x1x1"));
         }
     }
 }

@@ -182,7 +182,7 @@ mod tests {
                 }
                 assert_eq!(packed.is_bytes(), depth == Depth::U8);
                 if packed.is_bytes() {
-                    // Within the image, over its edges, and of more than all of it.
+                    // Within the image, over its edges, and larger than all of it.
                     for (top, left, side) in [(5, 7, 4), (6, 9, 5), (0, 0, 16)] {
                         let (mut bytes, mut floats) = (vec![0; 256 * 3], vec![0.0; 256 * 3]);
                         let len = side * side * channels;

@@ -139,7 +139,7 @@ fn frame(
     let mut decoder = WebPDecoder::new(Cursor::new(still(data, &content[6..12])?))?;
     if decoder.dimensions() != (place.width as u32, place.height as u32) {
         return Err(Fault::new(
-            "one of its frames has another size than it says",
+            "one of its frames is not of the size that it declares",
         ));
     }
     let is_opaque = decoder.color_type() == ColorType::Rgb8;

@@ -119,7 +119,7 @@ struct Run<'scope> {
 }
 
 /// Runs one job through the network, while the outputs of those in `ending` may still be in progress. `place` is
-/// kept at the job and page in work.
+/// kept at the job and page in progress.
 fn run<'scope>(
     denoiser: &mut Denoiser<'_>,
     (at, job): (usize, &'scope Job),

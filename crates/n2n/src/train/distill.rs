@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_run_goes_on_from_its_state_to_the_bit() {
-        // A teacher for which the way an image lies matters: a network of random weights.
+        // A teacher for which the orientation of an image matters: a network of random weights.
         let network = |seed| {
             let unet = UNet::new(2, 1).unwrap();
             let teacher = CpuNetwork::initial_scaled(unet, 1.0, 5);

@@ -456,7 +456,7 @@ mod tests {
         let run = open(&config, Start::New).unwrap();
         let checkpoint = run.checkpoint(0);
         drop(run);
-        // Its settings and its log alone are a run's, or a user's own files.
+        // Settings and a log alone also count as a run: they may be a user's own files.
         let error = open(&config, Start::New).unwrap_err();
         assert!(matches!(error, Error::RunExists { .. }));
         fs::write(&checkpoint, "weights").unwrap();

@@ -361,7 +361,7 @@ mod tests {
     fn a_device_gets_the_same_patches_clean_and_a_seed_of_its_own_for_each() {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 6);
-        // In the batches of this one image bytes would not do.
+        // Bytes would not do for batches that contain this image.
         let (words, mixed) = (folder.path().join("05.png"), 5.0 / 255.0);
         let mut image = Image::read(&words).unwrap();
         image.depth = Depth::U16;
@@ -429,7 +429,7 @@ mod tests {
         write_images(folder.path(), 6);
         let loader = loader(folder.path(), |c| c.augment = true);
         // The last row and column of a patch, seen from its first pixel: down and across in green
-        // and blue, the other way about in a patch that is mirrored.
+        // and blue, the other way around in a patch that is mirrored.
         let mut ways = [0; 8];
         for epoch in 1..=40 {
             for batch in batches(&loader, epoch) {
@@ -591,7 +591,7 @@ mod tests {
             let loader = loader(folder.path(), |c| {
                 c.neighbor_distance = distance.parse().unwrap();
             });
-            // Of 70 rows and 90 columns, a patch of 64 pixels so far apart takes more.
+            // A patch of 64 pixels so far apart does not fit into 70 rows and 90 columns.
             assert_eq!(loader.padded(), 3);
             let patches: Vec<Vec<f32>> = match kind {
                 Kind::Noisy => {

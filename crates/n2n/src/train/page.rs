@@ -169,7 +169,7 @@ fn pictures(folder: &RunFolder, scores: &[Vec<f64>], held_out: &[Vec<f64>]) -> R
         return Ok(String::new());
     };
     let mut html = format!(
-        "<h2>Pictures <small>middles, {SHOWN} pixels wide at most, after epoch {epoch}</small></h2>\
+        "<h2>Pictures <small>center crops, at most {SHOWN} pixels wide, after epoch {epoch}</small></h2>\
          <div class=\"pictures\">"
     );
     for index in 0..PICTURES {

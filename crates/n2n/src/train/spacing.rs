@@ -43,7 +43,7 @@ impl Spacing {
     /// The largest distance accepted.
     pub const MOST: usize = 8;
 
-    /// The smallest distances from which on the noise is hardly correlated, but at most 4.
+    /// The smallest distances at and beyond which the noise is hardly correlated, but at most 4.
     pub fn for_noise(diagnosis: &Diagnosis) -> Self {
         let Some(correlation) = &diagnosis.correlation else {
             return Self::NONE;

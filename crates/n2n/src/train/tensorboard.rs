@@ -1,6 +1,6 @@
 //! Event files for `TensorBoard`. A file is a sequence of records: the length of the data (64 bits), the checksum of
 //! the length, the data, the checksum of the data. Checksums are CRC-32C, rotated and offset as in TensorFlow
-//! (`tensorflow/core/lib/io/record_writer.h`). The data are messages `Event` of `tensorflow/core/util/event.proto`.
+//! (`tensorflow/core/lib/io/record_writer.h`). The data are `Event` messages of `tensorflow/core/util/event.proto`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::network::fake::Fake;
 
-    /// Stripes under a pseudo-random noise.
+    /// Stripes under pseudo-random noise.
     fn images() -> (Image, Image) {
         let image = |noise: f32| {
             let mut batch = Batch::zeros(1, 32, 32, 1);
@@ -334,8 +334,8 @@ mod tests {
         assert_eq!(collapse(nearly), Some(Collapse::Constant));
     }
 
-    /// For the identity both neighbors are given back: `diff = g1 − g2`, and what it gives for the
-    /// whole image leaves nothing for the regularizer.
+    /// The identity returns the first neighbor, so `diff = g1 − g2`, and its result for the whole image
+    /// leaves nothing for the regularizer.
     #[test]
     fn the_held_out_losses_of_the_identity_are_those_of_the_neighbors() {
         let folder = tempfile::tempdir().unwrap();
@@ -364,7 +364,7 @@ mod tests {
         let expected = squares.sum::<f64>() / a.data.len() as f64;
         assert!((losses.loss1 - expected).abs() < 1e-6 * expected);
         assert_eq!(losses.loss2, 0.0);
-        // Again the same, and of another image something else.
+        // The same again, and something else for another image.
         let (again, _, _) = validation.try_on(&mut network, 0).unwrap();
         assert_eq!(again, noisy);
         let (other, _, _) = validation.try_on(&mut network, 1).unwrap();

@@ -110,7 +110,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
     report.finish()
 }
 
-/// Refuses names that would lead elsewhere than they seem to.
+/// Rejects names that would lead somewhere other than where they seem to.
 fn check_names(args: &args::Predict) -> anyhow::Result<()> {
     if args.suffix.contains(std::path::is_separator) {
         bail!(

@@ -234,9 +234,9 @@ impl Report<'_> {
         {
             self.ui.warn(format_args!(
                 "{}: its values lie between {} and {} ({}), but the model was trained on images \
-                 of {model}: do not trust the result. Train on images like this one; or, if they \
-                 differ only in scale, pass as --range MIN,MAX the values that are as dark and as \
-                 bright here as {} and {} were there",
+                 with values {model}: do not trust the result. Train on images like this one; or, \
+                 if they differ only in scale, pass --range MIN,MAX, where MIN and MAX are as dark \
+                 and as bright here as {} and {} were there",
                 name(&job.input),
                 shown(low),
                 shown(high),

@@ -173,14 +173,14 @@ pub(super) fn unsupported(compression: &str) -> Fault {
 /// The name of a compression.
 fn name(compression: u16) -> String {
     let name = match compression {
-        2 => "CCITT run lengths",
+        2 => "CCITT run-length encoding",
         compression::FAX3 => "Group 3",
         compression::FAX4 => "Group 4",
         compression::OLD_JPEG => "JPEG as in TIFF 6.0",
         compression::JPEG => "JPEG",
         compression::WEBP => "WebP",
-        32766 => "NeXT run lengths",
-        32771 => "CCITT run lengths in words",
+        32766 => "NeXT run-length encoding",
+        32771 => "word-aligned CCITT run-length encoding",
         32809 => "ThunderScan",
         33003 | 33004 | 33005 | 34712 => "JPEG 2000",
         9 | 10 | 34661 => "JBIG",

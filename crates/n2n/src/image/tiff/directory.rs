@@ -245,7 +245,7 @@ impl Directory {
         values.max().unwrap_or(0).max(own)
     }
 
-    /// Values of a field, without reading them.
+    /// The number of values of a field, without reading them.
     pub(super) fn count(&self, tag: u16) -> u64 {
         self.entries.get(&tag).map_or(0, |entry| entry.count)
     }

@@ -297,7 +297,7 @@ fn mosaic(file: &mut Container<Memory>, raw: &Directory) -> Decoded<[u8; 4]> {
              are supported"
         ))),
         _ => Err(Fault::new(
-            "its mosaic has no 2x2 pattern in a rectangular layout; only such mosaics and linear \
+            "its mosaic is not a 2x2 pattern in a rectangular layout; only such mosaics and linear \
              DNG are supported",
         )),
     }
@@ -376,7 +376,7 @@ fn sensor(
         Some(&[rows @ 1..=64, columns @ 1..=64]) => (rows as usize, columns as usize),
         _ => (1, 1),
     };
-    // The mean over all places of the black levels that samples of a channel lie at.
+    // The mean of the black levels at all places where samples of a channel lie.
     let black_at = |dy: usize, dx: usize, channel: usize, step: usize| {
         let places = (dy..rows * step).step_by(step);
         let places = places.flat_map(|y| (dx..columns * step).step_by(step).map(move |x| (y, x)));
@@ -592,7 +592,7 @@ pub(in crate::image) fn write(
     let mut out = Tail::new(&dng.bytes[..dng.kept as usize], out)?;
     let start = out.at;
     let row = dng.width * dng.samples;
-    // The rows that belong together, then the next.
+    // The rows of the sensor that a row of the page stands for.
     let cells = |y: usize| {
         let first = dng.area.top + y * dng.cell;
         first..(first + dng.cell).min(dng.area.top + dng.area.height)

@@ -292,10 +292,10 @@ fn samples_of<S: BufRead + Seek>(
             2 => "signed integers",
             3 => "floats",
             5 | 6 => "complex numbers",
-            _ => "of an unknown type",
+            _ => "values of an unknown type",
         };
         Fault::new(format!(
-            "its samples are {bits} bits, {words}; supported are unsigned integers of 1 to 32 \
+            "its samples are {bits}-bit {words}; supported are unsigned integers of 1 to 32 \
              bits, signed ones of 8, 16 and 32, and floats of 16, 32 and 64"
         ))
     })?;
@@ -411,7 +411,7 @@ fn check_predictor(predictor: u64, bits: u16, sample: Sample) -> Decoded<()> {
         return Ok(());
     }
     Err(Fault::new(format!(
-        "its predictor, {predictor}, is not one for {bits} bits"
+        "its predictor, {predictor}, is not supported for its {bits}-bit samples"
     )))
 }
 

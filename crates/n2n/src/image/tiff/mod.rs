@@ -208,7 +208,7 @@ impl TiffPages {
         Ok(kind.unwrap_or(0) & (SMALLER | MASK) != 0 || old == Some(2))
     }
 
-    /// Whether an image that is neither follows.
+    /// Whether an image follows that is neither a mask nor a smaller version of another.
     fn is_image_ahead(&mut self) -> Decoded<bool> {
         let (mut at, mut seen) = (self.next, self.seen.clone());
         while at != 0 && seen.insert(at) {

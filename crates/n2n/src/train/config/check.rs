@@ -32,7 +32,7 @@ impl Config {
         expect(
             self.val_dirs.is_none() || matches!(self.n_channel, 1 | 3),
             "n_channel",
-            || "3 (RGB) or 1 (gray), as the images of val_dirs have".into(),
+            || "3 (RGB) or 1 (gray), to score the images of val_dirs".into(),
             self.n_channel,
         )?;
         let whole = |what, max: usize, got: usize| {

@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(iterations("none", None, 1), 250);
         assert_eq!(iterations("none", None, 4000), 1000);
         assert_eq!(iterations("none", Some(3), 4000), 3);
-        // As the reference, but for fewer images than a batch, which it does not train on.
+        // As in the reference, except for fewer images than a batch, on which it does not train.
         assert_eq!(iterations("gauss25", None, 19), 4);
         assert_eq!(iterations("gauss25", None, 3), 1);
     }
