@@ -31,7 +31,7 @@ impl Arena {
             tensor.clear_border();
             tensor
         } else {
-            Tensor::from_memory(shape, Memory::zeros(sizes.start))
+            Tensor::from_memory(shape, Memory::zeros_in_parallel(sizes.start))
         }
     }
 
@@ -47,7 +47,7 @@ impl Arena {
     pub(crate) fn take_floats(&mut self, len: usize) -> Memory {
         let sizes = self.sizes(len);
         self.find(&sizes)
-            .unwrap_or_else(|| Memory::zeros(sizes.start))
+            .unwrap_or_else(|| Memory::zeros_in_parallel(sizes.start))
     }
 
     /// Returns the floats to the pool.

@@ -11,10 +11,15 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use rayon::prelude::*;
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Bytes of a huge page; smaller under Miri.
 const HUGE: usize = if cfg!(miri) { 1 << 12 } else { 2 << 20 };
+
+/// Floats that one thread zeroes at a time: a few huge pages.
+const PART: usize = 4 * HUGE / size_of::<f32>();
 
 /// Floats, starting at a cache line.
 pub(crate) struct Memory {
@@ -37,6 +42,24 @@ impl Memory {
         unsafe {
             Self::written_by(len, |floats| {
                 floats.fill(MaybeUninit::new(0.0));
+            })
+        }
+    }
+
+    /// [`Memory::zeros`], zeroed by all threads, between which the system divides its own zeroing of the pages. The
+    /// caller must not hold anything that other work on this thread may ask for.
+    ///
+    /// # Panics
+    /// As for [`Memory::zeros`].
+    pub fn zeros_in_parallel(len: usize) -> Self {
+        if len <= PART {
+            return Self::zeros(len);
+        }
+        // SAFETY: all floats are written.
+        unsafe {
+            Self::written_by(len, |floats| {
+                let parts = floats.par_chunks_mut(PART);
+                parts.for_each(|part| part.fill(MaybeUninit::new(0.0)));
             })
         }
     }
@@ -138,10 +161,17 @@ impl Halves {
     /// # Panics
     /// As [`Memory::zeros`].
     pub fn zeros(len: usize) -> Self {
-        Self {
-            memory: Memory::zeros(len.div_ceil(2)),
-            len,
-        }
+        let memory = Memory::zeros(len.div_ceil(2));
+        Self { memory, len }
+    }
+
+    /// [`Memory::zeros_in_parallel`].
+    ///
+    /// # Panics
+    /// As for that function.
+    pub fn zeros_in_parallel(len: usize) -> Self {
+        let memory = Memory::zeros_in_parallel(len.div_ceil(2));
+        Self { memory, len }
     }
 
     /// The numbers.
@@ -249,12 +279,14 @@ mod tests {
 
     #[test]
     fn memory_of_any_length_is_zero_and_can_be_written() {
-        for len in [0, 1, 15, 4096, (2 * HUGE + 12) / 4] {
-            let mut memory = Memory::zeros(len);
-            assert!(memory.as_slice().iter().all(|&x| x == 0.0));
-            assert!(len == 0 || memory.as_slice().as_ptr().addr().is_multiple_of(LINE));
-            memory.as_mut_slice().fill(1.0);
-            assert_eq!(memory.as_slice().iter().sum::<f32>() as usize, len);
+        for len in [0, 1, 15, 4096, (2 * HUGE + 12) / 4, 2 * PART + 5] {
+            for zeros in [Memory::zeros, Memory::zeros_in_parallel] {
+                let mut memory = zeros(len);
+                assert!(memory.as_slice().iter().all(|&x| x == 0.0));
+                assert!(len == 0 || memory.as_slice().as_ptr().addr().is_multiple_of(LINE));
+                memory.as_mut_slice().fill(1.0);
+                assert_eq!(memory.as_slice().iter().sum::<f32>() as usize, len);
+            }
         }
     }
 

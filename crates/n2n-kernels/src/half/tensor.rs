@@ -44,7 +44,7 @@ impl Tensor {
         Self {
             shape,
             held: 0..rows,
-            halves: Halves::zeros(Self::len_of(shape, rows)),
+            halves: Halves::zeros_in_parallel(Self::len_of(shape, rows)),
         }
     }
 
