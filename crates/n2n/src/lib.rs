@@ -60,6 +60,7 @@ pub mod files;
 mod html;
 pub mod image;
 pub mod infer;
+mod magnify;
 pub mod model;
 pub mod models;
 pub mod neighbors;

@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use ::image::imageops::{self, FilterType};
-use ::image::{ImageBuffer, Rgb};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, Encoding, Format, Image};
+use crate::magnify;
 
 /// JPEG at the highest quality, because the training images' own noise is part of what the network learns from.
 const ENCODING: Encoding = Encoding {
@@ -37,7 +36,7 @@ pub struct Prepare {
     pub min_size: usize,
     /// Largest width and height to keep, in pixels.
     pub max_size: usize,
-    /// Factor to enlarge the images by, in 1..=[`Prepare::MAX_MAGNIFICATION`], by bicubic interpolation.
+    /// Factor to enlarge the images by, in 1..=[`Prepare::MAX_MAGNIFICATION`], by Lanczos interpolation.
     ///
     /// Neighbor2Neighbor trains on half-size images, whose detail is sharper than that of the images it denoises
     /// later. If the clean images are enlarged by 2 before noise is added, the two are equally sharp. Do not enlarge
@@ -182,23 +181,13 @@ fn magnified(side: usize, magnification: f64) -> usize {
     (side as f64 * magnification).round() as usize
 }
 
-/// An RGB image enlarged by bicubic interpolation.
+/// An RGB image, enlarged.
 fn enlarged(image: Image, magnification: f64) -> Image {
-    let [width, height] = [image.width, image.height].map(|side| magnified(side, magnification));
-    if [width, height] == [image.width, image.height] {
+    let [height, width] = [image.height, image.width].map(|side| magnified(side, magnification));
+    if [height, width] == [image.height, image.width] {
         return image;
     }
-    let pixels =
-        ImageBuffer::<Rgb<f32>, _>::from_raw(image.width as u32, image.height as u32, image.data);
-    let pixels = pixels.expect("as many values as pixels have channels");
-    let data =
-        imageops::resize(&pixels, width as u32, height as u32, FilterType::CatmullRom).into_raw();
-    Image {
-        height,
-        width,
-        data,
-        ..image
-    }
+    magnify::magnified(&image, height, width)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -420,7 +409,7 @@ mod tests {
     #[test]
     fn magnified_images_are_interpolated_and_made_again_when_the_factor_changes() {
         let mut folders = Folders::new();
-        // A ramp, which bicubic interpolation continues exactly away from the edges.
+        // A ramp, which interpolation continues away from the edges.
         let ramp: Vec<u8> = (0..12 * 16).map(|i| 10 * (i % 16) as u8).collect();
         folders.add("a.png", &Image::from_bytes(12, 16, 1, &ramp));
         folders.prepare();
