@@ -184,8 +184,8 @@ pub struct Train {
     /// all]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub regularized_patches: Option<usize>,
-    /// Compute forward passes that need no gradients (the regularizer's, a teacher's or corrector's) in half precision: faster.
-    /// Requires a CPU with matrix units (AMX)
+    /// Compute forward passes that need no gradients (the regularizer's, a teacher's or corrector's) in half precision:
+    /// faster. Requires a CPU with matrix units (AMX)
     #[arg(long, value_name = BOOL, value_parser = boolean, num_args = 0..=1, default_missing_value = "true")]
     pub half: Option<bool>,
     /// Factor on the initial weights: 0.1, as in the paper's code, learns slowly at first; 1 is better for short runs

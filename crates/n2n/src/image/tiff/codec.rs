@@ -1,4 +1,4 @@
-//! Decompresses strips and tiles. Each codec is a crate's.
+//! Decompresses strips and tiles. The codecs are crates, except PackBits and lossless JPEG.
 
 use std::io::{Cursor, Read};
 
