@@ -412,7 +412,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
     };
     let (input, model) = ("--input_file=pictures", "--model_file=gray.safetensors");
 
-    let gpu = "--use-gpu: expected False: this command runs on the CPU, found True";
+    let gpu = "--use-gpu: expected False (this command runs on the CPU), found True";
     fails(&[input, model, "--use_gpu=True"], 1, gpu);
     fails(
         &[input, model, "--use_tensorrt=True"],

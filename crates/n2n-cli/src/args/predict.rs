@@ -165,11 +165,9 @@ fn shard(text: &str) -> Result<Shard, String> {
 /// The trade-off of a model; a number is most likely meant for a JPEG.
 fn quality(text: &str) -> Result<Quality, String> {
     if text.parse::<u8>().is_ok() {
-        return Err(
-            "expected best, fast, faster or fastest; for JPEG quality, use --jpeg-quality".into(),
-        );
+        return Err("expected best or fast; for JPEG quality, use --jpeg-quality".into());
     }
-    named(text)
+    named(text).map_err(|_| "expected best or fast".into())
 }
 
 fn jpeg_quality(text: &str) -> Result<u8, String> {

@@ -66,11 +66,11 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
 /// Rejects flags that are not supported, instead of silently doing something else.
 fn reject_unsupported(args: &args::Infer) -> Result<(), Error> {
     if args.use_gpu {
-        let expected = "False: this command runs on the CPU";
+        let expected = "False (this command runs on the CPU)";
         return Err(Error::value("--use-gpu", expected, "True"));
     }
     if args.use_tensorrt {
-        let expected = "False: the engines are native and rten";
+        let expected = "False (the engines are native and rten)";
         return Err(Error::value("--use-tensorrt", expected, "True"));
     }
     let got = match args.precision {
@@ -78,7 +78,7 @@ fn reject_unsupported(args: &args::Infer) -> Result<(), Error> {
         Precision::Fp16 => "fp16",
         Precision::Int8 => "int8",
     };
-    let expected = "fp32: this program computes in 32-bit floats";
+    let expected = "fp32 (this program computes in 32-bit floats)";
     Err(Error::value("--precision", expected, got))
 }
 

@@ -46,7 +46,7 @@ fn render(config: &Prepare, prepared: &Prepared, ui: Ui) -> anyhow::Result<()> {
         config.save_dir.display()
     ))?;
     ui.result(format_args!(
-        "  {} skipped: width or height outside {}..={}",
+        "  {} skipped: width or height outside {} to {}",
         prepared.out_of_range.len(),
         config.min_size,
         config.max_size

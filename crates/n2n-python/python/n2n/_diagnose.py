@@ -40,7 +40,8 @@ class Diagnosis:
     findings : tuple of Finding
         What matters for training, most severe first.
     measured : dict
-        The measurements: noise against signal, its autocorrelation and more, with the keys of ``n2n diagnose --json``.
+        The measurements: noise against signal, its autocorrelation and more, with the keys of ``diagnosis`` in the
+        file that ``n2n diagnose --json`` writes.
     summary : str
         The noise in sentences.
     """

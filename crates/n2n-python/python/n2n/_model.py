@@ -119,7 +119,7 @@ def denoise(
     out : array, optional
         The array to write the result to, for example a memory map, with the shape and dtype of `x`. May be `x` itself,
         but not another view of its memory.
-    quality : {"best", "fast", "faster", "fastest"}, optional
+    quality : {"best", "fast"}, optional
         Use the shipped model with this trade-off between quality and speed, for the same noise as the named
         `model`.
 

@@ -390,8 +390,8 @@ impl fmt::Display for Finding {
         match self {
             Self::NothingMeasured => write!(
                 f,
-                "No noise could be measured: the images are too small (at least 16 pixels), \
-                 contain no noise, or contain structure everywhere."
+                "No noise could be measured: the images are too small for enough windows of 16×16 \
+                 pixels, contain no noise, or contain structure everywhere."
             ),
             Self::FewFlatWindows { part } => write!(
                 f,

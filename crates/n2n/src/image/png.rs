@@ -275,7 +275,7 @@ fn frame<T: Sample>(
     let output = reader.next_frame(buffer)?;
     let info = reader.info();
     let control = info.frame_control();
-    let control = control.ok_or_else(|| Fault::new("one of its frames has no place"))?;
+    let control = control.ok_or_else(|| Fault::new("one of its frames has no position"))?;
     let place = Place {
         left: control.x_offset as usize,
         top: control.y_offset as usize,

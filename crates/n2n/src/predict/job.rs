@@ -126,8 +126,8 @@ pub struct Done {
     pub started: Instant,
     /// Wall time from then to the end of the network's work.
     pub elapsed_s: f64,
-    /// Pixels that the network was given on all pages, those that tiles share counted each time: what lies beyond those
-    /// of the image is the cost of tiles.
+    /// Pixels that the network was given on all pages, including padding; a pixel counts once for every tile and
+    /// pass that it is in.
     pub network_pixels: u64,
     /// The file, if it was to be kept in memory.
     pub bytes: Option<Vec<u8>>,

@@ -89,7 +89,11 @@ pub(super) fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
     for job in &jobs {
         let result = path(&job.output).and_then(|output| outputs.get(output));
         if let Some(other) = result {
-            bail!("{}: also an output of {}", name(&job.input), name(other));
+            bail!(
+                "the result of {} and another output of {} would have the same name",
+                name(&job.input),
+                name(other)
+            );
         }
         if let Input::File(input) = &job.input
             && outputs.contains_key(input)

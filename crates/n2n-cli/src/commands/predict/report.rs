@@ -236,7 +236,7 @@ impl Report<'_> {
                 "{}: its values lie between {} and {} ({}), but the model was trained on images \
                  with values {model}: do not trust the result. Train on images like this one; or, \
                  if they differ only in scale, pass --range MIN,MAX, where MIN and MAX are as dark \
-                 and as bright here as {} and {} were there",
+                 and as bright in this image as {} and {} were in the training images",
                 name(&job.input),
                 shown(low),
                 shown(high),
