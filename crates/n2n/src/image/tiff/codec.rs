@@ -1,4 +1,4 @@
-//! Decompresses strips and tiles. The codecs are crates, except PackBits and lossless JPEG.
+//! Decompresses strips and tiles. The codecs are crates, except `PackBits` and lossless JPEG.
 
 use std::io::{Cursor, Read};
 
