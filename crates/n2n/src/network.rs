@@ -97,7 +97,7 @@ pub trait Train: Denoise {
         learning_rate: f64,
     ) -> Result<Losses> {
         let _ = (noisy, target, learning_rate);
-        let expected = "a device that can train with a teacher or a corrector, such as the CPU";
+        let expected = "a device that can train with a teacher, such as the CPU";
         Err(Error::value("the device", expected, self.device()))
     }
 

@@ -184,8 +184,8 @@ pub struct Train {
     /// all]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub regularized_patches: Option<usize>,
-    /// Compute forward passes that need no gradients (the regularizer's, a teacher's or corrector's) in half precision:
-    /// faster. Requires a CPU with matrix units (AMX)
+    /// Compute forward passes that need no gradients (the regularizer's, a teacher's) in half precision: faster.
+    /// Requires a CPU with matrix units (AMX)
     #[arg(long, value_name = BOOL, value_parser = boolean, num_args = 0..=1, default_missing_value = "true")]
     pub half: Option<bool>,
     /// Factor on the initial weights: 0.1, as in the paper's code, learns slowly at first; 1 is better for short runs
@@ -199,10 +199,6 @@ pub struct Train {
     /// shipped model. The target is its result on the same noisy image, flipped and rotated at random
     #[arg(long, value_name = "MODEL")]
     pub teacher: Option<PathBuf>,
-    /// Model that computes the regularizer's difference between neighbors, g1(f(y)) - g2(f(y)), in place of the
-    /// network itself: a file or a shipped model. Train it on images twice as large
-    #[arg(long, value_name = "MODEL", conflicts_with = "teacher")]
-    pub corrector: Option<PathBuf>,
     /// Distance between the pixels used as neighbors, for noise that adjacent pixels share (JPEG, demosaicing, scan
     /// lines): pixels, such as 3 or 3x1 (along rows x along columns), or auto
     #[arg(long, value_name = "PIXELS|auto", value_parser = named::<NeighborDistance>)]

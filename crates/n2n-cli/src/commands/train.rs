@@ -15,7 +15,7 @@ use n2n::models;
 use n2n::noise::Noise;
 use n2n::train::config::{Recipe, Span};
 use n2n::train::spacing::Spacing;
-use n2n::train::{Collapse, Config, Event, Guided, Outcome, Start, Step, folder};
+use n2n::train::{Collapse, Config, Distillation, Event, Outcome, Start, Step, folder};
 use n2n::weights::Weights;
 use toml::Table;
 
@@ -57,25 +57,16 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     if level.is_none() && start != Start::Resume {
         as_gpus_train(&mut config, args, ui);
     }
-    let guide = |flag, model| {
-        let Some(level) = level else {
-            bail!("{flag} is supported on the CPU only; use --device cpu");
-        };
-        let weights = models::load(Some(model)).context(flag)?;
-        let mut guide = CpuNetwork::from_weights(&weights).context(flag)?;
-        guide.set_level(level);
-        guide.set_half(config.half).context("--half")?;
-        Ok(Box::new(guide))
-    };
     if let Some(teacher) = &config.teacher {
-        let flag = "--teacher";
-        let teacher = guide(flag, teacher)?;
-        network = Box::new(Guided::by_teacher(network, teacher, config.seed).context(flag)?);
-    }
-    if let Some(corrector) = &config.corrector {
-        let flag = "--corrector";
-        let corrector = guide(flag, corrector)?;
-        network = Box::new(Guided::by_corrector(network, corrector, config.seed).context(flag)?);
+        let Some(level) = level else {
+            bail!("--teacher is supported on the CPU only; use --device cpu");
+        };
+        let weights = models::load(Some(teacher)).context("--teacher")?;
+        let mut teacher = CpuNetwork::from_weights(&weights).context("--teacher")?;
+        teacher.set_level(level);
+        teacher.set_half(config.half).context("--half")?;
+        let teacher = Box::new(teacher);
+        network = Box::new(Distillation::new(network, teacher, config.seed).context("--teacher")?);
     }
     let stop = interrupt::stop_flag(ui);
 

@@ -35,10 +35,10 @@
 mod checkpoint;
 pub mod config;
 pub mod dataset;
+mod distill;
 mod event;
 pub mod folder;
 mod frozen;
-mod guided;
 pub mod loader;
 mod losses;
 mod page;
@@ -52,9 +52,9 @@ mod tensorboard;
 mod validation;
 
 pub use config::Config;
+pub use distill::Distillation;
 pub use event::{Collapse, Event, Step, StepStats};
 pub use folder::Start;
-pub use guided::Guided;
 pub use run::{Outcome, fit, run};
 pub use schedule::Moment;
 pub use source::{Folder, Memory, Source};
@@ -128,19 +128,9 @@ pub fn train_with(
 ) -> Result<Model> {
     let network = CpuNetwork::from_weights(&initial_weights(config)?)?;
     let mut network: Box<dyn Train> = Box::new(network);
-    let guide = |model| -> Result<_> {
-        let network = CpuNetwork::from_weights(&models::load(Some(model))?)?;
-        Ok(Box::new(network))
-    };
     if let Some(teacher) = &config.teacher {
-        network = Box::new(Guided::by_teacher(network, guide(teacher)?, config.seed)?);
-    }
-    if let Some(corrector) = &config.corrector {
-        network = Box::new(Guided::by_corrector(
-            network,
-            guide(corrector)?,
-            config.seed,
-        )?);
+        let teacher = CpuNetwork::from_weights(&models::load(Some(teacher))?)?;
+        network = Box::new(Distillation::new(network, Box::new(teacher), config.seed)?);
     }
     Model::from_weights(fit(&mut *network, images, config, on_event)?)
 }

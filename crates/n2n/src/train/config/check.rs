@@ -48,12 +48,6 @@ impl Config {
         let patches = self.regularized_patches.unwrap_or(1);
         whole("regularized_patches", self.batchsize.max(1), patches)?;
 
-        expect(
-            self.teacher.is_none() || self.corrector.is_none(),
-            "corrector",
-            || "none with a teacher, which replaces the neighbors".into(),
-            self.corrector.as_deref().unwrap_or(Path::new("")).display(),
-        )?;
         let unit = 2 * unet.grid().multiple;
         expect(
             self.patchsize > 0 && self.patchsize.is_multiple_of(unit),
@@ -167,11 +161,6 @@ mod tests {
         assert!(refused(|c| c.warmup = -0.1).starts_with("warmup"));
         assert!(refused(|c| c.time_budget = Some(Span(Duration::ZERO))).starts_with("time_budget"));
         assert!(refused(|c| c.lambda1 = f64::INFINITY).starts_with("Lambda1"));
-        let guided_twice = refused(|c| {
-            c.teacher = Some("gauss25".into());
-            c.corrector = Some("gauss25".into());
-        });
-        assert!(guided_twice.starts_with("corrector"), "{guided_twice}");
         assert!(refused(|c| c.lambda2 = -1.0).starts_with("Lambda2"));
         assert!(refused(|c| c.increase_ratio = f64::NAN).starts_with("increase_ratio"));
         for name in ["", ".", "..", "../other", "/tmp", "a/../.."] {

@@ -123,7 +123,7 @@ mod tests {
             lr_schedule: LrSchedule::Trapezoid,
             lambda_schedule: LambdaSchedule::Constant,
             init_from: Some("gauss5_50".into()),
-            corrector: Some("gauss25".into()),
+            teacher: Some("gauss25".into()),
             seed: u64::MAX,
             lr: 1.0 / 3.0,
             ..Recipe::Fast.config()

@@ -110,7 +110,7 @@ pub struct Config {
     /// Number of patches per batch, in rotation, to compute the regularizer on; by default all.
     pub regularized_patches: Option<usize>,
     /// Whether the passes without gradients compute in half precision: those for the regularizer, and those of a
-    /// teacher or corrector. Requires a processor with matrix units.
+    /// teacher. Requires a processor with matrix units.
     pub half: bool,
     /// Factor on Kaiming's initial weights; applied by the code that creates the network.
     pub init_scale: f64,
@@ -118,13 +118,9 @@ pub struct Config {
     /// that creates the network.
     pub init_from: Option<PathBuf>,
     /// The model that a run learns from instead of the neighbors: a file, or the name of a shipped model. The target is
-    /// its result on the same noisy image ([`Guided::by_teacher`](crate::train::Guided::by_teacher)). It is loaded by the
-    /// code that creates the network.
+    /// its result on the same noisy image ([`Distillation`](crate::train::Distillation)). It is loaded by the code that
+    /// creates the network.
     pub teacher: Option<PathBuf>,
-    /// The model that computes the regularizer's `g1(f(y)) − g2(f(y))` in place of the network itself
-    /// ([`Guided::by_corrector`](crate::train::Guided::by_corrector)): a file, or the name of a shipped model; loaded by
-    /// the code that creates the network.
-    pub corrector: Option<PathBuf>,
     /// Distance between the pixels used as neighbors, for noise that adjacent pixels share.
     pub neighbor_distance: NeighborDistance,
     /// Sensor faults to correct in the images first.
@@ -261,7 +257,6 @@ impl Default for Config {
             init_scale: INIT_SCALE,
             init_from: None,
             teacher: None,
-            corrector: None,
             neighbor_distance: NeighborDistance::Fixed(Spacing::NONE),
             repair: Repair::default(),
             augment: false,

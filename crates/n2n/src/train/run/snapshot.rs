@@ -168,12 +168,6 @@ impl Run<'_> {
                 .iter()
                 .map(|model| ("teacher", model.display().to_string())),
         )
-        .chain(
-            config
-                .corrector
-                .iter()
-                .map(|model| ("corrector", model.display().to_string())),
-        )
         .chain((!config.repair.is_none()).then(|| (Repair::KEY, config.repair.to_string())))
         .chain(self.range.into_iter().flat_map(ModelRange::entries))
         .map(|(key, value)| (key.to_string(), value))
