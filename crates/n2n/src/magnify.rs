@@ -45,7 +45,7 @@ pub(crate) fn magnified(image: &Image, height: usize, width: usize) -> Image {
         height,
         width,
         data,
-        ..image.clone()
+        ..*image
     }
 }
 
