@@ -192,9 +192,10 @@ impl Outgoing<'_> {
                 self.ready.push(ready);
             }
             Part::Residual => {
-                // Integers cannot be negative.
-                let has_sign = page.depth.unit() == 1.0 || is_asked;
-                let half = if has_sign { 0.0 } else { 0.5 };
+                // Unsigned integers have no negative values.
+                let is_signed = self.encoding.depth_of(page.depth).unit() == 1.0;
+                let half = if is_signed { 0.0 } else { 0.5 };
+                let unit = if narrow { 1.0 / (high - low) } else { unit };
                 let mut ready = Vec::with_capacity(band.denoised.len());
                 let pixels = band.noisy.chunks_exact(samples);
                 for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {

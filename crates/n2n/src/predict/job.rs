@@ -16,8 +16,8 @@ pub struct Job {
     pub input: Input,
     /// The destination of the denoised pages.
     pub output: Output,
-    /// The destination of the residual, the removed noise: as integers with half their range added, unless floats are
-    /// requested; as floats, unchanged.
+    /// The destination of the residual, the removed noise, in the units of the result. To residuals stored as unsigned
+    /// integers of 8 or 16 bits, half their range is added; that of an image of unsigned 32-bit integers is signed.
     pub residual: Option<PathBuf>,
     /// The destination of the side-by-side comparison of noisy and denoised.
     pub compare: Option<PathBuf>,

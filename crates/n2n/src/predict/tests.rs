@@ -317,3 +317,55 @@ fn a_value_far_beyond_the_others_changes_no_other_and_stays() {
     // The limit is at twice the range.
     assert!((data[777] - (65535.0 - 4095.0)).abs() < 0.1);
 }
+
+#[test]
+fn the_residual_keeps_its_sign_in_every_type() {
+    // A ramp to 1000 counts, from which a network subtracts all but the middle of the range.
+    let residual = |from: Depth, to: Option<Depth>| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let image = Image {
+            height: 40,
+            width: 50,
+            channels: 1,
+            data: (0..2000).map(|i| (i / 2) as f32 / from.unit()).collect(),
+            depth: from,
+        };
+        image.write(&path("a.tif")).unwrap();
+        let mut job = job(path("a.tif"), path("b.tif"), to);
+        job.residual = Some(path("c.tif"));
+        let config = Config {
+            range: Range::Between(0.0, 1000.0),
+            ..Config::default()
+        };
+        predict(&mut Fake::new(1, |_| 0.5), &[job], &config, |event| {
+            if let Event::Ended { result, .. } = event {
+                result.unwrap();
+            }
+        });
+        Image::read(&path("c.tif")).unwrap()
+    };
+    let types = [
+        // As the result: the type, its value for none removed, and its units for one count.
+        (Depth::F32, None, Depth::F32, 0.0, 1.0),
+        (Depth::F32, Some(Depth::U8), Depth::U8, 127.5, 0.255),
+        (Depth::F32, Some(Depth::U16), Depth::U16, 32767.5, 65.535),
+        (Depth::U32, None, Depth::I32, 0.0, 1.0),
+        (Depth::U32, Some(Depth::U16), Depth::U16, 32767.5, 65.535),
+        (Depth::I16, Some(Depth::U8), Depth::U8, 127.5, 0.255),
+        (Depth::U16, None, Depth::U16, 32767.5, 1.0),
+        (Depth::U16, Some(Depth::U8), Depth::U8, 127.5, 0.255),
+        (Depth::U16, Some(Depth::F32), Depth::F32, 0.0, 1.0),
+    ];
+    for (from, to, depth, none, count) in types {
+        let found = residual(from, to);
+        assert_eq!(found.depth, depth, "{from:?} to {to:?}");
+        for (i, x) in found.data.iter().enumerate() {
+            let (x, expected) = (x * depth.unit(), none + ((i / 2) as f32 - 500.0) * count);
+            assert!(
+                (x - expected).abs() < 1.01,
+                "{from:?} to {to:?}, {i}: {x}, {expected}"
+            );
+        }
+    }
+}
