@@ -142,9 +142,9 @@ fn packages_are_written_beside_the_model() {
         names(&folder.path().join("out")),
         ["net.bioimageio.zip", "net.dtmodel"]
     );
-    export(&["--format=bioimageio"])
-        .failure()
-        .stderr(contains("use --license to state one: license of the model"));
+    export(&["--format=bioimageio"]).failure().stderr(contains(
+        "use --license to state the license: license of the model",
+    ));
     export(&["--format=bioimageio", "--license=MIT", "--range=auto"])
         .failure()
         .stderr(contains("--range: expected MIN,MAX, found auto"));

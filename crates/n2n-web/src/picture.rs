@@ -96,10 +96,10 @@ enum Samples {
 
 #[wasm_bindgen]
 impl Picture {
-    /// The picture in a file of any format that n2n reads; `name` is the file's name in errors.
+    /// The picture in a file of any format that n2n reads and writes; `name` is the file's name in errors.
     ///
     /// # Errors
-    /// If it is not a picture, or too large for WebAssembly.
+    /// If it is not a picture, is too large for WebAssembly, or has a format that n2n cannot write.
     #[wasm_bindgen(constructor)]
     pub fn new(bytes: Vec<u8>, name: &str) -> Result<Picture, JsError> {
         Self::open(bytes, name).map_err(error)

@@ -33,9 +33,10 @@
 //! # Conventions
 //!
 //! Pixels are `f32` in the order height, width, channel. Unsigned integers of 8 and 16 bits map to 0..1, and all other
-//! types keep their values; noisy pixels may lie outside. Only [`mod@image`] knows file formats and integer ranges.
-//! Results do not depend on the number of threads. Nothing here prints or exits; progress and notes go to callbacks.
-//! Functions that can fail return [`Error`]; those that only detect the format of a stream return [`std::io::Error`].
+//! types keep their values; noisy pixels may lie outside 0..1. Only [`mod@image`] knows file formats and integer
+//! ranges. Results do not depend on the number of threads. Nothing here prints or exits; progress and notes go to
+//! callbacks. Functions that can fail return [`Error`]; those that only detect the format of a stream return
+//! [`std::io::Error`].
 //! “The reference” is the code whose results, log lines and spellings n2n reproduces: the authors' own, and a
 //! reimplementation in `PaddlePaddle`, the Paddle port.
 //!

@@ -286,8 +286,8 @@ impl Model {
     /// rounding, wherever the block lies.
     ///
     /// This way, an image that is larger than memory, or stored in chunks, can be denoised block by block, in any order
-    /// and on any number of machines. The range must be given, because it is that of the whole image. Blocks of RGB
-    /// images are denoised as RGB even if their channels are equal.
+    /// and on any number of machines. A range that has to be measured must be given, because it is that of the whole
+    /// image. Blocks of RGB images are denoised as RGB even if their channels are equal.
     ///
     /// # Errors
     /// Those of [`Model::denoise_with`]; a block that does not contain all of [`Model::block_for`]; a range that would

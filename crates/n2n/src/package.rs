@@ -182,8 +182,8 @@ fn readme(weights: &Weights, grid: Grid, name: &str, range: Option<(f32, f32)>) 
     };
     let _ = writeln!(
         text,
-        "Sides are multiples of {}. A tile that begins and ends at such multiples depends on up to {} more pixels on \
-         every side.\n\n## Validation\n\n\
+        "The height and width of an image must be multiples of {}. A tile that begins and ends at such multiples \
+         depends on up to {} more pixels on every side.\n\n## Validation\n\n\
          Compare results with the noisy images: what was removed has to look like noise, without a trace of \
          the structures in the image. Where a clean image exists, compare with that.\n\n## Metadata\n",
         grid.multiple, grid.halo

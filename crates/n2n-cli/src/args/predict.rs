@@ -144,7 +144,7 @@ impl Shard {
 /// How an image is padded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Pad {
-    /// Each side to the next multiple of 32
+    /// Each side to the next multiple of the network's grid (32 for the shipped models)
     Multiple,
     /// To a square, as the paper's protocol does
     Square,

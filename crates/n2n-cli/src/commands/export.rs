@@ -90,7 +90,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         let package = match format {
             ExportFormat::Darktable => package::darktable(&weights, &name)?,
             _ => package::bioimageio(&weights, &name, range(args, &weights)?)
-                .context("use --license to state one")?,
+                .context("use --license to state the license")?,
         };
         let path = args.save_dir.join(file);
         files::write_atomically(&path, |file| {

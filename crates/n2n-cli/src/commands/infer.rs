@@ -91,7 +91,7 @@ fn note_ineffective(args: &args::Infer, ui: Ui) {
     }
     if !args.ir_optim {
         ui.note(
-            "note: --ir-optim: the engine's optimizations are part of it, and the report says \
+            "note: --ir-optim: the engine's optimizations cannot be turned off, and the report says \
              ir_optim: True",
         );
     }

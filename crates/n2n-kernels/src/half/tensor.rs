@@ -198,7 +198,7 @@ impl Tensor {
         }
     }
 
-    /// Writes the maximum of each 2×2 pixels of `input` to these rows.
+    /// Writes the maximum of each 2×2 block of `input` to these rows.
     ///
     /// # Panics
     /// If the tensor is not half as high and wide, rounded down, with the same channels, or a window does not have the

@@ -69,7 +69,7 @@ def train(
     recipe : {"fast", "paper"}
         The defaults of the other settings.
     threads : int, optional
-        Number of threads; by default one per core. It does not change the result.
+        Number of threads; by default one per core. Without a time budget, it does not change the result.
     **settings
         The other settings of ``n2n train --help``, with underscores: ``patchsize``, ``n_feature``, ``seed``...
 

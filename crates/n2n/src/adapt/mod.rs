@@ -85,7 +85,8 @@ pub struct Config {
 /// A model fitted to images, and how it was made.
 #[derive(Debug)]
 pub struct Adapted {
-    /// The model. Its metadata contain the range of the images, and the transform if there is one.
+    /// The model. Unless it is the first one unchanged, its metadata contain the range of the images, and the transform
+    /// if there is one.
     pub model: Model,
     /// Index of the given model that it was made from.
     pub place: usize,

@@ -185,7 +185,7 @@ impl CpuNetwork {
     }
 
     /// Sets whether [`Denoise::denoise`](network::Denoise::denoise) computes in half precision, on matrix units for
-    /// bfloat16 (AMX, on Intel's servers since Sapphire Rapids), which is several times as fast. Each layer then rounds
+    /// bfloat16 (AMX, on Intel's servers since Sapphire Rapids), which is about twice as fast. Each layer then rounds
     /// to about one part in 500. Steps of training are not affected: see [`Method::half`].
     ///
     /// # Errors

@@ -72,7 +72,8 @@ pub fn run(
 /// far.
 ///
 /// # Errors
-/// Those of [`run`], and [`Error::Stopped`] if `on_event` stopped the run before the first step.
+/// Invalid settings, or those of another network; no usable image; a non-finite loss, or a run that has diverged; a
+/// failure of the device; [`Error::Stopped`] if `on_event` stopped the run before the first step.
 pub fn fit(
     network: &mut dyn Train,
     images: Arc<dyn Source>,

@@ -448,8 +448,12 @@ fn subsampling<S: BufRead + Seek>(
     match (found.as_slice(), planar) {
         ([1, 1], _) => Ok((1, 1)),
         (&[h @ (1 | 2 | 4), v @ (1 | 2 | 4)], false) => Ok((h as usize, v as usize)),
-        (_, true) => Err(Fault::new("it stores chroma in smaller planes than luma")),
-        _ => Err(Fault::new(format!("its chroma is subsampled by {found:?}"))),
+        (_, true) => Err(Fault::new(
+            "it stores chroma in smaller planes than luma, which is not supported",
+        )),
+        _ => Err(Fault::new(format!(
+            "its chroma is subsampled by {found:?}; supported factors are 1, 2 and 4"
+        ))),
     }
 }
 

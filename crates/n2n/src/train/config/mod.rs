@@ -319,7 +319,7 @@ impl Config {
         }
     }
 
-    /// Whether an epoch, counted from 1, ends with a snapshot. The last one always does.
+    /// Whether an epoch, counted from 1, ends with a snapshot even if it is not the last one, which always does.
     pub fn is_snapshot(&self, epoch: usize) -> bool {
         epoch.is_multiple_of(self.n_snapshot)
     }
