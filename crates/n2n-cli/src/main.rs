@@ -1,6 +1,7 @@
 //! The program `n2n`: arguments in, library called, results printed. The only crate that prints or
 //! exits.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod args;
 mod commands;

@@ -4,6 +4,7 @@
 //! passes of compute shaders, recorded once for each batch size; a training step stays on the device from the clean
 //! bytes to the updated weights. The CPU implementation is the reference.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod conv;
 mod correlation;

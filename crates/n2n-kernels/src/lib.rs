@@ -6,6 +6,7 @@
 //! Every expensive kernel is written once, generic over `arch::Simd`, and runs at a [`Level`]: the portable one, or
 //! one for the processor at hand. Results do not depend on the number of threads: however work is divided, every sum
 //! is taken in one fixed order.
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 #![allow(unsafe_code)]
 #![warn(unsafe_op_in_unsafe_fn)]
 // A kernel's body must end up inside the function that has the level's instructions.

@@ -3,6 +3,7 @@
 //! `n2n::Model::load` loads them by name. This crate is separate from the one for Poisson noise because crates.io
 //! limits each crate to 10 MiB.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 /// RGB, σ 5 to 50.
 pub static GAUSS5_50: &[u8] = include_bytes!("../models/gauss5_50.safetensors");

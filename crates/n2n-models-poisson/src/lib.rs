@@ -3,6 +3,7 @@
 //! `n2n::Model::load` loads them by name. This crate is separate from the one for Gaussian noise because crates.io
 //! limits each crate to 10 MiB.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 /// RGB, λ 30.
 pub static POISSON30: &[u8] = include_bytes!("../models/poisson30.safetensors");

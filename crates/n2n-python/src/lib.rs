@@ -5,6 +5,7 @@
 //! [`Mutex`](std::sync::Mutex) that is locked only while attached to the interpreter, and never across code that
 //! may detach.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 #![allow(
     clippy::needless_pass_by_value,
     reason = "Python's arguments are taken as values"

@@ -4,6 +4,8 @@
 //! [`Picture`], which it decodes, cuts into tiles, reassembles and encodes; each of the others holds a [`Denoiser`],
 //! which runs tiles through the network. `web/engine.js` passes the tiles between them.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 mod adaptation;
 mod layout;
 mod picture;

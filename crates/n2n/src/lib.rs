@@ -45,6 +45,7 @@
 //! Data flows one way: files → [`Image`] → [`batch::Batch`] of patches → training run → [`Weights`] →
 //! [`network::Denoise`] → [`Image`] → metrics → report.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod adapt;
 pub mod autolog;

@@ -130,8 +130,7 @@ impl CpuNetwork {
             half: None,
             regularizer_half: None,
             merged_pixels: MERGED_PIXELS,
-            banded_pixels: std::env::var("N2N_BANDED")
-                .map_or(BANDED_PIXELS, |s| s.parse().unwrap()),
+            banded_pixels: BANDED_PIXELS,
             arena: Arena::default(),
             spare: half::Spare::default(),
             kept_for: 0,
