@@ -309,7 +309,7 @@ def say(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="timed runs of each engine [9]")
-    parser.add_argument("--quick", action="store_true", help="two tiny cases, to try this script")
+    parser.add_argument("--quick", action="store_true", help="three tiny cases, to try this script")
     parser.add_argument("--only", default="", help="cases whose title holds this text")
     parser.add_argument(
         "--save-dir", type=pathlib.Path, help=f"[{HERE.relative_to(ROOT)}, if all cases are run]"
