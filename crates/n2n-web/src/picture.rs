@@ -1,7 +1,7 @@
 //! A file while it is denoised: decoded one row of tiles at a time, reassembled from denoised tiles, and encoded with
 //! all its metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,6 +84,8 @@ struct Denoised {
     width: usize,
     channels: usize,
     samples: Samples,
+    /// The parts that are not yet in place.
+    missing: BTreeSet<usize>,
 }
 
 enum Samples {
@@ -178,7 +180,7 @@ impl Picture {
     /// Puts the denoised samples of part `at` in place.
     ///
     /// # Errors
-    /// If their number differs from that of the part.
+    /// If the page has no such part, or the number of samples differs from that of the part.
     pub fn put(&mut self, at: usize, samples: Vec<f32>) -> Result<(), JsError> {
         self.set(at, samples).map_err(error)
     }
@@ -203,7 +205,7 @@ impl Picture {
     /// The file with denoised pages in place of the noisy ones.
     ///
     /// # Errors
-    /// If the format cannot store them, or a page is missing.
+    /// If a part of a page that was begun is not yet in place, or the format cannot store the pages.
     pub fn encode(&self) -> Result<Vec<u8>, JsError> {
         self.file_of_result().map_err(error)
     }
@@ -223,7 +225,7 @@ impl Picture {
             return Err(Error::Image {
                 path: file.name,
                 reason: format!(
-                    "its result would have another format (.{}), which only the program `n2n predict` writes",
+                    "its result would have another format (.{}); for such files, use the program `n2n predict`",
                     written.extensions()[0]
                 ),
             });
@@ -333,16 +335,6 @@ impl Picture {
         page.metadata.is_achromatic = self.is_achromatic(self.pages)?;
         let channels = page.color.channels();
         let samples = page.height * page.width * channels;
-        self.denoised.push(Denoised {
-            width: page.width,
-            channels,
-            samples: match page.depth {
-                Depth::U8 => Samples::U8(vec![0; samples]),
-                Depth::U16 => Samples::U16(vec![0; samples]),
-                depth if depth.is_wide() => Samples::Change(vec![0.0; samples]),
-                _ => Samples::F32(vec![0.0; samples]),
-            },
-        });
         let current = Current {
             scale: self.scales[&page.depth],
             tiles: layout::tiles(grid(), (page.height, page.width), workers, most_pixels),
@@ -353,6 +345,18 @@ impl Picture {
             rows: vec![],
             noisy: HashMap::new(),
         };
+        let page = &current.page;
+        self.denoised.push(Denoised {
+            width: page.width,
+            channels,
+            samples: match page.depth {
+                Depth::U8 => Samples::U8(vec![0; samples]),
+                Depth::U16 => Samples::U16(vec![0; samples]),
+                depth if depth.is_wide() => Samples::Change(vec![0.0; samples]),
+                _ => Samples::F32(vec![0.0; samples]),
+            },
+            missing: (0..current.parts()).collect(),
+        });
         let parts = (0..current.parts()).map(|at| {
             let seen = current.seen(at);
             (seen.height * seen.width) as u32
@@ -363,13 +367,7 @@ impl Picture {
     }
 
     pub(crate) fn tile(&mut self, at: usize) -> n2n::Result<Tile> {
-        let Some(current) = self.current.as_mut().filter(|current| at < current.parts()) else {
-            return Err(Error::value(
-                "part of the page",
-                "a part that the page has",
-                at,
-            ));
-        };
+        let current = begun(self.current.as_mut(), at)?;
         let seen = current.seen(at);
         current.read(&seen, &mut self.reader)?;
         let channels = current.channels(at);
@@ -396,9 +394,7 @@ impl Picture {
     }
 
     pub(crate) fn set(&mut self, at: usize, mut samples: Vec<f32>) -> n2n::Result<()> {
-        let (Some(current), Some(denoised)) = (&mut self.current, self.denoised.last_mut()) else {
-            return Err(Error::value("page", "one begun with next_page", "none"));
-        };
+        let current = begun(self.current.as_mut(), at)?;
         let (region, _) = current.part(at);
         let channels = current.channels(at);
         let expected = region.height * region.width * channels.len();
@@ -417,7 +413,10 @@ impl Picture {
             let each = |sample| std::iter::repeat_n(sample, channels.len());
             samples = samples.into_iter().flat_map(each).collect();
         }
-        denoised.put(&region, channels, samples, current.page.depth);
+        if let Some(denoised) = self.denoised.last_mut() {
+            denoised.put(&region, channels, samples, current.page.depth);
+            denoised.missing.remove(&at);
+        }
         Ok(())
     }
 
@@ -429,6 +428,10 @@ impl Picture {
     }
 
     fn result(&self) -> n2n::Result<Replaced<'_>> {
+        let missing: usize = self.denoised.iter().map(|page| page.missing.len()).sum();
+        if missing > 0 {
+            return Err(Error::value("parts not yet put in place", 0, missing));
+        }
         Ok(Replaced {
             original: self.file.open()?,
             denoised: self.denoised.iter(),
@@ -498,6 +501,14 @@ impl Current {
         }
         found
     }
+}
+
+/// The current page, if it has part `at`.
+fn begun(current: Option<&mut Current>, at: usize) -> n2n::Result<&mut Current> {
+    let parts = current.as_ref().map_or(0, |current| current.parts());
+    current
+        .filter(|_| at < parts)
+        .ok_or_else(|| Error::value("part of the page", format!("less than {parts}"), at))
 }
 
 impl Denoised {
@@ -709,6 +720,23 @@ mod tests {
             }
         });
         done.unwrap().map(|done| done.bytes.unwrap())
+    }
+
+    #[test]
+    fn parts_that_are_missing_or_do_not_exist_are_errors() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/demo/noisy.png");
+        let mut picture = Picture::open(fs::read(path).unwrap(), "-").unwrap();
+        assert!(picture.set(0, vec![]).is_err() && picture.tile(0).is_err());
+        let parts = picture.next(2, usize::MAX, false).unwrap().unwrap().len();
+        assert!(parts > 1);
+        assert!(picture.set(parts, vec![]).is_err() && picture.tile(parts).is_err());
+        let tile = picture.tile(0).unwrap();
+        let clean = Denoiser(Model::from_weights(weights()).unwrap())
+            .denoised(&tile, 1.0)
+            .unwrap();
+        picture.set(0, clean).unwrap();
+        let error = picture.file_of_result().unwrap_err().to_string();
+        assert!(error.contains("parts not yet put in place"), "{error}");
     }
 
     #[test]

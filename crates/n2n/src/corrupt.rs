@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::image::{Limits, Page, Pages};
 use crate::noise::Noise;
 
-/// Pages with noise on their color samples; other samples and non-finite values are unchanged. Nothing is clipped,
-/// except that Poisson noise on a negative value gives 0.
+/// Pages with noise on their color samples; other samples, non-finite values, and pages that are passed through are
+/// unchanged. Nothing is clipped, except that Poisson noise on a negative value gives 0.
 pub struct Corrupted<'a> {
     clean: &'a mut dyn Pages,
     noise: Noise,
@@ -59,6 +59,10 @@ impl Pages for Corrupted<'_> {
         let (samples, channels) = (page.samples(), page.color.channels());
         self.rows.clear();
         self.clean.read_rows(page.height, &mut self.rows)?;
+        (self.row, self.read) = (page.row(), 0);
+        if page.metadata.pass_through {
+            return Ok(Some(page));
+        }
         let Scale { low, high, .. } = self.range.scale(page.depth, self.survey.as_ref());
         let span = high - low;
         let pixels = self.rows.chunks_exact(samples);
@@ -76,7 +80,6 @@ impl Pages for Corrupted<'_> {
                 }
             }
         }
-        (self.row, self.read) = (page.row(), 0);
         Ok(Some(page))
     }
 

@@ -36,9 +36,9 @@ pub struct Repairer {
 pub struct Repaired {
     /// Number of hot pixels, over all channels.
     pub hot_pixels: usize,
-    /// Number of rows.
+    /// Number of rows, over all channels.
     pub rows: usize,
-    /// Number of columns.
+    /// Number of columns, over all channels.
     pub columns: usize,
 }
 
@@ -176,8 +176,8 @@ impl Repairer {
 }
 
 /// Removes the offsets of `lines` of `length` pixels; the first stride is from line to line, the other along a line.
-/// Returns the number of lines with a statistically certain offset; if there are no more than chance explains, nothing
-/// changes.
+/// Returns the number of lines with a statistically certain offset. The first and the last line, which have no neighbors
+/// on both sides, keep theirs.
 fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize, usize)) -> usize {
     /// Lines on either side that a pixel is compared with.
     const REACH: usize = 7;
@@ -187,7 +187,7 @@ fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize
         return 0;
     }
     let mut offsets = Vec::with_capacity(lines);
-    for line in 0..lines {
+    for line in 1..lines - 1 {
         // Equally far on both sides, so that a picture whose brightness changes steadily has no offset.
         let reach = REACH.min(line).min(lines - 1 - line);
         let residuals = (0..length).filter_map(|i| {
@@ -219,7 +219,7 @@ fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize
     );
     let is_certain = |&(offset, error): &(f32, f32)| (offset - center).abs() > CERTAIN * error;
     let certain = offsets.iter().filter(|offset| is_certain(offset)).count();
-    for (line, offset) in offsets.iter().enumerate() {
+    for (line, offset) in (1..).zip(&offsets) {
         if is_certain(offset) {
             for i in 0..length {
                 plane[line * across + i * along] -= offset.0 - center;
@@ -364,6 +364,17 @@ mod tests {
             .count();
         assert!(changed <= 4 * 200);
         assert_eq!(repaired("rows", &clean).1.rows, 0);
+        // The first and the last row have no neighbors on both sides, so that their offsets are unknown.
+        let floats = Image {
+            height: 15,
+            width: 64,
+            channels: 1,
+            data: (0..15 * 64).map(|i| ((i / 64) as f32).powi(2)).collect(),
+            depth: Depth::F32,
+        };
+        let (image, _) = repaired("rows", &floats);
+        assert_eq!(image.data[..64], floats.data[..64]);
+        assert_eq!(image.data[14 * 64..], floats.data[14 * 64..]);
         // Too small to tell anything.
         let small = Image::from_u8(3, 3, 1, &[9, 9, 9, 9, 255, 9, 9, 9, 9]).unwrap();
         assert_eq!(repaired("hot-pixels,rows,columns", &small).0, small);

@@ -4,9 +4,11 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use n2n::Range;
+use n2n::corrupt::Corrupted;
 use n2n::image::{
-    Color, Depth, Encoding, Format, Image, Limits, MISSING, Page, Pages, Position, Reader, images,
-    write_pages,
+    Color, Depth, Encoding, Format, Image, Limits, MISSING, Page, Pages, Position, Reader, image,
+    images, write_pages,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -250,6 +252,8 @@ fn samples_that_are_no_value_are_missing_and_written_again() {
     let zeros = (0..70).filter(|&i| sample('u', 8, i, 0) == 0.0);
     assert_eq!(missing(&samples), zeros.collect::<Vec<_>>());
     assert!(!missing(&samples).is_empty());
+    let mrc = copy(file("nodata_f32.tif"), Format::Mrc).unwrap();
+    assert!(mrc.windows(12).any(|bytes| bytes == raw));
     // Another format gets the value that stands for none.
     let png = copy(file("nodata_u8.tif"), Format::Png).unwrap();
     for (i, value) in pages(png).unwrap()[0].1.iter().enumerate() {
@@ -266,6 +270,29 @@ fn thumbnails_and_masks_are_copied_as_they_are() {
         .collect();
     assert_eq!(beside, [false, true, true]);
     assert_eq!(images(&golden("thumbnail.tif")).unwrap().count(), 1);
+    // Nor do they count.
+    let (path, second) = (golden("between.tif"), 2);
+    assert_eq!(images(&path).unwrap().count(), 2);
+    let expected = (0..70).map(|i| sample('u', 8, i, second) as u8);
+    assert_eq!(
+        image(&path, 1).unwrap().to_u8(),
+        expected.collect::<Vec<_>>()
+    );
+    let error = image(&path, 2).unwrap_err().to_string();
+    assert!(error.contains("it has 2 images, and no image 3"), "{error}");
+    let mut reader = Reader::open(&path, Limits::default()).unwrap();
+    let noise = "gauss25".parse().unwrap();
+    let mut noisy = Corrupted::new(&mut reader, noise, (Range::Between(0.0, 255.0), None), 1);
+    for (page, is_same) in [(0, false), (1, true), (2, false)] {
+        let mut rows = vec![];
+        let size = noisy.next_page().unwrap().unwrap();
+        noisy.read_rows(size.height, &mut rows).unwrap();
+        let mut clean = (0..).map(|i| sample('u', 8, i, page));
+        let equal = rows
+            .iter()
+            .all(|x| f64::from((x * 255.0).round()) == clean.next().unwrap());
+        assert_eq!(equal, is_same, "page {page}");
+    }
     let copied = copy(file("thumbnail.tif"), Format::Tiff).unwrap();
     let after = pages(copied.clone()).unwrap();
     for ((before, samples), (after, copied)) in found.iter().zip(&after) {

@@ -130,6 +130,12 @@ with tifffile.TiffWriter(path("thumbnail")) as file:
     file.write(samples("u8", 3, 1, 3, 4), photometric="rgb", subfiletype=1, metadata=None)
     file.write(samples("u8", 1, 2, 7, 10) > 127, photometric="mask", subfiletype=4, metadata=None)
 
+# A thumbnail between two images.
+with tifffile.TiffWriter(path("between")) as file:
+    file.write(samples("u8", 1, 0, 7, 10), photometric="minisblack", metadata=None)
+    file.write(samples("u8", 1, 1, 3, 4), photometric="minisblack", subfiletype=1, metadata=None)
+    file.write(samples("u8", 1, 2, 7, 10), photometric="minisblack", metadata=None)
+
 # Palettes of colours and of greys; a fourth channel that is no transparency; white as zero in 12 bits.
 ramp = np.arange(256, dtype=np.uint16) * 257
 tifffile.imwrite(path("palette_rgb"), samples("u8", 1, 0, 7, 10), photometric="palette", colormap=np.stack([ramp, ramp[::-1], ramp // 2]), metadata=None)

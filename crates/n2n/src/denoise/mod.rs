@@ -85,15 +85,15 @@ pub fn padded(
 }
 
 /// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the network can within
-/// `max_bytes`, and in tiles if a single image is too large.
+/// `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts.
 pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
     let grid = network.grid();
-    let needed = network
-        .working_bytes(grid.up(noisy.h), grid.up(noisy.w))
-        .max(1);
+    let (h, w) = (grid.up(noisy.h), grid.up(noisy.w));
+    let needed = network.working_bytes(h, w).max(1);
+    let is_too_large = h.saturating_mul(w) > MAX_PADDED_PIXELS;
     let at_once = usize::try_from(max_bytes / needed).unwrap_or(usize::MAX);
     let mut data = Vec::with_capacity(noisy.data.len());
-    if at_once > 0 || noisy.image_len() == 0 {
+    if (at_once > 0 && !is_too_large) || noisy.image_len() == 0 {
         let values = at_once.min(noisy.n).max(1) * noisy.image_len().max(1);
         for part in noisy.data.chunks(values) {
             let n = part.len() / noisy.image_len();
@@ -302,5 +302,16 @@ mod tests {
                 .all(|&(n, h, w, _)| n == 1 && h * w < 512 * 640)
         );
         assert!(denoise_in_tiles(&mut network, &batch, 1000).is_err());
+        let large = Batch::new(
+            1,
+            1,
+            MAX_PADDED_PIXELS + 5,
+            1,
+            vec![0.5; MAX_PADDED_PIXELS + 5],
+        );
+        assert_eq!(
+            denoise_in_tiles(&mut network, &large, u64::MAX).unwrap(),
+            large
+        );
     }
 }

@@ -30,7 +30,7 @@ pub enum Format {
     Gif,
     /// Radiance's RGBE; read-only.
     Hdr,
-    /// JPEG 2000 with any number of channels, 8 to 16 bits; read-only.
+    /// JPEG 2000 with any number of channels, up to 16 bits; read-only.
     Jpeg2000,
     /// Adobe's digital negative: the samples of a camera's sensor, 16 bits or floats. It can be written only from a DNG
     /// that was read.

@@ -45,16 +45,23 @@ pub(crate) fn selected(
     })
 }
 
-/// Image `index` of a file, counted from 0; those before it are skipped.
+/// Image `index` of those that [`images`] returns, counted from 0; those before it are not decoded.
 pub fn image(path: &Path, index: usize) -> Result<Image> {
     let mut reader = Reader::open(path, Limits::default())?;
-    for _ in 0..index {
-        reader.next_page()?;
-    }
-    next_image(&mut reader)?.ok_or_else(|| without_pages(path))
+    let mut indices = 0..;
+    let found = next_wanted(&mut reader, |_| indices.next() == Some(index))?;
+    let found_count = indices.start;
+    found.ok_or_else(|| match found_count {
+        0 => without_pages(path),
+        _ => Error::Image {
+            path: path.to_path_buf(),
+            reason: format!("it has {found_count} images, and no image {}", index + 1),
+        },
+    })
 }
 
-/// The width and height of the image that [`Image::read`] would return, without decoding the pixels.
+/// The width and height of the image that [`Image::read`] would return. Pixels are decoded only for formats that are
+/// read as a whole.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let mut reader = Reader::open(path, Limits::default())?;
     let page = reader.next_page()?;

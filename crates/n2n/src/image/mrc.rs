@@ -9,7 +9,7 @@ use ::image::metadata::Orientation;
 use half::f16;
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source, check_pixels, from_u8, from_u16};
-use super::encode::{Encoded, Refused, native_bytes};
+use super::encode::{Encoded, Refused, native_bytes, restore_missing};
 use super::metadata::{Metadata, Native, Position};
 use super::page::{Color, Page, Pages};
 use super::{Depth, Format};
@@ -314,6 +314,7 @@ pub(super) fn write(
             left -= count;
             rows.clear();
             pages.read_rows(count, &mut rows)?;
+            restore_missing(&mut rows, &page, depth);
             let mut bytes = native_bytes(&rows, depth);
             values.add(&bytes, depth);
             if header.is_big != cfg!(target_endian = "big") && depth.bytes() > 1 {

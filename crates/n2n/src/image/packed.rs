@@ -6,7 +6,7 @@ use crate::reflect::reflected;
 
 /// The samples of an image, 8-bit, 16-bit or float, in the order height, width, channel.
 ///
-/// An image that was read from a file is restored up to the last bit of `f32`; one whose channels were converted is
+/// An image that was read from a file is restored to the last bit of `f32`; one whose channels were converted is
 /// rounded to its depth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packed {

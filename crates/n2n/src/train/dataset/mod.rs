@@ -126,7 +126,7 @@ impl Dataset {
     }
 
     /// The range that has been set, with the type of the images (of the first one, if they have several). `None` if
-    /// values are used as in the files.
+    /// values are those of [`Image`].
     pub fn model_range(&self) -> Option<ModelRange> {
         match (self.range, self.images.first()) {
             (Range::Between(low, high), Some(&Entry { depth, .. })) => {

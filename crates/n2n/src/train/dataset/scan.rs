@@ -78,9 +78,10 @@ impl Scan {
         let page_of = if page == 0 {
             String::new()
         } else {
-            format!("#{page}")
+            format!(" page {}", page + 1)
         };
-        let channel_of = channel.map_or(String::new(), |channel| format!(" channel {channel}"));
+        let channel_of =
+            channel.map_or(String::new(), |channel| format!(" channel {}", channel + 1));
         self.entries.push(Entry {
             item,
             page,

@@ -132,7 +132,7 @@ fn of_a_stack_only_the_page_with_a_value_that_is_no_number_is_left_out() {
     .unwrap();
     assert_eq!(
         [dataset.name(0), dataset.name(1)],
-        ["stack.tif", "stack.tif#2"]
+        ["stack.tif", "stack.tif page 3"]
     );
     assert!(
         skipped.len() == 1 && skipped[0].contains("page 2"),
@@ -277,7 +277,7 @@ fn each_page_of_a_stack_is_an_image() {
         }
         assert_eq!(
             (dataset.name(0), dataset.name(1)),
-            ("stack.tif", "stack.tif#1")
+            ("stack.tif", "stack.tif page 2")
         );
     }
 }
