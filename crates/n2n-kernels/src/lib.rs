@@ -3,9 +3,9 @@
 //! The crate knows nothing of files, images or networks. It is the only crate of the project with `unsafe`; every
 //! block says which check makes it sound.
 //!
-//! Every expensive kernel is written once, generic over `arch::Simd`, and runs at a [`Level`]: the portable one, or
-//! one for the processor at hand. Results do not depend on the number of threads: however work is divided, every sum
-//! is taken in one fixed order.
+//! Every expensive kernel on `f32` is written once, generic over `arch::Simd`, and runs at a [`Level`]: the portable
+//! one, or one for the processor at hand. Results do not depend on the number of threads: however work is divided,
+//! every sum is taken in one fixed order.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 #![allow(unsafe_code)]
 #![warn(unsafe_op_in_unsafe_fn)]

@@ -3,7 +3,7 @@
 //! use [Adam](crate::adam).
 //!
 //! The orthogonal factor is approximated by Newton–Schulz iteration: five times `X ← aX + (bA + cA²)X` with `A = XXᵀ`
-//! and the coefficients of the paper. Singular values end up between 0.7 and 1.2. The effect of an iteration on X is
+//! and the authors' coefficients. Singular values end up between 0.7 and 1.2. The effect of an iteration on X is
 //! a polynomial of the small matrix A, so consecutive iterations need only A. X itself is updated after two of them,
 //! because A loses small singular values to rounding.
 
@@ -119,7 +119,8 @@ fn update(
 }
 
 /// Replaces a matrix of `rows` rows with approximately the nearest orthogonal one: the same singular vectors, with
-/// all singular values between 0.7 and 1.2. A zero matrix stays as it is.
+/// singular values between 0.7 and 1.2, or less where they were below about 0.2 % of the norm. A zero or non-finite
+/// matrix stays as it is.
 ///
 /// # Panics
 /// If the matrix does not divide into rows of equal length.

@@ -4,7 +4,7 @@
 //! cargo run --release --example train -- FOLDER model.safetensors [TIME]
 //! ```
 //!
-//! `TIME` is written as `30m` or `1h 30m`. For checkpoints, scores and resume see `n2n::train::run`.
+//! `TIME` is written as `30m` or `1h 30m`. For checkpoints, scores and resuming, see `n2n::train::run`.
 
 use std::error::Error;
 use std::ops::ControlFlow;

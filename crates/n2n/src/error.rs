@@ -129,7 +129,7 @@ pub enum Error {
         iteration: usize,
         /// The reconstruction loss of the last step, or of the last few together.
         loss: f64,
-        /// The minimum over the rows of the loss table.
+        /// The minimum over the rows of the loss table, at least 0.001.
         least: f64,
     },
     /// The loss or a gradient of a training step is not a finite number.
@@ -152,7 +152,7 @@ pub enum Error {
     /// Work was stopped on request, or because concurrent work failed with an error of its own.
     #[error("stopped on request")]
     Stopped,
-    /// A run cannot continue: it cannot write to its folder, its device fails, or it has diverged.
+    /// A run cannot continue: it cannot read an image or write to its folder, its device fails, or it has diverged.
     #[error(
         "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} was kept: {}",
         checkpoint.display()

@@ -135,7 +135,7 @@ impl Model {
     /// companion](models::gray_companion), that model denoises single channels.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the weights are not those of a network; an invalid range in the metadata.
+    /// [`Error::Mismatch`] if the weights are not those of a network; an invalid range or transform in the metadata.
     pub fn from_weights(weights: Weights) -> Result<Self> {
         let network = CpuNetwork::from_weights(&weights)?;
         let gray = match models::gray_companion(&weights)? {
@@ -148,7 +148,8 @@ impl Model {
     /// A model on another device, or on the CPU with other settings. `network` must have these weights.
     ///
     /// # Errors
-    /// Weights of another architecture; an invalid range in the metadata.
+    /// Weights that are not those of a network, or have another number of channels; an invalid range or transform in
+    /// the metadata.
     pub fn with_network(network: Box<dyn Denoise>, weights: Weights) -> Result<Self> {
         Self::placed(network, None, weights)
     }
@@ -247,8 +248,8 @@ impl Model {
     /// images](Model::takes_gray). Non-finite values are unchanged.
     ///
     /// # Errors
-    /// An image without pixels; a number of channels that the model cannot denoise; an image whose smallest tiles need
-    /// more memory than the limit.
+    /// An image without pixels, or with another number of values than its size; a number of channels that the model
+    /// cannot denoise; an image whose smallest tiles need more memory than the limit.
     pub fn denoise(&self, noisy: &Image) -> Result<Image> {
         self.denoise_with(noisy, &DenoiseOptions::default())
     }
@@ -287,11 +288,13 @@ impl Model {
     ///
     /// This way, an image that is larger than memory, or stored in chunks, can be denoised block by block, in any order
     /// and on any number of machines. A range that has to be measured must be given, because it is that of the whole
-    /// image. Blocks of RGB images are denoised as RGB even if their channels are equal.
+    /// image; for bytes, [`Range::Auto`] is not measured but means the full range. Blocks of RGB images are denoised as
+    /// RGB even if their channels are equal.
     ///
     /// # Errors
-    /// Those of [`Model::denoise_with`]; a block that does not contain all of [`Model::block_for`]; a range that would
-    /// have to be measured on the whole image.
+    /// Those of [`Model::denoise_with`]; a region that is empty; a region or a block that extends beyond the image; a
+    /// block that does not contain all of [`Model::block_for`]; a range that would have to be measured on the whole
+    /// image.
     ///
     /// ```
     /// use n2n::{DenoiseOptions, Image, Model, Region};

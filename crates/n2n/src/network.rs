@@ -122,7 +122,7 @@ pub trait Train: Denoise {
         ))
     }
 
-    /// A copy of the weights, in the order of [`UNet::tensors`].
+    /// A copy of the weights.
     fn weights(&self) -> Result<Weights>;
 
     /// Replaces the weights, and discards the state of the optimizer and the running average.

@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for Noise {
 }
 
 /// The highest level that [`Noise`] accepts when parsed: beyond it, Gaussian noise leaves nothing of an image, and
-/// Poisson noise is finer than the steps of `f32`.
+/// Poisson noise is finer than the steps of 8-bit samples.
 pub const MAX_LEVEL: f64 = 1e6;
 
 impl fmt::Display for Noise {

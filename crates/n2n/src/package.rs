@@ -167,7 +167,7 @@ fn about(weights: &Weights, name: &str) -> String {
 
 fn readme(weights: &Weights, grid: Grid, name: &str, range: Option<(f32, f32)>) -> String {
     let mut text = format!(
-        "# {name}\n\n{}. The network is the U-Net of T. Huang et al., \"Neighbor2Neighbor: \
+        "# {name}\n\n{}. The network is a U-Net like that of T. Huang et al., \"Neighbor2Neighbor: \
          Self-Supervised Denoising from Single Noisy Images\", CVPR 2021; it learns from noisy images \
          alone.\n\n## Images\n\n",
         about(weights, name)

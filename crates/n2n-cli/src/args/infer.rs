@@ -13,7 +13,7 @@ use super::value::{BOOL, batch_size, boolean, named, optional_value, seed};
 #[command(
     args_override_self = true,
     after_help = "Results are named <name>_denoise.png. Each is scored against its noisy input, \
-                  as in the Paddle port, and against the clean image.",
+                  as in the Paddle port, and, if noise was added, against the clean image.",
     mut_args(optional_value)
 )]
 #[allow(clippy::struct_excessive_bools, reason = "the reference's flags")]

@@ -59,7 +59,7 @@ pub struct Global {
         display_order = 900
     )]
     pub threads: Option<usize>,
-    /// Print results only: no progress, no notes
+    /// Print only results, warnings and errors: no progress, no notes
     #[arg(long, short, global = true, display_order = 901)]
     pub quiet: bool,
 }

@@ -111,7 +111,7 @@ pub struct Predict {
     /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from
     #[arg(long, value_name = "BYTES", default_value = "2.5GB", value_parser = bytes)]
     pub max_memory: u64,
-    /// Maximum number of pixels that a file may declare
+    /// Maximum number of pixels that a file may declare per page
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]
     pub max_pixels: u64,
     /// How to pad an image to a size that the network accepts

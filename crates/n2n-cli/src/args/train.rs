@@ -47,8 +47,8 @@ pub struct Train {
     #[arg(long)]
     #[serde(skip)]
     pub overwrite: bool,
-    /// Defaults for all other settings: the paper's, or ours for runs of minutes to hours (cosine rate, EMA, flips
-    /// and rotations, larger initial weights)
+    /// Defaults for all other settings: the paper's, or ours for runs of minutes to hours (cosine schedule, EMA,
+    /// flips and rotations, larger initial weights)
     #[arg(long, value_name = "paper|fast")]
     pub recipe: Option<String>,
     /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
@@ -118,7 +118,7 @@ pub struct Train {
     /// Fraction of the run for warm-up, unless the schedule is step
     #[arg(long, value_name = "PART", value_parser = factor)]
     pub warmup: Option<f64>,
-    /// Factor on the learning rate after each fifth of the epochs
+    /// Factor on the learning rate after each fifth of the run, if the schedule is step
     #[arg(long, value_name = "FACTOR", value_parser = positive_number)]
     pub gamma: Option<f64>,
     /// Epochs

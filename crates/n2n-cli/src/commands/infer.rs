@@ -78,7 +78,7 @@ fn reject_unsupported(args: &args::Infer) -> Result<(), Error> {
         Precision::Fp16 => "fp16",
         Precision::Int8 => "int8",
     };
-    let expected = "fp32 (this program computes in 32-bit floats)";
+    let expected = "fp32 (this command computes in 32-bit floats)";
     Err(Error::value("--precision", expected, got))
 }
 

@@ -32,7 +32,7 @@ class Range(NamedTuple):
     low, high : float
         In the units of the array.
     is_limit : bool
-        Whether integers cannot lie outside the range, so that results are clipped to it.
+        Whether results for integers are clipped to the range, extended to the noisy value if that lies outside.
     """
 
     low: float
@@ -87,14 +87,14 @@ def denoise(
     ----------
     x : array_like
         Integers or floats, with any strides and byte order; may be a memory map. It is only read, and no other thread
-        may write to it during the call. In addition to the result, the call holds a copy of one image as float32 and,
-        if the array is not uint8, uint16 or float32 in native byte order, a converted copy of that image.
+        may write to it during the call. In addition to the result, the call holds one image and its result as float32
+        and, if the array is not uint8, uint16 or float32 in native byte order, converted copies of both.
     model : str, path or Model
         A name from `models`, a weight file, or a loaded model. Shipped models stay loaded between calls.
     axes : str, optional
         A letter for each dimension of `x`, as in tifffile: ``Y`` and ``X``, ``S`` for the samples of a pixel, and any
         other letter (``Z``, ``T``, ``C``, ...) for a dimension along which images are stacked. Optional only for
-        two-dimensional arrays.
+        two-dimensional arrays, not counting `channel_axis`.
 
         For RGB and gray models, three samples are RGB, which an RGB model denoises together; a second or fourth sample
         is transparency and is left unchanged; with any other number, each sample is denoised as a gray image. An RGB
@@ -464,8 +464,8 @@ class Model:
         time_budget : str or float, optional
             Time for learning, as ``"1m 30s"`` or in seconds; by default 3 minutes.
         callback : callable, optional
-            Called with the fraction of the budget that has passed, about twenty times a second. If it returns
-            ``False``, learning ends, and the model includes whatever has helped so far.
+            Called for every step with the fraction of the budget that has passed. If it returns ``False``, learning
+            ends, and the model includes whatever has helped so far.
         progress : bool
             Whether to show progress on a terminal or in a notebook.
         steps : int, optional

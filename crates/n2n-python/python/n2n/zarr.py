@@ -198,7 +198,9 @@ class _Image:
             )
         if rgb:
             if "C" not in self.axes or first.shape[self.axes.index("C")] != 3:
-                raise ValueError(f"{self.source}: rgb: expected a channel axis of 3, found {axes}")
+                raise ValueError(
+                    f"{self.source}: rgb: expected a channel axis of 3, found axes {axes} of shape {first.shape}"
+                )
             self.axes = self.axes.replace("C", "S")
         self.layout = _arrays.layout(first.ndim, self.axes, None)
         if 0 in first.shape:

@@ -73,7 +73,7 @@ pub struct CpuNetwork {
 /// The state of training, other than the weights.
 struct Learning {
     adam: Adam,
-    /// The gradients of the last step whose losses, before their gradients, were finite, laid out as the parameters.
+    /// The gradients of the last step whose losses were finite, laid out as the parameters.
     gradients: Vec<f32>,
 }
 
@@ -199,7 +199,7 @@ impl CpuNetwork {
         Units::detect().map(Units::name)
     }
 
-    /// A copy of the weights, in the order of [`UNet::tensors`]; here it cannot fail.
+    /// A copy of the weights; here it cannot fail.
     pub fn weights(&self) -> Weights {
         Weights::from_parameters(&self.unet, &self.parameters)
     }
@@ -223,8 +223,7 @@ impl CpuNetwork {
         }
     }
 
-    /// The gradients of the last step whose losses, before their gradients, were finite, by tensor name; all
-    /// zero before the first.
+    /// The gradients of the last step whose losses were finite, by tensor name; all zero before the first.
     ///
     /// They may be non-finite themselves: that step then reported NaN and changed nothing else, and they show where it
     /// went wrong.

@@ -54,7 +54,8 @@ pub struct Denoiser<'a> {
 /// Rows of a page before and after denoising, each with all samples.
 #[derive(Debug, Clone)]
 pub struct Band {
-    /// The original rows; empty without [`Options::with_noisy`], unless `f32` cannot represent them exactly.
+    /// The original rows; empty without [`Options::with_noisy`], unless `f32` cannot represent them exactly or the page
+    /// is only copied.
     pub noisy: Vec<f32>,
     /// The denoised rows; samples that are not color, and non-finite values, are unchanged.
     pub denoised: Vec<f32>,
@@ -100,8 +101,8 @@ impl<'a> Denoiser<'a> {
 
     /// Denoises the current page of `pages` and passes on its rows, from the top, band by band.
     ///
-    /// `scale` says which values map to the network's 0 and 1. If the scale is a limit, integers stay within it. It
-    /// does not apply to sensor data, whose page states its own.
+    /// `scale` says which values map to the network's 0 and 1. If the scale is a limit, integers that lie within it
+    /// stay within it. It does not apply to sensor data, whose page states its own.
     ///
     /// A gray network denoises the channels of a page one by one, and so does an RGB network if the page is not RGB:
     /// with the gray network [beside it](super::WithGray), or else as an RGB image of three equal channels, which

@@ -34,7 +34,7 @@ pub struct Scale {
     pub low: f32,
     /// The value that maps to 1.
     pub high: f32,
-    /// Whether integers cannot lie outside the range, so that results are clamped to it.
+    /// Whether results for integers are clamped to the range, extended to the noisy value if that lies outside.
     pub is_limit: bool,
 }
 
@@ -257,14 +257,14 @@ impl ModelRange {
         ]
     }
 
-    /// The scale for images of a type, in the units of their files.
+    /// The scale for images of a type, if the range is in the units of their files.
     pub fn scale(self, depth: Depth) -> Scale {
         let unit = depth.unit();
         Scale::between(self.low / unit, self.high / unit, false)
     }
 
-    /// Reports whether images of a type with these values differ from the model's: another type, values mostly
-    /// outside what the network accepts, or compressed into a small part of the range.
+    /// Reports whether images of a type with these values differ from the model's: another type, more than 0.1 % of the
+    /// values at one end outside what the network accepts, or values compressed into a small part of the range.
     pub fn misfit(self, depth: Depth, survey: &Survey) -> Option<Misfit> {
         /// Minimum fraction of the range that images fill.
         const FILLED: f32 = 1.0 / 32.0;

@@ -17,7 +17,7 @@ pub struct Job {
     /// The destination of the denoised pages.
     pub output: Output,
     /// The destination of the residual, the removed noise, in the units of the result. To residuals stored as unsigned
-    /// integers of 8 or 16 bits, half their range is added; that of an image of unsigned 32-bit integers is signed.
+    /// integers of 8 or 16 bits, half their range is added; that of unsigned 32-bit integers is stored as signed ones.
     pub residual: Option<PathBuf>,
     /// The destination of the side-by-side comparison of noisy and denoised.
     pub compare: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub struct Done {
     pub pages: usize,
     /// Height and width of the first page, as stored.
     pub size: (usize, usize),
-    /// Number of channels of the first page that were denoised.
+    /// Number of color channels of the first page.
     pub channels: usize,
     /// Its depth, before and after.
     pub depth: (Depth, Depth),

@@ -140,8 +140,8 @@ impl RunFolder {
         refuse_existing(&path, start)
     }
 
-    /// Creates and locks the folder. With [`Start::Overwrite`], removes the files of an earlier run; with
-    /// [`Start::Resume`], changes nothing in it.
+    /// Creates and locks the folder, and removes what an interrupted write has left. With [`Start::Overwrite`], removes
+    /// the files of an earlier run; with [`Start::Resume`], changes nothing else.
     pub fn open(config: &Config, device: &str, start: Start) -> Result<Self> {
         let path = config.folder();
         let validation = path.join("validation");

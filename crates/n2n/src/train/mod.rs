@@ -78,8 +78,8 @@ use crate::weights::Weights;
 /// takes images from other sources. The [module](self) has an example.
 ///
 /// # Errors
-/// Invalid settings, and an image that cannot be trained on: one with non-finite values, or whose number of channels
-/// does not fit the settings.
+/// Those of [`train_with`], and an image that cannot be trained on: one with non-finite values, or whose number of
+/// channels does not fit the settings.
 pub fn train(images: &[Image], config: &Config) -> Result<Model> {
     all_usable(|skipped| {
         train_with(
@@ -120,7 +120,7 @@ pub(crate) fn all_usable<T>(
 ///
 /// # Errors
 /// Invalid settings; no usable image; a non-finite loss, or a run that has diverged; [`Error::Stopped`] if `on_event`
-/// stopped the run before the first step.
+/// stopped the run while the images were being read.
 pub fn train_with(
     images: Arc<dyn Source>,
     config: &Config,

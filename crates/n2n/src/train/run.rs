@@ -73,7 +73,7 @@ pub fn run(
 ///
 /// # Errors
 /// Invalid settings, or those of another network; no usable image; a non-finite loss, or a run that has diverged; a
-/// failure of the device; [`Error::Stopped`] if `on_event` stopped the run before the first step.
+/// failure of the device; [`Error::Stopped`] if `on_event` stopped the run while the images were being read.
 pub fn fit(
     network: &mut dyn Train,
     images: Arc<dyn Source>,

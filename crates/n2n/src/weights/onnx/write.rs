@@ -45,7 +45,7 @@ pub(in crate::weights) fn write(
         producer_name: "n2n".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         doc_string: format!(
-            "Neighbor2Neighbor image denoiser. Images of {} channels, values 0..1; \
+            "Neighbor2Neighbor image denoiser. Images of {} channel(s), values 0..1; \
              height and width multiples of {}. The result is not clipped.",
             unet.n_channel,
             unet.grid().multiple
