@@ -215,11 +215,10 @@ fn lines(diagnosis: &Diagnosis, frames: &[Frame], jpeg: bool) -> Vec<String> {
     let plural =
         |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut lines = vec![format!(
-        "{}{size}, {}, values from {} to {}",
+        "{}{size}, {}, {}",
         plural(diagnosis.images, "image"),
         plural(diagnosis.channels, "channel"),
-        diagnosis.values.min,
-        diagnosis.values.max
+        diagnosis.values
     )];
     lines.extend(diagnosis.summary());
     let findings = diagnosis.findings();

@@ -13,6 +13,8 @@ use super::windows::{Basis, Window, pixels};
 
 /// The largest reported lag, in pixels.
 pub const LAGS: usize = 8;
+/// Correlations below this count as none.
+pub(super) const CORRELATED: f64 = 0.1;
 /// The largest lag used internally: noise of whole rows does not end at 8.
 const REACH: usize = 12;
 /// Correlations below this are ignored in the correction, which would propagate their errors.
@@ -320,6 +322,29 @@ impl From<&Covariances> for Autocorrelation {
 }
 
 impl Autocorrelation {
+    /// Whether neighboring pixels share no noise.
+    pub(super) fn is_white(&self) -> bool {
+        [self.x[1], self.y[1]]
+            .iter()
+            .all(|at_one| at_one.abs() < CORRELATED)
+    }
+
+    /// Whether pixels are correlated as texture makes them rather than as filters do: less at a distance of 1 than
+    /// the decay beyond suggests, because texture adds to independent noise; or over the whole window.
+    pub(super) fn resembles_texture(&self) -> bool {
+        // Filtered noise with a correlation of c at a distance of 1 has at most about c² at 2.
+        let slow = |along: &[f64; LAGS + 1]| {
+            along[1] >= CORRELATED && along[2] > along[1].powi(2).max(CORRELATED) + 0.05
+        };
+        let is_positive = self.x[1].max(self.y[1]) >= CORRELATED;
+        slow(&self.x) || slow(&self.y) || (is_positive && !self.has_area())
+    }
+
+    /// Whether the window was large enough to measure `area`: positive correlations alone make it larger than this.
+    pub(super) fn has_area(&self) -> bool {
+        self.is_white() || self.area > 0.5 * (1.0 + self.x[1] + self.y[1]).max(0.0)
+    }
+
     /// The smallest distance in pixels, 1 to 8, at and beyond which the absolute correlation of the noise stays below
     /// `most`, along a row and along a column; `None` if there is none.
     pub fn independent_at(&self, most: f64) -> [Option<usize>; 2] {

@@ -4,11 +4,10 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
+use super::correlation::CORRELATED;
 use super::{Diagnosis, LAGS};
 use crate::html::number;
 
-/// Correlations below this count as none.
-const CORRELATED: f64 = 0.1;
 /// Pixels with correlations below this count as independent, if others are far more strongly correlated.
 const INDEPENDENT: f64 = 0.15;
 
@@ -27,6 +26,8 @@ pub enum Finding {
         /// Fraction of all windows, 0 to 1.
         part: f64,
     },
+    /// The correlation looks like that of texture, which may have been measured in place of noise.
+    Texture,
     /// The noise is small relative to the range of the signal.
     LittleNoise {
         /// Standard deviation of the noise, as a fraction of the range of the signal.
@@ -181,6 +182,9 @@ impl Diagnosis {
                     at_one: [correlation.x[1], correlation.y[1]],
                     independent_at: correlation.independent_at(INDEPENDENT),
                 });
+                if correlation.resembles_texture() {
+                    found.push(Finding::Texture);
+                }
             }
         }
         if let Some(axis) = Axis::of(has_lines) {
@@ -374,7 +378,8 @@ impl Finding {
             | Self::Gaps { .. }
             | Self::Processed
             | Self::ChannelsCorrelated { .. }
-            | Self::FewFlatWindows { .. } => Severity::Note,
+            | Self::FewFlatWindows { .. }
+            | Self::Texture => Severity::Note,
             Self::Saturated { part, .. } if *part < 0.01 => Severity::Note,
             Self::CutOff { part, .. } if *part < 0.02 => Severity::Note,
             Self::HotPixels { per_million, .. } if *per_million < 50.0 => Severity::Note,
@@ -398,6 +403,11 @@ impl fmt::Display for Finding {
                 "Only {} of the windows are free of structure: some of these noise measurements \
                  may describe texture instead.",
                 percent(*part)
+            ),
+            Self::Texture => write!(
+                f,
+                "The correlation resembles that of texture: some of these noise measurements may \
+                 describe the picture instead."
             ),
             Self::LittleNoise { part } => write!(
                 f,
@@ -424,7 +434,11 @@ impl fmt::Display for Finding {
                     "The noise is correlated {along} ({at_one}). A network trained on neighboring \
                      pixels mistakes the shared noise for signal and keeps it."
                 )?;
+                if independent_at.iter().all(|distance| *distance == Some(1)) {
+                    return Ok(());
+                }
                 let from = |distance: Option<usize>, of: &str| match distance {
+                    Some(1) => format!("{of} are nearly independent"),
                     Some(distance) => format!("{of} {distance} apart are independent"),
                     None => format!("{of} are not independent within {LAGS}"),
                 };

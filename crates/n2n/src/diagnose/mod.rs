@@ -493,7 +493,8 @@ fn flat_noise(
         let single = single.as_ref().map(|single| select(single, planes));
         let setting = Setting {
             grid,
-            area,
+            area: correlation.has_area().then_some(area),
+            independent: correlation.is_white(),
             step,
             offset: options.offset,
         };

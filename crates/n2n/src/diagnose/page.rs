@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{CORRELATION, Diagnosis, Finding, Frame, LAGS, Severity, Transfer, planes};
 use crate::error::Result;
-use crate::html::{self, Chart, escaped, number};
+use crate::html::{self, Chart, escaped};
 use crate::image::{Depth, Image};
 
 /// Side length of the part of an image that is shown, in pixels.
@@ -24,14 +24,12 @@ pub fn page(
     remedy: Remedy,
 ) -> Result<String> {
     let (images, channels) = (diagnosis.images, diagnosis.channels);
-    let (min, max) = (diagnosis.values.min, diagnosis.values.max);
     let mut body = format!(
-        "<header><h1>{}</h1><p>{images} image{} of {channels} channel{} · values from {} to {}</p></header>",
+        "<header><h1>{}</h1><p>{images} image{} of {channels} channel{} · {}</p></header>",
         escaped(title),
         if images == 1 { "" } else { "s" },
         if channels == 1 { "" } else { "s" },
-        number(min.into()),
-        number(max.into()),
+        diagnosis.values,
     );
     body += "<h2>Findings</h2><ul class=\"findings\">";
     let findings = diagnosis.findings();

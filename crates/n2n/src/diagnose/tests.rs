@@ -396,6 +396,57 @@ fn correlation_along_rows_along_columns_and_along_both() {
     }
 }
 
+/// White noise of a variance plus the given correlated noise of variance 1.
+fn mixed(correlated: &[f64], white: f64, seed: u64) -> Frame {
+    let rng = &mut rng(seed);
+    let size = correlated.len().isqrt();
+    let power = correlated.iter().map(|x| x * x).sum::<f64>() / correlated.len() as f64;
+    let data = correlated.iter().map(|x| {
+        let noise: f64 = rng.sample(Normal::new(0.0, white.sqrt()).unwrap());
+        (1000.0 + 10.0 * (x / power.sqrt() + noise)) as f32
+    });
+    Frame {
+        height: size,
+        width: size,
+        channels: 1,
+        data: data.collect(),
+    }
+}
+
+#[test]
+fn texture_is_told_from_filtered_noise_and_gives_no_camera() {
+    let field = |sigma: f64, seed: u64| {
+        let rng = &mut rng(seed);
+        let white = Scene {
+            height: 320,
+            width: 320,
+            electrons: (0..320 * 320)
+                .map(|_| rng.sample(Normal::new(0.0, 1.0).unwrap()))
+                .collect(),
+        };
+        blurred(&white, sigma).electrons
+    };
+    let tells = |correlated: &[f64], white: f64| {
+        let found = diagnosis(&[mixed(correlated, white, 3)]);
+        let [noise] = found.noise.as_slice() else {
+            panic!()
+        };
+        assert!(noise.offset.is_none() && noise.gain.is_none(), "{noise:?}");
+        let findings = found.findings();
+        assert!(
+            findings
+                .iter()
+                .any(|found| matches!(found, Finding::Correlated { .. }))
+        );
+        findings.contains(&Finding::Texture)
+    };
+    // Between independent noise, the grain of a surface.
+    assert!(tells(&field(1.5, 5), 1.0) && tells(&field(3.0, 6), 1.0));
+    for sigma in [0.5, 0.8, 1.0, 1.5] {
+        assert!(!tells(&field(sigma, 7), 0.0), "{sigma}");
+    }
+}
+
 #[test]
 fn the_distance_from_which_pixels_are_independent_follows() {
     let scene = cells(384, 4);
@@ -764,6 +815,9 @@ fn images_that_say_nothing_are_no_failure() {
         let found = diagnosis(&[empty]);
         assert!(found.noise.is_empty());
         assert!(found.findings().contains(&Finding::NothingMeasured));
+        let values = found.values.to_string();
+        let has_values = found.values.not_finite < 1.0 && found.values.min <= found.values.max;
+        assert_eq!(values == "no finite values", !has_values, "{values}");
     }
     let mut broken = taken(&cells(128, 19), CAMERA, 19);
     broken.data[5000] = f32::NAN;

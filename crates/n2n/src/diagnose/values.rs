@@ -1,5 +1,7 @@
 //! The values that occur: their step, and whether they pile up at an end of the scale.
 
+use std::fmt::{self, Display};
+
 use serde::Serialize;
 
 /// Maximum number of values analyzed.
@@ -25,6 +27,17 @@ pub struct Values {
     /// Fraction of the multiples of the step between the 1st and the 99th percentile that never occur, 0 to 1: the
     /// gaps left by stretching the contrast.
     pub gaps: f64,
+}
+
+impl Display for Values {
+    /// The smallest and the largest: `values from 87 to 299`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min > self.max {
+            f.write_str("no finite values")
+        } else {
+            write!(f, "values from {} to {}", self.min, self.max)
+        }
+    }
 }
 
 impl Values {
