@@ -73,6 +73,13 @@ impl Encoding {
                 .unwrap_or(&depths[0])
         }
     }
+
+    /// Whether a page of depth `found` keeps its range, not its values: those of wider types and of types with units of
+    /// their own do not fit unsigned integers of 8 and 16 bits.
+    pub(crate) fn narrows(&self, found: Depth) -> bool {
+        let written = self.depth_of(found);
+        written.unit() != 1.0 && (found.unit() == 1.0 || written < found)
+    }
 }
 
 /// Why a page cannot be written; the file is named by the caller.
@@ -309,5 +316,22 @@ mod tests {
         assert_eq!(depth(Format::Jpeg, Depth::U16), Depth::U8);
         assert_eq!(depth(Format::OpenExr, Depth::U8), Depth::F32);
         assert_eq!(depth(Format::Tiff, Depth::F32), Depth::F32);
+    }
+
+    #[test]
+    fn only_unsigned_integers_keep_the_range_in_place_of_the_values() {
+        let narrows = |depth, found| {
+            let tiff = Encoding::new(Format::Tiff);
+            Encoding { depth, ..tiff }.narrows(found)
+        };
+        for found in Depth::ALL {
+            assert!(!narrows(None, found) && !narrows(Some(Depth::F32), found));
+            assert_eq!(narrows(Some(Depth::U8), found), found != Depth::U8);
+            let is_unsigned = matches!(found, Depth::U8 | Depth::U16);
+            assert_eq!(narrows(Some(Depth::U16), found), !is_unsigned);
+        }
+        for format in [Format::OpenExr, Format::Pfm, Format::Mrc] {
+            assert!(!Encoding::new(format).narrows(Depth::F64), "{format:?}");
+        }
     }
 }

@@ -159,9 +159,8 @@ impl Outgoing<'_> {
             return Err(Error::Stopped);
         };
         let (samples, channels) = (page.samples(), page.color.channels());
-        // A result with fewer bits keeps its range, not its values; a result requested as floats keeps its values,
-        // not the range of its type.
-        let narrow = self.encoding.depth_of(page.depth) < page.depth;
+        let narrow = self.encoding.narrows(page.depth);
+        // A result requested as floats keeps its values, not the range of its type.
         let is_asked = self.encoding.depth == Some(Depth::F32);
         let unit = if is_asked { page.depth.unit() } else { 1.0 };
         let value = |value: f32| {

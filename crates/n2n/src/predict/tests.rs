@@ -228,6 +228,20 @@ fn a_model_has_its_range_unless_another_is_asked_for() {
 }
 
 #[test]
+fn floats_of_64_bits_keep_their_values_as_floats_of_32() {
+    let value = ramp(150.0, 250.0);
+    let made = made(
+        &[("a", Depth::F64, &value)],
+        |x| x,
+        (Range::Auto, None, Some(Depth::F32)),
+    );
+    assert_eq!(made[0].1.depth, Depth::F32);
+    for (i, x) in made[0].1.data.iter().enumerate() {
+        assert!((x - value(i)).abs() < 1e-3, "{i}: {x}");
+    }
+}
+
+#[test]
 fn an_image_unlike_those_of_the_model_is_told_of() {
     let model = ModelRange {
         low: 100.0,
@@ -348,6 +362,7 @@ fn the_residual_keeps_its_sign_in_every_type() {
     let types = [
         // As the result: the type, its value for none removed, and its units for one count.
         (Depth::F32, None, Depth::F32, 0.0, 1.0),
+        (Depth::F64, Some(Depth::F32), Depth::F32, 0.0, 1.0),
         (Depth::F32, Some(Depth::U8), Depth::U8, 127.5, 0.255),
         (Depth::F32, Some(Depth::U16), Depth::U16, 32767.5, 65.535),
         (Depth::U32, None, Depth::I32, 0.0, 1.0),
