@@ -84,6 +84,33 @@ fn a_model_is_fitted_to_the_images_and_can_be_kept() {
 }
 
 #[test]
+fn a_range_that_is_asked_for_is_kept_with_the_model() {
+    let folder = workplace();
+    // Even if nothing helps.
+    for steps in ["0", "30"] {
+        let result = |save_dir: &str, args: &[&str]| {
+            let mut command = Command::cargo_bin("n2n").unwrap();
+            command
+                .current_dir(&folder)
+                .args(["predict", "stripes.tif"]);
+            command.args(["--save-dir", save_dir]).args(args);
+            command.assert().success();
+            denoised(&folder, save_dir)
+        };
+        let fitting = ["--adapt", steps, "--save-model=mine.safetensors"];
+        let model = ["--model-path=model.safetensors", "--range=560,700"];
+        let first = result(
+            "first",
+            &[fitting, [model[0], model[1], "--quiet"]].concat(),
+        );
+        assert!(
+            result("kept", &["--model-path=mine.safetensors"]) == first,
+            "{steps}"
+        );
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_the_work() {
     let folder = workplace();
     for (args, error) in [

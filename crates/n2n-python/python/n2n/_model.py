@@ -32,12 +32,13 @@ class Range(NamedTuple):
     low, high : float
         In the units of the array.
     is_limit : bool
-        Whether results for integers are clipped to the range, extended to the noisy value if that lies outside.
+        Whether results for integers are clipped to the range, extended to the noisy value if that lies outside: for
+        ranges of whole bits, beyond which a camera has no values.
     """
 
     low: float
     high: float
-    is_limit: bool = True
+    is_limit: bool = False
 
 
 #: ``"auto"``, ``"percentile"``, two numbers, or the result of `Model.measure_range`.

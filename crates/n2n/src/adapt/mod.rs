@@ -86,7 +86,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Adapted {
     /// The model. Unless it is the first one unchanged, its metadata contain the range of the images, and the transform
-    /// if there is one.
+    /// if there is one. A range that was asked for is always among them.
     pub model: Model,
     /// Index of the given model that it was made from.
     pub place: usize,
@@ -203,8 +203,16 @@ pub fn adapt(
         Error::value("types of the images to adapt to", "one", got)
     })?;
     let unchanged = |loss| -> Result<Adapted> {
+        let mut weights = model.weights().clone();
+        // Otherwise, the model would not be used with the range that was asked for.
+        if let Range::Between(low, high) = config.range {
+            let entries = ModelRange { low, high, depth }.entries();
+            weights
+                .metadata
+                .extend(entries.map(|(key, value)| (key.into(), value)));
+        }
         Ok(Adapted {
-            model: Model::from_weights(model.weights().clone())?,
+            model: Model::from_weights(weights)?,
             place: 0,
             has_range: false,
             has_transform: false,

@@ -34,7 +34,8 @@ pub struct Scale {
     pub low: f32,
     /// The value that maps to 1.
     pub high: f32,
-    /// Whether results for integers are clamped to the range, extended to the noisy value if that lies outside.
+    /// Whether results for integers are clamped to the range, extended to the noisy value if that lies outside: for
+    /// ranges of whole bits, beyond which a camera has no values.
     pub is_limit: bool,
 }
 
@@ -161,7 +162,9 @@ impl Range {
         let found = match (self, survey) {
             (Self::Between(low, high), _) => {
                 let unit = depth.unit();
-                return Scale::between(low / unit, high / unit, true);
+                // Only where values end by nature, results do: the noise of a pixel at the end of a range that was
+                // chosen is symmetric, and cutting off its result at one side would shift its mean.
+                return Scale::between(low / unit, high / unit, false);
             }
             (_, None) => None,
             (Self::Percentile, Some(survey)) => {

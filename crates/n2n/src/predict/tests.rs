@@ -228,6 +228,25 @@ fn a_model_has_its_range_unless_another_is_asked_for() {
 }
 
 #[test]
+fn a_range_that_is_asked_for_limits_no_result_as_that_of_a_model_does_not() {
+    let model = ModelRange {
+        low: 110.0,
+        high: 245.0,
+        depth: Depth::U16,
+    };
+    for (range, model) in [
+        (Range::Auto, Some(model)),
+        (Range::Between(110.0, 245.0), None),
+    ] {
+        let value = ramp(90.0, 320.0);
+        let images: [Content<'_>; 1] = [("a", Depth::U16, &value)];
+        let made = made(&images, |_| 1.2, (range, model, None));
+        let counts = made[0].1.data.iter().map(|x| (x * 65535.0).round());
+        assert!(counts.eq([272.0; 2000]), "{range}");
+    }
+}
+
+#[test]
 fn floats_of_64_bits_keep_their_values_as_floats_of_32() {
     let value = ramp(150.0, 250.0);
     let made = made(
