@@ -93,7 +93,7 @@ impl Adaptation {
         };
         let models: Vec<_> = self.models.iter().collect();
         let input = Input::Bytes(name.into(), bytes.into());
-        let images = Arc::new(Inputs::new(vec![(input, Selection::default())], LIMITS));
+        let images = Arc::new(Inputs::new(vec![(input, Selection::default())], LIMITS, 1));
         let mut unusable = None;
         let result = adapt(&models, images, &config, &mut |event| {
             match event {

@@ -45,6 +45,48 @@ fn pages_and_channels_that_are_not_chosen_are_copied() {
     n2n(&folder, &["predict", "a.png", "--pages=0"])
         .code(2)
         .stderr(contains("numbers and ranges, counted from 1"));
+    fs::remove_dir_all(folder.path().join("output")).unwrap();
+    for (name, args, found) in [
+        (
+            "a.png",
+            "--pages=2",
+            "1 page and 3 channels, and page 2 was",
+        ),
+        (
+            "a.png",
+            "--channel=4-",
+            "1 page and 3 channels, and channel 4- was",
+        ),
+        (
+            "hyperstack_imagej.tif",
+            "--pages=13,99",
+            "12 pages and 2 channels, and page 13,99 was",
+        ),
+        (
+            "hyperstack_imagej.tif",
+            "--channel=3",
+            "12 pages and 2 channels, and channel 3 was",
+        ),
+        (
+            "planes_f32_bands.tif",
+            "--channel=9",
+            "1 page and 5 channels, and channel 9 was",
+        ),
+    ] {
+        let found = format!("{name}: nothing in it is selected: it has {found} asked for");
+        let before = fs::read(folder.path().join(name)).unwrap();
+        for more in ["--suffix=", "--in-place"] {
+            n2n(&folder, &["predict", name, args, more])
+                .code(1)
+                .stderr(contains(&found));
+        }
+        n2n(&folder, &["predict", name, args, "--adapt=1"])
+            .code(1)
+            .stderr(contains(&found));
+        assert!(fs::read(folder.path().join(name)).unwrap() == before);
+        let left = fs::read_dir(folder.path().join("output"));
+        assert_eq!(left.map_or(0, Iterator::count), 0, "{name} {args}");
+    }
     // A page of a stack in a format of one page.
     n2n(
         &folder,

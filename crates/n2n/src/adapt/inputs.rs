@@ -13,17 +13,22 @@ use crate::train::source::{Images, Source};
 pub struct Inputs {
     inputs: Vec<(Input, Selection)>,
     limits: Limits,
+    together: usize,
 }
 
 impl Inputs {
-    /// The `inputs`, each with its selection, decoded within the limits.
-    pub fn new(inputs: Vec<(Input, Selection)>, limits: Limits) -> Self {
-        Self { inputs, limits }
+    /// The `inputs`, each with its selection, decoded within the limits, for a model that denoises `together` channels
+    /// as one image: such an image keeps the channels that are not selected.
+    pub fn new(inputs: Vec<(Input, Selection)>, limits: Limits, together: usize) -> Self {
+        Self {
+            inputs,
+            limits,
+            together,
+        }
     }
 
     fn name_of(&self, item: usize) -> &Path {
-        let (Input::File(path) | Input::Bytes(path, _)) = &self.inputs[item].0;
-        path
+        self.inputs[item].0.name()
     }
 }
 
@@ -46,13 +51,19 @@ impl Source for Inputs {
             Input::File(path) => Reader::open(path, self.limits)?,
             Input::Bytes(name, bytes) => Reader::from_bytes(name, Arc::clone(bytes), self.limits)?,
         };
-        Ok(Box::new(image::selected(reader, selection)))
+        Ok(Box::new(image::selected(
+            reader,
+            input.name(),
+            selection,
+            self.together,
+        )))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Image;
 
     /// An ImageJ stack of channels: `tests/golden/images/make_tiff.py`.
     #[test]
@@ -65,7 +76,7 @@ mod tests {
                 channels: channels.map(|channels| channels.parse().unwrap()),
             };
             let inputs = vec![(Input::File(path.clone()), selection)];
-            let inputs = Inputs::new(inputs, Limits::default());
+            let inputs = Inputs::new(inputs, Limits::default(), 1);
             let images: Result<Vec<_>> = inputs.images(0).unwrap().collect();
             let images = images.unwrap().into_iter();
             images.map(|image| image.data[0]).collect::<Vec<_>>()
@@ -76,5 +87,34 @@ mod tests {
         let one = values(None, Some("2"));
         assert!(!one.is_empty() && one.len() < all.len());
         assert!(one.iter().all(|value| all.contains(value)));
+    }
+
+    #[test]
+    fn channels_that_are_not_to_be_denoised_are_not_learned_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("two.tif");
+        let image = Image::from_u16(1, 2, 2, &[1, 1000, 2, 2000]).unwrap();
+        image.write(&path).unwrap();
+        let values = |channels: &str, together: usize| -> Result<Vec<f32>> {
+            let selection = Selection {
+                pages: None,
+                channels: Some(channels.parse()?),
+            };
+            let inputs = vec![(Input::File(path.clone()), selection)];
+            let inputs = Inputs::new(inputs, Limits::default(), together);
+            let images = inputs.images(0)?.collect::<Result<Vec<_>>>()?;
+            let values = images.iter().flat_map(|image| &image.data);
+            Ok(values.map(|x| (x * 65535.0).round()).collect())
+        };
+        assert_eq!(values("1", 1).unwrap(), [1.0, 2.0]);
+        assert_eq!(values("2-", 3).unwrap(), [1000.0, 2000.0]);
+        assert_eq!(values("1-", 1).unwrap(), [1.0, 2.0, 1000.0, 2000.0]);
+        // The model sees both, whichever of them is kept.
+        assert_eq!(values("2", 2).unwrap(), [1.0, 1000.0, 2.0, 2000.0]);
+        let error = values("9", 1).unwrap_err().to_string();
+        assert!(
+            error.ends_with("it has 1 page and 2 channels, and channel 9 was asked for"),
+            "{error}"
+        );
     }
 }

@@ -198,10 +198,16 @@ pub fn adapt(
         ));
     }
     let mut images = read(images, model.channels(), config.cache_mb, on_event)?;
-    let depth = images.depth().ok_or_else(|| {
-        let got = if images.is_empty() { "none" } else { "several" };
-        Error::value("types of the images to adapt to", "one", got)
-    })?;
+    if images.is_empty() {
+        return Err(Error::value(
+            "images to adapt to",
+            "at least one that can be used",
+            "none",
+        ));
+    }
+    let depth = images
+        .depth()
+        .ok_or_else(|| Error::value("types of the images to adapt to", "one", "several"))?;
     let unchanged = |loss| -> Result<Adapted> {
         let mut weights = model.weights().clone();
         // Otherwise, the model would not be used with the range that was asked for.

@@ -1,11 +1,12 @@
 //! Whole images of a file: upright and without transparency.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use ::image::metadata::Orientation;
 
 use super::page::way;
-use super::{Image, Limits, Page, Pages, Reader, Selection};
+use super::{Census, Image, Limits, Page, Pages, Reader, Selection};
 use crate::error::{Error, Result};
 
 /// The images of a file, one after the other: the pages of a TIFF, the sections of an MRC, the frames of an animation,
@@ -25,19 +26,37 @@ pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send 
     }))
 }
 
-/// The images of a file that are selected, one after the other; an error ends the iteration.
+/// The images of a file that are selected, one after the other; an error ends the iteration, and so does the end of a
+/// file in which nothing is selected. Selected channels of an image are images of their own, unless it has `together`
+/// channels: such an image is denoised as one, whichever channels of the result are kept.
 pub(crate) fn selected(
     reader: Reader,
+    path: &Path,
     selection: &Selection,
+    together: usize,
 ) -> impl Iterator<Item = Result<Image>> + Send + use<> {
-    let (mut reader, selection) = (Some(reader), selection.clone());
-    let mut pages = 0..;
+    let (mut reader, path, selection) = (Some(reader), path.to_path_buf(), selection.clone());
+    let mut census = Census::default();
+    let mut channels = VecDeque::new();
     std::iter::from_fn(move || {
+        if let Some(channel) = channels.pop_front() {
+            return Some(Ok(channel));
+        }
+        let mut samples = None;
         let wanted = |page: &Page| {
-            let index = pages.next().unwrap_or(usize::MAX);
-            selection.has_page(index, page)
+            samples = selection.samples_of(page);
+            census.count(&selection, page)
         };
-        let next = next_wanted(reader.as_mut()?, wanted).transpose();
+        let next = match next_wanted(reader.as_mut()?, wanted) {
+            Ok(None) => census.check(&selection, &path).err().map(Err),
+            next => next.transpose(),
+        };
+        if let (Some(Ok(image)), Some(samples)) = (&next, samples)
+            && image.channels != together
+        {
+            channels.extend(samples.into_iter().map(|channel| image.channel(channel)));
+            return channels.pop_front().map(Ok);
+        }
         if !matches!(next, Some(Ok(_))) {
             reader = None;
         }

@@ -52,6 +52,7 @@ pub use metadata::{MISSING, Metadata, Position, Resolution, ResolutionUnit, Resp
 pub use packed::Packed;
 pub use page::{Color, OfImage, Page, Pages};
 pub use reader::Reader;
+pub(crate) use select::Census;
 pub use select::{Numbers, Selection};
 pub use writer::write_pages;
 

@@ -1,7 +1,8 @@
 //! Which pages and channels of a file to denoise; all others are copied unchanged.
 
 use std::fmt::{self, Display};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use std::str::FromStr;
 
 use super::page::{Page, Pages};
@@ -67,16 +68,21 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether to denoise page `index` of a file, counted from 0.
+    /// Whether to denoise page `index` of a file, counted from 0, or any channel of it.
     pub fn has_page(&self, index: usize, page: &Page) -> bool {
         let of_pages = self.pages.as_ref().is_none_or(|pages| pages.contain(index));
-        let of_channels = match (&self.channels, page.metadata.position) {
-            (Some(channels), Some(position)) if page.color.channels() == 1 => {
-                channels.contain(position.channel)
-            }
-            _ => true,
-        };
+        let of_channels = self
+            .channels
+            .as_ref()
+            .is_none_or(|channels| channels_of(page).any(|channel| channels.contain(channel)));
         of_pages && of_channels
+    }
+
+    /// The samples of a pixel to denoise, counted from 0, if they are not all.
+    pub(crate) fn samples_of(&self, page: &Page) -> Option<Vec<usize>> {
+        let channels = self.channels.as_ref().filter(|_| self.is_by_sample(page))?;
+        let wanted = channels_of(page).filter(|&channel| channels.contain(channel));
+        Some(wanted.collect())
     }
 
     /// Restores the samples of channels that are not selected.
@@ -108,8 +114,66 @@ impl Selection {
 
     /// Whether channels are selected that are samples of this page's pixels.
     pub fn is_by_sample(&self, page: &Page) -> bool {
-        let of_stack = page.metadata.position.is_some() && page.color.channels() == 1;
-        self.channels.is_some() && !of_stack
+        self.channels.is_some() && channel_of_stack(page).is_none()
+    }
+}
+
+/// The channel of a stack that a page belongs to, counted from 0, if there are such channels.
+fn channel_of_stack(page: &Page) -> Option<usize> {
+    let position = page
+        .metadata
+        .position
+        .filter(|_| page.color.channels() == 1);
+    position.map(|position| position.channel)
+}
+
+/// The channels that a page belongs to or consists of, counted from 0.
+fn channels_of(page: &Page) -> Range<usize> {
+    match channel_of_stack(page) {
+        Some(channel) => channel..channel + 1,
+        None => 0..page.color.channels(),
+    }
+}
+
+/// The pages and channels of a file, counted as a selection counts them, to tell when it selects none of them.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pages: usize,
+    channels: usize,
+    selected: usize,
+}
+
+impl Census {
+    /// Counts the next page that is an image, and returns whether it is selected.
+    pub(crate) fn count(&mut self, selection: &Selection, page: &Page) -> bool {
+        let is_selected = selection.has_page(self.pages, page);
+        self.pages += 1;
+        self.channels = self.channels.max(channels_of(page).end);
+        self.selected += usize::from(is_selected);
+        is_selected
+    }
+
+    /// An error if the file at `path` has pages and none of them was selected.
+    pub(crate) fn check(&self, selection: &Selection, path: &Path) -> Result<()> {
+        if self.pages == 0 || self.selected > 0 {
+            return Ok(());
+        }
+        let counted = |count: usize, what: &str| {
+            let s = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{s}")
+        };
+        let pages = selection.pages.as_ref().map(|n| format!("page {n}"));
+        let channels = selection.channels.as_ref().map(|n| format!("channel {n}"));
+        let asked: Vec<_> = pages.into_iter().chain(channels).collect();
+        Err(Error::Image {
+            path: path.to_path_buf(),
+            reason: format!(
+                "nothing in it is selected: it has {} and {}, and {} was asked for",
+                counted(self.pages, "page"),
+                counted(self.channels, "channel"),
+                asked.join(", ")
+            ),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What to do with a file, what is reported meanwhile, and what was done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,6 +39,12 @@ pub enum Input {
 }
 
 impl Input {
+    /// The path of the file, or what stands for it in errors.
+    pub(crate) fn name(&self) -> &Path {
+        let (Self::File(name) | Self::Bytes(name, _)) = self;
+        name
+    }
+
     pub(super) fn open(&self, limits: Limits) -> Result<Reader> {
         match self {
             Self::File(path) => Reader::open(path, limits),

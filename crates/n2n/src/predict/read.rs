@@ -8,7 +8,7 @@ use super::ranges::Ranges;
 use crate::denoise::{Misfit, Range, Scale, Survey, sensor};
 use crate::diagnose::Frame;
 use crate::error::{Error, Result};
-use crate::image::{Depth, Image, Limits, Page, Pages, Reader};
+use crate::image::{Census, Depth, Image, Limits, Page, Pages, Reader};
 use crate::repair::{Repair, Repaired, Repairer};
 
 /// Approximate number of samples in a piece.
@@ -41,7 +41,7 @@ pub(super) fn read(
     let mut reader = job.input.open(ranges.config.limits)?;
     let model = ranges.model();
     let mut seen: Option<(Depth, Survey)> = None;
-    let mut index = 0;
+    let mut census = Census::default();
     let mut repairs = Repairs {
         what: ranges.config.repair,
         limits: ranges.config.limits,
@@ -52,8 +52,7 @@ pub(super) fn read(
     while let Some(mut page) = reader.next_page()? {
         pages += 1;
         if !page.metadata.pass_through {
-            page.metadata.pass_through = !job.selection.has_page(index, &page);
-            index += 1;
+            page.metadata.pass_through = !census.count(&job.selection, &page);
         }
         let is_copied = page.metadata.pass_through;
         if model.is_some() || ranges.config.range != Range::Auto {
@@ -110,6 +109,7 @@ pub(super) fn read(
             send(Piece::Rows(rows))?;
         }
     }
+    census.check(&job.selection, job.input.name())?;
     Ok(Seen {
         misfit: model
             .zip(seen)

@@ -47,8 +47,9 @@ pub(super) fn adapted(
         images.iter().cloned().map(Input::File).collect()
     };
     let inputs = inputs.into_iter().map(|input| (input, selection(args)));
-    let inputs = Arc::new(adapt::Inputs::new(inputs.collect(), limits(args)));
     let model = Model::from_weights(weights)?;
+    let inputs = adapt::Inputs::new(inputs.collect(), limits(args), model.channels());
+    let inputs = Arc::new(inputs);
     let others = other_shipped(model_path)?;
     let models: Vec<&Model> = std::iter::once(&model).chain(&others).collect();
     let mut progress = Progress::new(ui, "");
