@@ -139,6 +139,54 @@ fn depth_format_and_range_are_what_was_asked_for() {
 }
 
 #[test]
+fn what_few_bits_cannot_hold_is_told_of() {
+    let folder = workplace();
+    let image = Image {
+        depth: Depth::I16,
+        data: (0..20 * 30).map(|i| (i % 400) as f32 - 100.0).collect(),
+        ..Image::from_bytes(20, 30, 1, &[0; 600])
+    };
+    image.write(&folder.path().join("signed.tif")).unwrap();
+    let args = ["predict", "signed.tif", "--strength=0", "--range=-50,150"];
+    let note = "signed.tif: values -50 to 150 become 0 to 255 (8 bits), and values beyond them are \
+                cut off; --format tiff --depth 32f keeps all values";
+    for to in ["--depth=8", "--format=jpeg"] {
+        n2n(&folder, &[&args[..], &[to]].concat())
+            .success()
+            .stderr(contains(note));
+    }
+    let eight = Image::read(&folder.path().join("output/signed_denoise.tif")).unwrap();
+    for (x, y) in image.data.iter().zip(eight.to_bytes()) {
+        let expected = ((x + 50.0) / 200.0 * 255.0).clamp(0.0, 255.0);
+        assert!((expected - f32::from(y)).abs() < 0.51, "{x} became {y}");
+    }
+    for to in ["--depth=32f", "--format=mrc", "--quiet"] {
+        n2n(&folder, &[&args[..], &[to]].concat())
+            .success()
+            .stderr(contains("cut off").not());
+    }
+    // Nothing is lost but precision.
+    let eight = ["predict", "a.png", "--depth=8", "--strength=0"];
+    n2n(&folder, &eight).success().stderr("");
+}
+
+#[test]
+fn pages_that_are_copied_in_fewer_bits_have_the_range_of_the_others() {
+    let folder = workplace();
+    let signed = golden("hyperstack_imagej.tif");
+    fs::copy(&signed, folder.path().join("stack.tif")).unwrap();
+    let args = ["predict", "stack.tif", "--strength=0", "--depth=8"];
+    let made = |dir: &str, more: &[&str]| {
+        let dir = ["--save-dir", dir, "--range=0,500"];
+        n2n(&folder, &[&args[..], &dir, more].concat()).success();
+        let path = folder.path().join(dir[1]).join("stack_denoise.tif");
+        let all = pages(&path).into_iter();
+        all.map(|(_, rows)| rows).collect::<Vec<_>>()
+    };
+    assert_eq!(made("all", &[]), made("one", &["--pages=2"]));
+}
+
+#[test]
 fn numbers_that_are_none_stay_and_spoil_nothing() {
     let folder = workplace();
     let mut image = Image {

@@ -76,7 +76,7 @@ impl Encoding {
 
     /// Whether a page of depth `found` keeps its range, not its values: those of wider types and of types with units of
     /// their own do not fit unsigned integers of 8 and 16 bits.
-    pub(crate) fn narrows(&self, found: Depth) -> bool {
+    pub fn narrows(&self, found: Depth) -> bool {
         let written = self.depth_of(found);
         written.unit() != 1.0 && (found.unit() == 1.0 || written < found)
     }

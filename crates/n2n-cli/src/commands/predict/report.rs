@@ -209,8 +209,19 @@ impl Report<'_> {
             self.ui.note(format_args!("{}: {note}", name(&job.input)));
         }
         let (low, high) = (done.range.low, done.range.high);
+        let unit = done.depth.0.unit();
+        if job.encoding.narrows(done.depth.0) && (unit == 1.0 || (low, high) != (0.0, 1.0)) {
+            self.ui.note(format_args!(
+                "{}: values {} to {} become 0 to {} ({}), and values beyond them are cut off; \
+                 --format tiff --depth 32f keeps all values",
+                name(&job.input),
+                shown(low * unit),
+                shown(high * unit),
+                done.depth.1.unit(),
+                bits(done.depth.1)
+            ));
+        }
         if (low, high) != (0.0, 1.0) {
-            let unit = done.depth.0.unit();
             self.ui.note(format_args!(
                 "{}: values {} to {} map to the network's 0 to 1",
                 name(&job.input),
