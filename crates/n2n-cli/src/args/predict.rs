@@ -102,7 +102,8 @@ pub struct Predict {
     /// Also write input and result side by side, as <name>_compare
     #[arg(long)]
     pub compare: bool,
-    /// Clean image, or folder of clean images with the same names, to show first in the comparison, with scores
+    /// Clean image, or folder of clean images with the same names, to show first in the comparison, with scores; of the
+    /// same type as the image, or floats in its units
     #[arg(long, value_name = "PATH", requires = "compare")]
     pub reference: Option<PathBuf>,
     /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory

@@ -54,6 +54,59 @@ fn residual_and_comparison_show_what_was_done() {
 }
 
 #[test]
+fn a_reference_is_compared_in_the_units_of_the_image() {
+    let folder = workplace();
+    let values: Vec<u16> = (0..40 * 48).map(|i| (7919 * i % 4000) as u16).collect();
+    let noisy = Image::from_u16(40, 48, 1, &values).unwrap();
+    noisy.write(&folder.path().join("noisy.tif")).unwrap();
+    let clean = |name: &str, depth: Depth, data: Vec<f32>| {
+        let clean = Image {
+            depth,
+            data,
+            ..noisy.clone()
+        };
+        clean.write(&folder.path().join(name)).unwrap();
+    };
+    let counts = || values.iter().map(|&x| f32::from(x));
+    clean("same.tif", Depth::U16, noisy.data.clone());
+    for (name, depth) in [
+        ("f32", Depth::F32),
+        ("f64", Depth::F64),
+        ("i32", Depth::I32),
+    ] {
+        clean(&format!("{name}.tif"), depth, counts().collect());
+    }
+    clean("share.tif", Depth::F32, noisy.data.clone());
+    clean("bytes.tif", Depth::U8, noisy.data.clone());
+    let compare = |noisy: &str, reference: &str| {
+        let reference = format!("--reference={reference}.tif");
+        let args = ["predict", noisy, "--strength=0", "--compare", &reference];
+        n2n(&folder, &args)
+    };
+    for name in ["same", "f32", "f64", "i32"] {
+        let same = "noisy.tif: psnr:inf ssim:1.0000 noisy, psnr:inf";
+        compare("noisy.tif", name).success().stdout(contains(same));
+        compare("i32.tif", name)
+            .success()
+            .stdout(contains("psnr:inf"));
+    }
+    compare("f32.tif", "f64")
+        .success()
+        .stdout(contains("psnr:inf"));
+    compare("noisy.tif", "share").code(1).stderr(contains(
+        "share.tif: expected a reference in the units of the image, whose values reach 3999, found \
+         floats up to 0.06",
+    ));
+    compare("noisy.tif", "bytes").code(1).stderr(contains(
+        "bytes.tif: expected a reference of the same type as the image, uint16, or floats in its \
+         units, found uint8",
+    ));
+    compare("f32.tif", "same").code(1).stderr(contains(
+        "same.tif: expected a reference of the same type as the image, float32, found uint16",
+    ));
+}
+
+#[test]
 fn results_may_take_the_place_of_images_and_be_left_alone() {
     let folder = workplace();
     fs::create_dir(folder.path().join("in")).unwrap();

@@ -8,7 +8,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use super::job::{Input, Job, Output};
 use super::queue::Queue;
-use crate::denoise::{Band, Scale};
+use crate::denoise::{Band, Scale, shown, type_name};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::ssim;
@@ -108,6 +108,59 @@ enum Part {
     Compared(Option<PathBuf>),
 }
 
+/// The clean image that an output is compared with.
+struct Clean {
+    reader: Reader,
+    path: PathBuf,
+    /// The [units](Depth::unit) of its samples and of those of the noisy page.
+    units: (f32, f32),
+    /// The largest values of both, as they are in their files, where it has to be checked whether they have the same
+    /// units.
+    largest: Option<[f32; 2]>,
+}
+
+/// The units of both types; `None` if it is unknown which of their values correspond.
+fn units(clean: Depth, noisy: Depth) -> Option<(f32, f32)> {
+    let (from, to) = (clean.unit(), noisy.unit());
+    // 255 of 8 bits may be 255 or 65535 of 16, and floats may be counts or fractions of either.
+    let is_known = from == to || from == 1.0 || (to == 1.0 && !noisy.is_float());
+    is_known.then_some((from, to))
+}
+
+impl Clean {
+    /// The next rows of the page, as samples of the noisy page.
+    fn rows(&mut self, count: usize, noisy: &[f32], unit: f32) -> Result<Vec<f32>> {
+        let mut rows = Vec::new();
+        self.reader.read_rows(count, &mut rows)?;
+        if let Some([clean, of_noisy]) = &mut self.largest {
+            *clean = rows.iter().copied().fold(*clean, f32::max);
+            *of_noisy = noisy.iter().map(|x| x * unit).fold(*of_noisy, f32::max);
+        }
+        let (from, to) = self.units;
+        if from != to {
+            rows.iter_mut().for_each(|x| *x = *x * from / to);
+        }
+        Ok(rows)
+    }
+
+    /// Floats of 0 to 1 are hardly the truth of integers that are not low counts.
+    fn check(&self) -> Result<()> {
+        const LOW_COUNTS: f32 = 16.0;
+        match self.largest {
+            Some([clean, noisy]) if clean <= 1.0 && noisy >= LOW_COUNTS => Err(Error::Image {
+                path: self.path.clone(),
+                reason: format!(
+                    "expected a reference in the units of the image, whose values reach {}, found \
+                     floats up to {}",
+                    shown(noisy),
+                    shown(clean)
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The pages from the network, for one output.
 struct Outgoing<'job> {
     receiver: Receiver<Made>,
@@ -124,7 +177,7 @@ struct Outgoing<'job> {
     pages: usize,
     /// Rows that are ready and not yet read.
     ready: Queue,
-    clean: Option<Reader>,
+    clean: Option<Clean>,
     /// Clean, noisy and denoised samples at 8 bits, for the scores.
     seen: Option<[Vec<u8>; 3]>,
 }
@@ -135,7 +188,10 @@ impl Outgoing<'_> {
         let mut written = Written::default();
         match output {
             Output::File(path) => {
-                write_atomically(path, |out| write_pages(self, encoding, path, out))?;
+                write_atomically(path, |out| {
+                    write_pages(self, encoding, path, out)?;
+                    self.clean.as_ref().map_or(Ok(()), Clean::check)
+                })?;
             }
             Output::Memory => {
                 let mut out = std::io::Cursor::new(Vec::new());
@@ -206,10 +262,10 @@ impl Outgoing<'_> {
             }
             Part::Compared(_) => {
                 let count = band.denoised.len() / page.row();
-                let mut clean = Vec::new();
-                if let Some(reader) = &mut self.clean {
-                    reader.read_rows(count, &mut clean)?;
-                }
+                let clean = match &mut self.clean {
+                    Some(clean) => clean.rows(count, &band.noisy, page.depth.unit())?,
+                    None => vec![],
+                };
                 let mut ready = Vec::with_capacity(3 * band.denoised.len());
                 for y in 0..count {
                     for rows in [&clean, &band.noisy, &band.denoised] {
@@ -259,31 +315,46 @@ impl Outgoing<'_> {
     fn beside(&mut self, page: &Page) -> Result<Page> {
         let mut across = 2;
         if let Part::Compared(Some(path)) = &self.part {
-            if self.clean.is_none() {
-                self.clean = Some(Reader::open(path, self.limits)?);
-            }
-            let clean = self
-                .clean
-                .as_mut()
-                .map(Pages::next_page)
-                .transpose()?
-                .flatten();
-            let fits = clean.as_ref().is_some_and(|clean| {
+            let mut reader = match self.clean.take() {
+                Some(clean) => clean.reader,
+                None => Reader::open(path, self.limits)?,
+            };
+            let wrong = |reason| Error::Image {
+                path: path.clone(),
+                reason,
+            };
+            let clean = reader.next_page()?.filter(|clean| {
                 (clean.height, clean.width, clean.samples())
                     == (page.height, page.width, page.samples())
             });
-            if !fits {
-                return Err(Error::Image {
-                    path: path.clone(),
-                    reason: format!(
-                        "expected an image of {}x{} pixels with {} channels, like the noisy image \
-                         that it is compared with",
-                        page.width,
-                        page.height,
-                        page.samples()
-                    ),
-                });
-            }
+            let clean = clean.ok_or_else(|| {
+                wrong(format!(
+                    "expected an image of {}x{} pixels with {} channels, like the noisy image that \
+                     it is compared with",
+                    page.width,
+                    page.height,
+                    page.samples()
+                ))
+            })?;
+            let units = units(clean.depth, page.depth).ok_or_else(|| {
+                wrong(format!(
+                    "expected a reference of the same type as the image, {}{}, found {}",
+                    type_name(page.depth),
+                    if page.depth.is_float() {
+                        ""
+                    } else {
+                        ", or floats in its units"
+                    },
+                    type_name(clean.depth)
+                ))
+            })?;
+            self.clean = Some(Clean {
+                reader,
+                path: path.clone(),
+                units,
+                largest: (clean.depth.is_float() && units.0 != units.1)
+                    .then_some([f32::NEG_INFINITY; 2]),
+            });
             across = 3;
             let fits_memory = (page.height * page.row()) as u64 <= self.limits.samples;
             self.seen = fits_memory.then(<[Vec<u8>; 3]>::default);

@@ -21,7 +21,7 @@ pub struct Job {
     pub residual: Option<PathBuf>,
     /// The destination of the side-by-side comparison of noisy and denoised.
     pub compare: Option<PathBuf>,
-    /// The clean image, shown before the two.
+    /// The clean image, shown before the two: of the same type as the noisy one, or floats in its units.
     pub reference: Option<PathBuf>,
     /// The encoding of all outputs.
     pub encoding: Encoding,
