@@ -96,7 +96,8 @@ pub struct Predict {
     /// Average over eight flips and rotations: slightly better, eight times the work
     #[arg(long)]
     pub ensemble: bool,
-    /// Also write the removed noise, as <name>_residual
+    /// Also write the removed noise, as <name>_residual; 128 stands for 0 in 8 bits, 32768 in 16, unless they are
+    /// signed
     #[arg(long)]
     pub residual: bool,
     /// Also write input and result side by side, as <name>_compare

@@ -247,15 +247,26 @@ impl Outgoing<'_> {
                 self.ready.push(ready);
             }
             Part::Residual => {
-                // Unsigned integers have no negative values.
-                let is_signed = self.encoding.depth_of(page.depth).unit() == 1.0;
-                let half = if is_signed { 0.0 } else { 0.5 };
+                let written = self.encoding.depth_of(page.depth);
+                let top = written.unit();
+                // Unsigned integers have no negative values: half of them, rounded up, stands for nothing removed.
+                let none = if top == 1.0 {
+                    0.0
+                } else {
+                    (top / 2.0).round() / top
+                };
+                // What the result was rounded to, so that both together are the image again.
+                let is_rounded = top != 1.0 && written == page.depth;
+                let rounded = |x: f32| (x * top + 0.5).floor().clamp(0.0, top) / top;
                 let unit = if narrow { 1.0 / (high - low) } else { unit };
                 let mut ready = Vec::with_capacity(band.denoised.len());
                 let pixels = band.noisy.chunks_exact(samples);
                 for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {
                     let removed = noisy.iter().zip(denoised).take(channels);
-                    ready.extend(removed.map(|(n, d)| half + (n - d) * unit));
+                    ready.extend(removed.map(|(n, &d)| {
+                        let result = if is_rounded { rounded(d) } else { d };
+                        none + (n - result) * unit
+                    }));
                     ready.extend(noisy[channels..].iter().map(|&x| x * unit));
                 }
                 self.ready.push(ready);

@@ -382,13 +382,13 @@ fn the_residual_keeps_its_sign_in_every_type() {
         // As the result: the type, its value for none removed, and its units for one count.
         (Depth::F32, None, Depth::F32, 0.0, 1.0),
         (Depth::F64, Some(Depth::F32), Depth::F32, 0.0, 1.0),
-        (Depth::F32, Some(Depth::U8), Depth::U8, 127.5, 0.255),
-        (Depth::F32, Some(Depth::U16), Depth::U16, 32767.5, 65.535),
+        (Depth::F32, Some(Depth::U8), Depth::U8, 128.0, 0.255),
+        (Depth::F32, Some(Depth::U16), Depth::U16, 32768.0, 65.535),
         (Depth::U32, None, Depth::I32, 0.0, 1.0),
-        (Depth::U32, Some(Depth::U16), Depth::U16, 32767.5, 65.535),
-        (Depth::I16, Some(Depth::U8), Depth::U8, 127.5, 0.255),
-        (Depth::U16, None, Depth::U16, 32767.5, 1.0),
-        (Depth::U16, Some(Depth::U8), Depth::U8, 127.5, 0.255),
+        (Depth::U32, Some(Depth::U16), Depth::U16, 32768.0, 65.535),
+        (Depth::I16, Some(Depth::U8), Depth::U8, 128.0, 0.255),
+        (Depth::U16, None, Depth::U16, 32768.0, 1.0),
+        (Depth::U16, Some(Depth::U8), Depth::U8, 128.0, 0.255),
         (Depth::U16, Some(Depth::F32), Depth::F32, 0.0, 1.0),
     ];
     for (from, to, depth, none, count) in types {
@@ -401,5 +401,40 @@ fn the_residual_keeps_its_sign_in_every_type() {
                 "{from:?} to {to:?}, {i}: {x}, {expected}"
             );
         }
+    }
+}
+
+#[test]
+fn result_and_residual_are_the_image_exactly() {
+    for (depth, offset) in [(Depth::U8, 128.0), (Depth::U16, 32768.0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let image = Image {
+            height: 40,
+            width: 50,
+            channels: 1,
+            data: (0..2000).map(|i| (i % 200) as f32 / depth.unit()).collect(),
+            depth,
+        };
+        image.write(&path("a.tif")).unwrap();
+        let mut job = job(path("a.tif"), path("b.tif"), None);
+        job.residual = Some(path("c.tif"));
+        let config = Config {
+            range: Range::Between(0.0, 200.0),
+            ..Config::default()
+        };
+        // Results of every fraction, also below 0.
+        let pixel = |x: f32| 0.731 * x - 0.02;
+        predict(&mut Fake::new(1, pixel), &[job], &config, |event| {
+            if let Event::Ended { result, .. } = event {
+                result.unwrap();
+            }
+        });
+        let counts = |name: &str| {
+            let image = Image::read(&path(name)).unwrap().data.into_iter();
+            image.map(move |x| (x * depth.unit()).round())
+        };
+        let sums = counts("b.tif").zip(counts("c.tif"));
+        assert!(counts("a.tif").eq(sums.map(|(result, residual)| result + residual - offset)));
     }
 }
