@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use n2n::adapt::Budget;
-use n2n::denoise::{Range, Tile};
+use n2n::denoise::{Options, Range, Tile};
 use n2n::image::{Limits, Numbers, QUALITY};
 use n2n::models::{self, Quality};
 use n2n::repair::Repair;
@@ -107,12 +107,14 @@ pub struct Predict {
     /// same type as the image, or floats in its units
     #[arg(long, value_name = "PATH", requires = "compare")]
     pub reference: Option<PathBuf>,
-    /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory
+    /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory; an error if it needs
+    /// more than --max-memory
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
     /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from
-    #[arg(long, value_name = "BYTES", default_value = "2.5GB", value_parser = bytes)]
-    pub max_memory: u64,
+    /// [default: 2.5GB, or none for the tiles of --tile none or SIDE]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_memory: Option<u64>,
     /// Maximum number of pixels that a file may declare per page
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels)]
     pub max_pixels: u64,
@@ -125,6 +127,29 @@ pub struct Predict {
     /// Where to compute.
     #[command(flatten)]
     pub denoiser: Denoiser,
+}
+
+impl Predict {
+    /// Limit on the memory, in bytes.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory.unwrap_or(Options::default().max_bytes)
+    }
+
+    /// Limit on the memory for the network and its tiles, in bytes. A size of tiles that is asked for alone decides
+    /// what they take.
+    pub fn max_tile_memory(&self) -> u64 {
+        let is_free = match self.tile {
+            Tile::Auto => false,
+            Tile::None => true,
+            // Squares are not tiled.
+            Tile::Side(_) => self.pad == Pad::Multiple,
+        };
+        if is_free && self.max_memory.is_none() {
+            u64::MAX
+        } else {
+            self.max_memory()
+        }
+    }
 }
 
 /// One of several parts of a list, to which its items are dealt in turn.

@@ -216,6 +216,17 @@ fn a_tile_larger_than_any_image_is_the_image() {
 }
 
 #[test]
+fn tiles_that_are_asked_for_keep_to_a_limit_that_is_asked_for() {
+    let folder = workplace();
+    for tile in ["--tile=none", "--tile=32"] {
+        n2n(&folder, &["predict", "a.png", tile, "--max-memory=1MB"])
+            .code(1)
+            .stderr(contains("a.png: memory: expected ").and(contains("found 1 MB")));
+        n2n(&folder, &["predict", "a.png", tile]).success();
+    }
+}
+
+#[test]
 fn padding_to_a_square_is_asked_for() {
     let folder = workplace();
     let args = [

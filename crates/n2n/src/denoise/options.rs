@@ -41,10 +41,10 @@ impl Default for Options {
 pub enum Tile {
     /// As large as memory allows; the whole image as one tile, if that fits.
     Auto,
-    /// One tile, whatever memory it takes.
+    /// One tile; an error if it needs more memory than the limit.
     None,
-    /// This many pixels high and wide, without the halo, whatever memory they take; rounded up to a multiple of the
-    /// network's grid.
+    /// This many pixels high and wide, without the halo, rounded up to a multiple of the network's grid; an error if
+    /// they need more memory than the limit.
     Side(usize),
 }
 

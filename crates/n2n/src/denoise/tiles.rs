@@ -63,17 +63,26 @@ impl Cut {
             covered,
         };
         let need = |cut: &Self| cut.bytes(page, frame, network, options);
-        match (tile, padding) {
-            (Tile::None, _) => Ok(whole),
-            (_, Padding::Square) if need(&whole) > max_bytes => Err(too_little(
+        let asked_for = |cut: Self, what: &str| match need(&cut) {
+            // More than the device has in one piece: tiles become smaller when it says so.
+            u64::MAX => Ok(cut),
+            needed if needed > max_bytes => Err(too_little(what, needed, max_bytes)),
+            _ => Ok(cut),
+        };
+        match (padding, tile) {
+            (Padding::Square, _) if need(&whole) > max_bytes => Err(too_little(
                 "a square with the longer side, which is not tiled",
                 need(&whole),
                 max_bytes,
             )),
-            (_, Padding::Square) => Ok(whole),
-            (Tile::Side(side), _) => Ok(whole.within(up(side.min(padded.0.max(padded.1))))),
-            (Tile::Auto, _) if need(&whole) <= max_bytes => Ok(whole),
-            (Tile::Auto, _) => whole.largest_within(need, max_bytes),
+            (Padding::Square, _) => Ok(whole),
+            (Padding::Multiple, Tile::None) => asked_for(whole, "the whole page as one tile"),
+            (Padding::Multiple, Tile::Side(side)) => {
+                let side = up(side.min(padded.0.max(padded.1)));
+                asked_for(whole.within(side), "tiles of this size")
+            }
+            (Padding::Multiple, Tile::Auto) if need(&whole) <= max_bytes => Ok(whole),
+            (Padding::Multiple, Tile::Auto) => whole.largest_within(need, max_bytes),
         }
     }
 
@@ -326,6 +335,32 @@ mod tests {
                 assert!(seen.end == padded || seen.end - part.end == 128);
             }
             assert_eq!(next, padded);
+        }
+    }
+
+    #[test]
+    fn tiles_that_are_asked_for_need_no_more_than_the_limit_or_are_refused() {
+        let pixel = Image::from_bytes(1, 1, 3, &[0; 3]);
+        let mut page = OfImage::new(&pixel).next_page().unwrap().unwrap();
+        (page.height, page.width) = (1600, 2000);
+        let network = CpuNetwork::initial(UNet::default(), 1);
+        let frame = Frame::whole(&page);
+        for tile in [Tile::None, Tile::Side(512)] {
+            let cut = |max_bytes: u64| {
+                let options = Options {
+                    tile,
+                    max_bytes,
+                    ..Options::default()
+                };
+                Cut::new(&page, &frame, &network, &options)
+            };
+            let options = Options::default();
+            let needed = (cut(u64::MAX).unwrap()).bytes(&page, &frame, &network, &options);
+            assert_eq!(cut(needed).unwrap(), cut(u64::MAX).unwrap());
+            let error = cut(needed - 1).unwrap_err().to_string();
+            let megabytes = needed.div_ceil(1_000_000);
+            let expected = format!("memory: expected {megabytes} MB or more, for ");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 

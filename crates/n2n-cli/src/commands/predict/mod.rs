@@ -137,7 +137,7 @@ fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>)
                 Pad::Square => Padding::Square,
             },
             tile: args.tile,
-            max_bytes: args.max_memory,
+            max_bytes: args.max_tile_memory(),
             strength: args.strength,
             ensemble: args.ensemble,
             ..Options::default()

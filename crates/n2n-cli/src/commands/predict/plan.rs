@@ -186,7 +186,7 @@ fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
 
 /// A stream to its end, within the memory that may be used.
 fn all_of(stream: impl Read, args: &args::Predict) -> anyhow::Result<Vec<u8>> {
-    let (mut bytes, most) = (Vec::new(), args.max_memory);
+    let (mut bytes, most) = (Vec::new(), args.max_memory());
     stream.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         bail!("expected at most {most} bytes; raise --max-memory");
@@ -289,7 +289,7 @@ pub(super) fn name(input: &Input) -> String {
 pub(super) fn limits(args: &args::Predict) -> Limits {
     Limits {
         pixels: args.max_pixels,
-        samples: Limits::default().samples.max(args.max_memory / 4),
+        samples: Limits::default().samples.max(args.max_memory() / 4),
     }
 }
 
