@@ -3,6 +3,8 @@
 //! Nothing is stored. The noise is drawn in tiles, each from a stream that depends on the seed, the image's name and
 //! the tile's position. For a patch, the tiles that it touches are drawn.
 
+use std::ops::Range;
+
 use crate::noise::Noise;
 use crate::reflect::reflected;
 use crate::train::dataset::Scaled;
@@ -25,34 +27,42 @@ pub fn crop(
 ) {
     let c = out.len() / (side * side);
     let noise = noise.at_one_level(&mut image_stream(seed, name, u64::MAX));
-    let (bottom, right) = (
-        (top + side).min(image.height()),
-        (left + side).min(image.width()),
+    let (rows, columns) = (
+        shown(top, side, image.height()),
+        shown(left, side, image.width()),
     );
-    let width = right - left;
-    let mut noisy = vec![0.0; (bottom - top) * width * c];
+    let width = columns.len();
+    let mut noisy = vec![0.0; rows.len() * width * c];
     let mut tile = vec![0.0; TILE * TILE * c];
-    for i in top / TILE..bottom.div_ceil(TILE) {
-        for j in left / TILE..right.div_ceil(TILE) {
+    for i in rows.start / TILE..rows.end.div_ceil(TILE) {
+        for j in columns.start / TILE..columns.end.div_ceil(TILE) {
             image.crop(i * TILE, j * TILE, TILE, &mut tile);
             let mut rng = image_stream(seed, name, (i as u64) << 32 | j as u64);
             noise.corrupt_image(&mut tile, &mut rng);
-            let columns = left.max(j * TILE)..right.min((j + 1) * TILE);
-            for y in top.max(i * TILE)..bottom.min((i + 1) * TILE) {
-                let from = ((y % TILE) * TILE + columns.start % TILE) * c;
-                let to = ((y - top) * width + columns.start - left) * c;
-                let len = columns.len() * c;
+            let here = columns.start.max(j * TILE)..columns.end.min((j + 1) * TILE);
+            for y in rows.start.max(i * TILE)..rows.end.min((i + 1) * TILE) {
+                let from = ((y % TILE) * TILE + here.start % TILE) * c;
+                let to = ((y - rows.start) * width + here.start - columns.start) * c;
+                let len = here.len() * c;
                 noisy[to..to + len].copy_from_slice(&tile[from..from + len]);
             }
         }
     }
     for (y, row) in out.chunks_exact_mut(side * c).enumerate() {
-        let y = reflected(top + y, image.height()) - top;
+        let y = reflected(top + y, image.height()) - rows.start;
         for (x, pixel) in row.chunks_exact_mut(c).enumerate() {
-            let x = reflected(left + x, image.width()) - left;
+            let x = reflected(left + x, image.width()) - columns.start;
             pixel.copy_from_slice(&noisy[(y * width + x) * c..][..c]);
         }
     }
+}
+
+/// The rows of an image of `length` rows that `side` rows from `start` on show; likewise columns. A reflection longer
+/// than what lies between `start` and the edge shows rows before `start` too.
+fn shown(start: usize, side: usize, length: usize) -> Range<usize> {
+    let beyond = (start + side).saturating_sub(length);
+    let turned = length.saturating_sub(1 + beyond);
+    start.min(turned)..(start + side).min(length)
 }
 
 #[cfg(test)]
@@ -115,5 +125,37 @@ mod tests {
         assert_eq!(pixel(40, 3), pixel(38, 3));
         assert_eq!(pixel(3, 50), pixel(3, 48));
         assert_ne!(pixel(40, 3), pixel(39, 3));
+    }
+
+    #[test]
+    fn a_reflection_may_lead_back_before_the_place() {
+        for (height, width) in [(70, 80), (64, 64), (33, 200), (1, 5), (64, 1)] {
+            let image = gray(height, width);
+            let pixels = |place| cropped("gauss25", "a.png", &image, place);
+            // The noisy image, from patches at places where none is reflected; or all of it, if it is smaller.
+            let noisy = |y: usize, x: usize| {
+                let (top, left) = (
+                    y.min(height.saturating_sub(64)),
+                    x.min(width.saturating_sub(64)),
+                );
+                pixels((top, left))[((y - top) * 64 + x - left) * 3..][..3].to_vec()
+            };
+            let last = (height - 1, width - 1);
+            for (top, left) in [
+                last,
+                (height / 2, 0),
+                (0, width / 2),
+                (height / 3, width / 3),
+            ] {
+                let patch = pixels((top, left));
+                for (y, x) in [(0, 0), (40, 3), (3, 40), (63, 63), (62, 31)] {
+                    assert_eq!(
+                        patch[(y * 64 + x) * 3..][..3],
+                        noisy(reflected(top + y, height), reflected(left + x, width)),
+                        "{height}x{width}, {top} {left}, {y} {x}"
+                    );
+                }
+            }
+        }
     }
 }

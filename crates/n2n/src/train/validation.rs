@@ -370,4 +370,27 @@ mod tests {
         let (other, _, _) = validation.try_on(&mut network, 1).unwrap();
         assert_ne!(other, noisy);
     }
+
+    #[test]
+    fn held_out_images_of_any_size_can_be_scored_at_any_distance() {
+        for (height, width) in [(70, 80), (192, 192), (40, 300), (300, 40), (3, 5), (1, 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let bytes: Vec<u8> = (0..height * width).map(|i| (i * 31 % 251) as u8).collect();
+            let image = Image::from_bytes(height, width, 1, &bytes);
+            image.write(&folder.path().join("a.png")).unwrap();
+            for distance in ["1", "2", "3x1", "1x3", "8x2", "2x8"] {
+                let config = Config {
+                    n_channel: 1,
+                    patchsize: 64,
+                    neighbor_distance: distance.parse().unwrap(),
+                    ..Config::default()
+                };
+                let held_out = Dataset::open(folder.path(), &[], 1, 0, &mut |_| {}).unwrap();
+                let validation = Validation::new(&config, held_out).unwrap();
+                let scored = validation.try_on(&mut Fake::identity(1), 0);
+                let (.., losses) = scored.unwrap();
+                assert!(losses.loss1 >= 0.0, "{height}x{width} {distance}");
+            }
+        }
+    }
 }
