@@ -125,7 +125,7 @@ fn a_report_never_replaces_an_image() {
     write_ramp(&path, 1, 7);
     let before = fs::read(&path).unwrap();
     diagnose(&folder, &["good.tif", "--html", "good.tif"])
-        .code(1)
-        .stderr(contains("expected a report file"));
+        .code(2)
+        .stderr(contains("found the name of an image"));
     assert_eq!(fs::read(&path).unwrap(), before);
 }

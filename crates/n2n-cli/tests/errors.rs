@@ -237,6 +237,48 @@ fn a_place_that_cannot_be_written_to_is_named() {
     refuse(&folder, &command, 1, "error: empty: is a directory");
 }
 
+/// `refuse` compares every file, so the image is still there.
+#[test]
+fn no_report_and_no_model_replaces_an_image() {
+    let folder = workplace();
+    fs::copy(
+        folder.path().join("images/1.png"),
+        folder.path().join("scan"),
+    )
+    .unwrap();
+    let model = "--model-path=model.safetensors";
+    for command in [
+        format!("predict images/1.png {model} --json"),
+        format!("predict images/1.png {model} --adapt=1 --save-model"),
+        format!("val --val-dirs=images {model} --csv"),
+        format!("val --val-dirs=images {model} --json"),
+        "diagnose images --json".into(),
+        "diagnose images --html".into(),
+        "infer --input-file=images --model-file=model.onnx --enable-benchmark --log-path".into(),
+    ] {
+        let text = "found the name of an image";
+        refuse(&folder, &format!("{command}=images/1.png"), 2, text);
+        refuse(
+            &folder,
+            &format!("{command}=-"),
+            2,
+            "expected the name of a file",
+        );
+    }
+    // Neither does the name have to be that of an image, nor is it always spelled the same way.
+    for flags in ["--json=./scan", "--adapt=1 --save-model=images/../scan"] {
+        let command = format!("predict images/1.png scan {model} {flags}");
+        refuse(&folder, &command, 1, "scan is an image or its result");
+    }
+    let command = format!("predict scan {model} --adapt=1 --save-model=a --json=a");
+    refuse(
+        &folder,
+        &command,
+        1,
+        "--json and --save-model name the same file",
+    );
+}
+
 #[test]
 fn a_wrong_command_line_is_a_usage_error_that_says_what_is_expected() {
     let folder = workplace();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::value::{number, positive};
+use super::value::{no_image, number, positive};
 
 /// `n2n diagnose`
 #[derive(Debug, Args)]
@@ -25,9 +25,9 @@ pub struct Diagnose {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub max_images: usize,
     /// Write all measurements as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = no_image())]
     pub json: Option<PathBuf>,
     /// Write an HTML page with charts and images
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = no_image())]
     pub html: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use n2n::noise::Noise;
 
 use super::device::Processor;
-use super::value::{BOOL, batch_size, boolean, named, optional_value, seed};
+use super::value::{BOOL, batch_size, boolean, named, no_image, optional_value, seed};
 
 /// `n2n infer`. If a flag is given twice, the last one counts, as for `n2n train`.
 #[derive(Debug, Args)]
@@ -47,7 +47,12 @@ pub struct Infer {
     #[arg(long, value_name = BOOL, default_value = "False", value_parser = boolean)]
     pub enable_benchmark: bool,
     /// File for the benchmark report; overwritten if it exists
-    #[arg(long, value_name = "FILE", default_value = "./output/auto_log.lpg")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "./output/auto_log.lpg",
+        value_parser = no_image()
+    )]
     pub log_path: PathBuf,
     /// Precision; only fp32 is supported
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]

@@ -11,7 +11,7 @@ use n2n::repair::Repair;
 
 use super::device::Denoiser;
 use super::image::{ImageDepth, ImageFormat};
-use super::value::{bytes, named};
+use super::value::{bytes, named, no_image};
 
 /// `n2n predict`
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ pub struct Predict {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "adapt")]
     pub seed: u64,
     /// Save the fitted model, for more images of the same kind
-    #[arg(long, value_name = "FILE", requires = "adapt")]
+    #[arg(long, value_name = "FILE", requires = "adapt", value_parser = no_image())]
     pub save_model: Option<PathBuf>,
     /// Fraction of the detected noise to remove: 0 to 1
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = share)]
@@ -122,7 +122,7 @@ pub struct Predict {
     #[arg(long, value_enum, default_value_t = Pad::Multiple)]
     pub pad: Pad,
     /// Write a report of all images as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = no_image())]
     pub json: Option<PathBuf>,
     /// Where to compute.
     #[command(flatten)]

@@ -8,7 +8,7 @@ use n2n::models;
 use n2n::noise::Noise;
 
 use super::device::Denoiser;
-use super::value::{named, positive};
+use super::value::{named, no_image, positive};
 
 /// `n2n val`
 #[derive(Debug, Args)]
@@ -46,10 +46,10 @@ pub struct Val {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub n_channel: Option<usize>,
     /// Write a table with one row per image and pass
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = no_image())]
     pub csv: Option<PathBuf>,
     /// Write the scores as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = no_image())]
     pub json: Option<PathBuf>,
     /// Where to compute.
     #[command(flatten)]

@@ -1,15 +1,30 @@
 //! The checks of values that several flags share.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Arg, ArgAction};
-use n2n::Error;
+use n2n::{Error, image};
 
 /// Parses a value with the library's own parser, and words its error like the other checks here.
 pub(super) fn named<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| match error {
         Error::Value { expected, .. } => format!("expected {expected}"),
         error => error.to_string(),
+    })
+}
+
+/// A file to write that is no image. The name of an image is most likely that of an input, which would be lost.
+pub(super) fn no_image() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        if image::is_supported(&path) {
+            Err("expected the name of a file to write, found the name of an image")
+        } else if path == Path::new("-") {
+            Err("expected the name of a file to write")
+        } else {
+            Ok(path)
+        }
     })
 }
 

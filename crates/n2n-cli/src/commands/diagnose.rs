@@ -21,12 +21,6 @@ const PIXELS: usize = 16_000_000;
 /// Runs the command. A file that cannot be read is reported, and the others are looked at.
 pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     for path in args.json.iter().chain(&args.html) {
-        if image::is_supported(path) {
-            bail!(
-                "{}: expected a report file, found the name of an image",
-                path.display()
-            );
-        }
         files::check_writable(path)?;
     }
     if args.json.is_some() && args.json == args.html {

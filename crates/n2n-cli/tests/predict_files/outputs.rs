@@ -201,7 +201,7 @@ fn a_report_or_a_suffix_cannot_replace_an_image() {
     // A flag that was taken for a switch.
     for report in ["a.png", "-"] {
         n2n(&folder, &["predict", "a.png", "--json", report])
-            .code(1)
+            .code(2)
             .stderr(contains("--json"));
     }
     n2n(&folder, &["predict", "a.png", "--suffix", "/../../x"])

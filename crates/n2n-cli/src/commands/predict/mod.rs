@@ -5,6 +5,7 @@ mod plan;
 mod report;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -12,13 +13,13 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use n2n::denoise::{ModelRange, Options, Padding, Transform, WithGray};
-use n2n::predict::{self, Config};
+use n2n::predict::{self, Config, Input};
 use n2n::repair::Repair;
 use n2n::weights::Weights;
-use n2n::{files, image, models, train};
+use n2n::{files, models, train};
 
 use self::adapt::adapted;
-use self::plan::{Plan, is_stream, jobs, limits, path};
+use self::plan::{Plan, jobs, limits, path};
 use self::report::{Report, Tally, locked};
 use crate::args::{self, Denoiser, Pad};
 use crate::device::{self, Placed};
@@ -37,6 +38,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         skipped,
         images,
     } = jobs(args)?;
+    check_files(args, &jobs, &images)?;
     let model_path = match args.quality {
         None => args.model_path.clone(),
         Some(quality) => {
@@ -118,13 +120,38 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
             args.suffix
         );
     }
-    // For example, if the name of an image or a stream is given in place of a report's.
-    let other = |json: &&PathBuf| image::is_supported(json) || is_stream(json);
-    if let Some(json) = args.json.as_ref().filter(other) {
-        bail!(
-            "--json: expected a file name for the report, found {}",
-            json.display()
-        );
+    if args.json.is_some() && args.json == args.save_model {
+        bail!("--json and --save-model name the same file");
+    }
+    Ok(())
+}
+
+/// Rejects a report or a model that would replace an image or a result, whose names need not be those of images.
+fn check_files(
+    args: &args::Predict,
+    jobs: &[predict::Job],
+    images: &[PathBuf],
+) -> anyhow::Result<()> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let of_jobs = jobs.iter().flat_map(|job| {
+        let input = match &job.input {
+            Input::File(path) => Some(path.as_path()),
+            Input::Bytes(..) => None,
+        };
+        let others = [job.residual.as_deref(), job.compare.as_deref()];
+        [input, path(&job.output)]
+            .into_iter()
+            .chain(others)
+            .flatten()
+    });
+    let images = images.iter().map(PathBuf::as_path);
+    let taken: HashSet<_> = of_jobs.chain(images).map(real).collect();
+    for (flag, file) in [("--json", &args.json), ("--save-model", &args.save_model)] {
+        if let Some(file) = file
+            && taken.contains(&real(file))
+        {
+            bail!("{flag}: {} is an image or its result", file.display());
+        }
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ fn encoding(args: &args::Predict, format: Format) -> anyhow::Result<Encoding> {
     })
 }
 
-pub(super) fn is_stream(input: &Path) -> bool {
+fn is_stream(input: &Path) -> bool {
     input == Path::new("-")
 }
 
