@@ -32,6 +32,7 @@ use crate::files;
 use crate::network::Losses;
 use crate::system;
 use crate::train::config::Config;
+use crate::train::tensorboard;
 
 /// The settings of a run.
 pub const CONFIG: &str = "config.toml";
@@ -226,14 +227,36 @@ impl RunFolder {
         Ok(lengths)
     }
 
-    /// Truncates every log to an earlier length.
+    /// Waits until every log is on the disk, so that no checkpoint outlives the lines that it follows.
+    pub fn sync_logs(&self) -> Result<()> {
+        for path in logs(&self.path)? {
+            let file = OpenOptions::new().append(true).open(&path);
+            file.and_then(|file| file.sync_all())
+                .map_err(Error::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Truncates every log to an earlier length. One that is shorter, as after a power failure, is truncated to its
+    /// last complete line, so that the next one does not continue half a line.
     pub fn cut_logs(&self, lengths: &BTreeMap<String, u64>) -> Result<()> {
         for path in logs(&self.path)? {
-            let length = lengths.get(&self.name_of(&path)).copied().unwrap_or(0);
+            let name = self.name_of(&path);
+            let length = lengths.get(&name).copied().unwrap_or(0);
             let cut = |file: File| {
-                // After a power failure, a log can be shorter than it was.
                 let found = file.metadata()?.len();
-                file.set_len(length.min(found))
+                if found >= length {
+                    return file.set_len(length);
+                }
+                let content = fs::read(&path)?;
+                let complete = match name.as_str() {
+                    EVENTS => tensorboard::complete(&content),
+                    _ => content
+                        .iter()
+                        .rposition(|&byte| byte == b'\n')
+                        .map_or(0, |end| end + 1),
+                };
+                file.set_len(complete as u64)
             };
             let file = OpenOptions::new().write(true).open(&path);
             file.and_then(cut).map_err(Error::io(&path))?;
@@ -537,6 +560,33 @@ mod tests {
         assert_eq!(read(LOG), "one\n");
         assert_eq!(read("validation/A_log_BSD300.csv"), "1,28.0,0.8\n");
         assert_eq!(read(LOSSES), "");
+    }
+
+    #[test]
+    fn a_log_that_has_lost_its_end_is_cut_to_its_last_complete_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = open(&config(folder.path()), Start::New).unwrap();
+        let records = [tensorboard::header(), tensorboard::header()].concat();
+        run.append(EVENTS, &records).unwrap();
+        run.append(LOG, b"one\ntwo\n").unwrap();
+        run.append(LOSSES, b"step,epoch\n1,1\n").unwrap();
+        run.record_scores(&score(28.0, 0.8), 1).unwrap();
+        run.sync_logs().unwrap();
+        let lengths = run.log_lengths().unwrap();
+        let path = |log: &str| folder.path().join("run").join(log);
+        for (log, lost) in [(LOG, 1), (LOSSES, 9), (EVENTS, 1)] {
+            let file = OpenOptions::new().write(true).open(path(log)).unwrap();
+            file.set_len(lengths[log] - lost).unwrap();
+        }
+        run.cut_logs(&lengths).unwrap();
+        assert_eq!(fs::read(path(LOG)).unwrap(), b"one\n");
+        assert_eq!(fs::read(path(LOSSES)).unwrap(), b"");
+        assert_eq!(
+            fs::read(path(EVENTS)).unwrap(),
+            records[..records.len() / 2]
+        );
+        let scores = fs::read(path("validation/A_log_BSD300.csv")).unwrap();
+        assert_eq!(scores, b"1,28.0,0.8\n");
     }
 
     #[test]

@@ -211,6 +211,7 @@ fn picture(path: &Path) -> Result<String> {
     html::picture(&middle)
 }
 
+/// The table of losses. Damaged rows are skipped: a run must not end because of a point that a curve lacks.
 fn read_losses(path: &Path) -> Result<Vec<LossRow>> {
     if !path.exists() {
         return Ok(vec![]);
@@ -218,7 +219,8 @@ fn read_losses(path: &Path) -> Result<Vec<LossRow>> {
     let file = File::open(path).map_err(Error::io(path))?;
     csv::Reader::from_reader(file)
         .deserialize()
-        .collect::<std::result::Result<_, _>>()
+        .filter(|row: &csv::Result<_>| row.as_ref().err().is_none_or(csv::Error::is_io_error))
+        .collect::<csv::Result<_>>()
         .map_err(|error| Error::io(path)(error.into()))
 }
 
@@ -236,4 +238,31 @@ fn read_table(path: &Path) -> Result<Vec<Vec<f64>>> {
     let columns = rows.last().map_or(0, Vec::len);
     rows.retain(|row| row.len() == columns && columns >= 3);
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_row_of_the_table_of_losses_is_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOSSES);
+        let header = "step,epoch,iteration,loss1,loss2,loss_full,lambda,learning_rate,steps_per_s,waited,elapsed_s";
+        let row = |step| format!("{step},1,1,0.1,0.0,0.1,0.0,0.001,2.0,0.0,1.0");
+        let rows = [
+            header,
+            &row(1),
+            "2,1,2,0.3,1,1,0.1,0.0,0.1,0.0,0.001,2.0",
+            "3,\0",
+            &row(4),
+        ];
+        fs::write(&path, rows.join("\n")).unwrap();
+        let steps: Vec<_> = read_losses(&path)
+            .unwrap()
+            .iter()
+            .map(|row| row.step)
+            .collect();
+        assert_eq!(steps, [1, 4]);
+    }
 }

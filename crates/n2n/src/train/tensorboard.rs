@@ -29,6 +29,20 @@ pub enum Value {
     },
 }
 
+/// The length of the complete records at the start of a file.
+pub fn complete(bytes: &[u8]) -> usize {
+    /// The length before the data, with its checksum; and the checksum after them.
+    const AROUND: u64 = 8 + 4 + 4;
+    let mut rest = bytes;
+    while let Some(length) = rest.first_chunk()
+        && let Some(record) = u64::from_le_bytes(*length).checked_add(AROUND)
+        && record <= rest.len() as u64
+    {
+        rest = &rest[record as usize..];
+    }
+    bytes.len() - rest.len()
+}
+
 /// The first record of a file.
 pub fn header() -> Vec<u8> {
     record(&header_event())

@@ -61,6 +61,7 @@ impl Run<'_> {
         let path = folder.latest();
         let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
         let metadata = self.metadata(epoch);
+        folder.sync_logs()?;
         checkpoint::write(&path, &network.state()?, &self.progress, metadata)?;
         self.kept = Some((Instant::now(), epoch, iteration));
         (self.observe)(&Event::Kept { path });
