@@ -97,6 +97,18 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
+    /// The checkpoint that a run is resumed from is missing, although others of the run are there.
+    #[error(
+        "{}: the checkpoint to resume from is missing; the newest other one is {}",
+        path.display(),
+        newest.display()
+    )]
+    NoCheckpoint {
+        /// The missing file.
+        path: PathBuf,
+        /// The newest numbered checkpoint or, if there is none, the best.
+        newest: PathBuf,
+    },
     /// A thread that reads training images could not start, or panicked.
     #[error("reading the training images: {reason}")]
     Loader {

@@ -88,6 +88,12 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
             "{error}\nhint: choose another --log-name, or pass --resume {} or --overwrite",
             config.folder().display()
         ),
+        Err(ref error @ Error::NoCheckpoint { ref newest, .. }) => bail!(
+            "{error}\nhint: restore it, or start a new run from the other one: n2n train --config \
+             {} --log-name NEW --init-from {}",
+            config.folder().join("config.toml").display(),
+            newest.display()
+        ),
         Err(error @ Error::Unsaved { .. }) if has_diverged(&error) => bail!(
             "{error}\nhint: start again with a lower --lr, or from a snapshot with --init-from; \
              --resume would take the same steps again"

@@ -131,13 +131,14 @@ pub fn settings_of_run(folder: &Path) -> Result<Table> {
 }
 
 impl RunFolder {
-    /// Rejects a folder that another process is training in and, with [`Start::New`], one that already contains a run.
-    /// Changes nothing.
+    /// Rejects a folder that another process is training in; with [`Start::New`], one that already contains a run; and
+    /// with [`Start::Resume`], one that has lost the checkpoint to resume from. Changes nothing.
     pub fn check(config: &Config, start: Start) -> Result<()> {
         let path = config.folder();
         if path.join(".lock").exists() {
             lock(&path)?;
         }
+        refuse_lost(&path, start)?;
         refuse_existing(&path, start)
     }
 
@@ -189,15 +190,12 @@ impl RunFolder {
 
     /// The checkpoint of an epoch.
     pub fn checkpoint(&self, epoch: usize) -> PathBuf {
-        self.path
-            .join(format!("epoch_model_{epoch:03}.safetensors"))
+        self.path.join(checkpoint_name(epoch))
     }
 
     /// Removes numbered checkpoints, the oldest first, until `count` are left.
     pub fn keep(&self, count: usize) -> Result<()> {
-        let mut numbered = matching(&self.path, is_checkpoint)?;
-        // Names grow beyond 999 epochs.
-        numbered.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+        let numbered = numbered(&self.path)?;
         for old in &numbered[..numbered.len().saturating_sub(count)] {
             fs::remove_file(old).map_err(Error::io(old))?;
         }
@@ -326,6 +324,24 @@ impl RunFolder {
     }
 }
 
+/// Beginning again would overwrite what is left of the run. The weights before training, which are written first, are
+/// no such loss.
+fn refuse_lost(path: &Path, start: Start) -> Result<()> {
+    let (latest, best) = (latest(path), path.join(BEST));
+    if start != Start::Resume || latest.exists() {
+        return Ok(());
+    }
+    let trained = |path: &PathBuf| !path.ends_with(checkpoint_name(0));
+    let newest = numbered(path)?.into_iter().rfind(trained);
+    match newest.or_else(|| best.exists().then_some(best)) {
+        None => Ok(()),
+        Some(newest) => Err(Error::NoCheckpoint {
+            path: latest,
+            newest,
+        }),
+    }
+}
+
 fn refuse_existing(path: &Path, start: Start) -> Result<()> {
     if start == Start::New && !leftovers(path)?.is_empty() {
         return Err(Error::RunExists { path: path.into() });
@@ -385,6 +401,18 @@ fn leftovers(folder: &Path) -> Result<Vec<PathBuf>> {
         is_table(name) || picture
     })?);
     Ok(old)
+}
+
+fn checkpoint_name(epoch: usize) -> String {
+    format!("epoch_model_{epoch:03}.safetensors")
+}
+
+/// The numbered checkpoints, the oldest first.
+fn numbered(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = matching(folder, is_checkpoint)?;
+    // Names grow beyond 999 epochs.
+    found.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    Ok(found)
 }
 
 fn is_checkpoint(name: &str) -> bool {

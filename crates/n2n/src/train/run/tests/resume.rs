@@ -62,17 +62,41 @@ fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
 }
 
 #[test]
-fn a_run_that_lost_its_checkpoint_begins_again() {
+fn a_run_that_lost_its_checkpoint_begins_again_only_if_nothing_else_is_lost() {
     let (_folder, config) = workplace();
     let config = Config {
         n_epoch: 1,
         ..config
     };
     until(&config, Start::New, usize::MAX, |_| false);
-    let expected = left_by(&config.folder());
-    fs::remove_file(config.folder().join("latest.safetensors")).unwrap();
+    let folder = config.folder();
+    let expected = left_by(&folder);
+    fs::remove_file(folder.join("latest.safetensors")).unwrap();
+    let left = left_by(&folder);
+    for newest in ["epoch_model_001.safetensors", "best.safetensors"] {
+        match resumed(&config, &mut |_| {}) {
+            Err(Error::NoCheckpoint {
+                path,
+                newest: found,
+            }) => {
+                assert_eq!(path, folder.join("latest.safetensors"));
+                assert_eq!(found, folder.join(newest));
+            }
+            other => panic!("{other:?}"),
+        }
+        fs::remove_file(folder.join(newest)).unwrap();
+    }
+    assert_eq!(left_by(&folder).len(), left.len() - 2);
+    // As after an interruption before the first checkpoint.
     until(&config, Start::Resume, usize::MAX, |_| false);
-    assert!(left_by(&config.folder()) == expected);
+    assert!(left_by(&folder) == expected);
+}
+
+/// Resumes a run with a network that records.
+fn resumed(config: &Config, observe: &mut dyn FnMut(&Event)) -> Result<Outcome> {
+    let never = AtomicBool::new(false);
+    let mut network = Recording::new();
+    crate::train::run(config, Start::Resume, &mut network, &never, observe)
 }
 
 #[test]
@@ -80,15 +104,7 @@ fn a_run_does_not_go_on_with_other_images() {
     let (folder, config) = workplace();
     trained(&config);
     write_image(&folder.path().join("images/9.png"), 64, 80, 9);
-    let never = AtomicBool::new(false);
-    let error = crate::train::run(
-        &config,
-        Start::Resume,
-        &mut Recording::new(),
-        &never,
-        &mut |_| {},
-    );
-    let error = error.unwrap_err().to_string();
+    let error = resumed(&config, &mut |_| {}).unwrap_err().to_string();
     assert!(
         error.contains("images") && error.contains("was started with"),
         "{error}"
