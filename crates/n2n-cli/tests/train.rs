@@ -408,6 +408,43 @@ fn a_run_that_is_killed_goes_on() {
     }
 }
 
+#[test]
+fn a_run_that_lost_its_checkpoint_or_its_images_says_how_to_go_on() {
+    let folder = workplace();
+    let settings = ["--val-dirs=none", "--n-epoch=1", "--n-snapshot=1"];
+    train(&folder, &settings).assert().success();
+    let refused = || {
+        let mut command = Command::cargo_bin("n2n").unwrap();
+        command.current_dir(&folder);
+        let assert = command.args(["train", "--resume=results/run"]).assert();
+        String::from_utf8(assert.code(1).get_output().stderr.clone()).unwrap()
+    };
+    for k in 0..5 {
+        let path = folder.path().join(format!("images/{k}.png"));
+        let mut image = Image::read(&path).unwrap();
+        image.data.iter_mut().for_each(|value| *value *= 0.5);
+        image.write(&path).unwrap();
+    }
+    let said = refused();
+    assert!(
+        said.contains("restore the images, or start a new run"),
+        "{said}"
+    );
+
+    let before = read(&folder, "results/run/train.log");
+    fs::remove_file(folder.path().join("results/run/latest.safetensors")).unwrap();
+    let said = refused();
+    for words in [
+        "results/run/latest.safetensors: the checkpoint to resume from is missing",
+        "hint: restore it, or start a new run from the other one: n2n train --config \
+         results/run/config.toml --log-name NEW --init-from \
+         results/run/epoch_model_001.safetensors",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(read(&folder, "results/run/train.log"), before);
+}
+
 /// A limit on the length of files stands in for a full disk: a picture of the evaluation meets it.
 #[cfg(unix)]
 #[test]

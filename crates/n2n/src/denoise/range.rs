@@ -474,6 +474,12 @@ impl Survey {
         (found.1 - found.0).is_finite().then_some(found)
     }
 
+    /// The median, halfway between those of the lower and of the upper values.
+    pub(crate) fn median(&self) -> Option<f32> {
+        let (lower, upper) = self.at(0.5, 0.5)?;
+        Some(lower / 2.0 + upper / 2.0)
+    }
+
     /// [`Range::Auto`].
     fn natural(&self, depth: Depth) -> Option<Scale> {
         /// Minimum fraction of its type's range that an image fills, and how far noise takes it beyond.

@@ -2,10 +2,12 @@
 //! step depends on.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::denoise::shown;
 use crate::error::{Error, Result};
 use crate::network::{Losses, State};
 use crate::train::event::StepStats;
@@ -39,10 +41,48 @@ pub struct Progress {
     pub least_loss: Option<f64>,
     /// The data set's fingerprint.
     pub images: u64,
+    /// Where its values lie; `None` in earlier checkpoints.
+    #[serde(default)]
+    pub values: Option<Values>,
     /// The device.
     pub device: String,
     /// Lengths of the run's logs in bytes, by name.
     pub logs: BTreeMap<String, u64>,
+}
+
+/// Where the values of all training images lie, in the units of their files, as a check that they are still the same.
+///
+/// Not a hash: decoders of JPEG differ in the last bit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Values {
+    /// The lower end of the range that would be measured.
+    pub low: f32,
+    /// The median.
+    pub median: f32,
+    /// The upper end.
+    pub high: f32,
+}
+
+impl Values {
+    /// Whether these may be the values of the same images.
+    pub fn agree(self, other: Self) -> bool {
+        /// Part of the range by which values may differ.
+        const TOLERATED: f32 = 1.0 / 32.0;
+        let tolerated = TOLERATED * (self.high - self.low);
+        let pairs = [
+            (self.low, other.low),
+            (self.median, other.median),
+            (self.high, other.high),
+        ];
+        pairs.iter().all(|(a, b)| (a - b).abs() <= tolerated)
+    }
+}
+
+impl Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, median, high] = [self.low, self.median, self.high].map(shown);
+        write!(f, "{low} to {high}, with a median of {median}")
+    }
 }
 
 /// Sums over the steps since the last row of the table of losses.
@@ -181,6 +221,11 @@ mod tests {
             },
             least_loss: Some(1.0 / 7.0),
             images: u64::MAX,
+            values: Some(Values {
+                low: 99.0,
+                median: 1.0 / 3.0 + 100.0,
+                high: 65000.0,
+            }),
             device: "cpu".into(),
             logs: BTreeMap::from([("train.log".to_string(), 123)]),
         }
@@ -222,5 +267,25 @@ mod tests {
         state(false).weights.write(&path).unwrap();
         let error = read(&path).unwrap_err().to_string();
         assert!(error.contains("not a checkpoint"), "{error}");
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_version_has_no_values() {
+        let mut text = serde_json::to_value(progress()).unwrap();
+        text.as_object_mut().unwrap().remove("values").unwrap();
+        let read: Progress = serde_json::from_value(text).unwrap();
+        assert_eq!(read.values, None);
+    }
+
+    #[test]
+    fn values_agree_up_to_the_differences_between_decoders() {
+        let values = |low, median, high| Values { low, median, high };
+        let photo = values(0.0, 110.0, 255.0);
+        assert!(photo.agree(photo) && photo.agree(values(1.0, 109.0, 254.0)));
+        assert!(!photo.agree(values(0.0, 140.0, 255.0)));
+        let dark = values(455.0, 500.0, 545.0);
+        assert!(!dark.agree(values(4550.0, 5000.0, 5450.0)));
+        assert!(!dark.agree(values(475.0, 520.0, 565.0)));
+        assert_eq!(dark.to_string(), "455 to 545, with a median of 500");
     }
 }

@@ -141,6 +141,7 @@ fn train_on(
     };
     let range = dataset.model_range();
     let images = dataset.fingerprint() ^ held_out.fingerprint().rotate_left(1);
+    let values = dataset.values();
     let loader = Loader::new(dataset, config)?;
     tell_padded(&loader, config, observe);
     let validation = Validation::new(config, held_out)?;
@@ -154,7 +155,7 @@ fn train_on(
         range,
         loader,
         validation,
-        progress: Progress::new(images, network.device()),
+        progress: Progress::new(images, values, network.device()),
         pending_steps: PendingSteps::default(),
         stats: None,
         kept: None,

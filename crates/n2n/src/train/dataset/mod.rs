@@ -26,6 +26,7 @@ use crate::error::Result;
 use crate::image::{Depth, Image, Packed};
 use crate::repair::{Repair, Repaired, Repairer};
 use crate::train::Event;
+use crate::train::checkpoint::Values;
 use crate::train::random::fnv1a;
 use crate::train::source::{Folder, Source};
 
@@ -118,6 +119,15 @@ impl Dataset {
     /// The range that all images together need; `None` if they have several types, or only one value.
     pub fn measured_range(&self) -> Option<ModelRange> {
         ModelRange::measured(self.depth()?, &self.survey)
+    }
+
+    /// Where the values of all images lie, in the units of the files if these have one type; `None` if there is no more
+    /// than one value.
+    pub(crate) fn values(&self) -> Option<Values> {
+        let unit = self.depth().map_or(1.0, Depth::unit);
+        let ((low, high), median) = (self.survey.measured()?, self.survey.median()?);
+        let [low, median, high] = [low, median, high].map(|value| value * unit);
+        Some(Values { low, median, high })
     }
 
     /// The range that has been set.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Run;
 use crate::error::{Error, Result};
 use crate::network::Train;
-use crate::train::checkpoint::{self, Pending, Progress};
+use crate::train::checkpoint::{self, Pending, Progress, Values};
 use crate::train::event::Event;
 use crate::train::folder::RunFolder;
 
@@ -20,13 +20,25 @@ impl Run<'_> {
         if !latest.exists() {
             return folder.cut_logs(&BTreeMap::new());
         }
-        let (state, progress) = checkpoint::read(&latest)?;
+        let (state, mut progress) = checkpoint::read(&latest)?;
         if progress.images != self.progress.images {
             return Err(Error::value(
                 format!("images in {}", self.config.data_dir.display()),
                 "the images that the run was started with, with the same names and sizes",
                 "others",
             ));
+        }
+        match (progress.values, self.progress.values) {
+            (Some(expected), found) if found.is_none_or(|found| !expected.agree(found)) => {
+                let found = found.map_or("a single value".into(), |found| found.to_string());
+                return Err(Error::value(
+                    format!("values of the images in {}", self.config.data_dir.display()),
+                    format!("{expected}, as when the run was started"),
+                    format!("{found}; restore the images, or start a new run"),
+                ));
+            }
+            (None, found) => progress.values = found,
+            _ => {}
         }
         network.set_state(&state)?;
         folder.cut_logs(&progress.logs)?;
@@ -91,7 +103,7 @@ impl Run<'_> {
 }
 
 impl Progress {
-    pub(super) fn new(images: u64, device: String) -> Self {
+    pub(super) fn new(images: u64, values: Option<Values>, device: String) -> Self {
         Self {
             epoch: 1,
             iteration: 0,
@@ -102,6 +114,7 @@ impl Progress {
             pending: Pending::default(),
             least_loss: None,
             images,
+            values,
             device,
             logs: BTreeMap::new(),
         }

@@ -112,6 +112,42 @@ fn a_run_does_not_go_on_with_other_images() {
 }
 
 #[test]
+fn a_run_does_not_go_on_with_other_values() {
+    let (folder, config) = workplace();
+    let config = Config {
+        noise: Noise::None,
+        val_dirs: None,
+        ..config
+    };
+    let write = |factor: u16| {
+        for k in 0..5 {
+            let samples: Vec<_> = (0..64 * 80)
+                .map(|i: u32| (500 + i * i % 90) as u16 * factor)
+                .collect();
+            let image = Image::from_u16(64, 80, 1, &samples).unwrap();
+            let path = folder.path().join(format!("images/{k}.png"));
+            image.write(&path).unwrap();
+        }
+    };
+    write(1);
+    let stopped = |event: &Event| matches!(event, Event::Stepped(_));
+    until_with(&mut Recording::new(), &config, Start::New, 1, stopped);
+    let before = left_by(&config.folder());
+    write(10);
+    let error = resumed(&config, &mut |_| {}).unwrap_err().to_string();
+    for said in [
+        "expected 501 to 579, with a median of 5",
+        "found 5010 to 5790, with a median of 5",
+        "restore the images",
+    ] {
+        assert!(error.contains(said), "{error}");
+    }
+    assert!(left_by(&config.folder()) == before);
+    write(1);
+    resumed(&config, &mut |_| {}).unwrap();
+}
+
+#[test]
 fn a_run_with_a_time_budget_ends_in_time_and_with_its_schedule() {
     let (_folder, config) = workplace();
     let config = Config {
