@@ -195,11 +195,10 @@ fn read_images(
         }
     }
     let images = config.held_out(dataset.len()).min(dataset.len());
-    let mut rng = stream(config.seed, Purpose::HoldOut, 0, 0);
     let held_out = if dataset.len() == 1 && images == 1 {
         dataset.take_part(config.patchsize)?
     } else {
-        dataset.take(&index::sample(&mut rng, dataset.len(), images).into_vec())
+        dataset.take(&to_hold_out(&dataset, images, config))
     };
     if !held_out.is_empty() {
         observe(&Event::HeldOut {
@@ -207,6 +206,25 @@ fn read_images(
         });
     }
     Ok((dataset, held_out))
+}
+
+/// Draws `count` images to hold out. Images that fill less than half as much of a patch as others do would tell little
+/// of a network; they are drawn only if there are too few of the others, one of which must remain to train on.
+fn to_hold_out(dataset: &Dataset, count: usize, config: &Config) -> Vec<usize> {
+    let side = config.patchsize;
+    let filled = |(height, width): (usize, usize)| height.min(side) * width.min(side);
+    let most = dataset.sizes().map(filled).max().unwrap_or(0);
+    let sizes = dataset.sizes().enumerate();
+    let mut among: Vec<_> = sizes
+        .filter(|&(_, size)| 2 * filled(size) >= most)
+        .map(|(index, _)| index)
+        .collect();
+    if among.len() <= count {
+        among = (0..dataset.len()).collect();
+    }
+    let mut rng = stream(config.seed, Purpose::HoldOut, 0, 0);
+    let drawn = index::sample(&mut rng, among.len(), count);
+    drawn.iter().map(|place| among[place]).collect()
 }
 
 /// The neighbor distance of a new run. Images that are already noisy are diagnosed before hours are spent on them.

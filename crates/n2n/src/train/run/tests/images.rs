@@ -55,6 +55,51 @@ fn what_gives_nothing_new_is_reported_at_validation() {
 }
 
 #[test]
+fn images_held_out_are_not_much_smaller_than_a_patch() {
+    let held_out = |large: usize, small: usize, seed: u64| {
+        let mut images = crate::train::Memory::default();
+        let sizes = [(large, 64, "large"), (small, 3, "small")];
+        for (count, side, name) in sizes {
+            for k in 0..count {
+                let pixels: Vec<u8> = (0..side * 80).map(|i| (i * 7 % 251) as u8).collect();
+                images.push(
+                    format!("{name} {k}"),
+                    &Image::from_bytes(side, 80, 1, &pixels),
+                );
+            }
+        }
+        let config = Config {
+            seed,
+            holdout: Some(2),
+            patchsize: 64,
+            n_channel: 1,
+            noise: Noise::None,
+            ..Config::default()
+        };
+        let (_, held_out) = read_images(Arc::new(images), &config, &mut |_| {}).unwrap();
+        let names = (0..held_out.len()).map(|index| held_out.name(index).to_owned());
+        names.collect::<Vec<_>>()
+    };
+    for seed in 0..20 {
+        let names = held_out(4, 20, seed);
+        assert!(
+            names.iter().all(|name| name.starts_with("large")),
+            "{names:?}"
+        );
+        // One of the large ones has to remain for training.
+        assert_eq!(held_out(1, 5, seed).len(), 2);
+        // If all are alike, those are held out that always were.
+        for (large, small, name) in [(9, 0, "large"), (0, 9, "small")] {
+            let mut rng = stream(seed, Purpose::HoldOut, 0, 0);
+            let mut drawn = index::sample(&mut rng, 9, 2).into_vec();
+            drawn.sort_unstable();
+            let drawn: Vec<_> = drawn.iter().map(|k| format!("{name} {k}")).collect();
+            assert_eq!(held_out(large, small, seed), drawn);
+        }
+    }
+}
+
+#[test]
 fn images_held_out_are_validated_on_and_not_trained_on() {
     let (folder, config) = workplace();
     let config = Config {
