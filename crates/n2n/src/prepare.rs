@@ -153,6 +153,13 @@ impl Job {
             return Ok(Outcome::Unchanged);
         }
         match Image::read(&self.input) {
+            // Written as a JPEG, it would be black.
+            Ok(image) if !image.data.iter().any(|value| value.is_finite()) => {
+                Ok(Outcome::Unreadable(Error::Image {
+                    path: self.input.clone(),
+                    reason: "expected pixel values, found none that is finite".into(),
+                }))
+            }
             Ok(image) => {
                 let image = image.with_channels(3);
                 self.save(&enlarged(image, config.magnification), modified)?;
@@ -498,15 +505,25 @@ mod tests {
         let folders = Folders::new();
         folders.add("good.png", &flat(10, 10, 50));
         fs::write(folders.input("text.jpg"), "words").unwrap();
+        let nothing = Image {
+            data: vec![f32::NAN; 100],
+            depth: Depth::F32,
+            ..flat(10, 10, 0)
+        };
+        folders.add("nothing.tif", &nothing);
         // Readable only as far as its size.
         let png = fs::read(folders.add("cut.png", &flat(10, 10, 50))).unwrap();
         fs::write(folders.input("cut.png"), &png[..png.len() - 20]).unwrap();
         let prepared = folders.prepare();
         assert_eq!(folders.names(&prepared.written), ["good.jpg"]);
         let reasons: Vec<String> = prepared.unreadable.iter().map(Error::to_string).collect();
-        assert_eq!(reasons.len(), 2);
+        assert_eq!(reasons.len(), 3);
         assert!(reasons[0].contains("cut.png"), "{reasons:?}");
-        assert!(reasons[1].contains("text.jpg"), "{reasons:?}");
+        assert!(
+            reasons[1].contains("nothing.tif: expected pixel values"),
+            "{reasons:?}"
+        );
+        assert!(reasons[2].contains("text.jpg"), "{reasons:?}");
         assert_eq!(folders.saved(), ["good.jpg"]);
     }
 
