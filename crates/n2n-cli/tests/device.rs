@@ -94,6 +94,12 @@ fn what_was_asked_for_is_said_once() {
             .assert()
             .success()
             .stderr(contains(&said).count(1));
+        // A variable that is set to nothing is as good as none.
+        n2n(&folder, command)
+            .envs([("N2N_DEVICE", ""), ("N2N_LEVEL", "")])
+            .assert()
+            .success()
+            .stderr(contains("device:").not());
         n2n(&folder, command)
             .env("N2N_DEVICE", "cpu")
             .assert()

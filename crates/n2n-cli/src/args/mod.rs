@@ -17,6 +17,8 @@ mod train;
 mod val;
 mod value;
 
+use std::env;
+
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use n2n::train::config::Config;
 
@@ -102,13 +104,14 @@ pub fn parse() -> Cli {
 }
 
 /// The parser. It also accepts the reference's spelling of every flag, and takes negative numbers as values, so that
-/// the check of the flag can reject them.
+/// the check of the flag can reject them. An environment variable that is empty counts as one that is not set.
 pub fn command() -> clap::Command {
     Cli::command()
         .mut_args(and_snake_case)
         .mut_subcommands(|command| {
             command
                 .mut_args(and_snake_case)
+                .mut_args(and_no_empty_variable)
                 .allow_negative_numbers(true)
         })
         .mut_subcommand("train", |train| {
@@ -138,6 +141,15 @@ fn and_snake_case(flag: Arg) -> Arg {
         .map(|name| name.replace('-', "_"))
         .collect();
     flag.aliases(others)
+}
+
+fn and_no_empty_variable(flag: Arg) -> Arg {
+    let value = flag.get_env().and_then(env::var_os);
+    if value.is_some_and(|value| value.is_empty()) {
+        flag.env(None::<&str>)
+    } else {
+        flag
+    }
 }
 
 #[cfg(test)]
