@@ -261,6 +261,33 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_checkpoint_is_refused_and_an_earlier_one_without_checksum_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latest.safetensors");
+        write(&path, &state(true), &progress(), BTreeMap::new()).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        // The exponent of the last value of each half.
+        for place in [good.len() - 1, good.len() / 2 / 4 * 4 - 1] {
+            let mut damaged = good.clone();
+            damaged[place] ^= 0x20;
+            std::fs::write(&path, damaged).unwrap();
+            for error in [read(&path).err(), Weights::read(&path).err()] {
+                let error = error.unwrap().to_string();
+                assert!(
+                    error.contains("latest.safetensors: the file is damaged"),
+                    "{error}"
+                );
+            }
+        }
+        let text = good.windows(b"training.crc32".len());
+        let place = text.into_iter().position(|text| text == b"training.crc32");
+        let mut earlier = good.clone();
+        earlier[place.unwrap() + 9] = b'x';
+        std::fs::write(&path, earlier).unwrap();
+        assert!(read(&path).unwrap().0 == state(true));
+    }
+
+    #[test]
     fn a_weight_file_is_no_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");

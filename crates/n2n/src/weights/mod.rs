@@ -120,7 +120,8 @@ impl Weights {
         Ok((weights, BTreeMap::into_iter(training).map(bare).collect()))
     }
 
-    /// [`Weights::write`] with additional tensors that only training needs; reading the file as weights skips them.
+    /// [`Weights::write`] with additional tensors that only training needs; reading the file as weights skips them. The
+    /// file has a checksum of all tensors, and a damaged one cannot be read.
     pub fn write_with_training(
         &self,
         training: BTreeMap<String, Tensor>,
@@ -133,7 +134,7 @@ impl Weights {
                 .into_iter()
                 .map(|(k, v)| (format!("{TRAINING}{k}"), v)),
         );
-        let bytes = safetensors::write(&all.tensors, &all.metadata, DType::F32);
+        let bytes = safetensors::write(&all.tensors, &all.metadata, DType::F32, true);
         files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
     }
 
@@ -156,7 +157,8 @@ impl Weights {
     pub fn encode(&self, dtype: DType) -> Result<Vec<u8>> {
         let mut metadata = self.metadata.clone();
         metadata.extend(self.own_facts(dtype)?);
-        Ok(safetensors::write(&self.tensors, &metadata, dtype))
+        // Without a checksum: other programs copy the metadata of tensors that they change.
+        Ok(safetensors::write(&self.tensors, &metadata, dtype, false))
     }
 
     /// The facts that the file will state about its network, if it can be written.
