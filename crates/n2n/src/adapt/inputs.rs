@@ -11,30 +11,30 @@ use crate::train::source::{Images, Source};
 /// Files and streams, and which of their pages and channels to use.
 #[derive(Debug)]
 pub struct Inputs {
-    inputs: Vec<(Input, Selection)>,
+    items: Vec<(Input, Selection)>,
     limits: Limits,
     together: usize,
 }
 
 impl Inputs {
-    /// The `inputs`, each with its selection, decoded within the limits, for a model that denoises `together` channels
-    /// as one image: such an image keeps the channels that are not selected.
-    pub fn new(inputs: Vec<(Input, Selection)>, limits: Limits, together: usize) -> Self {
+    /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises `together`
+    /// channels as one image: such an image keeps the channels that are not selected.
+    pub fn new(items: Vec<(Input, Selection)>, limits: Limits, together: usize) -> Self {
         Self {
-            inputs,
+            items,
             limits,
             together,
         }
     }
 
     fn name_of(&self, item: usize) -> &Path {
-        self.inputs[item].0.name()
+        self.items[item].0.name()
     }
 }
 
 impl Source for Inputs {
     fn len(&self) -> usize {
-        self.inputs.len()
+        self.items.len()
     }
 
     fn name(&self, item: usize) -> String {
@@ -46,7 +46,7 @@ impl Source for Inputs {
     }
 
     fn images(&self, item: usize) -> Result<Images<'_>> {
-        let (input, selection) = &self.inputs[item];
+        let (input, selection) = &self.items[item];
         let reader = match input {
             Input::File(path) => Reader::open(path, self.limits)?,
             Input::Bytes(name, bytes) => Reader::from_bytes(name, Arc::clone(bytes), self.limits)?,

@@ -208,38 +208,24 @@ pub fn adapt(
     let depth = images
         .depth()
         .ok_or_else(|| Error::value("types of the images to adapt to", "one", "several"))?;
-    let unchanged = |loss| -> Result<Adapted> {
-        let mut weights = model.weights().clone();
-        // Otherwise, the model would not be used with the range that was asked for.
-        if let Range::Between(low, high) = config.range {
-            let entries = ModelRange { low, high, depth }.entries();
-            weights
-                .metadata
-                .extend(entries.map(|(key, value)| (key.into(), value)));
-        }
-        Ok(Adapted {
-            model: Model::from_weights(weights)?,
-            place: 0,
-            has_range: false,
-            has_transform: false,
-            is_fine_tuned: false,
-            losses: [loss; 2],
-        })
-    };
-    let known = match config.range {
+    let asked_for = match config.range {
         Range::Between(low, high) => Some(ModelRange { low, high, depth }),
-        Range::Auto | Range::Percentile => ModelRange::of(model.metadata())?,
+        Range::Auto | Range::Percentile => None,
+    };
+    let known = match asked_for {
+        Some(range) => Some(range),
+        None => ModelRange::of(model.metadata())?,
     };
     let Some(range) = known.or_else(|| images.measured_range()) else {
         // All pixels have one value.
-        return unchanged(0.0);
+        return unchanged(model, asked_for, 0.0);
     };
     images.set_range(Range::Between(range.low, range.high));
     let diagnosis = diagnose(&images.middles(8, 512)?, &diagnose::Options::quick())?;
     let spacing = Spacing::for_noise(&diagnosis);
     let held_out = hold_out(&mut images, config.seed)?;
     if held_out.is_empty() {
-        return unchanged(0.0);
+        return unchanged(model, asked_for, 0.0);
     }
     let grids = models.iter().map(|model| model.architecture().grid());
     let side = grids.map(|grid| 2 * grid.up(HELD_OUT)).max().unwrap_or(0);
@@ -247,14 +233,14 @@ pub fn adapt(
 
     let mut network = network_of(model, config.level)?;
     let given = Transform::of(model.metadata())?;
-    let usual = match config.range {
-        Range::Between(..) => Line::UNIT,
-        Range::Auto | Range::Percentile => Line::usual(model, &images, range),
+    let usual = match asked_for {
+        Some(_) => Line::UNIT,
+        None => Line::usual(model, &images, range),
     };
     let as_it_is = given.clone().unwrap_or(usual.transform());
     let mut best = Way::new(&network, as_it_is, &held_out)?;
     let before = best.losses.mean();
-    let mut adapted = unchanged(before)?;
+    let mut adapted = unchanged(model, asked_for, before)?;
     let mut clock = Clock::new(config.budget, config.curve_points, on_event);
     if given.is_none() {
         let line;
@@ -299,6 +285,23 @@ pub fn adapt(
     adapted.losses[1] = best.losses.mean();
     finish(&mut adapted, models, &network, range, &best.transform)?;
     Ok(adapted)
+}
+
+/// The model as it is, with the range that was asked for, because it would not be used with that otherwise.
+fn unchanged(model: &Model, asked_for: Option<ModelRange>, loss: f64) -> Result<Adapted> {
+    let mut weights = model.weights().clone();
+    if let Some(range) = asked_for {
+        let entries = range.entries().map(|(key, value)| (key.into(), value));
+        weights.metadata.extend(entries);
+    }
+    Ok(Adapted {
+        model: Model::from_weights(weights)?,
+        place: 0,
+        has_range: false,
+        has_transform: false,
+        is_fine_tuned: false,
+        losses: [loss; 2],
+    })
 }
 
 /// Builds the model that was chosen, unless it is the first model unchanged.

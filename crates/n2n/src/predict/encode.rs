@@ -138,7 +138,9 @@ impl Clean {
         }
         let (from, to) = self.units;
         if from != to {
-            rows.iter_mut().for_each(|x| *x = *x * from / to);
+            for value in &mut rows {
+                *value = *value * from / to;
+            }
         }
         Ok(rows)
     }
