@@ -112,7 +112,7 @@ pub struct Predict {
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
     /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from
-    /// [default: 2.5GB, or none for the tiles of --tile none or SIDE]
+    /// [default: 2.5GB; with --tile none or SIDE, no limit for the tiles]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
     /// Maximum number of pixels that a file may declare per page
