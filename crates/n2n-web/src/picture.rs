@@ -172,7 +172,7 @@ impl Picture {
     /// Part `at` of the page. Parts must be cut in order.
     ///
     /// # Errors
-    /// If the rows cannot be read.
+    /// If the page has no such part, or the rows cannot be read.
     pub fn cut(&mut self, at: usize) -> Result<Tile, JsError> {
         self.tile(at).map_err(error)
     }

@@ -176,8 +176,8 @@ impl Repairer {
 }
 
 /// Removes the offsets of `lines` of `length` pixels; the first stride is from line to line, the other along a line.
-/// Returns the number of lines with a statistically certain offset. The first and the last line, which have no neighbors
-/// on both sides, keep theirs.
+/// Returns the number of lines with a statistically certain offset. The first and the last line, which have neighbors
+/// on one side only, keep theirs.
 fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize, usize)) -> usize {
     /// Lines on either side that a pixel is compared with.
     const REACH: usize = 7;
@@ -364,7 +364,7 @@ mod tests {
             .count();
         assert!(changed <= 4 * 200);
         assert_eq!(repaired("rows", &clean).1.rows, 0);
-        // The first and the last row have no neighbors on both sides, so that their offsets are unknown.
+        // The first and the last row have neighbors on one side only, so that their offsets are unknown.
         let floats = Image {
             height: 15,
             width: 64,

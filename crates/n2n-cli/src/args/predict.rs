@@ -112,7 +112,7 @@ pub struct Predict {
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
     /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from
-    /// [default: 2.5GB; with --tile none or SIDE, no limit for the tiles]
+    /// [default: 2.5GB; no limit on the tiles of --tile none or --tile SIDE]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
     /// Maximum number of pixels that a file may declare per page
@@ -135,8 +135,8 @@ impl Predict {
         self.max_memory.unwrap_or(Options::default().max_bytes)
     }
 
-    /// Limit on the memory for the network and its tiles, in bytes. A size of tiles that is asked for alone decides
-    /// what they take.
+    /// Limit on the memory for the network and its tiles, in bytes. If a size of tiles is asked for without a limit,
+    /// there is none.
     pub fn max_tile_memory(&self) -> u64 {
         let is_free = match self.tile {
             Tile::Auto => false,

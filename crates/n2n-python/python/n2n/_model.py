@@ -33,7 +33,7 @@ class Range(NamedTuple):
         In the units of the array.
     is_limit : bool
         Whether results for integers are clipped to the range, extended to the noisy value if that lies outside: for
-        ranges of whole bits, beyond which a camera has no values.
+        ranges of a whole number of bits, such as 0 to 4095, beyond which a camera has no values.
     """
 
     low: float

@@ -18,7 +18,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises `together`
-    /// channels as one image: such an image keeps the channels that are not selected.
+    /// channels as one image: an image of that many channels keeps those that are not selected.
     pub fn new(items: Vec<(Input, Selection)>, limits: Limits, together: usize) -> Self {
         Self {
             items,

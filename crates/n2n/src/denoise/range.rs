@@ -35,7 +35,7 @@ pub struct Scale {
     /// The value that maps to 1.
     pub high: f32,
     /// Whether results for integers are clamped to the range, extended to the noisy value if that lies outside: for
-    /// ranges of whole bits, beyond which a camera has no values.
+    /// ranges of a whole number of bits, such as 0 to 4095, beyond which a camera has no values.
     pub is_limit: bool,
 }
 
@@ -162,8 +162,8 @@ impl Range {
         let found = match (self, survey) {
             (Self::Between(low, high), _) => {
                 let unit = depth.unit();
-                // Only where values end by nature, results do: the noise of a pixel at the end of a range that was
-                // chosen is symmetric, and cutting off its result at one side would shift its mean.
+                // Results are clamped only where values end by nature: the noise of a pixel at the end of a range that
+                // was chosen is symmetric, and cutting off its result at one side would shift its mean.
                 return Scale::between(low / unit, high / unit, false);
             }
             (_, None) => None,

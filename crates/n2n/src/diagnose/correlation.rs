@@ -340,7 +340,7 @@ impl Autocorrelation {
         slow(&self.x) || slow(&self.y) || (is_positive && !self.has_area())
     }
 
-    /// Whether the window was large enough to measure `area`: positive correlations alone make it larger than this.
+    /// Whether the window was large enough to measure `area`: without negative correlations, it exceeds this limit.
     pub(super) fn has_area(&self) -> bool {
         self.is_white() || self.area > 0.5 * (1.0 + self.x[1] + self.y[1]).max(0.0)
     }

@@ -20,8 +20,8 @@ const KEPT: f64 = 1.5;
 const CURVED: f64 = 2.0;
 /// Fraction of the windows in the densest interval.
 const DENSEST: f64 = 0.25;
-/// Error of the third moment by the selection of windows, as a fraction: of simulated stacks with 0.5 to 10 electrons
-/// in the dark, the offset was too high by 0 to 0.07 of them.
+/// Error of the third moment due to the selection of windows, as a fraction: in simulated stacks with 0.5 to 10
+/// electrons in the dark, the offset was too high by 0 to 0.07 times that signal.
 const SELECTION: f64 = 0.04;
 /// Minimum number of windows for fitting a line.
 const FEWEST: usize = 24;

@@ -26,8 +26,8 @@ pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send 
     }))
 }
 
-/// The images of a file that are selected, one after the other; an error ends the iteration, and so does the end of a
-/// file in which nothing is selected. Selected channels of an image are images of their own, unless it has `together`
+/// The images of a file that are selected, one after the other; an error ends the iteration. If nothing in the file is
+/// selected, that is an error. Selected channels of an image are images of their own, unless it has `together`
 /// channels: such an image is denoised as one, whichever channels of the result are kept.
 pub(crate) fn selected(
     reader: Reader,
@@ -74,7 +74,7 @@ pub fn image(path: &Path, index: usize) -> Result<Image> {
         0 => without_pages(path),
         _ => Error::Image {
             path: path.to_path_buf(),
-            reason: format!("it has {found_count} images, and no image {}", index + 1),
+            reason: format!("expected at least {} images, found {found_count}", index + 1),
         },
     })
 }

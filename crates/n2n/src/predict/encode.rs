@@ -145,7 +145,7 @@ impl Clean {
         Ok(rows)
     }
 
-    /// Floats of 0 to 1 are hardly the truth of integers that are not low counts.
+    /// Floats of 0 to 1 can hardly be the clean values of integers, unless those are low counts.
     fn check(&self) -> Result<()> {
         const LOW_COUNTS: f32 = 16.0;
         match self.largest {

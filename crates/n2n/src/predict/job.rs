@@ -18,8 +18,8 @@ pub struct Job {
     pub output: Output,
     /// The destination of the residual, the removed noise, in the units of the result. To residuals stored as unsigned
     /// integers of 8 or 16 bits, 128 or 32768 is added; that of unsigned 32-bit integers is stored as signed ones. If
-    /// the result has the type of the image, 8 or 16 bits without a sign, result and residual together, less that
-    /// offset, are the image exactly, except where more was removed than the type can hold.
+    /// the result has the type of the image, 8 or 16 bits without a sign, in a lossless format, result and residual
+    /// together, less that offset, are the image exactly, except where more was removed than the type can hold.
     pub residual: Option<PathBuf>,
     /// The destination of the side-by-side comparison of noisy and denoised.
     pub compare: Option<PathBuf>,

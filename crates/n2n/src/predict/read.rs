@@ -59,7 +59,7 @@ pub(super) fn read(
             page.metadata.sensor = None;
         }
         let scale = match &page.metadata.sensor {
-            // If it keeps its range only, that of the pages that are denoised.
+            // A copied page that keeps only its range is given that of the pages that are denoised.
             _ if is_copied && !job.encoding.narrows(page.depth) => Scale::UNIT,
             Some(of_page) => sensor::scale(of_page),
             None => ranges.of(at, page.depth)?,

@@ -57,8 +57,8 @@ pub fn crop(
     }
 }
 
-/// The rows of an image of `length` rows that `side` rows from `start` on show; likewise columns. A reflection longer
-/// than what lies between `start` and the edge shows rows before `start` too.
+/// The rows of an image of `length` rows that appear in a square of `side` rows that begins at `start`; likewise for
+/// columns. A reflection longer than what lies between `start` and the edge shows rows before `start` too.
 fn shown(start: usize, side: usize, length: usize) -> Range<usize> {
     let beyond = (start + side).saturating_sub(length);
     let turned = length.saturating_sub(1 + beyond);

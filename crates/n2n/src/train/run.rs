@@ -209,7 +209,7 @@ fn read_images(
 }
 
 /// Draws `count` images to hold out. Images that fill less than half as much of a patch as others do would tell little
-/// of a network; they are drawn only if there are too few of the others, one of which must remain to train on.
+/// about a network; they are drawn only if there are too few of the others, one of which must remain to train on.
 fn to_hold_out(dataset: &Dataset, count: usize, config: &Config) -> Vec<usize> {
     let side = config.patchsize;
     let filled = |(height, width): (usize, usize)| height.min(side) * width.min(side);

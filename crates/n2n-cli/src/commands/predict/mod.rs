@@ -126,7 +126,8 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rejects a report or a model that would replace an image or a result, whose names need not be those of images.
+/// Rejects a report or a model that would replace an image or a result. Their names need not have the extension of an
+/// image.
 fn check_files(
     args: &args::Predict,
     jobs: &[predict::Job],
