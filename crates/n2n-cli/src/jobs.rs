@@ -174,7 +174,36 @@ fn reject_collisions(jobs: Vec<Job>) -> anyhow::Result<Vec<Job>> {
     Ok(kept)
 }
 
-/// The canonical path; if it does not exist, the path itself.
+/// Refuses a report or a model that would replace one of the files `taken`. `files` are flags with what they name.
+pub fn reject_replacing<'a>(
+    files: &[(&str, Option<&Path>)],
+    taken: impl IntoIterator<Item = &'a Path>,
+) -> anyhow::Result<()> {
+    if files.iter().all(|(_, file)| file.is_none()) {
+        return Ok(());
+    }
+    let taken: HashSet<_> = taken.into_iter().map(real).collect();
+    for (flag, file) in files {
+        if let Some(file) = file.filter(|file| taken.contains(&real(file))) {
+            bail!("{flag}: {} is an image or its result", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// The canonical path; if it does not exist, that of its folder and its name.
 fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+    let in_folder = || {
+        let folder = path.parent()?;
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    let found = path.canonicalize().ok();
+    found
+        .or_else(in_folder)
+        .unwrap_or_else(|| path.to_path_buf())
 }

@@ -270,6 +270,15 @@ fn no_report_and_no_model_replaces_an_image() {
         let command = format!("predict images/1.png scan {model} {flags}");
         refuse(&folder, &command, 1, "scan is an image or its result");
     }
+    for command in [
+        "diagnose scan --json=scan".into(),
+        "diagnose images scan --html=./scan".into(),
+        format!("predict images/1.png {model} --compare --reference=scan --json=scan"),
+        "infer --input-file=scan --model-file=model.safetensors --enable-benchmark --log-path=scan"
+            .into(),
+    ] {
+        refuse(&folder, &command, 1, "scan is an image or its result");
+    }
     let command = format!("predict scan {model} --adapt=1 --save-model=a --json=a");
     refuse(
         &folder,

@@ -432,7 +432,18 @@ fn a_run_that_lost_its_checkpoint_or_its_images_says_how_to_go_on() {
     );
 
     let before = read(&folder, "results/run/train.log");
-    fs::remove_file(folder.path().join("results/run/latest.safetensors")).unwrap();
+    let latest = folder.path().join("results/run/latest.safetensors");
+    let mut damaged = fs::read(&latest).unwrap();
+    *damaged.last_mut().unwrap() ^= 0x20;
+    fs::write(&latest, damaged).unwrap();
+    let said = refused();
+    for words in [
+        "latest.safetensors: the file is damaged",
+        "--init-from FILE",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    fs::remove_file(latest).unwrap();
     let said = refused();
     for words in [
         "results/run/latest.safetensors: the checkpoint to resume from is missing",

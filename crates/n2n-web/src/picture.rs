@@ -295,7 +295,7 @@ impl Picture {
     }
 
     fn first_page(&self) -> n2n::Result<Page> {
-        let page = self.file.open()?.next_page()?;
+        let page = self.file.open()?.next_image()?;
         page.ok_or_else(|| Error::Image {
             path: self.file.name.clone(),
             reason: "not a readable image: it has no page".into(),

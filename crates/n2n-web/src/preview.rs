@@ -68,7 +68,7 @@ impl Preview {
     ) -> n2n::Result<Self> {
         let open = || Reader::from_bytes(name, Arc::clone(bytes), LIMITS);
         let mut pages = open()?;
-        let Some(page) = pages.next_page()? else {
+        let Some(page) = pages.next_image()? else {
             return Err(n2n::Error::Image {
                 path: name.into(),
                 reason: "not a readable image: it has no page".into(),

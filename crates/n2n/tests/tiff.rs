@@ -279,7 +279,10 @@ fn thumbnails_and_masks_are_copied_as_they_are() {
         expected.collect::<Vec<_>>()
     );
     let error = image(&path, 2).unwrap_err().to_string();
-    assert!(error.contains("expected at least 3 images, found 2"), "{error}");
+    assert!(
+        error.contains("expected at least 3 images, found 2"),
+        "{error}"
+    );
     let mut reader = Reader::open(&path, Limits::default()).unwrap();
     let noise = "gauss25".parse().unwrap();
     let mut noisy = Corrupted::new(&mut reader, noise, (Range::Between(0.0, 255.0), None), 1);

@@ -40,7 +40,7 @@ pub fn run(args: &Corrupt, ui: Ui) -> anyhow::Result<ExitCode> {
 /// Surveys the whole image, if the range has to be measured on it.
 fn survey(args: &Corrupt) -> anyhow::Result<Option<Survey>> {
     let open = || Reader::open(&args.input, Limits::default());
-    match open()?.next_page()? {
+    match open()?.next_image()? {
         Some(page) if args.range.needs_survey(page.depth) => {
             let mut survey = Survey::new(Survey::OF_ALL);
             survey.add_pages(&mut open()?, None)?;

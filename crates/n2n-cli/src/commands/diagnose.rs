@@ -31,6 +31,13 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     for job in jobs::in_place(&inputs)? {
         paths.push(job.input);
     }
+    jobs::reject_replacing(
+        &[
+            ("--json", args.json.as_deref()),
+            ("--html", args.html.as_deref()),
+        ],
+        paths.iter().map(PathBuf::as_path),
+    )?;
     let all = paths.len();
     let paths = spread(paths, args.max_images);
     let looked = look(&paths, args.max_images, ui);
@@ -190,7 +197,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
 fn pages(path: &Path, most: usize) -> Result<(usize, Format)> {
     let mut reader = Reader::open(path, Limits::default())?;
     let mut count = 0;
-    while count < most && reader.next_page()?.is_some() {
+    while count < most && reader.next_image()?.is_some() {
         count += 1;
     }
     Ok((count, reader.format()))

@@ -13,7 +13,7 @@ use n2n::weights::Weights;
 use n2n::{Error, files, models, system};
 
 use crate::args::{self, Precision};
-use crate::jobs::{AsPng, Earlier, jobs};
+use crate::jobs::{AsPng, Earlier, jobs, reject_replacing};
 use crate::progress::Progress;
 use crate::rten_engine::RtenModel;
 use crate::ui::{Ui, counted};
@@ -40,6 +40,11 @@ pub fn run(args: &args::Infer, ui: Ui) -> anyhow::Result<ExitCode> {
         files::check_writable(output)?;
     }
     if args.enable_benchmark {
+        let images = config
+            .images
+            .iter()
+            .flat_map(|(input, output)| [&**input, &**output]);
+        reject_replacing(&[("--log-path", Some(&args.log_path))], images)?;
         files::check_writable(&args.log_path)?;
     }
 

@@ -94,6 +94,13 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
             config.folder().join("config.toml").display(),
             newest.display()
         ),
+        Err(ref error @ Error::Weights { ref path, .. }) if path.starts_with(config.folder()) => {
+            bail!(
+                "{error}\nhint: start a new run from an earlier checkpoint in this folder: n2n train --config {} \
+                 --log-name NEW --init-from FILE",
+                config.folder().join("config.toml").display()
+            )
+        }
         Err(error @ Error::Unsaved { .. }) if has_diverged(&error) => bail!(
             "{error}\nhint: start again with a lower --lr, or from a snapshot with --init-from; \
              --resume would take the same steps again"

@@ -160,8 +160,12 @@ fn what_few_bits_cannot_hold_is_told_of() {
         let expected = ((x + 50.0) / 200.0 * 255.0).clamp(0.0, 255.0);
         assert!((expected - f32::from(y)).abs() < 0.51, "{x} became {y}");
     }
-    for to in ["--depth=32f", "--format=mrc", "--quiet"] {
-        n2n(&folder, &[&args[..], &[to]].concat())
+    for to in [
+        &["--depth=32f"][..],
+        &["--format=mrc"],
+        &["--depth=8", "--quiet"],
+    ] {
+        n2n(&folder, &[&args[..], to].concat())
             .success()
             .stderr(contains("cut off").not());
     }

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use rand::seq::index;
-
 use super::clock::{Event, OnEvent};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::models;
 use crate::train;
 use crate::train::dataset::{Dataset, Layout};
-use crate::train::random::{Purpose, stream};
 use crate::train::source::Source;
 
 /// The images, converted to the number of channels of the model; those that cannot be used are reported.
@@ -38,8 +35,9 @@ pub(super) fn read(
     }
 }
 
-/// Takes out the images that nothing is learned on; of a single image, a quarter.
-pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
+/// Takes out the images that nothing is learned on, of which squares of `side` pixels will be used; of a single image,
+/// a quarter.
+pub(super) fn hold_out(images: &mut Dataset, side: usize, seed: u64) -> Result<Dataset> {
     /// The longest side of what is held out of a single image, in pixels.
     const LONGEST: usize = 512;
     let count = images.len();
@@ -47,8 +45,8 @@ pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
         return images.take_part(LONGEST);
     }
     let held_out = (count / 20).clamp(1, 32);
-    let mut rng = stream(seed, Purpose::HoldOut, 0, 0);
-    Ok(images.take(&index::sample(&mut rng, count, held_out).into_vec()))
+    let drawn = images.to_hold_out(held_out, side, seed);
+    Ok(images.take(&drawn))
 }
 
 /// The gray companion of an RGB model, if it has one and the images are not RGB.

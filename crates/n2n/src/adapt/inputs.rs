@@ -13,17 +13,17 @@ use crate::train::source::{Images, Source};
 pub struct Inputs {
     items: Vec<(Input, Selection)>,
     limits: Limits,
-    together: usize,
+    model_channels: usize,
 }
 
 impl Inputs {
-    /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises `together`
+    /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises `model_channels`
     /// channels as one image: an image of that many channels keeps those that are not selected.
-    pub fn new(items: Vec<(Input, Selection)>, limits: Limits, together: usize) -> Self {
+    pub fn new(items: Vec<(Input, Selection)>, limits: Limits, model_channels: usize) -> Self {
         Self {
             items,
             limits,
-            together,
+            model_channels,
         }
     }
 
@@ -55,7 +55,7 @@ impl Source for Inputs {
             reader,
             input.name(),
             selection,
-            self.together,
+            self.model_channels,
         )))
     }
 }
@@ -95,13 +95,13 @@ mod tests {
         let path = folder.path().join("two.tif");
         let image = Image::from_u16(1, 2, 2, &[1, 1000, 2, 2000]).unwrap();
         image.write(&path).unwrap();
-        let values = |channels: &str, together: usize| -> Result<Vec<f32>> {
+        let values = |channels: &str, model_channels: usize| -> Result<Vec<f32>> {
             let selection = Selection {
                 pages: None,
                 channels: Some(channels.parse()?),
             };
             let inputs = vec![(Input::File(path.clone()), selection)];
-            let inputs = Inputs::new(inputs, Limits::default(), together);
+            let inputs = Inputs::new(inputs, Limits::default(), model_channels);
             let images = inputs.images(0)?.collect::<Result<Vec<_>>>()?;
             let values = images.iter().flat_map(|image| &image.data);
             Ok(values.map(|x| (x * 65535.0).round()).collect())

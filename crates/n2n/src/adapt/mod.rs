@@ -223,12 +223,12 @@ pub fn adapt(
     images.set_range(Range::Between(range.low, range.high));
     let diagnosis = diagnose(&images.middles(8, 512)?, &diagnose::Options::quick())?;
     let spacing = Spacing::for_noise(&diagnosis);
-    let held_out = hold_out(&mut images, config.seed)?;
+    let grids = models.iter().map(|model| model.architecture().grid());
+    let side = grids.map(|grid| 2 * grid.up(HELD_OUT)).max().unwrap_or(0);
+    let held_out = hold_out(&mut images, side, config.seed)?;
     if held_out.is_empty() {
         return unchanged(model, asked_for, 0.0);
     }
-    let grids = models.iter().map(|model| model.architecture().grid());
-    let side = grids.map(|grid| 2 * grid.up(HELD_OUT)).max().unwrap_or(0);
     let held_out = HeldOut::new(&held_out, spacing, side, config.seed)?;
 
     let mut network = network_of(model, config.level)?;

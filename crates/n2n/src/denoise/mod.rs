@@ -302,13 +302,9 @@ mod tests {
                 .all(|&(n, h, w, _)| n == 1 && h * w < 512 * 640)
         );
         assert!(denoise_in_tiles(&mut network, &batch, 1000).is_err());
-        let large = Batch::new(
-            1,
-            1,
-            MAX_PADDED_PIXELS + 5,
-            1,
-            vec![0.5; MAX_PADDED_PIXELS + 5],
-        );
+        let (h, w) = (2048, 4128);
+        let large = Batch::new(1, h, w, 1, vec![0.5; h * w]);
+        assert!(h * w > MAX_PADDED_PIXELS);
         assert_eq!(
             denoise_in_tiles(&mut network, &large, u64::MAX).unwrap(),
             large

@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
+use crate::denoise::shown;
+
 /// Maximum number of values analyzed.
 const SAMPLE: usize = 1 << 21;
 /// Minimum number of pixels in a pile.
@@ -35,7 +37,7 @@ impl Display for Values {
         if self.min > self.max {
             f.write_str("no finite values")
         } else {
-            write!(f, "values from {} to {}", self.min, self.max)
+            write!(f, "values from {} to {}", shown(self.min), shown(self.max))
         }
     }
 }

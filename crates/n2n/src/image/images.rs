@@ -27,13 +27,13 @@ pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send 
 }
 
 /// The images of a file that are selected, one after the other; an error ends the iteration. If nothing in the file is
-/// selected, that is an error. Selected channels of an image are images of their own, unless it has `together`
+/// selected, that is an error. Selected channels of an image are images of their own, unless it has `model_channels`
 /// channels: such an image is denoised as one, whichever channels of the result are kept.
 pub(crate) fn selected(
     reader: Reader,
     path: &Path,
     selection: &Selection,
-    together: usize,
+    model_channels: usize,
 ) -> impl Iterator<Item = Result<Image>> + Send + use<> {
     let (mut reader, path, selection) = (Some(reader), path.to_path_buf(), selection.clone());
     let mut census = Census::default();
@@ -52,7 +52,7 @@ pub(crate) fn selected(
             next => next.transpose(),
         };
         if let (Some(Ok(image)), Some(samples)) = (&next, samples)
-            && image.channels != together
+            && image.channels != model_channels
         {
             channels.extend(samples.into_iter().map(|channel| image.channel(channel)));
             return channels.pop_front().map(Ok);
@@ -74,7 +74,10 @@ pub fn image(path: &Path, index: usize) -> Result<Image> {
         0 => without_pages(path),
         _ => Error::Image {
             path: path.to_path_buf(),
-            reason: format!("expected at least {} images, found {found_count}", index + 1),
+            reason: format!(
+                "expected at least {} images, found {found_count}",
+                index + 1
+            ),
         },
     })
 }
@@ -83,7 +86,7 @@ pub fn image(path: &Path, index: usize) -> Result<Image> {
 /// read as a whole.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let mut reader = Reader::open(path, Limits::default())?;
-    let page = reader.next_page()?;
+    let page = reader.next_image()?;
     let page = page.ok_or_else(|| without_pages(path))?;
     Ok(page.upright_size())
 }
@@ -107,9 +110,9 @@ fn next_wanted(
     mut wanted: impl FnMut(&Page) -> bool,
 ) -> Result<Option<Image>> {
     let page = loop {
-        match reader.next_page()? {
+        match reader.next_image()? {
             None => return Ok(None),
-            Some(page) if page.metadata.pass_through || !wanted(&page) => {}
+            Some(page) if !wanted(&page) => {}
             Some(page) => break page,
         }
     };

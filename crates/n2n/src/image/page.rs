@@ -90,6 +90,16 @@ pub trait Pages {
     /// Advances to the next page, skipping unread rows of the current one, and returns its description.
     fn next_page(&mut self) -> Result<Option<Page>>;
 
+    /// Like [`Pages::next_page`], but skips pages that are passed through, such as thumbnails and masks.
+    fn next_image(&mut self) -> Result<Option<Page>> {
+        loop {
+            match self.next_page()? {
+                Some(page) if page.metadata.pass_through => {}
+                found => return Ok(found),
+            }
+        }
+    }
+
     /// Appends the samples of the next `count` rows of the current page to `rows`.
     ///
     /// # Panics

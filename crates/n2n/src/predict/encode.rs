@@ -114,9 +114,9 @@ struct Clean {
     path: PathBuf,
     /// The [units](Depth::unit) of its samples and of those of the noisy page.
     units: (f32, f32),
-    /// The largest values of both, as they are in their files, where it has to be checked whether they have the same
-    /// units.
-    largest: Option<[f32; 2]>,
+    /// Where it has to be checked whether both have the same units: the largest clean value, and the sums of both, as
+    /// they are in their files.
+    compared: Option<(f32, [f64; 2])>,
 }
 
 /// The units of both types; `None` if it is unknown which of their values correspond.
@@ -132,9 +132,13 @@ impl Clean {
     fn rows(&mut self, count: usize, noisy: &[f32], unit: f32) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         self.reader.read_rows(count, &mut rows)?;
-        if let Some([clean, of_noisy]) = &mut self.largest {
-            *clean = rows.iter().copied().fold(*clean, f32::max);
-            *of_noisy = noisy.iter().map(|x| x * unit).fold(*of_noisy, f32::max);
+        if let Some((largest, [clean, of_noisy])) = &mut self.compared {
+            let sum = |values: &[f32], unit: f32| {
+                values.iter().map(|&x| f64::from(x * unit)).sum::<f64>()
+            };
+            *largest = rows.iter().copied().fold(*largest, f32::max);
+            *clean += sum(&rows, 1.0);
+            *of_noisy += sum(noisy, unit);
         }
         let (from, to) = self.units;
         if from != to {
@@ -145,19 +149,21 @@ impl Clean {
         Ok(rows)
     }
 
-    /// Floats of 0 to 1 can hardly be the clean values of integers, unless those are low counts.
+    /// Floats of 0 to 1 can hardly be the clean values of integers with far larger means.
     fn check(&self) -> Result<()> {
-        const LOW_COUNTS: f32 = 16.0;
-        match self.largest {
-            Some([clean, noisy]) if clean <= 1.0 && noisy >= LOW_COUNTS => Err(Error::Image {
-                path: self.path.clone(),
-                reason: format!(
-                    "expected a reference in the units of the image, whose values reach {}, found \
-                     floats up to {}",
-                    shown(noisy),
-                    shown(clean)
-                ),
-            }),
+        const FAR: f64 = 16.0;
+        match self.compared {
+            Some((largest, [clean, noisy])) if largest <= 1.0 && noisy > FAR * clean.abs() => {
+                Err(Error::Image {
+                    path: self.path.clone(),
+                    reason: format!(
+                        "expected a reference in the units of the image, whose mean is {:.3} times \
+                         as large, found floats up to {}",
+                        noisy / clean.abs(),
+                        shown(largest)
+                    ),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -260,14 +266,14 @@ impl Outgoing<'_> {
                 // What the result was rounded to, so that both together are the image again.
                 let is_rounded = top != 1.0 && written == page.depth;
                 let rounded = |x: f32| (x * top + 0.5).floor().clamp(0.0, top) / top;
-                let unit = if narrow { 1.0 / (high - low) } else { unit };
+                let step = if narrow { 1.0 / (high - low) } else { unit };
                 let mut ready = Vec::with_capacity(band.denoised.len());
                 let pixels = band.noisy.chunks_exact(samples);
                 for (noisy, denoised) in pixels.zip(band.denoised.chunks_exact(samples)) {
                     let removed = noisy.iter().zip(denoised).take(channels);
                     ready.extend(removed.map(|(n, &d)| {
                         let result = if is_rounded { rounded(d) } else { d };
-                        none + (n - result) * unit
+                        none + (n - result) * step
                     }));
                     ready.extend(noisy[channels..].iter().map(|&x| x * unit));
                 }
@@ -329,7 +335,10 @@ impl Outgoing<'_> {
         let mut across = 2;
         if let Part::Compared(Some(path)) = &self.part {
             let mut reader = match self.clean.take() {
-                Some(clean) => clean.reader,
+                Some(clean) => {
+                    clean.check()?;
+                    clean.reader
+                }
                 None => Reader::open(path, self.limits)?,
             };
             let wrong = |reason| Error::Image {
@@ -365,8 +374,8 @@ impl Outgoing<'_> {
                 reader,
                 path: path.clone(),
                 units,
-                largest: (clean.depth.is_float() && units.0 != units.1)
-                    .then_some([f32::NEG_INFINITY; 2]),
+                compared: (clean.depth.is_float() && units.0 != units.1)
+                    .then_some((f32::NEG_INFINITY, [0.0; 2])),
             });
             across = 3;
             let fits_memory = (page.height * page.row()) as u64 <= self.limits.samples;

@@ -405,6 +405,43 @@ fn the_residual_keeps_its_sign_in_every_type() {
 }
 
 #[test]
+fn the_residual_keeps_the_transparency_of_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Gray with alpha: twelve bits of light, half transparent.
+    let words: Vec<u16> = (0..4000).flat_map(|i| [i, 32768]).collect();
+    let bytes: Vec<u8> = words.iter().flat_map(|x| x.to_ne_bytes()).collect();
+    let mut png = vec![];
+    let image = ::image::codecs::png::PngEncoder::new(&mut png);
+    let kind = ::image::ExtendedColorType::La16;
+    ::image::ImageEncoder::write_image(image, &bytes, 80, 50, kind).unwrap();
+    std::fs::write(path("a.png"), png).unwrap();
+    let mut job = job(path("a.png"), path("b.tif"), Some(Depth::U8));
+    job.residual = Some(path("c.tif"));
+    predict(
+        &mut Fake::new(1, |x| x),
+        &[job],
+        &Config::default(),
+        |event| {
+            if let Event::Ended { result, .. } = event {
+                result.unwrap();
+            }
+        },
+    );
+    let limits = Limits::default();
+    let mut reader = crate::image::Reader::open(&path("c.tif"), limits).unwrap();
+    let page = reader.next_page().unwrap().unwrap();
+    let mut rows = vec![];
+    reader.read_rows(page.height, &mut rows).unwrap();
+    for pixel in rows.chunks_exact(2) {
+        assert!(
+            (pixel[0] - 128.0 / 255.0).abs() < 1e-3 && (pixel[1] - 0.5).abs() < 3e-3,
+            "{pixel:?}"
+        );
+    }
+}
+
+#[test]
 fn result_and_residual_are_the_image_exactly() {
     for (depth, offset) in [(Depth::U8, 128.0), (Depth::U16, 32768.0)] {
         let folder = tempfile::tempdir().unwrap();

@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use rand::seq::index;
-
 use crate::denoise::{ModelRange, Range};
 use crate::diagnose::{Options, diagnose};
 use crate::error::{Error, Result};
@@ -25,7 +23,6 @@ use crate::train::event::{Event, StepStats};
 use crate::train::folder::{LOG, RunFolder, Start};
 use crate::train::loader::Loader;
 use crate::train::prefetch::Prefetch;
-use crate::train::random::{Purpose, stream};
 use crate::train::schedule::Moment;
 use crate::train::source::{Folder, Source};
 use crate::train::spacing::{NeighborDistance, Spacing};
@@ -198,7 +195,8 @@ fn read_images(
     let held_out = if dataset.len() == 1 && images == 1 {
         dataset.take_part(config.patchsize)?
     } else {
-        dataset.take(&to_hold_out(&dataset, images, config))
+        let drawn = dataset.to_hold_out(images, config.patchsize, config.seed);
+        dataset.take(&drawn)
     };
     if !held_out.is_empty() {
         observe(&Event::HeldOut {
@@ -206,25 +204,6 @@ fn read_images(
         });
     }
     Ok((dataset, held_out))
-}
-
-/// Draws `count` images to hold out. Images that fill less than half as much of a patch as others do would tell little
-/// about a network; they are drawn only if there are too few of the others, one of which must remain to train on.
-fn to_hold_out(dataset: &Dataset, count: usize, config: &Config) -> Vec<usize> {
-    let side = config.patchsize;
-    let filled = |(height, width): (usize, usize)| height.min(side) * width.min(side);
-    let most = dataset.sizes().map(filled).max().unwrap_or(0);
-    let sizes = dataset.sizes().enumerate();
-    let mut among: Vec<_> = sizes
-        .filter(|&(_, size)| 2 * filled(size) >= most)
-        .map(|(index, _)| index)
-        .collect();
-    if among.len() <= count {
-        among = (0..dataset.len()).collect();
-    }
-    let mut rng = stream(config.seed, Purpose::HoldOut, 0, 0);
-    let drawn = index::sample(&mut rng, among.len(), count);
-    drawn.iter().map(|place| among[place]).collect()
 }
 
 /// The neighbor distance of a new run. Images that are already noisy are diagnosed before hours are spent on them.

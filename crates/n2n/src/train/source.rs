@@ -43,7 +43,7 @@ pub trait Source: Debug + Send + Sync {
     fn image(&self, item: usize, place: usize) -> Result<Image> {
         let missing = || Error::Image {
             path: self.path(item),
-            reason: format!("its image {place} no longer exists"),
+            reason: format!("its image {} no longer exists", place + 1),
         };
         self.images(item)?.nth(place).ok_or_else(missing)?
     }

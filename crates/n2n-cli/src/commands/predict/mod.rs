@@ -5,7 +5,6 @@ mod plan;
 mod report;
 
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -23,9 +22,9 @@ use self::plan::{Plan, jobs, limits, path};
 use self::report::{Report, Tally, locked};
 use crate::args::{self, Denoiser, Pad};
 use crate::device::{self, Placed};
-use crate::interrupt;
 use crate::progress::Progress;
 use crate::ui::Ui;
+use crate::{interrupt, jobs};
 
 /// Runs the command: every input is denoised and written under its name with a suffix.
 ///
@@ -133,28 +132,25 @@ fn check_files(
     jobs: &[predict::Job],
     images: &[PathBuf],
 ) -> anyhow::Result<()> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let of_jobs = jobs.iter().flat_map(|job| {
         let input = match &job.input {
             Input::File(path) => Some(path.as_path()),
             Input::Bytes(..) => None,
         };
-        let others = [job.residual.as_deref(), job.compare.as_deref()];
+        let others = [&job.residual, &job.compare, &job.reference].map(Option::as_deref);
         [input, path(&job.output)]
             .into_iter()
             .chain(others)
             .flatten()
     });
     let images = images.iter().map(PathBuf::as_path);
-    let taken: HashSet<_> = of_jobs.chain(images).map(real).collect();
-    for (flag, file) in [("--json", &args.json), ("--save-model", &args.save_model)] {
-        if let Some(file) = file
-            && taken.contains(&real(file))
-        {
-            bail!("{flag}: {} is an image or its result", file.display());
-        }
-    }
-    Ok(())
+    jobs::reject_replacing(
+        &[
+            ("--json", args.json.as_deref()),
+            ("--save-model", args.save_model.as_deref()),
+        ],
+        of_jobs.chain(images),
+    )
 }
 
 fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>) -> Config {

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use rand::seq::index;
 use rayon::prelude::*;
 
 pub use self::layout::Layout;
@@ -27,7 +28,7 @@ use crate::image::{Depth, Image, Packed};
 use crate::repair::{Repair, Repaired, Repairer};
 use crate::train::Event;
 use crate::train::checkpoint::Values;
-use crate::train::random::fnv1a;
+use crate::train::random::{Purpose, fnv1a, stream};
 use crate::train::source::{Folder, Source};
 
 /// Images decoded between progress reports.
@@ -240,6 +241,27 @@ impl Dataset {
             text.extend(format!("{name}\0{height}x{width}\0").into_bytes());
         }
         fnv1a(&text)
+    }
+
+    /// Draws `count` images to hold out, for patches of `side` pixels. Images that fill less than half as much of a
+    /// patch as others do would tell little about a network; they are drawn only if there are too few of the others,
+    /// one of which must remain to train on.
+    pub(crate) fn to_hold_out(&self, count: usize, side: usize, seed: u64) -> Vec<usize> {
+        let filled = |&(height, width): &(usize, usize)| height.min(side) * width.min(side);
+        let sizes: Vec<_> = self.sizes().collect();
+        let most = sizes.iter().map(filled).max().unwrap_or(0);
+        let (large, small): (Vec<usize>, Vec<usize>) =
+            (0..sizes.len()).partition(|&index| 2 * filled(&sizes[index]) >= most);
+        let of_small = match small.len() {
+            0 => 0,
+            least => (count + 1).saturating_sub(large.len()).min(least),
+        };
+        let mut rng = stream(seed, Purpose::HoldOut, 0, 0);
+        let mut drawn = |among: &[usize], count: usize| {
+            let places = index::sample(&mut rng, among.len(), count);
+            places.iter().map(|place| among[place]).collect::<Vec<_>>()
+        };
+        [drawn(&large, count - of_small), drawn(&small, of_small)].concat()
     }
 
     /// Moves the images `indices` into a new data set, in their current order.

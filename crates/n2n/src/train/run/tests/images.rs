@@ -1,5 +1,7 @@
 //! Which images a run trains on, and their range.
 
+use rand::seq::index;
+
 use super::*;
 
 #[test]
@@ -76,7 +78,9 @@ fn images_held_out_are_not_much_smaller_than_a_patch() {
             noise: Noise::None,
             ..Config::default()
         };
-        let (_, held_out) = read_images(Arc::new(images), &config, &mut |_| {}).unwrap();
+        let (kept, held_out) = read_images(Arc::new(images), &config, &mut |_| {}).unwrap();
+        let is_large = |index: usize| kept.name(index).starts_with("large");
+        assert!(large == 0 || (0..kept.len()).any(is_large));
         let names = (0..held_out.len()).map(|index| held_out.name(index).to_owned());
         names.collect::<Vec<_>>()
     };
@@ -88,6 +92,7 @@ fn images_held_out_are_not_much_smaller_than_a_patch() {
         );
         // One of the large ones has to remain for training.
         assert_eq!(held_out(1, 5, seed).len(), 2);
+        assert_eq!(held_out(2, 1, seed).len(), 2);
         // If all are alike, those are held out that always were.
         for (large, small, name) in [(9, 0, "large"), (0, 9, "small")] {
             let mut rng = stream(seed, Purpose::HoldOut, 0, 0);

@@ -21,6 +21,7 @@ use crate::train::checkpoint::{self, Pending};
 use crate::train::config::{Recipe, Span};
 use crate::train::folder::LOSSES;
 use crate::train::losses::LossRow;
+use crate::train::random::{Purpose, stream};
 use crate::unet::{Grid, UNet};
 use crate::weights::Tensor;
 
