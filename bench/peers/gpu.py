@@ -24,7 +24,8 @@ import time
 import torch
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "tests" / "golden"))
+# Next to this script on a machine without the repository.
+sys.path[:0] = [str(HERE), *(str(parent / "tests/golden") for parent in HERE.parents)]
 
 import n2n_torch  # noqa: E402
 

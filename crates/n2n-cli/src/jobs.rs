@@ -185,7 +185,11 @@ pub fn reject_replacing<'a>(
     let taken: HashSet<_> = taken.into_iter().map(real).collect();
     for (flag, file) in files {
         if let Some(file) = file.filter(|file| taken.contains(&real(file))) {
-            bail!("{flag}: {} is an image or its result", file.display());
+            bail!(
+                "{flag}: {} is an image or its result and would be overwritten; \
+                 choose another name",
+                file.display()
+            );
         }
     }
     Ok(())

@@ -139,7 +139,7 @@ fn depth_format_and_range_are_what_was_asked_for() {
 }
 
 #[test]
-fn what_few_bits_cannot_hold_is_told_of() {
+fn what_few_bits_cannot_hold_is_reported() {
     let folder = workplace();
     let image = Image {
         depth: Depth::I16,

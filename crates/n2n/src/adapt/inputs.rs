@@ -17,8 +17,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises `model_channels`
-    /// channels as one image: an image of that many channels keeps those that are not selected.
+    /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises
+    /// `model_channels` channels as one image: an image of that many channels keeps those that are not selected.
     pub fn new(items: Vec<(Input, Selection)>, limits: Limits, model_channels: usize) -> Self {
         Self {
             items,

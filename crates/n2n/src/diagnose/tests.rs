@@ -414,7 +414,7 @@ fn mixed(correlated: &[f64], white: f64, seed: u64) -> Frame {
 }
 
 #[test]
-fn texture_is_told_from_filtered_noise_and_gives_no_camera() {
+fn texture_is_told_from_filtered_noise_and_gives_no_gain_or_offset() {
     let field = |sigma: f64, seed: u64| {
         let rng = &mut rng(seed);
         let white = Scene {
@@ -440,7 +440,7 @@ fn texture_is_told_from_filtered_noise_and_gives_no_camera() {
         );
         findings.contains(&Finding::Texture)
     };
-    // Between independent noise, the grain of a surface.
+    // The grain of a surface, with independent noise added.
     assert!(tells(&field(1.5, 5), 1.0) && tells(&field(3.0, 6), 1.0));
     for sigma in [0.5, 0.8, 1.0, 1.5] {
         assert!(!tells(&field(sigma, 7), 0.0), "{sigma}");

@@ -257,7 +257,7 @@ impl Outgoing<'_> {
             Part::Residual => {
                 let written = self.encoding.depth_of(page.depth);
                 let top = written.unit();
-                // Unsigned integers have no negative values: half of them, rounded up, stands for nothing removed.
+                // Unsigned integers have no negative values: half the largest, rounded up, stands for nothing removed.
                 let none = if top == 1.0 {
                     0.0
                 } else {

@@ -17,9 +17,9 @@ pub struct Job {
     /// The destination of the denoised pages.
     pub output: Output,
     /// The destination of the residual, the removed noise, in the units of the result. To residuals stored as unsigned
-    /// integers of 8 or 16 bits, 128 or 32768 is added; that of unsigned 32-bit integers is stored as signed ones. If
-    /// the result has the type of the image, 8 or 16 bits without a sign, in a lossless format, result and residual
-    /// together, less that offset, are the image exactly, except where more was removed than the type can hold.
+    /// integers of 8 or 16 bits, 128 or 32768 is added; those of unsigned 32-bit integers are stored as signed ones. If
+    /// image and result are both unsigned 8-bit or both unsigned 16-bit integers, and the format is lossless, result
+    /// plus residual, less that offset, is the image exactly, except where more was removed than the type can hold.
     pub residual: Option<PathBuf>,
     /// The destination of the side-by-side comparison of noisy and denoised.
     pub compare: Option<PathBuf>,

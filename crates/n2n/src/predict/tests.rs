@@ -228,7 +228,7 @@ fn a_model_has_its_range_unless_another_is_asked_for() {
 }
 
 #[test]
-fn a_range_that_is_asked_for_limits_no_result_as_that_of_a_model_does_not() {
+fn neither_a_range_that_is_asked_for_nor_that_of_a_model_limits_results() {
     let model = ModelRange {
         low: 110.0,
         high: 245.0,
@@ -379,7 +379,7 @@ fn the_residual_keeps_its_sign_in_every_type() {
         Image::read(&path("c.tif")).unwrap()
     };
     let types = [
-        // As the result: the type, its value for none removed, and its units for one count.
+        // The last three: the residual's type, its value where nothing was removed, and its units for one count.
         (Depth::F32, None, Depth::F32, 0.0, 1.0),
         (Depth::F64, Some(Depth::F32), Depth::F32, 0.0, 1.0),
         (Depth::F32, Some(Depth::U8), Depth::U8, 128.0, 0.255),

@@ -157,7 +157,7 @@ impl Weights {
     pub fn encode(&self, dtype: DType) -> Result<Vec<u8>> {
         let mut metadata = self.metadata.clone();
         metadata.extend(self.own_facts(dtype)?);
-        // Without a checksum: other programs copy the metadata of tensors that they change.
+        // Without a checksum: if another program changed the tensors and copied the metadata, it would be wrong.
         Ok(safetensors::write(&self.tensors, &metadata, dtype, false))
     }
 
