@@ -127,7 +127,7 @@ test-web *flags:
     cargo build --release --locked --bin n2n
     cd web/test && npm ci --silent --no-audit --no-fund && node --test {{ flags }} *.test.mjs
 
-# Run the whole chain from noisy images to denoised pictures: test_tipc/README.md
+# Run the whole chain from clean images to denoised pictures: test_tipc/README.md
 chain mode="lite_train_lite_infer":
     bash test_tipc/prepare.sh test_tipc/configs/N2N/train_infer_rust.txt {{ mode }}
     bash test_tipc/test_train_inference_rust.sh test_tipc/configs/N2N/train_infer_rust.txt {{ mode }}

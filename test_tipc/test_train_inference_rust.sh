@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Certifies the chain from noisy images to denoised pictures: trains, exports, and runs the
+# Certifies the chain from clean images to denoised pictures: trains, exports, and runs the
 # exported model with every combination of the config's lists. Call prepare.sh first.
 #
 # usage: [N2N=path/of/n2n] bash test_tipc/test_train_inference_rust.sh CONFIG MODE

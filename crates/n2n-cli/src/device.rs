@@ -24,7 +24,7 @@ pub struct Placed {
 pub const NO_UNITS: &str = "--half: expected a processor with matrix units for bfloat16 (AMX: Intel Xeon since \
                             Sapphire Rapids), found none";
 
-/// Places a network with the given weights where the flags say; its sizes follow from the shapes of the weights. If
+/// Places a network with the given weights where the flags say; its sizes follow from their shapes and metadata. If
 /// there was a choice to make, a note names the device.
 ///
 /// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision;

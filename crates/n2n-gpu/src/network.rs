@@ -141,7 +141,7 @@ struct Kind {
 }
 
 impl GpuNetwork {
-    /// A network with the given weights; its sizes follow from their shapes.
+    /// A network with the given weights; its sizes follow from their shapes and metadata.
     pub fn from_weights(adapter: &Adapter, weights: &Weights) -> Result<Self> {
         let unet = weights.architecture()?;
         let layout = Layout::new(&unet);

@@ -131,8 +131,8 @@ impl Model {
         Self::from_weights(models::load(Some(name_or_file.as_ref()))?)
     }
 
-    /// A model on the CPU with the given weights; its sizes follow from their shapes. If the metadata name a [gray
-    /// companion](models::gray_companion), that model denoises single channels.
+    /// A model on the CPU with the given weights; its sizes follow from their shapes and metadata. If the metadata name
+    /// a [gray companion](models::gray_companion), that model denoises single channels.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the weights are not those of a network; an invalid range or transform in the metadata.

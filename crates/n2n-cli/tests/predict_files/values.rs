@@ -225,7 +225,7 @@ fn tiles_that_are_asked_for_keep_to_a_limit_that_is_asked_for() {
     for tile in ["--tile=none", "--tile=32"] {
         n2n(&folder, &["predict", "a.png", tile, "--max-memory=1MB"])
             .code(1)
-            .stderr(contains("a.png: memory: expected ").and(contains("found 1 MB")));
+            .stderr(contains("a.png: memory limit: expected ").and(contains("found 1 MB")));
         n2n(&folder, &["predict", "a.png", tile]).success();
     }
 }

@@ -112,7 +112,7 @@ impl CpuNetwork {
         Self::new(unet, parameters)
     }
 
-    /// A network with the given weights; its sizes follow from their shapes.
+    /// A network with the given weights; its sizes follow from their shapes and metadata.
     pub fn from_weights(weights: &Weights) -> Result<Self> {
         let unet = weights.architecture()?;
         Ok(Self::new(unet, weights.to_parameters(&unet)?))

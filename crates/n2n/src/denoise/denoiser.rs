@@ -682,7 +682,10 @@ mod tests {
         let error = denoiser
             .denoise(&page, &mut pages, Scale::UNIT, |_| Ok(()))
             .unwrap_err();
-        assert!(error.to_string().contains("memory: expected"), "{error}");
+        assert!(
+            error.to_string().contains("memory limit: expected"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //!
 //! The four samples of a mosaic cell lie next to each other, unlike the colors of a photograph's pixel, and most raw
 //! photographs have less noise than the training images: both make a network remove detail. Because the noise is known,
-//! this can be detected: where the network removed more than the noise, the change is scaled down to the factor with
-//! the smallest mean error.
+//! this can be detected: where the network removed more than the noise, the change is scaled down by the factor with
+//! the smallest mean squared error.
 
 use rayon::prelude::*;
 
@@ -227,7 +227,7 @@ fn restored(value: f64, (a, b): (f64, f64)) -> f64 {
 
 /// Where a network has removed more than noise of the standard deviation `sigma`, restores some of it. If r² is the
 /// mean square of what was removed over 7×7 pixels, r² − σ² of that was image, and scaling the change by σ² / r² gives
-/// the smallest mean error.
+/// the smallest mean squared error.
 fn keep_detail(noisy: &[f32], denoised: &mut [f32], width: usize, sigma: f32) {
     let removed: Vec<f32> = (denoised.iter().zip(noisy))
         .map(|(denoised, noisy)| match denoised - noisy {

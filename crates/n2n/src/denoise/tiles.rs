@@ -219,7 +219,7 @@ fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
     }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(
-        "memory",
+        "memory limit",
         format!("{} MB or more, for {what}", megabytes(needed)),
         format!("{} MB", megabytes(allowed)),
     )
@@ -359,7 +359,7 @@ mod tests {
             assert_eq!(cut(needed).unwrap(), cut(u64::MAX).unwrap());
             let error = cut(needed - 1).unwrap_err().to_string();
             let megabytes = needed.div_ceil(1_000_000);
-            let expected = format!("memory: expected {megabytes} MB or more, for ");
+            let expected = format!("memory limit: expected {megabytes} MB or more, for ");
             assert!(error.starts_with(&expected), "{error}");
         }
     }

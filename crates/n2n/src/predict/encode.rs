@@ -158,7 +158,7 @@ impl Clean {
                     path: self.path.clone(),
                     reason: format!(
                         "expected a reference in the units of the image, whose mean is {:.3} times \
-                         as large, found floats up to {}",
+                         that of the reference, found floats up to {}",
                         noisy / clean.abs(),
                         shown(largest)
                     ),
