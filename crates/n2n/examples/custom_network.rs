@@ -47,7 +47,8 @@ impl Denoise for Mean {
         Ok(clean)
     }
 
-    /// Only the image and the result need memory.
+    /// It needs no memory beyond the image and the result. These need not be counted, but 0 would mean that images
+    /// should not be split.
     fn working_bytes(&self, h: usize, w: usize) -> u64 {
         8 * (h * w) as u64
     }

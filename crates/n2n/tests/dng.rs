@@ -237,7 +237,7 @@ fn a_dng_is_made_of_a_dng_alone() {
         depth: Some(Depth::F32),
         ..Encoding::new(Format::Dng)
     };
-    assert!(refused("mosaic.dng", floats).contains("in the number and depth that were read"));
+    assert!(refused("mosaic.dng", floats).contains("as many samples as were read from the DNG"));
 }
 
 #[test]

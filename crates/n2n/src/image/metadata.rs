@@ -157,7 +157,7 @@ pub struct Response {
     pub black: f32,
     /// The sample at saturation.
     pub white: f32,
-    /// The variance of the noise, `a · x + b` at a signal `x` of 0 at black and 1 at white, if the file
+    /// The variance of the noise, `a · x + b` at a signal `x` that is 0 at black and 1 at white, if the file
     /// states it: `a` and `b`.
     pub noise: Option<[f32; 2]>,
 }

@@ -34,8 +34,8 @@ pub(super) fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
             || args.shard.is_some()
         {
             bail!(
-                "-: standard input cannot be combined with other inputs or outputs; its result \
-                   goes to standard output"
+                "-: standard input cannot be combined with other inputs or outputs, or with \
+                   --shard; its result goes to standard output"
             );
         }
         return Ok(Plan {
@@ -98,7 +98,10 @@ pub(super) fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
         if let Input::File(input) = &job.input
             && outputs.contains_key(input)
         {
-            bail!("{}: an output would replace this input", input.display());
+            bail!(
+                "{}: an output would replace this input; choose another --save-dir",
+                input.display()
+            );
         }
     }
     Ok(Plan {

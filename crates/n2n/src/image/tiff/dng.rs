@@ -584,7 +584,7 @@ pub(in crate::image) fn write(
     let down = dng.area.height.div_ceil(dng.cell);
     if (page.height, page.width, depth) != (down, across, dng.depth) {
         return Err(Refused::Page(
-            "DNG can only store samples in the number and depth that were read from the DNG; use \
+            "DNG can only store as many samples as were read from the DNG, at the same depth; use \
              TIFF for others"
                 .into(),
         ));
