@@ -494,7 +494,7 @@ fn flat_noise(
         let setting = Setting {
             grid,
             area: correlation.has_area().then_some(area),
-            independent: correlation.is_white(),
+            is_white: correlation.is_white(),
             step,
             offset: options.offset,
         };

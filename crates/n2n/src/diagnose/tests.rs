@@ -413,38 +413,50 @@ fn mixed(correlated: &[f64], white: f64, seed: u64) -> Frame {
     }
 }
 
-#[test]
-fn texture_is_told_from_filtered_noise_and_gives_no_gain_or_offset() {
-    let field = |sigma: f64, seed: u64| {
-        let rng = &mut rng(seed);
-        let white = Scene {
-            height: 320,
-            width: 320,
-            electrons: (0..320 * 320)
-                .map(|_| rng.sample(Normal::new(0.0, 1.0).unwrap()))
-                .collect(),
-        };
-        blurred(&white, sigma).electrons
+/// White noise, blurred.
+fn field(sigma: f64, seed: u64) -> Scene {
+    let rng = &mut rng(seed);
+    let white = |_| rng.sample(Normal::new(0.0, 1.0).unwrap());
+    let white = Scene {
+        height: 320,
+        width: 320,
+        electrons: (0..320 * 320).map(white).collect(),
     };
-    let tells = |correlated: &[f64], white: f64| {
-        let found = diagnosis(&[mixed(correlated, white, 3)]);
-        let [noise] = found.noise.as_slice() else {
-            panic!()
-        };
-        assert!(noise.offset.is_none() && noise.gain.is_none(), "{noise:?}");
-        let findings = found.findings();
-        assert!(
-            findings
-                .iter()
-                .any(|found| matches!(found, Finding::Correlated { .. }))
-        );
-        findings.contains(&Finding::Texture)
+    blurred(&white, sigma)
+}
+
+#[test]
+fn texture_is_told_from_filtered_noise() {
+    let tells = |sigma: f64, white: f64| {
+        let found = diagnosis(&[mixed(&field(sigma, 7).electrons, white, 3)]).findings();
+        let is_correlated = |found: &Finding| matches!(found, Finding::Correlated { .. });
+        assert!(found.iter().any(is_correlated), "{sigma}: {found:?}");
+        found.contains(&Finding::Texture)
     };
     // The grain of a surface, with independent noise added.
-    assert!(tells(&field(1.5, 5), 1.0) && tells(&field(3.0, 6), 1.0));
+    assert!(tells(1.5, 1.0) && tells(3.0, 1.0));
     for sigma in [0.5, 0.8, 1.0, 1.5] {
-        assert!(!tells(&field(sigma, 7), 0.0), "{sigma}");
+        assert!(!tells(sigma, 0.0), "{sigma}");
     }
+}
+
+#[test]
+fn texture_that_grows_with_the_signal_is_no_photon_noise() {
+    // Blobs across the windows, the stronger the brighter, as of a surface under uneven light.
+    let mut scene = field(2.0, 8);
+    let power = scene.electrons.iter().map(|x| x * x).sum::<f64>() / (320.0 * 320.0);
+    for (i, value) in scene.electrons.iter_mut().enumerate() {
+        let light = 100.0 + 900.0 * (i % 320) as f64 / 320.0;
+        *value = light * (1.0 + 0.1 * *value / power.sqrt()).max(0.1);
+    }
+    let found = diagnosis(&[taken(&scene, CAMERA, 8)]);
+    let noise = &found.noise[0];
+    assert!(noise.slope > 0.0, "{noise:?}");
+    assert_eq!(
+        (noise.gain, noise.offset, noise.read_noise),
+        (None, None, None)
+    );
+    assert!(found.findings().contains(&Finding::Texture));
 }
 
 #[test]

@@ -136,6 +136,26 @@ impl Pages for Stack<'_> {
     }
 }
 
+/// Runs a job, which must succeed, with a network defined by a function.
+fn run(pixel: fn(f32) -> f32, job: Job, config: &Config) {
+    predict(&mut Fake::new(1, pixel), &[job], config, |event| {
+        if let Event::Ended { result, .. } = event {
+            result.unwrap();
+        }
+    });
+}
+
+/// An image of 40 × 50 with the given values, in the units of its file.
+fn image_of(depth: Depth, value: impl Fn(usize) -> f32) -> Image {
+    Image {
+        height: 40,
+        width: 50,
+        channels: 1,
+        data: (0..2000).map(|i| value(i) / depth.unit()).collect(),
+        depth,
+    }
+}
+
 /// A folder, a type, and a function for the value of each pixel.
 type Content<'a> = (&'a str, Depth, &'a dyn Fn(usize) -> f32);
 
@@ -149,14 +169,7 @@ fn made(
     let path = |place: &str, kind: &str| folder.path().join(format!("{place}{kind}.tif"));
     let mut jobs = vec![];
     for (place, from, value) in images {
-        let image = Image {
-            height: 40,
-            width: 50,
-            channels: 1,
-            data: (0..2000).map(|i| value(i) / from.unit()).collect(),
-            depth: *from,
-        };
-        image.write(&path(place, "")).unwrap();
+        image_of(*from, value).write(&path(place, "")).unwrap();
         jobs.push(job(path(place, ""), path(place, "_denoise"), depth));
     }
     let config = Config {
@@ -357,13 +370,7 @@ fn the_residual_keeps_its_sign_in_every_type() {
     let residual = |from: Depth, to: Option<Depth>| {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let image = Image {
-            height: 40,
-            width: 50,
-            channels: 1,
-            data: (0..2000).map(|i| (i / 2) as f32 / from.unit()).collect(),
-            depth: from,
-        };
+        let image = image_of(from, |i| (i / 2) as f32);
         image.write(&path("a.tif")).unwrap();
         let mut job = job(path("a.tif"), path("b.tif"), to);
         job.residual = Some(path("c.tif"));
@@ -371,11 +378,7 @@ fn the_residual_keeps_its_sign_in_every_type() {
             range: Range::Between(0.0, 1000.0),
             ..Config::default()
         };
-        predict(&mut Fake::new(1, |_| 0.5), &[job], &config, |event| {
-            if let Event::Ended { result, .. } = event {
-                result.unwrap();
-            }
-        });
+        run(|_| 0.5, job, &config);
         Image::read(&path("c.tif")).unwrap()
     };
     let types = [
@@ -418,16 +421,7 @@ fn the_residual_keeps_the_transparency_of_the_image() {
     std::fs::write(path("a.png"), png).unwrap();
     let mut job = job(path("a.png"), path("b.tif"), Some(Depth::U8));
     job.residual = Some(path("c.tif"));
-    predict(
-        &mut Fake::new(1, |x| x),
-        &[job],
-        &Config::default(),
-        |event| {
-            if let Event::Ended { result, .. } = event {
-                result.unwrap();
-            }
-        },
-    );
+    run(|x| x, job, &Config::default());
     let limits = Limits::default();
     let mut reader = crate::image::Reader::open(&path("c.tif"), limits).unwrap();
     let page = reader.next_page().unwrap().unwrap();
@@ -446,13 +440,7 @@ fn result_and_residual_are_the_image_exactly() {
     for (depth, offset) in [(Depth::U8, 128.0), (Depth::U16, 32768.0)] {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let image = Image {
-            height: 40,
-            width: 50,
-            channels: 1,
-            data: (0..2000).map(|i| (i % 200) as f32 / depth.unit()).collect(),
-            depth,
-        };
+        let image = image_of(depth, |i| (i % 200) as f32);
         image.write(&path("a.tif")).unwrap();
         let mut job = job(path("a.tif"), path("b.tif"), None);
         job.residual = Some(path("c.tif"));
@@ -461,12 +449,7 @@ fn result_and_residual_are_the_image_exactly() {
             ..Config::default()
         };
         // Results of every fraction, also below 0.
-        let pixel = |x: f32| 0.731 * x - 0.02;
-        predict(&mut Fake::new(1, pixel), &[job], &config, |event| {
-            if let Event::Ended { result, .. } = event {
-                result.unwrap();
-            }
-        });
+        run(|x| 0.731 * x - 0.02, job, &config);
         let counts = |name: &str| {
             let image = Image::read(&path(name)).unwrap().data.into_iter();
             image.map(move |x| (x * depth.unit()).round())
