@@ -30,8 +30,9 @@ train() {
     if test -f "runs/$name/latest.safetensors"; then
         "$n2n" train --resume "runs/$name"
     else
+        # A later flag replaces an earlier one.
         "$n2n" train --data-dir "$data" --val-dirs tuning --recipe fast --noisetype "$noise" \
-            --log-name "$name" --save-model-path runs "$@"
+            --log-name "$name" --save-model-path runs --batchsize 4 --patchsize 128 "$@"
     fi
 }
 # The weights of a run after its last epoch.
@@ -55,12 +56,15 @@ train blind gauss5_50 magnified --init-from "$(last mixed)" $constant --lr 6e-4 
 
 # The blind model is where the others begin.
 large="--batchsize 1 --patchsize 256"
-train gauss5_50 gauss5_50 magnified --init-from "$(last blind)" $constant --lr 3e-4 --steps-per-epoch 4700 $large
-train gauss25_first gauss25 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 --steps-per-epoch 8700 $large
+train gauss5_50_first gauss5_50 magnified --init-from "$(last blind)" $constant --lr 3e-4 --steps-per-epoch 4700 $large
+train gauss25_first gauss25 magnified --init-from "$(last gauss5_50_first)" $constant --lr 4e-4 \
+    --steps-per-epoch 8700 $large
 train gauss25 gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 20000 $large
+train gauss5_50 gauss5_50 magnified --init-from "$(last gauss25)" $constant --lr 4e-4 --steps-per-epoch 10000 $large
 train poisson30 poisson30 magnified --init-from "$(last gauss25)" $constant --lr 4e-4 --steps-per-epoch 9000 $large
-train poisson5_50 poisson5_50 magnified --init-from "$(last poisson30)" $constant --lr 4e-4 --steps-per-epoch 4000 $large
-train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50)" --n-channel 1 $constant --lr 5e-4 \
+train poisson5_50 poisson5_50 magnified --init-from "$(last poisson30)" $constant --lr 4e-4 \
+    --steps-per-epoch 4000 $large
+train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50_first)" --n-channel 1 $constant --lr 5e-4 \
     --steps-per-epoch 5100 $large
 
 # The small network learns from the blind model's results on noisy images as they are. Its patches have to be large.
