@@ -21,8 +21,8 @@ enum Told {
     Step(f64, usize, usize, Option<f64>),
     /// An image is skipped: the reason.
     Skipped(String),
-    /// All pixels have the same value.
-    Constant,
+    /// What the user should know.
+    Warning(String),
     /// A line of the log.
     Line(String),
 }
@@ -50,7 +50,20 @@ pub fn train(
                     Some(Told::Step(step.passed, step.epoch, step.iteration, loss))
                 }
                 Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
-                Event::Constant => Some(Told::Constant),
+                Event::Constant => {
+                    let text = "all pixels have the same value, so there is nothing to learn";
+                    Some(Told::Warning(text.into()))
+                }
+                Event::FailsOnWhole {
+                    changes: [whole, parts],
+                    patchsize,
+                } => Some(Told::Warning(format!(
+                    "after an epoch, the network fails on whole images: it changes them by \
+                     {whole:.4} (RMS, on a scale of 0 to 1), but parts of {} pixels by {parts:.4}; \
+                     if that persists, train with patchsize={}, or with a lower lr",
+                    patchsize / 2,
+                    2 * patchsize
+                ))),
                 event => event.line().map(Told::Line),
             })
         })
@@ -61,7 +74,7 @@ pub fn train(
                 on_event.call1(("step", (passed, epoch, iteration, loss)))
             }
             Told::Skipped(why) => on_event.call1(("skipped", why)),
-            Told::Constant => on_event.call1(("constant", py.None())),
+            Told::Warning(text) => on_event.call1(("warning", text)),
             Told::Line(line) => on_event.call1(("line", line)),
         };
         Ok(answer?.unbind())

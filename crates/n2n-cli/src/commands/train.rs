@@ -231,6 +231,78 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
     Ok((config, start))
 }
 
+/// What a user should know of an event.
+fn note_of(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Fitted {
+            patchsizes: [asked, patchsize],
+            batchsizes: [_, batchsize],
+        } => format!(
+            "note: no image is as large as patches of {asked} pixels: a step uses {batchsize} of \
+             {patchsize}"
+        ),
+        Event::Padded {
+            images: 1,
+            patchsize,
+        } => format!(
+            "note: one image is smaller than the patches of {patchsize} pixels; it is padded by \
+             reflection"
+        ),
+        Event::Padded { images, patchsize } => format!(
+            "note: {images} images are smaller than the patches of {patchsize} pixels; they are \
+             padded by reflection"
+        ),
+        Event::Repaired(repaired) => format!("repaired {repaired}"),
+        Event::HeldOut { images: 1 } => {
+            "note: one image (or part of it, if it is the only one) is held out for validation"
+                .into()
+        }
+        Event::HeldOut { images } => format!("note: {images} images are held out for validation"),
+        Event::Resumed {
+            epoch, iteration, ..
+        } => format!("resuming at epoch {epoch}, after iteration {iteration}"),
+        _ => return None,
+    })
+}
+
+/// What a user should act on.
+fn warning_of(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Skipped { error } => format!("{error}; skipped"),
+        Event::MixedTypes => "the images are of several types, so no range is measured: the full \
+            range of each type maps to 0 to 1; use images of one type, or set --range MIN,MAX"
+            .into(),
+        Event::Constant => "all pixels of the training images have the same value, so there is \
+            nothing to learn from them"
+            .into(),
+        Event::Resumed {
+            other_device: Some(device),
+            ..
+        } => format!(
+            "the run was started on {device}; results will differ in their last bits, and in the \
+             noise if one of the two devices draws it itself"
+        ),
+        Event::Collapsed(collapse) => {
+            let text = match collapse {
+                Collapse::Identity => "the network returns its input",
+                Collapse::Constant => "the network returns the same value for every pixel",
+            };
+            format!("{text}: it has not learned anything yet, or has collapsed")
+        }
+        Event::FailsOnWhole {
+            changes: [whole, parts],
+            patchsize,
+        } => format!(
+            "the network fails on whole images: it changes them by {whole:.4} (RMS, on a scale of \
+             0 to 1), but parts of {} pixels by {parts:.4}; if that persists, train on larger \
+             patches, as with --batchsize 1 --patchsize {}, or at a lower learning rate (--lr)",
+            patchsize / 2,
+            2 * patchsize
+        ),
+        _ => return None,
+    })
+}
+
 /// The log on standard output, below it a progress bar: first over the files, then over the run.
 struct Screen {
     ui: Ui,
@@ -266,6 +338,12 @@ impl Screen {
             // A closed standard output must not end days of training; the line is in train.log.
             let _ = self.bar.suspend(|| self.ui.result(line));
         }
+        if let Some(text) = note_of(event) {
+            self.ui.note(text);
+        }
+        if let Some(text) = warning_of(event) {
+            self.bar.suspend(|| self.ui.warn(text));
+        }
         match event {
             Event::Scanned { done: 0, total } => {
                 self.bar = self.ui.progress(*total as u64);
@@ -277,57 +355,7 @@ impl Screen {
                     self.bar.finish_and_clear();
                 }
             }
-            Event::Skipped { error } => {
-                let text = format!("{error}; skipped");
-                self.bar.suspend(|| self.ui.warn(text));
-            }
-            Event::Padded {
-                images: 1,
-                patchsize,
-            } => self.ui.note(format!(
-                "note: one image is smaller than the patches of {patchsize} pixels; it is padded \
-                 by reflection"
-            )),
-            Event::Padded { images, patchsize } => self.ui.note(format!(
-                "note: {images} images are smaller than the patches of {patchsize} pixels; \
-                 they are padded by reflection"
-            )),
             Event::Diagnosed { diagnosis, spacing } => self.diagnosed(diagnosis, *spacing),
-            Event::Repaired(repaired) => self.ui.note(format!("repaired {repaired}")),
-            Event::HeldOut { images: 1 } => self.ui.note(
-                "note: one image (or part of it, if it is the only one) is held out for validation",
-            ),
-            Event::HeldOut { images } => self
-                .ui
-                .note(format!("note: {images} images are held out for validation")),
-            Event::MixedTypes => self.bar.suspend(|| {
-                self.ui.warn(
-                    "the images are of several types, so no range is measured: the full range of \
-                     each type maps to 0 to 1; use images of one type, or set --range MIN,MAX",
-                );
-            }),
-            Event::Constant => self.bar.suspend(|| {
-                self.ui.warn(
-                    "all pixels of the training images have the same value, so there is nothing \
-                     to learn from them",
-                );
-            }),
-            Event::Resumed {
-                epoch,
-                iteration,
-                other_device,
-                ..
-            } => {
-                self.ui.note(format!(
-                    "resuming at epoch {epoch}, after iteration {iteration}"
-                ));
-                if let Some(device) = other_device {
-                    self.ui.warn(format!(
-                        "the run was started on {device}; results will differ in their last bits, \
-                         and in the noise if one of the two devices draws it itself"
-                    ));
-                }
-            }
             Event::Began {
                 n_epoch,
                 iterations,
@@ -348,17 +376,6 @@ impl Screen {
                 self.bar.set_message(format!("scoring {done}/{total}"));
             }
             Event::Evaluated(score) => self.psnr_db = Some(score.psnr_db),
-            Event::Collapsed(collapse) => {
-                let text = match collapse {
-                    Collapse::Identity => "the network returns its input",
-                    Collapse::Constant => "the network returns the same value for every pixel",
-                };
-                self.bar.suspend(|| {
-                    self.ui.warn(format!(
-                        "{text}: it has not learned anything yet, or has collapsed"
-                    ));
-                });
-            }
             _ => {}
         }
     }

@@ -76,13 +76,15 @@ def train(
     Returns
     -------
     Model
-        If a range was measured (as for images that are already noisy) or given, the model states it, and
+        The best of all epochs: by an estimate of its error on noisy images that are held out, or by the loss on them.
+        Without such images, the last. If a range was measured (as for images that are already noisy) or given, the model states it, and
         ``range="auto"`` then means that range.
 
     Warns
     -----
     UserWarning
-        An image is skipped (the warning says why), or all pixels of all images have the same value.
+        An image is skipped (the warning says why), all pixels of all images have the same value, or the network fails
+        on whole images after an epoch.
 
     Raises
     ------
@@ -117,8 +119,8 @@ def train(
         def on_event(kind: str, what: Any) -> object:
             if kind == "skipped":
                 warnings.warn(f"left out: {what}", stacklevel=3)
-            if kind == "constant":
-                warnings.warn("all pixels have the same value, so there is nothing to learn", stacklevel=3)
+            if kind == "warning":
+                warnings.warn(what, stacklevel=3)
             if kind != "step":
                 return None
             passed, epoch, iteration, loss = what

@@ -12,6 +12,7 @@ use crate::train::dataset::Dataset;
 use crate::train::loader::Loader;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::train::{self, Moment};
+use crate::weights::Weights;
 
 /// The peak learning rate.
 const RATE: f64 = 3e-4;
@@ -29,7 +30,11 @@ pub(super) fn run(
     let fast = train::Config::fast();
     let settings = train::Config {
         noise: Noise::None,
+        n_feature: unet.n_feature,
         n_channel: unet.n_channel,
+        n_depth: unet.n_depth,
+        head_width: unet.head_width,
+        pixel_shuffle: unet.pixel_shuffle,
         // The network sees half of it.
         patchsize: 2 * unet.grid().up(fast.patchsize / 2),
         lr: RATE,
@@ -37,7 +42,8 @@ pub(super) fn run(
         neighbor_distance: NeighborDistance::Fixed(spacing),
         seed,
         ..fast
-    };
+    }
+    .fitted(images.sizes())?;
     // Λ does not depend on the epoch: the clock decides when training ends.
     let factors = LossFactors {
         lambda1: settings.lambda1,
@@ -48,6 +54,7 @@ pub(super) fn run(
     let loader = Loader::new(images, &settings)?;
     let mut samples = loader.batches(Kind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
     let mut steps = 0.0;
+    let mut best = Best::default();
     while let Some(passed) = clock.tick()? {
         clock.plot(passed, || {
             // What would be used if training ended here.
@@ -56,6 +63,11 @@ pub(super) fn run(
             network.swap_average();
             loss
         })?;
+        if passed >= best.next {
+            network.swap_average();
+            best.compare(network, (held_out, transform), passed)?;
+            network.swap_average();
+        }
         let sample = samples.next().ok_or_else(|| Error::Loader {
             reason: "there is no batch".into(),
         })??;
@@ -72,8 +84,39 @@ pub(super) fn run(
         network.average(settings.ema.min((1.0 + steps) / (10.0 + steps)));
     }
     network.swap_average();
+    best.compare(network, (held_out, transform), 1.0)?;
+    if let Some((_, weights)) = best.found {
+        network.set_weights(&weights)?;
+    }
     clock.plot(1.0, || {
         held_out.quick_loss(&mut *around(network, transform))
     })?;
     Ok(steps > 0.0)
+}
+
+/// The best weights so far. With few images, results may get worse again long before the budget ends.
+#[derive(Default)]
+struct Best {
+    found: Option<(f64, Weights)>,
+    /// When to compare again: the fraction of the part that will have passed.
+    next: f64,
+}
+
+impl Best {
+    /// Comparisons in all.
+    const TIMES: f64 = 16.0;
+
+    fn compare(
+        &mut self,
+        network: &mut CpuNetwork,
+        (held_out, transform): (&HeldOut, &Transform),
+        passed: f64,
+    ) -> Result<()> {
+        let loss = held_out.losses(&mut *around(network, transform))?.mean();
+        if self.found.as_ref().is_none_or(|(least, _)| loss < *least) {
+            self.found = Some((loss, network.weights()));
+        }
+        self.next = passed + 1.0 / Self::TIMES;
+        Ok(())
+    }
 }

@@ -1,7 +1,9 @@
-//! The criterion that compares ways to denoise: the Neighbor2Neighbor loss on held-out pixels.
+//! The criterion that compares ways to denoise, on held-out pixels: an estimate of the error, or the Neighbor2Neighbor
+//! loss.
 //!
-//! A neighbor's noise is independent of the network's input, so of two networks, the one with the lower loss has the
-//! lower error on half-size images. The rest of the loss, the noise of the neighbors, is the same for both.
+//! If the noise can be measured, the [`risk`](crate::train::risk) is the criterion. Otherwise it is the loss: a
+//! neighbor's noise is independent of the network's input, so of two networks, the one with the lower loss has the
+//! lower error on half-size images, and the rest of the loss, the noise of the neighbors, is the same for both.
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -9,58 +11,87 @@ use crate::neighbors::{Neighbors, Target};
 use crate::network::Denoise;
 use crate::train::dataset::Dataset;
 use crate::train::random::{Purpose, stream};
+use crate::train::risk::NoiseVariance;
 use crate::train::spacing::Spacing;
 
-/// Maximum number of squares.
-const SQUARES: usize = 16;
-/// Draws of neighbors per square.
+/// The longest side of a part in pixels, so large that most of it lies as far from the edges as in a whole image.
+pub(super) const LONGEST: usize = 256;
+/// The most parts, and the most pixels in all of them.
+const MOST: (usize, usize) = (16, 4 * LONGEST * LONGEST);
+/// Draws of neighbors per part.
 const DRAWS: usize = 4;
 /// Side of the blocks, in cells, whose losses are added up: differences between ways to denoise are nearly independent
 /// between blocks.
 const BLOCK: usize = 8;
 
-/// Squares of held-out images.
+/// Parts of held-out images.
 pub(super) struct HeldOut {
-    squares: Vec<Batch>,
+    parts: Vec<Batch>,
     draws: Vec<Neighbors>,
+    noise: Option<NoiseVariance>,
+    seed: u64,
 }
 
 /// The losses of a network, block by block.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Losses(Vec<f64>);
+pub(super) struct Losses {
+    blocks: Vec<f64>,
+    /// How many of them belong to the same pixels.
+    repeats: usize,
+}
 
 impl HeldOut {
-    /// Squares of `side` pixels, `spacing` apart; the network sees half of the side.
-    pub fn new(images: &Dataset, spacing: Spacing, side: usize, seed: u64) -> Result<Self> {
+    /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half of them.
+    /// With the variance of the noise, the criterion is the estimated error.
+    pub fn new(
+        images: &Dataset,
+        spacing: Spacing,
+        unit: usize,
+        noise: Option<NoiseVariance>,
+        seed: u64,
+    ) -> Result<Self> {
+        let longest = LONGEST.next_multiple_of(unit);
+        let sides: Vec<_> = images
+            .sizes()
+            .map(|size| spacing.largest_part(size, unit, longest))
+            .collect();
         let mut places = vec![];
-        let part = spacing.part(side);
         for (index, (height, width)) in images.sizes().enumerate() {
+            let [rows, columns] = [sides[index][0] * spacing.y, sides[index][1] * spacing.x];
             let starts =
                 |size: usize, part: usize| (0..(size / part).max(1)).map(move |i| i * part);
-            for top in starts(height, part[0]) {
-                places.extend(starts(width, part[1]).map(|left| (index, top, left)));
+            for top in starts(height, rows) {
+                places.extend(starts(width, columns).map(|left| (index, top, left)));
             }
         }
-        let count = places.len().min(SQUARES);
+        let largest = sides.iter().map(|[height, width]| height * width).max();
+        let fitting = MOST.1 / largest.unwrap_or(1);
+        let count = places.len().min(MOST.0).min(fitting.max(1));
         let c = images.channels();
-        let mut squares = Vec::with_capacity(count);
+        let mut parts = Vec::with_capacity(count);
         for i in 0..count {
             let (index, top, left) = places[i * places.len() / count];
             let image = images.image(index)?;
-            let mut square = Batch::zeros(1, side, side, c);
-            spacing.cut(side, c, &mut square.data, |large, out| {
-                image.crop(top, left, large, out);
+            let [height, width] = sides[index];
+            let mut part = Batch::zeros(1, height, width, c);
+            spacing.cut([height, width], c, &mut part.data, |side, out| {
+                image.crop(top, left, side, out);
             });
-            squares.push(square);
+            parts.push(part);
         }
         let mut draws = vec![];
-        for (i, square) in squares.iter().enumerate() {
+        for (i, part) in parts.iter().enumerate() {
             for draw in 0..DRAWS {
                 let mut rng = stream(seed, Purpose::Adapt, 1, i * DRAWS + draw);
-                draws.push(Neighbors::draw(square, &mut rng));
+                draws.push(Neighbors::draw(part, &mut rng));
             }
         }
-        Ok(Self { squares, draws })
+        Ok(Self {
+            parts,
+            draws,
+            noise,
+            seed,
+        })
     }
 
     /// The losses of `network`, in the order of the blocks.
@@ -68,54 +99,72 @@ impl HeldOut {
         self.losses_on(DRAWS, network)
     }
 
-    /// The mean loss of `network` on one draw per square, in a quarter of the time. Comparable only with
+    /// The mean loss of `network` on one draw per part, in a quarter of the time. Comparable only with
     /// other results of this function.
     pub fn quick_loss(&self, network: &mut dyn Denoise) -> Result<f64> {
         Ok(self.losses_on(1, network)?.mean())
     }
 
-    /// The losses on the first `draws` draws of every square.
+    /// The losses on the first `draws` draws of every part.
     fn losses_on(&self, draws: usize, network: &mut dyn Denoise) -> Result<Losses> {
-        let mut losses = vec![];
+        let mut blocks = vec![];
+        if let Some(noise) = &self.noise {
+            for (i, part) in self.parts.iter().enumerate() {
+                let mut rng = stream(self.seed, Purpose::Adapt, 2, i);
+                let denoised = network.denoise(part)?;
+                let risks = noise.risks(network, part, &denoised, &mut rng)?;
+                blocks.extend(means(&risks, part.w * part.c, 2 * BLOCK, part.c));
+            }
+            return Ok(Losses { blocks, repeats: 1 });
+        }
         for (i, neighbors) in self.draws.iter().enumerate() {
             if i % DRAWS >= draws {
                 continue;
             }
-            let square = &self.squares[i / DRAWS];
-            let (input, target) = neighbors.sub_sample_for(square, Target::Mean);
+            let part = &self.parts[i / DRAWS];
+            let (input, target) = neighbors.sub_sample_for(part, Target::Mean);
             let output = network.denoise(&input)?;
-            let row = input.w * input.c;
-            for rows in (0..input.h).step_by(BLOCK) {
-                for columns in (0..input.w).step_by(BLOCK) {
-                    let values = (rows..rows + BLOCK).flat_map(|y| {
-                        let begin = y * row + columns * input.c;
-                        begin..begin + BLOCK * input.c
-                    });
-                    let squares = values.map(|at| {
-                        (f64::from(output.data[at]) - f64::from(target.data[at])).powi(2)
-                    });
-                    losses.push(squares.sum::<f64>() / (BLOCK * BLOCK * input.c) as f64);
-                }
-            }
+            let pairs = output.data.iter().zip(&target.data);
+            let squares: Vec<f64> = pairs
+                .map(|(&output, &target)| (f64::from(output) - f64::from(target)).powi(2))
+                .collect();
+            blocks.extend(means(&squares, input.w * input.c, BLOCK, input.c));
         }
-        Ok(Losses(losses))
+        Ok(Losses {
+            blocks,
+            repeats: draws,
+        })
     }
+}
+
+/// The means over blocks of `side` × `side` pixels of `c` values, of an image with `row` values in a row.
+fn means(values: &[f64], row: usize, side: usize, c: usize) -> Vec<f64> {
+    let mut blocks = vec![];
+    for rows in values.chunks(side * row) {
+        for left in (0..row).step_by(side * c) {
+            let right = row.min(left + side * c);
+            let block = rows.chunks(row).flat_map(|row| &row[left..right]);
+            let count = rows.len() / row * (right - left);
+            blocks.push(block.sum::<f64>() / count as f64);
+        }
+    }
+    blocks
 }
 
 impl Losses {
     /// The mean.
     pub fn mean(&self) -> f64 {
-        self.0.iter().sum::<f64>() / self.0.len() as f64
+        self.blocks.iter().sum::<f64>() / self.blocks.len() as f64
     }
 
     /// Whether these losses are lower than others by more than twice the standard error of the difference.
     pub fn are_less_than(&self, others: &Self) -> bool {
-        let differences = || self.0.iter().zip(&others.0).map(|(a, b)| b - a);
-        let count = self.0.len() as f64;
+        let differences = || self.blocks.iter().zip(&others.blocks).map(|(a, b)| b - a);
+        let count = self.blocks.len() as f64;
         let mean = differences().sum::<f64>() / count;
         let variance = differences().map(|d| (d - mean).powi(2)).sum::<f64>() / count;
-        // The draws on a square are not independent of each other.
-        let error = (variance / (count / DRAWS as f64)).sqrt();
+        // What belongs to the same pixels is not independent.
+        let error = (variance / (count / self.repeats as f64)).sqrt();
         mean.is_finite() && mean > 2.0 * error
     }
 }
@@ -139,7 +188,27 @@ mod tests {
         });
         let images = Arc::new(Memory::from(&[image][..]));
         let dataset = Dataset::read(images, 1, 0, &mut |_| {});
-        HeldOut::new(&dataset, Spacing::NONE, 128, 1).unwrap()
+        HeldOut::new(&dataset, Spacing::NONE, 64, None, 1).unwrap()
+    }
+
+    #[test]
+    fn parts_are_large_and_few() {
+        let seen = |count: usize, height: usize, width: usize, spacing: Spacing| {
+            let image = Image::from_u8(height, width, 1, &vec![0; height * width]).unwrap();
+            let images = Arc::new(Memory::from(&vec![image; count][..]));
+            let dataset = Dataset::read(images, 1, 0, &mut |_| {});
+            let held_out = HeldOut::new(&dataset, spacing, 64, None, 1).unwrap();
+            let sides: Vec<_> = held_out.parts.iter().map(|part| (part.h, part.w)).collect();
+            assert!(sides.iter().all(|side| *side == sides[0]), "{sides:?}");
+            (sides.len(), sides[0])
+        };
+        let none = Spacing::NONE;
+        assert_eq!(seen(1, 128, 512, none), (2, (128, 256)));
+        assert_eq!(seen(32, 2000, 1000, none), (4, (256, 256)));
+        assert_eq!(seen(32, 100, 70, none), (16, (64, 64)));
+        assert_eq!(seen(1, 20, 20, none), (1, (64, 64)));
+        let wide = Spacing { x: 4, y: 1 };
+        assert_eq!(seen(1, 256, 512, wide), (1, (256, 128)));
     }
 
     /// The mean of two neighbors has half of the variance of the noise, `0.1² / 12`; a network that gives back what it

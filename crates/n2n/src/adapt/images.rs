@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::clock::{Event, OnEvent};
+use super::held_out;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::models;
@@ -35,17 +36,15 @@ pub(super) fn read(
     }
 }
 
-/// Takes out the images that nothing is learned on, of which squares of `side` pixels will be used; of a single image,
-/// a quarter.
-pub(super) fn hold_out(images: &mut Dataset, side: usize, seed: u64) -> Result<Dataset> {
+/// Takes out the images that nothing is learned on; of a single image, a quarter.
+pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
     /// The longest side of what is held out of a single image, in pixels.
     const LONGEST: usize = 512;
     let count = images.len();
     if count == 1 {
         return images.take_part(LONGEST);
     }
-    let held_out = (count / 20).clamp(1, 32);
-    let drawn = images.to_hold_out(held_out, side, seed);
+    let drawn = images.to_hold_out((count / 20).clamp(1, 32), held_out::LONGEST, seed);
     Ok(images.take(&drawn))
 }
 

@@ -46,6 +46,7 @@ use crate::image::Image;
 use crate::model::Model;
 use crate::models;
 use crate::train;
+use crate::train::risk::NoiseVariance;
 use crate::train::source::{Memory, Source};
 use crate::train::spacing::Spacing;
 use crate::weights::Weights;
@@ -57,8 +58,6 @@ use self::images::{gray_companion, hold_out, read};
 pub use self::inputs::Inputs;
 use self::way::{Line, Way, choose, network_of};
 
-/// Side of the squares of held-out images that networks see, in pixels, rounded up to their grids.
-const HELD_OUT: usize = 64;
 /// The fraction of the budget in which the transform is learned, if it is.
 const STABILIZING: f64 = 0.45;
 
@@ -96,7 +95,8 @@ pub struct Adapted {
     pub has_transform: bool,
     /// Whether its weights were fine-tuned on the images.
     pub is_fine_tuned: bool,
-    /// The held-out losses before and after.
+    /// The held-out losses before and after: estimates of the mean squared error if the noise could be measured,
+    /// otherwise Neighbor2Neighbor losses; values that the range maps to 0 and 1 are 1 apart.
     pub losses: [f64; 2],
 }
 
@@ -135,12 +135,14 @@ impl Display for Adapted {
                 "nothing lowered the held-out loss of {before:.6}: the model is used unchanged"
             );
         }
-        write!(
-            f,
-            "{}: held-out loss from {before:.6} to {after:.6} ({:+.1} %)",
-            ways.join(" and "),
-            100.0 * (after / before - 1.0)
-        )
+        let ways = ways.join(" and ");
+        write!(f, "{ways}: held-out loss from {before:.6} to {after:.6}")?;
+        // An estimated error may be slightly below 0.
+        if before > 0.0 {
+            let percent = 100.0 * (after / before - 1.0);
+            write!(f, " ({percent:+.1} %)")?;
+        }
+        Ok(())
     }
 }
 
@@ -189,14 +191,7 @@ pub fn adapt(
     if let Some(gray) = gray_companion(model, &*images)? {
         return adapt(&[&gray], images, config, on_event);
     }
-    if let Some(other) = others.iter().find(|m| m.channels() != model.channels()) {
-        let got = other.channels();
-        return Err(Error::value(
-            "channels of another model",
-            model.channels(),
-            got,
-        ));
-    }
+    check_channels(model, others)?;
     let mut images = read(images, model.channels(), config.cache_mb, on_event)?;
     if images.is_empty() {
         return Err(Error::value(
@@ -224,12 +219,13 @@ pub fn adapt(
     let diagnosis = diagnose(&images.middles(8, 512)?, &diagnose::Options::quick())?;
     let spacing = Spacing::for_noise(&diagnosis);
     let grids = models.iter().map(|model| model.architecture().grid());
-    let side = grids.map(|grid| 2 * grid.up(HELD_OUT)).max().unwrap_or(0);
-    let held_out = hold_out(&mut images, side, config.seed)?;
+    let unit = 2 * grids.map(|grid| grid.multiple).max().unwrap_or(1);
+    let held_out = hold_out(&mut images, config.seed)?;
     if held_out.is_empty() {
         return unchanged(model, asked_for, 0.0);
     }
-    let held_out = HeldOut::new(&held_out, spacing, side, config.seed)?;
+    let noise = NoiseVariance::measured(&diagnosis, range, spacing);
+    let held_out = HeldOut::new(&held_out, spacing, unit, noise, config.seed)?;
 
     let mut network = network_of(model, config.level)?;
     let given = Transform::of(model.metadata())?;
@@ -285,6 +281,18 @@ pub fn adapt(
     adapted.losses[1] = best.losses.mean();
     finish(&mut adapted, models, &network, range, &best.transform)?;
     Ok(adapted)
+}
+
+/// Rejects other models that do not denoise the same images.
+fn check_channels(model: &Model, others: &[&Model]) -> Result<()> {
+    let expected = model.channels();
+    match others.iter().find(|other| other.channels() != expected) {
+        Some(other) => {
+            let got = other.channels();
+            Err(Error::value("channels of another model", expected, got))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The model as it is, with the range that was asked for, because it would not be used with that otherwise.

@@ -118,7 +118,7 @@ fn draw(
         let top = rng.random_range(0..=image.height().saturating_sub(height));
         let left = rng.random_range(0..=image.width().saturating_sub(width));
         let mut cut = vec![0.0; side * side * c];
-        spacing.cut(side, c, &mut cut, |large, out| {
+        spacing.cut([side; 2], c, &mut cut, |large, out| {
             image.crop(top, left, large, out);
         });
         let way = Dihedral(rng.random_range(0..8));

@@ -28,6 +28,13 @@ pub enum Event {
         /// The image and the reason.
         error: Error,
     },
+    /// No image is as large as the patches, so that there are more and smaller ones instead.
+    Fitted {
+        /// Side of the patches in pixels, before and after.
+        patchsizes: [usize; 2],
+        /// Patches per step, before and after.
+        batchsizes: [usize; 2],
+    },
     /// Images are smaller than the patch and are padded by reflection.
     Padded {
         /// How many.
@@ -111,8 +118,22 @@ pub enum Event {
     },
     /// The network was scored on the whole validation set.
     Evaluated(SetScore),
-    /// The losses of the network on the held-out images, with Λ of the last epoch.
-    HeldOutEvaluated(Losses),
+    /// The network was tried on the held-out images.
+    HeldOutEvaluated {
+        /// The losses, with Λ of the last epoch.
+        losses: Losses,
+        /// An estimate of the mean squared error of the denoised images (Stein's unbiased risk estimate), on the scale
+        /// on which the network's range is 0 to 1, if the noise could be measured.
+        sure: Option<f64>,
+    },
+    /// The network fails on whole images, although it does not on parts of the size that it is trained on.
+    FailsOnWhole {
+        /// The root mean square of its changes, on whole images and on the same pixels in parts; the network's range is
+        /// 0 to 1.
+        changes: [f64; 2],
+        /// Side of the patches in pixels.
+        patchsize: usize,
+    },
     /// The network has collapsed, or has not learned anything yet.
     Collapsed(Collapse),
     /// The run's report, an HTML page, was written.
@@ -188,13 +209,22 @@ impl Event {
             Self::Stepped(step) if step.logged => step.line()?,
             Self::Saved { path } => format!("Checkpoint saved to {}", path.display()),
             Self::Evaluated(score) => score.line(),
-            Self::HeldOutEvaluated(Losses {
-                loss1,
-                loss2,
-                loss_full,
-            }) => format!(
-                "[EVAL] held out: Loss1={loss1:.6}, Loss2={loss2:.6}, Loss_Full={loss_full:.6}"
-            ),
+            Self::HeldOutEvaluated {
+                losses:
+                    Losses {
+                        loss1,
+                        loss2,
+                        loss_full,
+                    },
+                sure,
+            } => {
+                let sure = sure.map(|sure| format!(", SURE={sure:.6}"));
+                format!(
+                    "[EVAL] held out: Loss1={loss1:.6}, Loss2={loss2:.6}, \
+                     Loss_Full={loss_full:.6}{}",
+                    sure.unwrap_or_default()
+                )
+            }
             _ => return None,
         })
     }

@@ -8,7 +8,7 @@
 //! best.safetensors                  the weights of the best snapshot
 //! epoch_model_000.safetensors       the weights before training, then of every snapshot
 //! validation/A_log_BSD300.csv       epoch,psnr,ssim of every snapshot
-//! validation/A_log_held_out.csv     epoch,loss1,loss2,loss_full of every snapshot
+//! validation/A_log_held_out.csv     epoch,loss1,loss2,loss_full[,sure] of every snapshot
 //! validation/BSD300_000-100_….png   clean, noisy and denoised: image 0, epoch 100
 //! events.out.tfevents.n2n           the curves and pictures, for TensorBoard
 //! report.html                       the curves and pictures, on a page
@@ -276,14 +276,15 @@ impl RunFolder {
         )
     }
 
-    /// Adds the held-out losses of an epoch to their table.
-    pub fn record_held_out(&self, losses: &Losses, epoch: usize) -> Result<()> {
+    /// Adds the held-out losses of an epoch, and the estimated error if there is one, to their table.
+    pub fn record_held_out(&self, losses: &Losses, sure: Option<f64>, epoch: usize) -> Result<()> {
         let Losses {
             loss1,
             loss2,
             loss_full,
         } = losses;
-        let row = format!("{epoch},{loss1:?},{loss2:?},{loss_full:?}\n");
+        let sure = sure.map(|sure| format!(",{sure:?}")).unwrap_or_default();
+        let row = format!("{epoch},{loss1:?},{loss2:?},{loss_full:?}{sure}\n");
         self.append(HELD_OUT, row.as_bytes())
     }
 

@@ -46,7 +46,12 @@ impl Loader {
 
     /// The number of images.
     pub fn samples(&self) -> usize {
-        self.cutter.dataset.len()
+        self.dataset().len()
+    }
+
+    /// The images.
+    pub fn dataset(&self) -> &Dataset {
+        &self.cutter.dataset
     }
 
     /// The names of the images that the patches of a batch are taken from; `iteration` counts from 0.
@@ -165,7 +170,7 @@ impl Cutter {
         let (c, spacing) = (self.dataset.channels(), config.neighbor_distance.spacing());
         let mut noisy = Batch::zeros(n, side, side, c);
         self.each_place(epoch, iteration, |patch, image, (top, left)| {
-            spacing.cut(side, c, noisy.image_mut(patch), |side, out| {
+            spacing.cut([side; 2], c, noisy.image_mut(patch), |side, out| {
                 if config.frozen_noise {
                     frozen::crop(config.noise, config.seed, image, (top, left), side, out);
                 } else {
@@ -210,12 +215,12 @@ impl Cutter {
             let own = patch * len..(patch + 1) * len;
             match (&mut pixels, packed) {
                 (Pixels::U8(bytes), Some(image)) => {
-                    spacing.cut(side, c, &mut bytes[own], |side, out| {
+                    spacing.cut([side; 2], c, &mut bytes[own], |side, out| {
                         image.crop_bytes(top, left, side, out);
                     });
                 }
                 (Pixels::F32(floats), _) => {
-                    spacing.cut(side, c, &mut floats[own], |side, out| {
+                    spacing.cut([side; 2], c, &mut floats[own], |side, out| {
                         image.crop(top, left, side, out);
                     });
                 }

@@ -44,6 +44,7 @@ mod losses;
 mod page;
 pub mod prefetch;
 pub mod random;
+pub(crate) mod risk;
 mod run;
 mod schedule;
 pub mod source;
@@ -113,7 +114,7 @@ pub(crate) fn all_usable<T>(
 }
 
 /// Trains a model on the images of a source, on the CPU: [`fit`] from the [initial weights](initial_weights), without a
-/// run folder.
+/// run folder. Returns the model of the best snapshot, or the last if nothing was scored.
 ///
 /// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], the run
 /// ends after the current step and returns the model trained so far.

@@ -84,11 +84,15 @@ fn facts(losses: &[LossRow], scores: &[Vec<f64>], held_out: &[Vec<f64>]) -> Stri
             format!("{psnr:.2} dB <small>epoch {epoch}</small>"),
         );
     }
-    if let Some((loss, epoch)) = best(held_out, 3, -1.0) {
-        fact(
-            "best held-out loss",
-            format!("{loss:.6} <small>epoch {epoch}</small>"),
-        );
+    // Every row of a run has the same columns.
+    let estimated = held_out.first().is_some_and(|row| row.len() > 4);
+    let (name, at) = if estimated {
+        ("best estimated MSE", 4)
+    } else {
+        ("best held-out loss", 3)
+    };
+    if let Some((value, epoch)) = best(held_out, at, -1.0) {
+        fact(name, format!("{value:.6} <small>epoch {epoch}</small>"));
     }
     if let Some(last) = losses.last() {
         fact("loss", format!("{:.6}", last.loss_full));
@@ -114,7 +118,9 @@ fn charts<'a>(
     };
     let column = |table: &[Vec<f64>], column: usize| {
         let points = table.iter();
-        points.map(|row| (row[0], row[column])).collect()
+        points
+            .filter_map(|row| Some((row[0], *row.get(column)?)))
+            .collect()
     };
     let chart = |title, logarithmic, series| Chart {
         title,
@@ -143,6 +149,11 @@ fn charts<'a>(
                 ("reconstruction", column(held_out, 1)),
                 ("regularizer", column(held_out, 2)),
             ],
+        ),
+        chart(
+            "Estimated MSE of held-out images",
+            false,
+            vec![("SURE", column(held_out, 4))],
         ),
         chart(
             "Learning rate",

@@ -23,6 +23,7 @@ use crate::train::event::{Event, StepStats};
 use crate::train::folder::{LOG, RunFolder, Start};
 use crate::train::loader::Loader;
 use crate::train::prefetch::Prefetch;
+use crate::train::risk::NoiseVariance;
 use crate::train::schedule::Moment;
 use crate::train::source::{Folder, Source};
 use crate::train::spacing::{NeighborDistance, Spacing};
@@ -56,17 +57,17 @@ pub fn run(
     check(config, network)?;
     RunFolder::check(config, start)?;
     let images = Arc::new(open_folder(config)?);
-    let (outcome, _) = train_on(images, Some(start), config, network, stop, observe)?;
-    Ok(outcome)
+    let ended = train_on(images, Some(start), config, network, stop, observe)?;
+    Ok(ended.outcome)
 }
 
 /// Trains `network` on the images of a source as `config` says, without a run folder: events go to `on_event`, and
 /// nothing is written. The settings about folders (`data_dir`, `save_model_path`, `log_name`, `keep`,
-/// `checkpoint_every`) have no effect. Returns the weights, or their running average if there is one, with the metadata
-/// of a checkpoint.
+/// `checkpoint_every`) have no effect. Returns the weights of the best snapshot, or of the last one if nothing was
+/// scored, with the metadata of a checkpoint.
 ///
 /// If `on_event` returns [`ControlFlow::Break`], the run ends after the current step and returns the weights trained so
-/// far.
+/// far, or their running average if there is one.
 ///
 /// # Errors
 /// Invalid settings, or those of another network; no usable image; a non-finite loss, or a run that has diverged; a
@@ -84,10 +85,13 @@ pub fn fit(
             stop.store(true, Relaxed);
         }
     };
-    let metadata = train_on(images, None, config, network, &stop, &mut observe)?.1;
+    let ended = train_on(images, None, config, network, &stop, &mut observe)?;
+    if let (Outcome::Finished, Some(best)) = (ended.outcome, ended.best) {
+        return Ok(best);
+    }
     network.swap_average();
     let mut weights = network.weights()?;
-    weights.metadata.extend(metadata);
+    weights.metadata.extend(ended.metadata);
     Ok(weights)
 }
 
@@ -113,8 +117,16 @@ fn open_folder(config: &Config) -> Result<Folder> {
     Folder::open(&config.data_dir, &excluded)
 }
 
-/// Runs on the images of a source; with `start`, in a run folder. Returns how it ended, and the metadata of its
-/// weights.
+/// What remains of a run.
+struct Ended {
+    outcome: Outcome,
+    /// The metadata of its last weights.
+    metadata: BTreeMap<String, String>,
+    /// The weights of the best snapshot, if there is no folder for them.
+    best: Option<Weights>,
+}
+
+/// Runs on the images of a source; with `start`, in a run folder.
 fn train_on(
     images: Arc<dyn Source>,
     start: Option<Start>,
@@ -122,26 +134,32 @@ fn train_on(
     network: &mut dyn Train,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(&Event),
-) -> Result<(Outcome, BTreeMap<String, String>)> {
+) -> Result<Ended> {
     let (dataset, held_out) = read_images(images, config, observe)?;
     if start.is_none() && stop.load(Relaxed) {
         return Err(Error::Stopped);
     }
     // Measured values become settings, so that a resumed run uses the same ones.
+    let mut quiet = |_: &Event| {};
+    let resumed = start == Some(Start::Resume);
+    let observe_noise = if resumed { &mut quiet } else { &mut *observe };
+    let (spacing, noise) = examine(config, &dataset, observe_noise)?;
     let config = &Config {
         range: dataset.range(),
-        neighbor_distance: match start {
-            Some(Start::Resume) => config.neighbor_distance,
-            _ => neighbor_distance(config, &dataset, observe)?,
-        },
+        neighbor_distance: NeighborDistance::Fixed(spacing),
         ..config.clone()
+    };
+    let config = &if resumed {
+        config.clone()
+    } else {
+        fitted(config, &dataset, observe)?
     };
     let range = dataset.model_range();
     let images = dataset.fingerprint() ^ held_out.fingerprint().rotate_left(1);
     let values = dataset.values();
     let loader = Loader::new(dataset, config)?;
     tell_padded(&loader, config, observe);
-    let validation = Validation::new(config, held_out)?;
+    let validation = Validation::new(config, held_out, noise)?;
     let (n, side) = (config.batchsize, config.patchsize);
     network.set_method(config.method())?;
     network.reserve_step(n, side, side)?;
@@ -156,6 +174,7 @@ fn train_on(
         pending_steps: PendingSteps::default(),
         stats: None,
         kept: None,
+        best: None,
         folder: folder.transpose()?,
         clock: Instant::now(),
         observe,
@@ -164,7 +183,11 @@ fn train_on(
         run.resume(network)?;
     }
     match run.train(network, stop) {
-        Ok(outcome) => Ok((outcome, run.metadata(run.progress.epoch))),
+        Ok(outcome) => Ok(Ended {
+            outcome,
+            metadata: run.metadata(run.progress.epoch),
+            best: run.best,
+        }),
         Err(error) => Err(run.with_checkpoint(error)),
     }
 }
@@ -206,24 +229,39 @@ fn read_images(
     Ok((dataset, held_out))
 }
 
-/// The neighbor distance of a new run. Images that are already noisy are diagnosed before hours are spent on them.
-fn neighbor_distance(
+/// The neighbor distance, and the variance of the noise if it can be measured. Images that are already noisy are
+/// diagnosed before hours are spent on them.
+fn examine(
     config: &Config,
     dataset: &Dataset,
     observe: &mut dyn FnMut(&Event),
-) -> Result<NeighborDistance> {
+) -> Result<(Spacing, Option<NoiseVariance>)> {
     let given = config.neighbor_distance;
     if config.noise != Noise::None || dataset.is_empty() {
-        return Ok(NeighborDistance::Fixed(given.spacing()));
+        return Ok((given.spacing(), None));
     }
     let diagnosis = diagnose(&dataset.middles(8, 512)?, &Options::quick())?;
     let spacing = match given {
         NeighborDistance::Auto => Spacing::for_noise(&diagnosis),
         NeighborDistance::Fixed(spacing) => spacing,
     };
+    let range = dataset.model_range();
+    let noise = range.and_then(|range| NoiseVariance::measured(&diagnosis, range, spacing));
     let diagnosis = Box::new(diagnosis);
     observe(&Event::Diagnosed { diagnosis, spacing });
-    Ok(NeighborDistance::Fixed(spacing))
+    Ok((spacing, noise))
+}
+
+/// The settings with patches that are no larger than the images.
+fn fitted(config: &Config, dataset: &Dataset, observe: &mut dyn FnMut(&Event)) -> Result<Config> {
+    let fitted = config.fitted(dataset.sizes())?;
+    if fitted.patchsize < config.patchsize {
+        observe(&Event::Fitted {
+            patchsizes: [config.patchsize, fitted.patchsize],
+            batchsizes: [config.batchsize, fitted.batchsize],
+        });
+    }
+    Ok(fitted)
 }
 
 fn tell_padded(loader: &Loader, config: &Config, observe: &mut dyn FnMut(&Event)) {
@@ -245,6 +283,8 @@ struct Run<'a> {
     validation: Validation,
     /// The run folder, if there is one.
     folder: Option<RunFolder>,
+    /// The weights of the best snapshot, if there is none.
+    best: Option<Weights>,
     progress: Progress,
     /// The steps that the device has not reported yet.
     pending_steps: PendingSteps,

@@ -31,9 +31,6 @@ pub struct Spacing {
     pub y: usize,
 }
 
-/// Noise with less correlation than this is mostly learned as noise. The larger the distance, the less of the image is
-/// left to learn from.
-const TOLERATED: f64 = 0.25;
 /// The largest distance that `auto` chooses.
 const CHOSEN: usize = 4;
 
@@ -42,13 +39,16 @@ impl Spacing {
     pub const NONE: Self = Self { x: 1, y: 1 };
     /// The largest distance accepted.
     pub const MOST: usize = 8;
+    /// Noise with less correlation than this is mostly learned as noise. The larger the distance, the less of the image
+    /// is left to learn from.
+    pub(super) const TOLERATED: f64 = 0.25;
 
     /// The smallest distances at and beyond which the noise is hardly correlated, but at most 4.
     pub fn for_noise(diagnosis: &Diagnosis) -> Self {
         let Some(correlation) = &diagnosis.correlation else {
             return Self::NONE;
         };
-        let [x, y] = correlation.independent_at(TOLERATED);
+        let [x, y] = correlation.independent_at(Self::TOLERATED);
         let chosen = |distance: Option<usize>| distance.unwrap_or(CHOSEN).min(CHOSEN);
         Self {
             x: chosen(x),
@@ -61,24 +61,39 @@ impl Spacing {
         [side * self.y, side * self.x]
     }
 
-    /// Fills `out`, a square of `side` pixels with `channels` values each, with pixels at these distances. `crop` fills
-    /// a square of the side that it is given with adjacent pixels.
+    /// Height and width of the largest part of an image, counted in pixels at these distances, whose sides are
+    /// multiples of `unit` and at most `longest`, itself a multiple. An image too small for it has to be padded.
+    pub fn largest_part(
+        self,
+        (height, width): (usize, usize),
+        unit: usize,
+        longest: usize,
+    ) -> [usize; 2] {
+        let side = |size: usize, distance: usize| {
+            let whole = size / distance / unit * unit;
+            whole.clamp(unit, longest)
+        };
+        [side(height, self.y), side(width, self.x)]
+    }
+
+    /// Fills `out`, an area of `height` × `width` pixels with `channels` values each, with pixels at these distances.
+    /// `crop` fills a square of the side that it is given with adjacent pixels.
     pub fn cut<T: Copy + Default>(
         self,
-        side: usize,
+        [height, width]: [usize; 2],
         channels: usize,
         out: &mut [T],
         crop: impl FnOnce(usize, &mut [T]),
     ) {
-        if self == Self::NONE {
-            return crop(side, out);
+        if self == Self::NONE && height == width {
+            return crop(width, out);
         }
-        let large = side * self.x.max(self.y);
-        let mut part = vec![T::default(); large * large * channels];
-        crop(large, &mut part);
+        let side = (height * self.y).max(width * self.x);
+        let mut square = vec![T::default(); side * side * channels];
+        crop(side, &mut square);
         for (place, pixel) in out.chunks_exact_mut(channels).enumerate() {
-            let (y, x) = (place / side * self.y, place % side * self.x);
-            pixel.copy_from_slice(&part[(y * large + x) * channels..][..channels]);
+            let (y, x) = (place / width * self.y, place % width * self.x);
+            pixel.copy_from_slice(&square[(y * side + x) * channels..][..channels]);
         }
     }
 }
@@ -160,13 +175,24 @@ mod tests {
             }
         };
         for (x, y) in [(1, 1), (2, 2), (3, 1), (1, 4)] {
-            let mut out = vec![0; 5 * 5 * 2];
-            Spacing { x, y }.cut(5, 2, &mut out, crop);
-            for (i, &value) in out.iter().enumerate() {
-                let (row, column) = (i / 2 / 5 * y, i / 2 % 5 * x);
-                assert_eq!(value as usize, row * 1000 + column * 10 + i % 2);
+            for (height, width) in [(5, 5), (3, 7), (7, 3)] {
+                let mut out = vec![0; height * width * 2];
+                Spacing { x, y }.cut([height, width], 2, &mut out, crop);
+                for (i, &value) in out.iter().enumerate() {
+                    let (row, column) = (i / 2 / width * y, i / 2 % width * x);
+                    assert_eq!(value as usize, row * 1000 + column * 10 + i % 2);
+                }
             }
         }
+    }
+
+    #[test]
+    fn the_largest_part_lies_inside_the_image_unless_that_is_small() {
+        let part = |x, y, size| Spacing { x, y }.largest_part(size, 64, 512);
+        assert_eq!(part(1, 1, (384, 2000)), [384, 512]);
+        assert_eq!(part(1, 1, (383, 130)), [320, 128]);
+        assert_eq!(part(1, 1, (63, 1)), [64, 64]);
+        assert_eq!(part(3, 1, (384, 384)), [384, 128]);
     }
 
     #[test]

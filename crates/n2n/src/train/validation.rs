@@ -18,6 +18,7 @@ use crate::train::event::{Collapse, Event};
 use crate::train::folder::RunFolder;
 use crate::train::frozen;
 use crate::train::random::{Purpose, stream};
+use crate::train::risk::NoiseVariance;
 use crate::train::spacing::Spacing;
 
 /// The set that runs are scored on, as in the reference.
@@ -25,6 +26,17 @@ const SET: Set = Set::Bsd300;
 
 /// The name of the held-out images, as part of file names.
 const HELD_OUT: &str = "held_out";
+
+/// The longest side of the parts of held-out images that are scored, in pixels: much larger than patches, so that most
+/// pixels are as far from the edges as in a whole image.
+const LONGEST: usize = 512;
+
+/// The most training images that are denoised as a whole and in parts after an epoch.
+const COMPARED: usize = 4;
+
+/// The ratio of the squared changes of whole images and of parts above which a network fails on whole ones. It is
+/// below 1 otherwise, because parts have more edges.
+const FAILS: f64 = 1.1;
 
 /// Number of images of a set that are written as pictures.
 const PICTURES: usize = 5;
@@ -36,6 +48,8 @@ pub struct Validation {
     scored: Option<eval::Config>,
     /// The images held out; possibly none.
     held_out: Dataset,
+    /// The variance of their noise, if it is known.
+    noise: Option<NoiseVariance>,
     config: Config,
 }
 
@@ -46,17 +60,31 @@ pub struct Scores {
     pub set: Option<SetScore>,
     /// The losses on the held-out images.
     pub held_out: Option<Losses>,
+    /// The estimated mean squared error of the denoised held-out images.
+    pub sure: Option<f64>,
     /// How the network has collapsed, if it has.
     pub collapse: Option<Collapse>,
     /// The name of the set whose pictures were written.
     pub pictures: Option<&'static str>,
 }
 
+/// A held-out image, and what the network makes of it.
+#[derive(Debug)]
+struct Trial {
+    noisy: Batch,
+    denoised: Batch,
+    losses: Losses,
+    /// The estimated mean squared error.
+    risk: Option<f64>,
+}
+
 impl Scores {
-    /// A single score, the higher the better: PSNR if there are clean images, otherwise the negative loss.
+    /// A single score, the higher the better: PSNR if there are clean images, otherwise the negative estimated error
+    /// or, if there is none, the negative loss.
     pub fn merit(&self) -> Option<f64> {
         let psnr = self.set.as_ref().map(|score| score.psnr_db);
-        psnr.or(self.held_out.map(|losses| -losses.loss_full))
+        let loss = self.held_out.map(|losses| losses.loss_full);
+        psnr.or(self.sure.or(loss).map(|error| -error))
     }
 }
 
@@ -67,7 +95,7 @@ impl Validation {
     }
 
     /// An evaluation with the run's noise. A folder that cannot be scored is an error now, not after the first epoch.
-    pub fn new(config: &Config, held_out: Dataset) -> Result<Self> {
+    pub fn new(config: &Config, held_out: Dataset, noise: Option<NoiseVariance>) -> Result<Self> {
         let settings = |val_dirs: &PathBuf| eval::Config {
             val_dirs: val_dirs.clone(),
             sets: vec![SET],
@@ -88,6 +116,7 @@ impl Validation {
         Ok(Self {
             scored,
             held_out,
+            noise,
             config: config.clone(),
         })
     }
@@ -133,10 +162,11 @@ impl Validation {
         }
         if !self.held_out.is_empty() {
             let mut losses = vec![];
+            let mut risks = vec![];
             for index in 0..self.held_out.len() {
                 go_on(stop)?;
-                let (noisy, denoised, loss) = self.try_on(network, index)?;
-                let (noisy, denoised) = (Image::from_batch(noisy), Image::from_batch(denoised));
+                let trial = self.try_on(network, index)?;
+                let [noisy, denoised] = [trial.noisy, trial.denoised].map(Image::from_batch);
                 traits.add(&noisy, &denoised);
                 if let Some(folder) = folder
                     && self.scored.is_none()
@@ -147,40 +177,26 @@ impl Validation {
                     picture(denoised).write(&denoised_path)?;
                     scores.pictures = Some(HELD_OUT);
                 }
-                losses.push(loss);
+                losses.push(trial.losses);
+                risks.extend(trial.risk);
             }
             let losses = mean(&losses);
+            let sure = (!risks.is_empty()).then(|| risks.iter().sum::<f64>() / risks.len() as f64);
             if let Some(folder) = folder {
-                folder.record_held_out(&losses, epoch)?;
+                folder.record_held_out(&losses, sure, epoch)?;
             }
-            scores.held_out = Some(losses);
+            (scores.held_out, scores.sure) = (Some(losses), sure);
         }
         scores.collapse = traits.collapse();
         Ok(scores)
     }
 
-    /// The middle of a held-out image, its denoised version, and the losses on it with Λ of the last epoch. Noise and
-    /// neighbors are the same every time.
-    fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<(Batch, Batch, Losses)> {
+    /// Denoises a held-out image, of large ones the middle, and computes the losses on it. Noise and neighbors are the
+    /// same every time.
+    fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<Trial> {
         let config = &self.config;
-        let side = config.patchsize;
-        let image = self.held_out.image(index)?;
-        let c = self.held_out.channels();
-        let named = (self.held_out.name(index), &image);
-        let cut = |spacing: Spacing| {
-            let mut noisy = Batch::zeros(1, side, side, c);
-            let [height, width] = spacing.part(side);
-            let place = (
-                image.height().saturating_sub(height) / 2,
-                image.width().saturating_sub(width) / 2,
-            );
-            spacing.cut(side, c, &mut noisy.data, |side, out| {
-                frozen::crop(config.noise, config.seed, named, place, side, out);
-            });
-            noisy
-        };
         let spacing = config.neighbor_distance.spacing();
-        let noisy = cut(spacing);
+        let noisy = self.noisy(&self.held_out, index, spacing)?;
 
         // Index 0 was used to draw the held-out images.
         let mut rng = stream(config.seed, Purpose::HoldOut, 0, index + 1);
@@ -204,14 +220,102 @@ impl Validation {
             loss2,
             loss_full: config.lambda1 * loss1 + config.lambda2 * loss2,
         };
-        if spacing == Spacing::NONE {
-            return Ok((noisy, denoised, losses));
-        }
-        // The picture shows the image at its original scale.
-        let noisy = cut(Spacing::NONE);
-        let denoised = network.denoise(&noisy)?;
-        Ok((noisy, denoised, losses))
+        let risk = match &self.noise {
+            Some(noise) => Some(noise.risk(network, &noisy, &denoised, &mut rng)?),
+            None => None,
+        };
+        let (noisy, denoised) = if spacing == Spacing::NONE {
+            (noisy, denoised)
+        } else {
+            // The picture shows the image at its original scale.
+            let noisy = self.noisy(&self.held_out, index, Spacing::NONE)?;
+            let denoised = network.denoise(&noisy)?;
+            (noisy, denoised)
+        };
+        Ok(Trial {
+            noisy,
+            denoised,
+            losses,
+            risk,
+        })
     }
+
+    /// The noisy image, of large ones the middle. The noise is the same every time.
+    fn noisy(&self, images: &Dataset, index: usize, spacing: Spacing) -> Result<Batch> {
+        let config = &self.config;
+        let image = images.image(index)?;
+        let (height, width, c) = (image.height(), image.width(), images.channels());
+        let unit = 2 * config.unet()?.grid().multiple;
+        let longest = LONGEST.next_multiple_of(unit);
+        let sides = spacing.largest_part((height, width), unit, longest);
+        let place = (
+            height.saturating_sub(sides[0] * spacing.y) / 2,
+            width.saturating_sub(sides[1] * spacing.x) / 2,
+        );
+        let mut noisy = Batch::zeros(1, sides[0], sides[1], c);
+        let named = (images.name(index), &image);
+        spacing.cut(sides, c, &mut noisy.data, |side, out| {
+            frozen::crop(config.noise, config.seed, named, place, side, out);
+        });
+        Ok(noisy)
+    }
+
+    /// Compares what the network makes of whole images and of parts of the size that it is trained on, for some of the
+    /// images that it is trained on, others in every epoch. Returns the root mean squares of its changes if they are
+    /// greater on whole images.
+    ///
+    /// A network that was trained on patches too small for its deepest layers may fail on whole images, and a few
+    /// held-out ones may not reveal it.
+    pub fn fails_on_whole(
+        &self,
+        network: &mut dyn Denoise,
+        images: &Dataset,
+        epoch: usize,
+        stop: &AtomicBool,
+    ) -> Result<Option<[f64; 2]>> {
+        let side = self.config.patchsize / 2;
+        let count = images.len().min(COMPARED);
+        let (mut changes, mut values) = ([0.0; 2], 0);
+        for i in 0..count {
+            go_on(stop)?;
+            let index = (i * images.len() / count + epoch) % images.len();
+            let noisy = self.noisy(images, index, Spacing::NONE)?;
+            let sides = [noisy.h.min(side), noisy.w.min(side)];
+            if sides == [noisy.h, noisy.w] {
+                continue;
+            }
+            let denoised = network.denoise(&noisy)?;
+            for top in (0..=noisy.h - sides[0]).step_by(sides[0]) {
+                for left in (0..=noisy.w - sides[1]).step_by(sides[1]) {
+                    let part = |batch: &Batch| part_of(batch, [top, left], sides);
+                    let noisy = part(&noisy);
+                    let alone = network.denoise(&noisy)?;
+                    for (sum, denoised) in changes.iter_mut().zip([part(&denoised), alone]) {
+                        *sum += squared_distance(&denoised, &noisy);
+                    }
+                    values += noisy.data.len();
+                }
+            }
+        }
+        let [whole, parts] = changes;
+        let rms = changes.map(|sum| (sum / values.max(1) as f64).sqrt());
+        Ok((whole > FAILS * parts).then_some(rms))
+    }
+}
+
+/// The part of a batch's image that begins at a row and a column.
+fn part_of(batch: &Batch, [top, left]: [usize; 2], [height, width]: [usize; 2]) -> Batch {
+    let row = batch.w * batch.c;
+    let rows = batch.data.chunks_exact(row).skip(top).take(height);
+    let data = rows.flat_map(|row| &row[left * batch.c..(left + width) * batch.c]);
+    Batch::new(1, height, width, batch.c, data.copied().collect())
+}
+
+fn squared_distance(a: &Batch, b: &Batch) -> f64 {
+    let pairs = a.data.iter().zip(&b.data);
+    pairs
+        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+        .sum()
 }
 
 /// The part of an image that can be shown: only the first channel if the channels are not colors.
@@ -295,8 +399,11 @@ impl Traits {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::network::fake::Fake;
+    use crate::train::source::Memory;
 
     /// Stripes under pseudo-random noise.
     fn images() -> (Image, Image) {
@@ -350,9 +457,14 @@ mod tests {
             ..Config::default()
         };
         let held_out = Dataset::open(folder.path(), &[], 1, 0, &mut |_| {}).unwrap();
-        let validation = Validation::new(&config, held_out).unwrap();
+        let validation = Validation::new(&config, held_out, None).unwrap();
         let mut network = Fake::identity(1);
-        let (noisy, denoised, losses) = validation.try_on(&mut network, 0).unwrap();
+        let Trial {
+            noisy,
+            denoised,
+            losses,
+            ..
+        } = validation.try_on(&mut network, 0).unwrap();
         assert_eq!(noisy, denoised);
         let mut rng = stream(config.seed, Purpose::HoldOut, 0, 1);
         let (a, b) = Neighbors::draw(&noisy, &mut rng).sub_sample(&noisy);
@@ -365,10 +477,44 @@ mod tests {
         assert!((losses.loss1 - expected).abs() < 1e-6 * expected);
         assert_eq!(losses.loss2, 0.0);
         // The same again, and something else for another image.
-        let (again, _, _) = validation.try_on(&mut network, 0).unwrap();
-        assert_eq!(again, noisy);
-        let (other, _, _) = validation.try_on(&mut network, 1).unwrap();
-        assert_ne!(other, noisy);
+        let mut noisy_of = |index| validation.try_on(&mut network, index).unwrap().noisy;
+        assert_eq!(noisy_of(0), noisy);
+        assert_ne!(noisy_of(1), noisy);
+    }
+
+    #[test]
+    fn a_network_that_fails_on_whole_images_is_found() {
+        // Noise around the middle of the range.
+        let bytes: Vec<u8> = (0..300 * 400).map(|i| (i * 31 % 251) as u8).collect();
+        let images = vec![Image::from_bytes(300, 400, 1, &bytes); 9];
+        let images = Dataset::read(Arc::new(Memory::from(&images[..])), 1, 0, &mut |_| {});
+        let compared = |patchsize: usize, in_large: f32| {
+            let config = Config {
+                n_channel: 1,
+                patchsize,
+                ..Config::default()
+            };
+            let nothing = Arc::new(Memory::default());
+            let held_out = Dataset::read(nothing, 1, 0, &mut |_| {});
+            let mut network = Fake::new(1, |_| 0.5);
+            network.in_large = in_large;
+            let validation = Validation::new(&config, held_out, None).unwrap();
+            let never = AtomicBool::new(false);
+            let failed = validation.fails_on_whole(&mut network, &images, 7, &never);
+            (failed.unwrap(), network.seen)
+        };
+        let (failed, seen) = compared(128, 0.2);
+        let sizes: Vec<_> = seen.iter().map(|&(_, h, w, _)| (h, w)).collect();
+        assert_eq!(sizes.len(), 4 * (1 + 4 * 6));
+        assert_eq!(sizes[0], (256, 384));
+        assert_eq!(sizes[1..25], [(64, 64); 24]);
+        let [whole, parts] = failed.unwrap();
+        let more = whole.powi(2) - parts.powi(2);
+        assert!((more - 0.04).abs() < 0.005, "{whole} {parts}");
+        assert_eq!(compared(128, 0.0).0, None);
+        // Images no larger than the patches leave nothing to compare.
+        let (failed, seen) = compared(1024, 0.2);
+        assert_eq!((failed, seen.len()), (None, 0));
     }
 
     #[test]
@@ -386,10 +532,9 @@ mod tests {
                     ..Config::default()
                 };
                 let held_out = Dataset::open(folder.path(), &[], 1, 0, &mut |_| {}).unwrap();
-                let validation = Validation::new(&config, held_out).unwrap();
-                let scored = validation.try_on(&mut Fake::identity(1), 0);
-                let (.., losses) = scored.unwrap();
-                assert!(losses.loss1 >= 0.0, "{height}x{width} {distance}");
+                let validation = Validation::new(&config, held_out, None).unwrap();
+                let trial = validation.try_on(&mut Fake::identity(1), 0).unwrap();
+                assert!(trial.losses.loss1 >= 0.0, "{height}x{width} {distance}");
             }
         }
     }

@@ -25,9 +25,15 @@ impl Config {
         for layer in layers {
             settings.extend(with_sizes(layer.clone())?);
         }
+        let is_told = |name: &str| layers.iter().any(|layer| layer.contains_key(name));
+        // The recipe's rate is for random weights.
+        if recipe == Recipe::Fast && is_told("init_from") && !is_told("lr") {
+            settings.insert("lr".into(), Value::Float(Recipe::RATE_OF_TRAINED));
+        }
         // A separate channel is a gray image.
-        let is_told = layers.iter().any(|layer| layer.contains_key("n_channel"));
-        if !is_told && settings.get("channels").and_then(Value::as_str) == Some("independent") {
+        if !is_told("n_channel")
+            && settings.get("channels").and_then(Value::as_str) == Some("independent")
+        {
             settings.insert("n_channel".into(), Value::Integer(1));
         }
         let config: Self = settings.try_into().map_err(|error: toml::de::Error| {
@@ -93,6 +99,14 @@ mod tests {
         let config = resolve(&["lr = 1\nn_feature = 8", "recipe = 'fast'\nlr = 2"]).unwrap();
         assert_eq!((config.lr, config.n_feature, config.ema), (2.0, 8, 0.999));
         assert_eq!(config.recipe, Recipe::Fast);
+        let rate = |layers: &[&str]| resolve(layers).unwrap().lr;
+        assert_eq!(rate(&["recipe = 'fast'"]), 1e-3);
+        assert_eq!(rate(&["recipe = 'fast'", "init_from = 'gauss25'"]), 3e-4);
+        assert_eq!(
+            rate(&["recipe = 'fast'\nlr = 2", "init_from = 'gauss25'"]),
+            2.0
+        );
+        assert_eq!(rate(&["init_from = 'gauss25'"]), Config::default().lr);
         for (text, named) in [
             ("recipe = 'slow'", "paper or fast"),
             ("learning_rate = 1", "learning_rate"),

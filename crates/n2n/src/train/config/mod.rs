@@ -184,6 +184,10 @@ impl Recipe {
     /// All recipes.
     pub const ALL: [Self; 2] = [Self::Paper, Self::Fast];
 
+    /// The learning rate of [`Recipe::Fast`] for a network that is already trained (`init_from`), unless another one is
+    /// given to [`Config::resolve`].
+    pub const RATE_OF_TRAINED: f64 = 3e-4;
+
     /// Its settings.
     pub fn config(self) -> Config {
         let paper = Config::default();
@@ -191,7 +195,8 @@ impl Recipe {
             Self::Paper => paper,
             Self::Fast => Config {
                 recipe: self,
-                patchsize: 128,
+                batchsize: 1,
+                patchsize: 256,
                 lr: 1e-3,
                 optimizer: Optimizer::Muon,
                 lr_schedule: LrSchedule::Cosine,
@@ -202,7 +207,7 @@ impl Recipe {
                 regularized_patches: Some(1),
                 augment: true,
                 ema: 0.999,
-                n_epoch: 20,
+                n_epoch: 10,
                 ..paper
             },
         }
@@ -272,6 +277,24 @@ impl Config {
     /// The settings of the fast recipe.
     pub fn fast() -> Self {
         Recipe::Fast.config()
+    }
+
+    /// These settings for images of given sizes. If no image has a side as long as a patch, smaller patches take their
+    /// place, and so many more of them that a step covers about as many pixels.
+    pub fn fitted(&self, sizes: impl IntoIterator<Item = (usize, usize)>) -> Result<Self> {
+        let spacing = self.neighbor_distance.spacing();
+        let longest = |(height, width): (usize, usize)| (height / spacing.y).max(width / spacing.x);
+        let longest = sizes.into_iter().map(longest).max().unwrap_or(0);
+        let unit = 2 * self.unet()?.grid().multiple;
+        let side = (longest / unit * unit).max(unit);
+        if side >= self.patchsize {
+            return Ok(self.clone());
+        }
+        Ok(Self {
+            patchsize: side,
+            batchsize: self.batchsize * self.patchsize.pow(2) / side.pow(2),
+            ..self.clone()
+        })
     }
 
     /// The architecture of the network.
@@ -377,6 +400,29 @@ mod tests {
         );
         assert!(resolve("n_channel = 17").is_err());
         assert!(resolve("n_channel = 4\nval_dirs = \"sets\"").is_err());
+    }
+
+    #[test]
+    fn patches_are_no_larger_than_the_images() {
+        let fitted = |distance: &str, sizes: &[(usize, usize)]| {
+            let config = Config {
+                neighbor_distance: distance.parse().unwrap(),
+                ..Config::fast()
+            };
+            let fitted = config.fitted(sizes.iter().copied()).unwrap();
+            fitted.check().unwrap();
+            (fitted.batchsize, fitted.patchsize)
+        };
+        assert_eq!(fitted("1", &[(100, 100), (300, 200)]), (1, 256));
+        // An image that is long enough is padded on its other side.
+        assert_eq!(fitted("1", &[(100, 300)]), (1, 256));
+        assert_eq!(fitted("1", &[(128, 128), (64, 120)]), (4, 128));
+        assert_eq!(fitted("1", &[(191, 20)]), (4, 128));
+        assert_eq!(fitted("1", &[(192, 192)]), (1, 192));
+        assert_eq!(fitted("1", &[(1, 1)]), (16, 64));
+        assert_eq!(fitted("2", &[(257, 257)]), (4, 128));
+        assert_eq!(fitted("2x1", &[(256, 256)]), (1, 256));
+        assert_eq!(fitted("1", &[]), (16, 64));
     }
 
     #[test]

@@ -73,23 +73,43 @@ impl Run<'_> {
         self.save(network, epoch)?;
         let (folder, observe) = (self.folder.as_ref(), &mut *self.observe);
         let scores = (self.validation).score(network, epoch, folder, stop, observe)?;
+        let failure = match scores.held_out {
+            Some(_) => {
+                let images = self.loader.dataset();
+                (self.validation).fails_on_whole(network, images, epoch, stop)?
+            }
+            None => None,
+        };
         self.show_scores(&scores, epoch)?;
         if let Some(merit) = scores.merit()
-            && self.progress.best.is_none_or(|best| merit > best)
+            && self
+                .progress
+                .best
+                .is_none_or(|best| failure.is_none() && merit > best)
         {
-            if let Some(folder) = &self.folder {
-                self.weights(network, epoch)?.write(&folder.best())?;
+            let weights = self.weights(network, epoch)?;
+            match &self.folder {
+                Some(folder) => weights.write(&folder.best())?,
+                None => self.best = Some(weights),
             }
-            self.progress.best = Some(merit);
+            // Any snapshot that does not fail is better.
+            self.progress.best = failure.is_none().then_some(merit);
         }
         if let Some(score) = scores.set {
             self.tell(&Event::Evaluated(score))?;
         }
         if let Some(losses) = scores.held_out {
-            self.tell(&Event::HeldOutEvaluated(losses))?;
+            let sure = scores.sure;
+            self.tell(&Event::HeldOutEvaluated { losses, sure })?;
         }
         if let Some(collapse) = scores.collapse {
             self.tell(&Event::Collapsed(collapse))?;
+        }
+        if let Some(changes) = failure {
+            self.tell(&Event::FailsOnWhole {
+                changes,
+                patchsize: self.config.patchsize,
+            })?;
         }
         let Some(folder) = &self.folder else {
             return Ok(());
@@ -109,6 +129,9 @@ impl Run<'_> {
             values.push(Value::Scalar("held_out/loss1", losses.loss1));
             values.push(Value::Scalar("held_out/loss2", losses.loss2));
             values.push(Value::Scalar("held_out/loss_full", losses.loss_full));
+        }
+        if let Some(sure) = scores.sure {
+            values.push(Value::Scalar("held_out/sure", sure));
         }
         if let (Some(folder), Some(set)) = (&self.folder, scores.pictures) {
             let [_, _, denoised] = folder.pictures(set, 0, epoch);

@@ -24,6 +24,10 @@ fn outputs_and_scored_images_are_not_trained_on() {
 fn what_is_unusual_about_the_images_is_told_once() {
     let (folder, mut config) = workplace();
     fs::write(folder.path().join("images/broken.png"), "no image").unwrap();
+    // As wide as a patch, but not as high; at least one of them is trained on.
+    for name in ["wide.png", "wider.png"] {
+        write_image(&folder.path().join("images").join(name), 64, 130, 7);
+    }
     config.holdout = Some(1);
     config.patchsize = 128;
     let mut told = vec![];
@@ -39,7 +43,33 @@ fn what_is_unusual_about_the_images_is_told_once() {
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[0].contains("broken.png"));
     assert_eq!(told[1], "held out 1");
-    assert_eq!(told[2], "padded 4 128");
+    assert_eq!(told[2], "padded 6 128");
+}
+
+#[test]
+fn patches_larger_than_the_images_become_more_and_smaller_ones() {
+    let (_folder, config) = workplace();
+    let config = Config {
+        batchsize: 1,
+        patchsize: 256,
+        ..config
+    };
+    let mut told = vec![];
+    let mut network = Recording::new();
+    run(&config, &mut network, &mut |event| match event {
+        Event::Fitted {
+            patchsizes,
+            batchsizes,
+        } => told.push((*patchsizes, *batchsizes)),
+        Event::Padded { .. } => panic!("a patch of 64 fits"),
+        _ => {}
+    })
+    .unwrap();
+    assert_eq!(told, [([256, 64], [1, 16])]);
+    let step = &network.steps[0].noisy;
+    assert_eq!((step.n, step.h, step.w), (16, 64, 64));
+    let settings = fs::read_to_string(config.folder().join("config.toml")).unwrap();
+    assert!(settings.contains("patchsize = 64") && settings.contains("batchsize = 16"));
 }
 
 #[test]
