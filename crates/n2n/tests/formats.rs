@@ -401,10 +401,11 @@ fn a_file_cut_anywhere_is_refused_and_damage_never_panics() {
         };
         let want = try_all(whole.clone()).unwrap();
         for length in (0..whole.len()).step_by(5) {
-            // What is cut may be padding, or an index that nobody needs; but no sample is made up.
+            // What is cut may be padding, an index that nobody needs, or the second of two frames; but no sample is
+            // made up.
             if let Ok(rows) = try_all(whole[..length].to_vec()) {
                 assert!(
-                    rows == want,
+                    rows == want || name == "two.gif" && rows == want[..want.len() / 2],
                     "{name}, cut to {length} of {} bytes",
                     whole.len()
                 );

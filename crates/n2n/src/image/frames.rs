@@ -220,10 +220,22 @@ impl<T: Sample> Canvas<T> {
         }
     }
 
-    /// Draws a frame, whose place the caller has checked, and returns the image displayed.
+    /// The part of a place that is inside the image; it may be empty.
+    pub(super) fn clipped(&self, place: &Place) -> Place {
+        let (left, top) = (place.left.min(self.width), place.top.min(self.height));
+        Place {
+            left,
+            top,
+            width: place.width.min(self.width - left),
+            height: place.height.min(self.height - top),
+            ..*place
+        }
+    }
+
+    /// Draws a frame, whose place the caller has checked or clipped, and returns the image displayed.
     pub(super) fn draw(&mut self, place: &Place, frame: &[Pixel<T>]) -> Vec<Pixel<T>> {
         let before = (place.disposal == Disposal::Restore).then(|| self.pixels.clone());
-        for (row, above) in self.rows(place).zip(frame.chunks_exact(place.width)) {
+        for (row, above) in self.rows(place).zip(frame.chunks_exact(place.width.max(1))) {
             for (below, &above) in row.iter_mut().zip(above) {
                 *below = if place.blends {
                     blend(above, *below)

@@ -529,10 +529,15 @@ impl<P: Pixel<Subpixel = u8>> GenericImageView for View<'_, '_, P> {
     }
 }
 
+/// Maximum number of bytes in a segment, excluding its length.
+const MOST: usize = 65_533;
+
+/// What precedes XMP in its segment (XMP specification, part 3, section 1.1.3), and the maximum length of XMP.
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+pub(super) const MOST_XMP: usize = MOST - XMP.len();
+
 /// The segments of a page: those of its file if it came from a JPEG, otherwise made from its metadata.
 fn segments_of(page: &Page) -> Segments {
-    /// Maximum number of bytes in a segment, excluding its length.
-    const MOST: usize = 65_533;
     const ICC: &[u8] = b"ICC_PROFILE\0";
     let metadata = &page.metadata;
     let icc = metadata.icc_for(page.color);
@@ -556,6 +561,11 @@ fn segments_of(page: &Page) -> Segments {
         for (number, piece) in (1..).zip(pieces) {
             segments.push((0xE2, [ICC, &[number, count], piece].concat()));
         }
+    }
+    if let Some(xmp) = &metadata.xmp
+        && xmp.len() <= MOST_XMP
+    {
+        segments.push((0xE1, [XMP, xmp.as_bytes()].concat()));
     }
     segments
 }

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::Format;
+use super::{Format, jpeg};
 
 /// A missing sample: a NaN with a payload of its own, which copying preserves. It becomes [`Metadata::nodata`] again
 /// when it is written.
@@ -31,6 +31,8 @@ pub struct Metadata {
     pub icc: Option<Vec<u8>>,
     /// An Exif block, which begins with a TIFF header.
     pub exif: Option<Vec<u8>>,
+    /// An XMP packet that other formats can hold too; that of most formats is copied only to a file of the same format.
+    pub xmp: Option<String>,
     /// Pixels per unit of length.
     pub resolution: Option<Resolution>,
     /// A description, or the metadata that ImageJ and OME-TIFF store in its place.
@@ -82,6 +84,11 @@ impl Metadata {
         {
             lost.push("metadata specific to the source format");
         }
+        if let Some(xmp) = &self.xmp
+            && !keeps_xmp(format, xmp)
+        {
+            lost.push("XMP");
+        }
         if !lost.is_empty() {
             notes.push(format!(
                 "{format:?} cannot store everything; dropped: {}",
@@ -112,6 +119,15 @@ impl Metadata {
             icc: self.icc.clone(),
             ..Self::default()
         }
+    }
+}
+
+/// Whether a format can hold an XMP packet of another one.
+fn keeps_xmp(format: Format, xmp: &str) -> bool {
+    match format {
+        Format::Png | Format::Tiff => true,
+        Format::Jpeg => xmp.len() <= jpeg::MOST_XMP,
+        _ => false,
     }
 }
 

@@ -456,6 +456,11 @@ fn chunks_of(page: &Page, depth: Depth) -> Chunks {
     if let Some(exif) = metadata.exif_with(page.orientation) {
         chunks.push((*b"eXIf", exif));
     }
+    if let Some(xmp) = &metadata.xmp {
+        // A keyword, two zeros for text that is not compressed, and no language (XMP specification, part 3, 1.1.5).
+        let bytes = [b"XML:com.adobe.xmp\0\0\0\0\0", xmp.as_bytes()].concat();
+        chunks.push((*b"iTXt", bytes));
+    }
     chunks
 }
 

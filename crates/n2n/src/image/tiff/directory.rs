@@ -60,6 +60,7 @@ pub(super) fn swap(bytes: &mut [u8], size: usize, from: Order, to: Order) {
 pub(in crate::image) struct Kind(pub(super) u16);
 
 impl Kind {
+    pub(super) const BYTE: Self = Self(1);
     pub(super) const ASCII: Self = Self(2);
     pub(super) const SHORT: Self = Self(3);
     pub(super) const LONG: Self = Self(4);

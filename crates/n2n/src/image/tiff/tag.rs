@@ -37,6 +37,7 @@ pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
 pub(super) const IMAGE_DEPTH: u16 = 32997;
 /// The planes of a `MetaMorph` stack: the field's count is their number.
 pub(super) const UIC2: u16 = 33629;
+pub(super) const XMP: u16 = 700;
 pub(super) const ICC: u16 = 34675;
 pub(super) const EXIF: u16 = 34665;
 pub(super) const GPS: u16 = 34853;

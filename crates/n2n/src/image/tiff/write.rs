@@ -261,6 +261,13 @@ impl Said {
                 bytes: icc.to_vec(),
             });
         }
+        if let Some(xmp) = &metadata.xmp {
+            said.fields.push(Field {
+                tag: tag::XMP,
+                kind: Kind::BYTE,
+                bytes: xmp.as_bytes().to_vec(),
+            });
+        }
         if let Some(Resolution { x, y, unit }) = metadata.resolution {
             let has = |tag| move |field: &Field| field.tag == tag;
             for (tag, side) in [(tag::X_RESOLUTION, x), (tag::Y_RESOLUTION, y)] {
