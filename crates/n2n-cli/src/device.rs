@@ -42,7 +42,7 @@ pub fn place(flags: &DeviceArgs, half: bool, weights: &Weights, ui: Ui) -> anyho
     let lacks_units = half && CpuNetwork::matrix_units().is_none();
     let (placed, reason) = match flags.device {
         None | Some(Device::Cpu) if lacks_units => {
-            bail!("{NO_UNITS}\nhint: GPUs support it too; {}", gpu::HINT)
+            bail!("{NO_UNITS}\nhint: {}", gpu::HINT)
         }
         None | Some(Device::Cpu) => (on_cpu(half)?, None),
         Some(Device::Gpu(number)) => (gpu::place(number, half, weights)?, None),
@@ -77,8 +77,9 @@ mod gpu {
 
     use super::Placed;
 
-    /// How a GPU is asked for.
-    pub const HINT: &str = "use --device gpu, or auto for a GPU if there is one";
+    /// How to compute in half precision without matrix units.
+    pub const HINT: &str =
+        "GPUs support it too; use --device gpu, or auto for a GPU if there is one";
 
     /// A network on the first adapter that is a GPU, or why there is none.
     pub fn place_best(half: bool, weights: &Weights) -> anyhow::Result<Result<Placed, String>> {
@@ -140,10 +141,10 @@ mod gpu {
         match (number, found) {
             (Some(number), _) if number < found.len() => Ok(number),
             (Some(number), []) => {
-                bail!("--device gpu:{number}: expected the number of a device, found no devices")
+                bail!("--device gpu:{number}: there is no such device; no devices were found")
             }
             (Some(number), _) => bail!(
-                "--device gpu:{number}: expected the number of a device, found {}",
+                "--device gpu:{number}: there is no such device; available: {}",
                 list(found)
             ),
             (None, []) => bail!(
@@ -188,9 +189,17 @@ mod gpu {
                 (&[true, false], Some(0), Ok(0)),
                 (&[true], Some(0), Ok(0)),
                 (&[true], None, Err("gpu:0 Adapter 0\nhint: --device gpu:N")),
-                (&[true], Some(1), Err("--device gpu:1: expected the number")),
+                (
+                    &[true],
+                    Some(1),
+                    Err("--device gpu:1: there is no such device; available: gpu:0 Adapter 0"),
+                ),
                 (&[], None, Err("no GPU found")),
-                (&[], Some(0), Err("found no devices")),
+                (
+                    &[],
+                    Some(0),
+                    Err("there is no such device; no devices were found"),
+                ),
             ] {
                 match (choose(number, &found(software)), want) {
                     (Ok(got), Ok(want)) => assert_eq!(got, want),
@@ -215,9 +224,9 @@ mod gpu {
 
     /// The command that builds this program with GPU support, in the folder of its source.
     const BUILD: &str = "cargo build --release --features gpu";
-    /// How a GPU is asked for.
-    pub const HINT: &str = "this program was built without GPU support; cargo build --release \
-                            --features gpu, then --device gpu";
+    /// How to compute in half precision without matrix units.
+    pub const HINT: &str = "GPUs support it too, but this program was built without GPU support: build it with cargo \
+                            build --release --features gpu, then use --device gpu";
 
     #[allow(clippy::unnecessary_wraps, reason = "as with GPUs")]
     pub fn place_best(_: bool, _: &Weights) -> anyhow::Result<Result<Placed, String>> {

@@ -241,8 +241,6 @@ fn devices_are_listed_and_no_other_is_taken() {
             .arg("--device=gpu:99")
             .assert()
             .code(1)
-            .stderr(contains(
-                "--device gpu:99: expected the number of a device, found",
-            ));
+            .stderr(contains("--device gpu:99: there is no such device; "));
     }
 }

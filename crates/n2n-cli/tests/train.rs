@@ -585,7 +585,10 @@ fn what_no_run_can_be_made_of_is_refused_and_nothing_is_written() {
     let folder = workplace();
     fs::create_dir(folder.path().join("empty")).unwrap();
     for (flag, message) in [
-        ("--holdout=5", "at least one image that is not held out"),
+        (
+            "--holdout=5",
+            "images to train on, from images: expected at least one that is not held out, found none",
+        ),
         ("--data-dir=empty", "empty"),
         ("--data-dir=missing", "missing"),
         ("--n-channel=2", "n_channel"),

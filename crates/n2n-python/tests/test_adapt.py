@@ -95,6 +95,15 @@ def test_a_measured_range_is_in_the_units_of_the_dtype(dtype):
     assert rms(adapted.denoise(noisy), clean) < rms(untrained.denoise(noisy), clean)
 
 
+def test_a_range_that_was_measured_counts_as_its_two_numbers(untrained):
+    noisy = counts(1)[0]
+    measured = untrained.adapt(noisy, steps=4, range=n2n.Range(350.0, 600.0, True))
+    numbers = untrained.adapt(noisy, steps=4, range=(350, 600))
+    assert measured.metadata == numbers.metadata
+    assert measured.metadata["range"] == "350,600"
+    assert np.array_equal(measured.denoise(noisy), numbers.denoise(noisy))
+
+
 def test_refusals(untrained):
     noisy = counts(1)[0]
     refused = [
@@ -104,6 +113,8 @@ def test_refusals(untrained):
         ((noisy,), {"time_budget": "soon"}, ValueError, "soon"),
         ((noisy,), {"steps": 2, "range": "percentile"}, ValueError, "range: expected 'auto'"),
         ((noisy,), {"steps": 2, "range": (5, 2)}, ValueError, "MIN below MAX"),
+        ((noisy,), {"steps": 2, "range": n2n.Range(5, 2)}, ValueError, "MIN below MAX"),
+        ((noisy,), {"steps": 2, "range": (1, 2, 3)}, ValueError, r"n2n.Range, found \(1, 2, 3\)"),
         ((noisy,), {"steps": 2, "threads": 0}, ValueError, "threads: expected 1 or more"),
         ((np.stack([noisy, noisy]),), {"steps": 2}, ValueError, "axes: expected 3 letters"),
         (([],), {"steps": 2}, ValueError, "at least one, found none"),

@@ -17,6 +17,7 @@ def test_a_model_of_noisy_images_denoises_them():
         stack, axes="ZYX", n_epoch=4, steps_per_epoch=60, lr=3e-3, callback=steps.append, **SHORT
     )
     assert model.channels == 1 and model.metadata["range_type"] == "uint16"
+    assert repr(model) == "<n2n.Model, 1 channel>"
     assert [step.passed for step in steps] == sorted(step.passed for step in steps)
     assert steps[-1].epoch == 4 and steps[-1].iteration == 60 and steps[-1].left_s < 1
     losses = [step.loss for step in steps if step.loss is not None]
@@ -103,6 +104,6 @@ def test_refusals(tmp_path):
         n2n.train([good, broken], n_epoch=1, steps_per_epoch=1, **SHORT)
     with (
         pytest.warns(UserWarning, match="left out: image 0"),
-        pytest.raises(ValueError, match="usable images in 1 image: expected at least one"),
+        pytest.raises(ValueError, match="images to train on, from 1 image: expected at least one"),
     ):
         n2n.train(broken, n_epoch=1, steps_per_epoch=1, **SHORT)

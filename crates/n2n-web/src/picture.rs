@@ -158,7 +158,7 @@ impl Picture {
     /// [gray pages](Picture::is_page_gray) are for a network of one channel.
     ///
     /// # Errors
-    /// If the page cannot be read.
+    /// If the page cannot be read, or is a raw photograph.
     pub fn next_page(
         &mut self,
         workers: usize,
@@ -284,7 +284,7 @@ impl Picture {
         }) = model.misfit(depth, &survey)
         {
             self.notes.push(format!(
-                "Do not trust the result: the picture's values lie between {} and {} ({}), and the model is for \
+                "Do not trust the result: the picture's values lie between {} and {} ({}), but the model is for \
                  images with values {model}",
                 shown(found.0),
                 shown(found.1),

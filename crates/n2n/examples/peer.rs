@@ -32,7 +32,8 @@ fn main() -> Outcome<()> {
     let [work, model, images, n, h, w, rest @ ..] = &arguments[..] else {
         return Err("usage: peer infer|call|train MODEL IMAGES N H W [PAIRS]".into());
     };
-    let mut network = CpuNetwork::from_weights(&models::load(Some(Path::new(model)))?)?;
+    let weights = models::load(Some(Path::new(model)))?;
+    let mut network = CpuNetwork::from_weights(&weights)?;
     if let Ok(level) = std::env::var("N2N_LEVEL") {
         network.set_level(level.parse()?);
     }
@@ -41,7 +42,7 @@ fn main() -> Outcome<()> {
     match (work.as_str(), rest) {
         ("infer", []) => serve(&version, || Ok(network.denoise(&noisy)?.data)),
         ("call", []) => {
-            let model = Model::load(model)?;
+            let model = Model::with_network(Box::new(network), weights)?;
             let image = Image::from_f32(noisy.h, noisy.w, noisy.c, noisy.data)?;
             let options = DenoiseOptions {
                 range: Range::Between(0.0, 1.0),

@@ -10,7 +10,7 @@ use crate::image::{Limits, Page, Pages};
 use crate::noise::Noise;
 
 /// Pages with noise on their color samples; other samples, non-finite values, and pages that are passed through are
-/// unchanged. Nothing is clipped, except that Poisson noise on a negative value gives 0.
+/// unchanged. Nothing is clipped, except that Poisson noise on a value below the range gives the low end of the range.
 pub struct Corrupted<'a> {
     clean: &'a mut dyn Pages,
     noise: Noise,

@@ -78,6 +78,7 @@ pub mod system;
 pub mod train;
 pub mod unet;
 pub mod weights;
+mod words;
 
 pub use denoise::{Progress, Range, Region, Tile};
 pub use error::{Error, Result};

@@ -210,8 +210,8 @@ impl Model {
     }
 
     /// Channels that the network processes together: 1 for gray, 3 for RGB. With 1 or 3, the model denoises images with
-    /// any number of channels, one by one if they do not match; with any other number, images must have the same
-    /// number.
+    /// any number of channels, channel by channel if the number does not match; with any other number, images must have
+    /// the same number.
     pub fn channels(&self) -> usize {
         self.unet.n_channel
     }
@@ -248,7 +248,7 @@ impl Model {
     /// images](Model::takes_gray). Non-finite values are unchanged.
     ///
     /// # Errors
-    /// An image without pixels, or with another number of values than its size; a number of channels that the model
+    /// An image without pixels, or whose number of values does not match its size; a number of channels that the model
     /// cannot denoise; an image whose smallest tiles need more memory than the limit.
     pub fn denoise(&self, noisy: &Image) -> Result<Image> {
         self.denoise_with(noisy, &DenoiseOptions::default())
@@ -288,8 +288,8 @@ impl Model {
     ///
     /// This way, an image that is larger than memory, or stored in chunks, can be denoised block by block, in any order
     /// and on any number of machines. A range that has to be measured must be given, because it is that of the whole
-    /// image; for bytes, [`Range::Auto`] is not measured but means the full range. Blocks of RGB images are denoised as
-    /// RGB even if their channels are equal.
+    /// image; for bytes, [`Range::Auto`] is not measured: it means the model's range or, if the model states none, the
+    /// full range. Blocks of RGB images are denoised as RGB even if their channels are equal.
     ///
     /// # Errors
     /// Those of [`Model::denoise_with`]; a region that is empty; a region or a block that extends beyond the image; a
@@ -352,11 +352,7 @@ impl Model {
         let known = known.filter(|_| options.range != Range::Percentile);
         let Some(scale) = options.scale.or(known) else {
             let expected = "two numbers MIN,MAX, measured once on the whole image";
-            return Err(Error::value(
-                "range of a block",
-                expected,
-                format!("{:?}", options.range),
-            ));
+            return Err(Error::value("range of a block", expected, options.range));
         };
         let mut pages = OfImage::new(block);
         let page = Page {
@@ -736,6 +732,18 @@ mod tests {
             let options = DenoiseOptions { strength, ..UNIT };
             let error = model.denoise_with(&noisy, &options).unwrap_err();
             assert!(error.to_string().contains("strength: expected 0 to 1"));
+        }
+        let of_words = Image::from_u16(4, 4, 1, &[900; 16]).unwrap();
+        for (range, words) in [(Range::Auto, "auto"), (Range::Percentile, "percentile")] {
+            let options = DenoiseOptions { range, ..UNIT };
+            let whole = Region::whole(4, 4);
+            let block = model.denoise_block(&of_words, (0, 0), (4, 4), whole, &options);
+            assert_eq!(
+                block.unwrap_err().to_string(),
+                format!(
+                    "range of a block: expected two numbers MIN,MAX, measured once on the whole image, found {words}"
+                )
+            );
         }
         noisy.data.pop();
         assert!(model.denoise(&noisy).is_err());

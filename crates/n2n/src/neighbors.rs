@@ -26,7 +26,7 @@ pub enum Target {
     Drawn,
     /// The mean of both pixels of the cell that share an edge with the first. Given the first, each of them is drawn
     /// with equal probability, so this is the expectation over that draw: the expected gradient stays the same, with
-    /// half of the target's noise.
+    /// half the variance of the target's noise.
     Mean,
 }
 

@@ -3,6 +3,8 @@
 //! Denoising uses [`Denoise`], the training loop uses [`Train`], and neither knows the device behind it. A second
 //! device is therefore a second implementation; nothing else changes.
 
+use std::fmt::{self, Display};
+
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::{Neighbors, PAIRS, Target};
@@ -117,8 +119,8 @@ pub trait Train: Denoise {
         }
         Err(Error::value(
             format!("the training method on {}", self.device()),
-            "the paper's (Adam, the drawn target, all patches regularized)",
-            format!("{method:?}"),
+            format!("the paper's ({})", Method::default()),
+            method,
         ))
     }
 
@@ -213,8 +215,8 @@ pub struct Method {
     pub optimizer: Optimizer,
     /// The network's target.
     pub target: Target,
-    /// Number of patches per batch, in rotation, that the regularizer is computed on, on behalf of all; `None`, or the
-    /// number of patches, for all, as in the paper.
+    /// Number of patches per batch, in rotation, on which the regularizer is computed; they stand for all. `None`, or
+    /// the number of patches, for all, as in the paper.
     ///
     /// `exp_diff` (see [`Losses`]) is a constant in the loss, and the gradient is linear in it, so a sample of the
     /// patches gives the same expected gradient. `Loss2` is then the mean over these patches.
@@ -222,6 +224,27 @@ pub struct Method {
     /// Whether the pass for `exp_diff`, which keeps nothing for gradients, may round like [`Denoise::denoise`] in half
     /// precision, on a device where that is faster.
     pub half: bool,
+}
+
+impl Display for Method {
+    /// In words: `Muon, the mean target, 1 patch regularized`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let optimizer = match self.optimizer {
+            Optimizer::Adam => "Adam",
+            Optimizer::Muon => "Muon",
+        };
+        let target = match self.target {
+            Target::Drawn => "drawn",
+            Target::Mean => "mean",
+        };
+        write!(f, "{optimizer}, the {target} target, ")?;
+        match self.regularized_patches {
+            None => f.write_str("all patches regularized")?,
+            Some(1) => f.write_str("1 patch regularized")?,
+            Some(count) => write!(f, "{count} patches regularized")?,
+        }
+        f.write_str(if self.half { ", half precision" } else { "" })
+    }
 }
 
 /// The optimizer: how a gradient updates the weights.
@@ -303,8 +326,11 @@ pub fn check_step(unet: &UNet, noisy: &Batch, neighbors: &Neighbors) -> Result<(
     let (count, pairs) = (cells.0 * cells.1 * cells.2, &neighbors.pairs);
     if pairs.len() != count || pairs.iter().any(|&pair| usize::from(pair) >= PAIRS.len()) {
         let what = "pairs of the drawn neighbors";
-        let expected = format!("{count} below {}", PAIRS.len());
-        let got = format!("{}, the largest {:?}", pairs.len(), pairs.iter().max());
+        let expected = format!("{count} numbers below {}", PAIRS.len());
+        let got = match pairs.iter().max() {
+            Some(largest) => format!("{} numbers, the largest {largest}", pairs.len()),
+            None => "none".into(),
+        };
         return Err(Error::value(what, expected, got));
     }
     Ok(())
@@ -438,5 +464,54 @@ pub(crate) mod fake {
         fn device(&self) -> String {
             "a function".into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_that_are_too_few_or_too_large_are_counted() {
+        let unet = UNet::new(2, 1).unwrap();
+        let noisy = Batch::zeros(1, 64, 64, 1);
+        let refused = |pairs: Vec<u8>| {
+            let neighbors = Neighbors {
+                n: 1,
+                h: 32,
+                w: 32,
+                pairs,
+            };
+            let error = check_step(&unet, &noisy, &neighbors)
+                .unwrap_err()
+                .to_string();
+            let rest = error.strip_prefix(
+                "pairs of the drawn neighbors: expected 1024 numbers below 8, found ",
+            );
+            rest.map(str::to_owned).ok_or(error).unwrap()
+        };
+        assert_eq!(refused(vec![9; 1024]), "1024 numbers, the largest 9");
+        assert_eq!(refused(vec![7; 1023]), "1023 numbers, the largest 7");
+        assert_eq!(refused(vec![]), "none");
+    }
+
+    #[test]
+    fn a_method_is_said_in_words() {
+        let papers = "Adam, the drawn target, all patches regularized";
+        assert_eq!(Method::default().to_string(), papers);
+        let fast = Method {
+            optimizer: Optimizer::Muon,
+            target: Target::Mean,
+            regularized_patches: Some(1),
+            half: true,
+        };
+        let words = "Muon, the mean target, 1 patch regularized, half precision";
+        assert_eq!(fast.to_string(), words);
+        let regularized_patches = Some(2);
+        let two = Method {
+            regularized_patches,
+            ..Method::default()
+        };
+        assert!(two.to_string().ends_with(", 2 patches regularized"));
     }
 }

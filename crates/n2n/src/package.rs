@@ -158,8 +158,8 @@ fn identifier(name: &str) -> String {
 
 /// What the model does, in a line.
 fn about(weights: &Weights, name: &str) -> String {
-    let noise = weights.metadata.get("noise");
-    match noise {
+    match weights.metadata.get("noise").map(String::as_str) {
+        Some("none") => format!("Neighbor2Neighbor denoiser {name}, trained on noisy images"),
         Some(noise) => format!("Neighbor2Neighbor denoiser {name}, trained on {noise} noise"),
         None => format!("Neighbor2Neighbor denoiser {name}"),
     }
@@ -168,8 +168,8 @@ fn about(weights: &Weights, name: &str) -> String {
 fn readme(weights: &Weights, grid: Grid, name: &str, range: Option<(f32, f32)>) -> String {
     let mut text = format!(
         "# {name}\n\n{}. The network is a U-Net like that of T. Huang et al., \"Neighbor2Neighbor: \
-         Self-Supervised Denoising from Single Noisy Images\", CVPR 2021; it learns from noisy images \
-         alone.\n\n## Images\n\n",
+         Self-Supervised Denoising from Single Noisy Images\", CVPR 2021; it was trained on noisy \
+         images alone.\n\n## Images\n\n",
         about(weights, name)
     );
     let _ = match range {
@@ -408,6 +408,44 @@ mod tests {
         for (got, want) in values(&output).iter().zip(&result.data) {
             assert!((got - (100.0 + 4000.0 * want)).abs() < 0.01, "{got} {want}");
         }
+    }
+
+    #[test]
+    fn the_description_says_what_the_model_was_trained_on() {
+        let mut weights = weights(3);
+        let described = |weights: &Weights| {
+            let package = bioimageio(weights, "cells", None).unwrap();
+            let readme = String::from_utf8(file(&package, "README.md")).unwrap();
+            let said = String::from_utf8(file(&package, "rdf.yaml")).unwrap();
+            let config = file(
+                &darktable(weights, "cells").unwrap(),
+                "denoise-n2n-cells/config.json",
+            );
+            let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+            let about = about(weights, "cells");
+            assert_eq!(config["description"], about);
+            assert!(
+                readme.starts_with(&format!("# cells\n\n{about}. ")),
+                "{readme}"
+            );
+            assert!(
+                said.contains(&format!("description: \"{about}\"\n")),
+                "{said}"
+            );
+            about
+        };
+        let cells = "Neighbor2Neighbor denoiser cells";
+        assert_eq!(
+            described(&weights),
+            format!("{cells}, trained on gauss25 noise")
+        );
+        weights.metadata.insert("noise".into(), "none".into());
+        assert_eq!(
+            described(&weights),
+            format!("{cells}, trained on noisy images")
+        );
+        weights.metadata.remove("noise");
+        assert_eq!(described(&weights), cells);
     }
 
     #[test]

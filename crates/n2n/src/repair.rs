@@ -9,12 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::diagnose::{Frame, NoiseLine, Options, diagnose, standing_out};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::words::listed;
 
 /// What is repaired, written as `hot-pixels,rows,columns`, or some of these, or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Repair {
-    /// Hot and dead pixels: those that differ from all eight neighbors by eight standard deviations, while no neighbor
-    /// stands out itself. They become the median of the neighbors.
+    /// Hot and dead pixels: those that lie beyond all eight neighbors and more than eight standard deviations from
+    /// their median, while no neighbor stands out in the same direction. They become that median.
     pub hot_pixels: bool,
     /// Offsets shared by all pixels of a row, except in the first and the last row. A straight structure along most of
     /// a row is mistaken for an offset.
@@ -115,11 +116,10 @@ impl Display for Repaired {
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| format!("{count} {name}{}", if count == 1 { "" } else { "s" }))
             .collect();
-        match parts.as_slice() {
-            [] => f.write_str("nothing"),
-            [only] => f.write_str(only),
-            [before @ .., last] => write!(f, "{} and {last}", before.join(", ")),
+        if parts.is_empty() {
+            return f.write_str("nothing");
         }
+        f.write_str(&listed(&parts))
     }
 }
 
@@ -132,7 +132,7 @@ impl std::ops::AddAssign for Repaired {
 }
 
 impl Repairer {
-    /// Measures the noise for repairing images like these; the middle of a few of them is enough.
+    /// Measures the noise for repairing images like these; the central parts of a few of them are enough.
     ///
     /// # Errors
     /// Those of [`diagnose`].

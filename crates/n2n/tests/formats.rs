@@ -541,12 +541,41 @@ fn a_copy_in_another_format_has_every_sample_that_it_can_hold() {
 #[test]
 fn what_a_format_cannot_hold_is_refused() {
     for (name, format, what) in [
-        ("imagej_u16_stack.tif", Format::Png, "several pages"),
-        ("cmyk_u8.tif", Format::Jpeg, "4 channels"),
-        ("rgba.png", Format::Jpeg, "transparency"),
-        ("planes_f32_bands.tif", Format::Png, "5 channels"),
-        ("planes_f32_bands.tif", Format::Pfm, "5 channels"),
-        ("grey.gif", Format::Gif, "can be read but not written"),
+        (
+            "imagej_u16_stack.tif",
+            Format::Png,
+            "there are several pages, but PNG stores only one; use TIFF",
+        ),
+        (
+            "cmyk_u8.tif",
+            Format::Jpeg,
+            "JPEG cannot store 4 channels; use TIFF",
+        ),
+        (
+            "rgba.png",
+            Format::Jpeg,
+            "JPEG cannot store transparency; use TIFF",
+        ),
+        (
+            "planes_f32_bands.tif",
+            Format::Png,
+            "PNG cannot store 5 channels; use TIFF",
+        ),
+        (
+            "planes_f32_bands.tif",
+            Format::Pfm,
+            "PFM cannot store 5 channels; use TIFF",
+        ),
+        (
+            "grey.gif",
+            Format::Gif,
+            "GIF can be read but not written; use PNG",
+        ),
+        (
+            "grey.jp2",
+            Format::Jpeg2000,
+            "JPEG 2000 can be read but not written; use TIFF",
+        ),
     ] {
         let error = copied(name, Encoding::new(format)).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");

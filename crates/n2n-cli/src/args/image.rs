@@ -29,7 +29,7 @@ pub enum ImageFormat {
     Pfm,
     /// Raw camera samples; from DNG files only
     Dng,
-    /// Gray, 16 bits or floats, multiple pages
+    /// Gray, 8 (signed) or 16 bits or floats, multiple pages
     Mrc,
 }
 

@@ -55,7 +55,8 @@ pub struct Train {
     /// none (the images are already noisy)
     #[arg(long, value_name = "NOISE", value_parser = named::<Noise>)]
     pub noisetype: Option<Noise>,
-    /// Add the noise to each image once, derived from its path, instead of anew at every visit
+    /// Add the noise to each image once, derived from the seed and its path below the folder, instead of anew at every
+    /// visit
     #[arg(long, value_name = BOOL, value_parser = boolean)]
     pub frozen_noise: Option<bool>,
     /// Values that map to the network's 0 and 1, in the units of the images: MIN,MAX; percentile (measured); or auto
@@ -65,8 +66,8 @@ pub struct Train {
     /// Folder of training images, searched recursively
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Folder that contains the validation set BSD300/test, or none [default: ./validation if it exists; none with
-    /// --noisetype none]
+    /// Folder that contains the validation set BSD300/test, or none [default: ./validation if it contains BSD300/test;
+    /// none with --noisetype none]
     #[arg(long, value_name = "DIR")]
     pub val_dirs: Option<PathBuf>,
     /// Training images to hold out for a validation loss without clean images [default: with --noisetype none, 1 in

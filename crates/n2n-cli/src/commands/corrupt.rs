@@ -19,7 +19,7 @@ pub fn run(args: &Corrupt, ui: Ui) -> anyhow::Result<ExitCode> {
         .depth
         .is_some_and(|depth| !encoding.format.depths().contains(&depth))
     {
-        bail!("--depth: {:?} does not support this depth", encoding.format);
+        bail!("--depth: {} does not support this depth", encoding.format);
     }
     if args.output.exists() && !args.overwrite {
         bail!(

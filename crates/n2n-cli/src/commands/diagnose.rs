@@ -275,13 +275,13 @@ pub fn remedy(finding: &Finding) -> Option<String> {
                 .into()
         }
         Finding::HotPixels { fixed: 0, .. } => {
-            "They are not denoised: if that matters, replace them with the median of their \
-             neighbors, with --repair hot-pixels in training and in prediction."
+            "They are not denoised. If that matters, use --repair hot-pixels in training and in \
+             prediction, which replaces them with the median of their neighbors."
                 .into()
         }
         Finding::HotPixels { .. } => {
-            "Correct them with a dark frame, or replace them with the median of their neighbors, \
-             with --repair hot-pixels: the network keeps what it cannot predict."
+            "Correct them with a dark frame, or use --repair hot-pixels to replace them with the \
+             median of their neighbors; otherwise they remain in the result."
                 .into()
         }
         Finding::CutOff { .. } => {

@@ -113,7 +113,7 @@ fn depth_format_and_range_are_what_was_asked_for() {
         &["predict", "a.png", "--format=jpeg", "--depth=16"],
     )
     .code(1)
-    .stderr(contains("--depth: Jpeg does not support 16 bits"));
+    .stderr(contains("--depth: JPEG does not support 16 bits"));
 
     // A camera's 12 bits in 16: the largest value that the network gives is 4095.
     let twelve = Image {

@@ -44,6 +44,10 @@ class Range(NamedTuple):
 #: ``"auto"``, ``"percentile"``, two numbers, or the result of `Model.measure_range`.
 RangeLike: TypeAlias = "str | tuple[float, float] | Range"
 
+#: What errors say was expected: any range, and one to adapt a model to.
+_ANY_RANGE = "'auto', 'percentile', two numbers or an n2n.Range"
+_ADAPTED_RANGE = "'auto', two numbers or an n2n.Range"
+
 
 @dataclass(frozen=True)
 class _Settings:
@@ -225,8 +229,10 @@ class Model:
         return _from_bytes, (self._native.to_bytes(),)
 
     def __repr__(self) -> str:
-        name = self._name or self.metadata.get("noise", "of a file")
-        return f"<n2n.Model {name}, {self.channels} channel{'s' * (self.channels > 1)}>"
+        # A model of noisy images has the noise "none".
+        name = self._name or self.metadata.get("noise", "none")
+        named = "" if name == "none" else f" {name}"
+        return f"<n2n.Model{named}, {self.channels} channel{'s' * (self.channels > 1)}>"
 
     @property
     def channels(self) -> int:
@@ -374,7 +380,7 @@ class Model:
             As for `n2n.denoise`; `origin`, `shape` and `region` refer to ``Y`` and ``X``.
         range : (low, high) or Range
             The range of the whole image: the result of `measure_range`, or two numbers. ``auto`` is accepted only if
-            the model states its range, or for uint8, where it means 0 to 255.
+            the model states its range, which it then means, or for uint8, where it otherwise means 0 to 255.
 
         Returns
         -------
@@ -514,10 +520,10 @@ class Model:
             budget = str(_checks.count(steps, "steps", 1))
         else:
             budget = _images.time_text("3m" if time_budget is None else time_budget)
-        if range == "percentile":
-            raise ValueError(
-                "range: expected 'auto', two numbers or an n2n.Range, found 'percentile'"
-            )
+        if isinstance(range, Range):
+            range = (range.low, range.high)
+        elif range == "percentile":
+            raise ValueError(f"range: expected {_ADAPTED_RANGE}, found 'percentile'")
         source, _ = _images.source(images, axes, channel_axis, self.channels)
         others = [] if self._name is None else _n2n.others(self._name)
         models = [self, *map(_shipped, others)]
@@ -535,7 +541,7 @@ class Model:
                 [model._native for model in models],
                 source,
                 budget,
-                _range_words(range),
+                _range_words(range, _ADAPTED_RANGE),
                 _checks.count(seed, "seed"),
                 _checks.threads(threads),
                 on_event,
@@ -621,7 +627,7 @@ def _from_bytes(weights: bytes) -> Model:
     return Model._of(_n2n.Model.from_bytes(weights))
 
 
-def _range_words(range: RangeLike) -> str:
+def _range_words(range: RangeLike, expected: str = _ANY_RANGE) -> str:
     if isinstance(range, str):
         return range
     try:
@@ -629,9 +635,7 @@ def _range_words(range: RangeLike) -> str:
     except (TypeError, ValueError):
         bounds = []
     if len(bounds) != 2:
-        raise ValueError(
-            f"range: expected 'auto', 'percentile', two numbers or an n2n.Range, found {range!r}"
-        )
+        raise ValueError(f"range: expected {expected}, found {range!r}")
     return f"{bounds[0]!r},{bounds[1]!r}"
 
 

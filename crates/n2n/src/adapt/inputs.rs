@@ -18,7 +18,8 @@ pub struct Inputs {
 
 impl Inputs {
     /// The `items`, each an input with its selection, decoded within the limits, for a model that denoises
-    /// `model_channels` channels as one image: an image of that many channels keeps those that are not selected.
+    /// `model_channels` channels as one image: an image with exactly that many channels is used whole, including
+    /// channels that are not selected.
     pub fn new(items: Vec<(Input, Selection)>, limits: Limits, model_channels: usize) -> Self {
         Self {
             items,

@@ -119,6 +119,8 @@ impl Display for Adapted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [before, after] = self.losses;
         let noise = self.model.metadata().get("noise");
+        // A model of noisy images has the noise "none".
+        let noise = noise.filter(|noise| *noise != "none");
         let other = noise.map_or("another model".into(), |noise| {
             format!("the model for {noise}")
         });
@@ -169,7 +171,8 @@ impl Model {
 /// Fits a copy of one of the `models` to the images of a source, on the CPU. The images are noisy and have one type.
 ///
 /// The first model is the one that would denoise the images otherwise; its held-out loss is the one to lower. The other
-/// models, which need the same number of channels, are compared as they are, and learning starts from the best. If the
+/// models need the same number of channels. They are compared as they are, except those that state a range or a
+/// transform of their own; if the first model has a transform, none is compared. Learning starts from the best. If the
 /// images are gray and the first model is an RGB model with a [gray companion](models::gray_companion), only that
 /// companion is adapted.
 ///
@@ -533,6 +536,29 @@ mod tests {
         let rgb = Model::from_weights(rgb.weights()).unwrap();
         assert!(try_on(&[&one, &rgb]).is_err());
         assert!(try_on(&[]).is_err());
+    }
+
+    #[test]
+    fn the_description_names_what_was_chosen() {
+        let of = |noise: Option<&str>| {
+            let mut weights = untrained().weights().clone();
+            let entries = noise.map(|noise| ("noise".to_owned(), noise.to_owned()));
+            weights.metadata.extend(entries);
+            let adapted = Adapted {
+                model: Model::from_weights(weights).unwrap(),
+                place: 1,
+                has_range: false,
+                has_transform: false,
+                is_fine_tuned: true,
+                losses: [0.5, 0.25],
+            };
+            adapted.to_string()
+        };
+        let rest = " and fine-tuning: held-out loss from 0.500000 to 0.250000 (-50.0 %)";
+        assert_eq!(of(Some("gauss25")), format!("the model for gauss25{rest}"));
+        // The images that it was trained on were noisy already.
+        assert_eq!(of(Some("none")), format!("another model{rest}"));
+        assert_eq!(of(None), format!("another model{rest}"));
     }
 
     #[test]

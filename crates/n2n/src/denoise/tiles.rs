@@ -71,7 +71,7 @@ impl Cut {
         };
         match (padding, tile) {
             (Padding::Square, _) if need(&whole) > max_bytes => Err(too_little(
-                "a square with the longer side, which is not tiled",
+                "the image padded to a square, which cannot be tiled",
                 need(&whole),
                 max_bytes,
             )),
@@ -215,7 +215,8 @@ fn span(
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
     if needed == u64::MAX {
-        return Error::value(what, "at most the largest buffer of the device", "more");
+        let expected = "to fit into the device's largest buffer";
+        return Error::value(what, expected, "more than that");
     }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(

@@ -19,7 +19,7 @@ const FLAT: f64 = 0.15;
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Finding {
-    /// Nothing could be measured: no window is free of structure, or there is no noise.
+    /// Nothing could be measured: the images are too small, no window is free of structure, or there is no noise.
     NothingMeasured,
     /// Few windows are free of structure: the noise may be overestimated.
     FewFlatWindows {
@@ -437,20 +437,21 @@ impl fmt::Display for Finding {
                 if independent_at.iter().all(|distance| *distance == Some(1)) {
                     return Ok(());
                 }
-                let from = |distance: Option<usize>, of: &str| match distance {
-                    Some(1) => format!("{of} are nearly independent"),
-                    Some(distance) => format!("{of} {distance} apart are independent"),
-                    None => format!("{of} are not independent within {LAGS}"),
+                let in_line = |distance: Option<usize>, line: &str| match distance {
+                    Some(1) => format!("adjacent pixels in a {line} are nearly independent"),
+                    Some(distance) => {
+                        format!("pixels {distance} apart in a {line} are independent")
+                    }
+                    None => format!("pixels in a {line} are not independent within {LAGS} pixels"),
                 };
                 let [x, y] = *independent_at;
-                match axis {
-                    Axis::X => write!(f, " Pixels {}.", from(x, "of a row")),
-                    Axis::Y => write!(f, " Pixels {}.", from(y, "of a column")),
-                    Axis::Both => {
-                        let (x, y) = (from(x, "of a row"), from(y, "of a column"));
-                        write!(f, " Pixels {x}, pixels {y}.")
-                    }
-                }
+                let clauses = match axis {
+                    Axis::X => in_line(x, "row"),
+                    Axis::Y => in_line(y, "column"),
+                    Axis::Both => format!("{}; {}", in_line(x, "row"), in_line(y, "column")),
+                };
+                let (first, rest) = clauses.split_at(1);
+                write!(f, " {}{rest}.", first.to_uppercase())
             }
             Self::Demosaiced { variances } => write!(
                 f,
@@ -466,7 +467,7 @@ impl fmt::Display for Finding {
             Self::JpegBlocks { strength } => write!(
                 f,
                 "Blocks of 8×8 pixels are visible, as from JPEG: jumps between blocks are {} \
-                 larger than inside them. Compression has removed fine noise and spread the rest \
+                 larger than those inside them. Compression has removed fine noise and spread the rest \
                  over each block.",
                 percent(*strength)
             ),

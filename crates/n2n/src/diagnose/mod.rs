@@ -131,7 +131,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Options for an analysis that takes less than a second.
+    /// Options for a quick analysis, which takes less than a second on two megapixels.
     pub fn quick() -> Self {
         Self {
             windows: 5_000,
@@ -151,9 +151,9 @@ pub struct Diagnosis {
     pub same_scene: bool,
     /// The values that occur.
     pub values: Values,
-    /// Noise against signal for each channel; empty if no window is free of structure.
+    /// Noise against signal for each channel; empty if nothing could be measured.
     pub noise: Vec<Transfer>,
-    /// Autocorrelation of the noise, averaged over the channels; `None` if there is no noise.
+    /// Autocorrelation of the noise, averaged over the channels; `None` if nothing could be measured.
     pub correlation: Option<Autocorrelation>,
     /// Correlation of the noise between each pair of channels at the same pixel: 1 and 2, 1 and 3, 2 and 3 for RGB.
     pub between_channels: Vec<f64>,

@@ -82,7 +82,7 @@ fn charts(diagnosis: &Diagnosis) -> Vec<Chart<'static>> {
         };
         charts.push(Chart {
             title,
-            series: vec![("line, through flat windows", fitted(noise))],
+            series: vec![("line fitted to flat windows", fitted(noise))],
             dots: noise
                 .curve
                 .iter()
@@ -100,7 +100,7 @@ fn charts(diagnosis: &Diagnosis) -> Vec<Chart<'static>> {
             points.map(|(lag, &value)| (lag as f64, value)).collect()
         };
         charts.push(Chart {
-            title: "Autocorrelation of the noise over pixels",
+            title: "Autocorrelation of the noise by distance in pixels",
             series: vec![
                 ("along rows", points(&correlation.x)),
                 ("along columns", points(&correlation.y)),

@@ -478,6 +478,42 @@ fn the_distance_from_which_pixels_are_independent_follows() {
     assert_eq!((axis, independent_at), (Axis::X, [Some(3), Some(1)]));
 }
 
+#[test]
+fn the_distance_from_which_pixels_are_independent_is_said() {
+    for (axis, independent_at, words) in [
+        (
+            Axis::X,
+            [Some(2), Some(1)],
+            " Pixels 2 apart in a row are independent.",
+        ),
+        (
+            Axis::Y,
+            [Some(1), None],
+            " Pixels in a column are not independent within 8 pixels.",
+        ),
+        (
+            Axis::Both,
+            [Some(2), Some(3)],
+            " Pixels 2 apart in a row are independent; pixels 3 apart in a column are independent.",
+        ),
+        (
+            Axis::Both,
+            [Some(1), Some(3)],
+            " Adjacent pixels in a row are nearly independent; pixels 3 apart in a column are independent.",
+        ),
+        // Nothing that would help.
+        (Axis::Both, [Some(1), Some(1)], " and keeps it."),
+    ] {
+        let finding = Finding::Correlated {
+            axis,
+            at_one: [0.2, 0.2],
+            independent_at,
+        };
+        let text = finding.to_string();
+        assert!(text.ends_with(words), "{text}");
+    }
+}
+
 /// The color of the pixel behind a filter array of red, green / green, blue.
 fn color(y: usize, x: usize) -> usize {
     y % 2 + x % 2

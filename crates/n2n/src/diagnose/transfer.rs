@@ -31,7 +31,7 @@ const FEWEST: usize = 24;
 pub struct Transfer {
     /// Increase of a pixel's variance with the signal: the slope of the line.
     pub slope: f64,
-    /// Variance of a pixel at signal 0: the intercept of the line, which an offset makes negative.
+    /// Variance of a pixel at signal 0: the intercept of the line, which an offset can make negative.
     pub intercept: f64,
     /// Image values per photoelectron, if the noise grows with the signal and its correlation could be measured.
     pub gain: Option<f64>,
@@ -55,7 +55,8 @@ pub struct Transfer {
 pub struct Estimate {
     /// The value.
     pub value: f64,
-    /// Its standard error; 0 for a value given by the user.
+    /// Its standard error; 0 if the user gave the offset, and for the read noise where the noise does not grow with the
+    /// signal.
     pub error: f64,
 }
 

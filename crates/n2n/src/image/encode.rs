@@ -44,7 +44,7 @@ impl Encoding {
             return Err(Error::Image {
                 path: path.to_path_buf(),
                 reason: format!(
-                    "{format:?} can be read but not written; use the extension .{}",
+                    "{format} can be read but not written; use the extension .{}",
                     format.written().extensions()[0]
                 ),
             });
@@ -307,6 +307,27 @@ mod tests {
                 .exif_with(Orientation::NoTransforms)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_format_that_is_not_written_is_named() {
+        let refused = |name: &str| Encoding::of_name(Path::new(name)).unwrap_err().to_string();
+        for (name, words) in [
+            (
+                "a.jp2",
+                "JPEG 2000 can be read but not written; use the extension .tif",
+            ),
+            (
+                "a.hdr",
+                "Radiance HDR can be read but not written; use the extension .tif",
+            ),
+            (
+                "a.gif",
+                "GIF can be read but not written; use the extension .png",
+            ),
+        ] {
+            assert!(refused(name).ends_with(words), "{}", refused(name));
+        }
     }
 
     #[test]

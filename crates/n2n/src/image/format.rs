@@ -1,5 +1,6 @@
-//! The file formats: their extensions, and what they can hold.
+//! The file formats: their names and extensions, and what they can hold.
 
+use std::fmt::{self, Display};
 use std::path::Path;
 
 use super::Depth;
@@ -59,6 +60,28 @@ pub fn none_in(folder: &Path) -> Error {
             "no image in this folder or its subfolders: no file with the extension .{}",
             EXTENSIONS.join(", .")
         ),
+    }
+}
+
+impl Display for Format {
+    /// Its usual name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::Tiff => "TIFF",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+            Self::Pnm => "PNM",
+            Self::OpenExr => "OpenEXR",
+            Self::Tga => "TGA",
+            Self::Pfm => "PFM",
+            Self::Gif => "GIF",
+            Self::Hdr => "Radiance HDR",
+            Self::Jpeg2000 => "JPEG 2000",
+            Self::Dng => "DNG",
+            Self::Mrc => "MRC",
+        })
     }
 }
 
@@ -143,6 +166,21 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{Limits, Reader};
+
+    #[test]
+    fn every_format_has_the_name_that_it_has_in_the_list_of_all() {
+        let words = b"not pixels but words".as_slice();
+        let error = Reader::from_bytes(Path::new("a.png"), words, Limits::default());
+        let error = error.err().unwrap().to_string();
+        let (_, list) = error.split_once("it is not a ").unwrap();
+        let list = list.strip_suffix(" file").unwrap().replace(" or ", ", ");
+        let mut listed: Vec<_> = list.split(", ").map(str::to_owned).collect();
+        let mut names = Format::ALL.map(|format| format.to_string());
+        listed.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(names.as_slice(), listed);
+    }
 
     #[test]
     fn every_extension_is_that_of_a_format_and_is_searched_for() {

@@ -74,7 +74,9 @@ impl Image {
             Some(values) if values == self.data.len() => Ok(()),
             _ => Err(Error::value(
                 format!("samples of an image of {size}"),
-                values.map_or("fewer".into(), |values| values.to_string()),
+                values.map_or("more than memory can address".into(), |values| {
+                    values.to_string()
+                }),
                 self.data.len(),
             )),
         }
@@ -119,7 +121,9 @@ mod tests {
             error(2, 3, 1, 5),
             "samples of an image of 2x3x1 (height x width x channels): expected 6, found 5"
         );
-        assert!(error(usize::MAX, 3, 1, 5).contains("expected fewer, found 5"));
+        assert!(
+            error(usize::MAX, 3, 1, 5).contains("expected more than memory can address, found 5")
+        );
         for (h, w, c) in [(0, 1, 1), (1, 0, 1), (1, 1, 0)] {
             assert!(error(h, w, c, 0).contains("at least 1x1x1"));
         }

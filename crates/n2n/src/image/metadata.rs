@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::{Format, jpeg};
+use crate::words::listed;
 
 /// A missing sample: a NaN with a payload of its own, which copying preserves. It becomes [`Metadata::nodata`] again
 /// when it is written.
@@ -91,8 +92,8 @@ impl Metadata {
         }
         if !lost.is_empty() {
             notes.push(format!(
-                "{format:?} cannot store everything; dropped: {}",
-                lost.join(" and ")
+                "{format} cannot store everything; dropped: {}",
+                listed(&lost)
             ));
         }
         notes
@@ -162,7 +163,7 @@ pub struct Sensor {
     /// The response of each channel of the page.
     pub responses: Vec<Response>,
     /// For a mosaic, the colors of the four samples of a cell, row by row: 0 is red, 1 green, 2 blue; other numbers are
-    /// further colors. They are the channels of the page.
+    /// further colors. The four samples are the channels of the page.
     pub colors: Option<[u8; 4]>,
 }
 
@@ -198,4 +199,39 @@ pub enum ResolutionUnit {
     Inch,
     /// 10 mm.
     Centimeter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_listed_under_the_name_of_the_format() {
+        let notes = |metadata: Metadata, format| metadata.notes_for(format);
+        let icc = Metadata {
+            icc: Some(vec![1]),
+            ..Metadata::default()
+        };
+        let all = Metadata {
+            exif: Some(vec![1]),
+            description: Some("cells".into()),
+            resolution: Some(Resolution {
+                x: 300.0,
+                y: 300.0,
+                unit: ResolutionUnit::Inch,
+            }),
+            ..icc.clone()
+        };
+        assert_eq!(
+            notes(icc.clone(), Format::Tga),
+            ["TGA cannot store everything; dropped: the color profile"]
+        );
+        assert_eq!(
+            notes(all, Format::OpenExr),
+            [
+                "OpenEXR cannot store everything; dropped: the color profile, Exif, the description and the resolution"
+            ]
+        );
+        assert!(notes(icc, Format::Png).is_empty());
+    }
 }

@@ -61,7 +61,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
         Format::Pfm => pfm::write(&Raster::read(pages, first)?.upright(format), out)?,
         Format::Gif | Format::Hdr | Format::Jpeg2000 => {
             return Err(Refused::Page(format!(
-                "{format:?} can be read but not written; use {:?}",
+                "{format} can be read but not written; use {}",
                 format.written()
             )));
         }
@@ -77,7 +77,7 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
             continue;
         }
         return Err(Refused::Page(format!(
-            "there are several pages, but {format:?} stores only one; use TIFF"
+            "there are several pages, but {format} stores only one; use TIFF"
         )));
     }
     Ok(())
@@ -88,7 +88,7 @@ fn check(format: Format, page: &Page) -> Encoded<()> {
     let refuse = |what: &str| {
         let hint = "use TIFF";
         Err(Refused::Page(format!(
-            "{format:?} cannot store {what}; {hint}"
+            "{format} cannot store {what}; {hint}"
         )))
     };
     if matches!(format, Format::OpenExr | Format::Dng) {

@@ -143,7 +143,7 @@ pub enum Event {
     },
 }
 
-/// How a network is useless.
+/// In what way a network is useless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Collapse {
     /// It returns its input.

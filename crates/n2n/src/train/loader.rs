@@ -29,8 +29,8 @@ impl Loader {
     pub fn new(dataset: Dataset, config: &Config) -> Result<Self> {
         if dataset.is_empty() {
             return Err(Error::value(
-                format!("usable images in {}", dataset.description()),
-                "at least one image that is not held out",
+                format!("images to train on, from {}", dataset.description()),
+                "at least one that is not held out",
                 "none",
             ));
         }

@@ -61,6 +61,7 @@ pub use schedule::Moment;
 pub use source::{Folder, Memory, Source};
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cpu::CpuNetwork;
@@ -130,10 +131,17 @@ pub fn train_with(
     let network = CpuNetwork::from_weights(&initial_weights(config)?)?;
     let mut network: Box<dyn Train> = Box::new(network);
     if let Some(teacher) = &config.teacher {
-        let teacher = CpuNetwork::from_weights(&models::load(Some(teacher))?)?;
-        network = Box::new(Distillation::new(network, Box::new(teacher), config.seed)?);
+        let teacher = Box::new(teacher_of(config, teacher)?);
+        network = Box::new(Distillation::new(network, teacher, config.seed)?);
     }
     Model::from_weights(fit(&mut *network, images, config, on_event)?)
+}
+
+/// The network of the model `teacher`, in half precision if `config` says so.
+fn teacher_of(config: &Config, teacher: &Path) -> Result<CpuNetwork> {
+    let mut network = CpuNetwork::from_weights(&models::load(Some(teacher))?)?;
+    network.set_half(config.half)?;
+    Ok(network)
 }
 
 /// The weights before the first step: those of the model `config.init_from`, or random ones. If `config` has one
@@ -153,8 +161,74 @@ pub fn initial_weights(config: &Config) -> Result<Weights> {
     }
     let found = weights.architecture()?;
     if found != unet {
-        let expected = format!("a model of {unet:?}");
-        return Err(Error::value("init_from", expected, format!("{found:?}")));
+        let expected = format!("a model with {unet}");
+        return Err(Error::value(
+            "init_from",
+            expected,
+            format!("one with {found}"),
+        ));
     }
     Ok(weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::network::Denoise;
+    use crate::unet::UNet;
+
+    /// The file of a small network, of one channel.
+    fn small(folder: &Path) -> PathBuf {
+        let path = folder.join("small.safetensors");
+        let network = CpuNetwork::initial(UNet::new(2, 1).unwrap(), 1);
+        network.weights().write(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_teacher_denoises_in_the_precision_of_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = small(folder.path());
+        let device = |half| {
+            let config = Config {
+                half,
+                ..Config::default()
+            };
+            teacher_of(&config, &path).map(|teacher| teacher.device())
+        };
+        assert!(!device(false).unwrap().contains("half precision"));
+        match (device(true), CpuNetwork::matrix_units()) {
+            (Ok(device), Some(_)) => assert!(device.contains("half precision"), "{device}"),
+            (Err(error), None) => {
+                let error = error.to_string();
+                assert!(error.contains("half precision: expected"), "{error}");
+            }
+            (other, units) => panic!("{other:?} with {units:?}"),
+        }
+    }
+
+    #[test]
+    fn a_network_of_other_sizes_is_refused_with_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            n_channel: 1,
+            init_from: Some(small(folder.path())),
+            ..Config::default()
+        };
+        let error = initial_weights(&config).unwrap_err().to_string();
+        let want = "init_from: expected a model with n_feature 48, n_channel 1, found one with n_feature 2, \
+                    n_channel 1";
+        assert_eq!(error, want);
+        let mut network = CpuNetwork::initial(UNet::new(2, 1).unwrap(), 1);
+        let nothing = Arc::new(Memory::from(&[] as &[Image]));
+        let error = fit(&mut network, nothing, &config, &mut |_| {
+            ControlFlow::Continue(())
+        });
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the network: expected n_feature 48, n_channel 1, found n_feature 2, n_channel 1"
+        );
+    }
 }

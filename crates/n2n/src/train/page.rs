@@ -10,6 +10,7 @@ use crate::eval::Set;
 use crate::files;
 use crate::html::{self, Chart, escaped};
 use crate::image::Image;
+use crate::noise::Noise;
 use crate::train::config::Config;
 use crate::train::folder::{CONFIG, HELD_OUT, LOSSES, RunFolder};
 use crate::train::losses::LossRow;
@@ -55,11 +56,15 @@ fn summary(config: &Config) -> String {
         Some(budget) => format!("for {budget}"),
         None => format!("for {} epochs", config.n_epoch),
     };
-    let frozen = if config.frozen_noise { ", frozen" } else { "" };
+    let noise = match config.noise {
+        Noise::None => "<b>noisy images</b>".into(),
+        noise if config.frozen_noise => format!("noise <b>{noise}, frozen</b>"),
+        noise => format!("noise <b>{noise}</b>"),
+    };
     format!(
-        "noise <b>{}{frozen}</b> · {} patches of {} pixels per step · {length} · network of {} \
+        "{noise} · {} patches of {} pixels per step · {length} · network of {} \
          channels · seed {}",
-        config.noise, config.batchsize, config.patchsize, config.n_feature, config.seed
+        config.batchsize, config.patchsize, config.n_feature, config.seed
     )
 }
 
@@ -254,6 +259,22 @@ fn read_table(path: &Path) -> Result<Vec<Vec<f64>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_summary_begins_with_the_noise() {
+        let of = |noise: &str, frozen_noise| {
+            let noise = noise.parse().unwrap();
+            let summary = summary(&Config {
+                noise,
+                frozen_noise,
+                ..Config::default()
+            });
+            summary.split(" · ").next().unwrap().to_owned()
+        };
+        assert_eq!(of("gauss25", false), "noise <b>gauss25</b>");
+        assert_eq!(of("gauss25", true), "noise <b>gauss25, frozen</b>");
+        assert_eq!(of("none", false), "<b>noisy images</b>");
+    }
 
     #[test]
     fn a_damaged_row_of_the_table_of_losses_is_skipped() {

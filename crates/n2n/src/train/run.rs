@@ -100,8 +100,7 @@ fn check(config: &Config, network: &dyn Train) -> Result<()> {
     config.check()?;
     let (asked, given) = (config.unet()?, network.architecture());
     if asked != given {
-        let text = |unet| format!("{unet:?}");
-        return Err(Error::value("the network", text(asked), text(given)));
+        return Err(Error::value("the network", asked, given));
     }
     Ok(())
 }

@@ -47,7 +47,8 @@ impl Config {
     }
 
     /// The factors of a step's loss. Λ is `epoch / n_epoch · increase_ratio` or, with a time budget, the fraction of it
-    /// that has passed times `increase_ratio`; with a constant schedule it is always `increase_ratio`.
+    /// that has passed times `increase_ratio`; with a constant schedule it is `increase_ratio`. Below `min_lambda`, it
+    /// is 0.
     pub fn factors(&self, moment: Moment) -> LossFactors {
         let lambda = match (self.lambda_schedule, self.time_budget) {
             (LambdaSchedule::Constant, _) => self.increase_ratio,

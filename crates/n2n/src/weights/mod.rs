@@ -140,14 +140,14 @@ impl Weights {
 
     /// Writes safetensors, whole or not at all.
     ///
-    /// The tensors must be those of a network; otherwise the result is [`Error::Mismatch`]. Equal weights give equal
-    /// bytes.
+    /// The tensors must be those of a network; otherwise the result is [`Error::Mismatch`]. Values that are not finite
+    /// give [`Error::Value`]. Equal weights give equal bytes.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.write_as(path, DType::F32)
     }
 
     /// [`Weights::write`] with a different element type: [`DType::F16`] halves the file and keeps 11 bits of each
-    /// value.
+    /// value. Values that are too large for the type give [`Error::Value`], too.
     pub fn write_as(&self, path: &Path, dtype: DType) -> Result<()> {
         let bytes = self.encode(dtype)?;
         files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
@@ -175,7 +175,7 @@ impl Weights {
     /// any batch, height and width, the last two multiples of the network's
     /// [`Grid::multiple`](crate::unet::Grid::multiple). Tensors keep their names; the metadata are those of [`Weights`],
     /// plus `pixel_range` and `size_multiple`. The tensors must be those of a network; otherwise the result is
-    /// [`Error::Mismatch`]. Equal weights give equal bytes.
+    /// [`Error::Mismatch`]. Values that are not finite give [`Error::Value`]. Equal weights give equal bytes.
     pub fn write_onnx(&self, path: &Path) -> Result<()> {
         let bytes = self.encode_onnx()?;
         files::write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path)))
@@ -270,11 +270,7 @@ impl Weights {
     ///
     /// If their number is not [`UNet::parameters`].
     pub fn from_parameters(unet: &UNet, parameters: &[f32]) -> Self {
-        assert_eq!(
-            parameters.len(),
-            unet.parameters(),
-            "parameters of {unet:?}"
-        );
+        assert_eq!(parameters.len(), unet.parameters(), "parameters of {unet}");
         let tensor = |spec: crate::unet::TensorSpec| {
             let data = parameters[spec.offset..][..spec.len()].to_vec();
             let shape = spec.shape;

@@ -154,7 +154,7 @@ fn predict_job(
 fn encoding(args: &args::Predict, format: Format) -> anyhow::Result<Encoding> {
     let depth = args.depth.map(args::ImageDepth::get);
     if let Some(depth) = depth.filter(|depth| !format.depths().contains(depth)) {
-        bail!("--depth: {format:?} does not support {}", bits(depth));
+        bail!("--depth: {format} does not support {}", bits(depth));
     }
     Ok(Encoding {
         format,

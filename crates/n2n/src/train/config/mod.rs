@@ -35,7 +35,7 @@ pub struct Config {
     /// Noise added to the training patches and to the validation images; `noisetype`.
     #[serde(rename = "noisetype")]
     pub noise: Noise,
-    /// Whether the noise of an image is drawn once, from its path, instead of anew at every visit.
+    /// Whether the noise of an image is drawn once, from the seed and the image's name, instead of anew at every visit.
     pub frozen_noise: bool,
     /// Which values of the images map to the network's 0 and 1. [`Range::Auto`] measures them on images that are
     /// already noisy, and otherwise uses the full range of the type; [`Range::Percentile`] always measures them. The
@@ -342,7 +342,7 @@ impl Config {
         }
     }
 
-    /// Whether an epoch, counted from 1, ends with a snapshot even if it is not the last one, which always does.
+    /// Whether an epoch, counted from 1, ends with a snapshot. The last epoch always does, whatever this returns.
     pub fn is_snapshot(&self, epoch: usize) -> bool {
         epoch.is_multiple_of(self.n_snapshot)
     }

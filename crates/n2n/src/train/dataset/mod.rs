@@ -223,7 +223,8 @@ impl Dataset {
         self.images.iter().map(|entry| (entry.height, entry.width))
     }
 
-    /// The name of an image: that of its item, with the page unless it is the first.
+    /// The name of an image: that of its item, with the page unless it is the first, and with the channel if channels
+    /// are separate.
     pub fn name(&self, index: usize) -> &str {
         &self.images[index].name
     }
