@@ -77,8 +77,8 @@ def train(
     -------
     Model
         The best of all epochs: by an estimate of its error on noisy images that are held out, or by the loss on them.
-        Without such images, the last. If a range was measured (as for images that are already noisy) or given, the model states it, and
-        ``range="auto"`` then means that range.
+        Without such images, the last. If a range was measured (as for images that are already noisy) or given, the
+        model states it, and ``range="auto"`` then means that range.
 
     Warns
     -----
