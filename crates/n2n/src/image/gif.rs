@@ -73,6 +73,12 @@ impl<'a> Contents<'a> {
                     let local = table(&mut rest, flags).ok_or_else(cut)?;
                     let [left, top, width, height] = [[l0, l1], [t0, t1], [w0, w1], [h0, h1]]
                         .map(|side| usize::from(u16::from_le_bytes(side)));
+                    let code_size = *rest.split_off_first().ok_or_else(cut)?;
+                    let (blocks, is_whole) = sub_blocks(&mut rest);
+                    // Whether all pixels are there is seen when they are decoded; here are none.
+                    if !is_whole && width * height == 0 {
+                        return Err(cut());
+                    }
                     let control = extensions.control.take().unwrap_or_default();
                     let disposal = match control[0] >> 2 & 7 {
                         2 => Disposal::Clear,
@@ -95,8 +101,8 @@ impl<'a> Contents<'a> {
                         is_interlaced: flags & 0x40 != 0,
                         colors: if local.is_empty() { global } else { local },
                         transparent: (control[0] & 1 != 0).then_some(control[3]),
-                        code_size: *rest.split_off_first().ok_or_else(cut)?,
-                        blocks: sub_blocks(&mut rest).0,
+                        code_size,
+                        blocks,
                     });
                 }
                 Some(_) => break Some("it contains a block of an unknown kind"),
@@ -283,9 +289,10 @@ impl Frame<'_> {
 
     /// The indices of its pixels, in the order of the file.
     fn indices(&self) -> Decoded<Vec<u8>> {
-        if !(1..=8).contains(&self.code_size) {
+        // Some encoders write more bits than an index needs, 8; codes grow to 12.
+        if !(1..=11).contains(&self.code_size) {
             return Err(Fault::new(format!(
-                "the indices of one of its frames have {} bits; expected 1 to 8",
+                "the indices of one of its frames have {} bits; expected 1 to 11",
                 self.code_size
             )));
         }
@@ -523,6 +530,12 @@ mod tests {
             assert_eq!(samples, [RED, RED]);
         }
         assert!(error(gif([1, 1], &[b";"])).contains("it has no frame"));
+        let empty = frame([0; 4], 0, &[]);
+        let said = error(gif([1, 1], &[&empty[..empty.len() - 1]]));
+        assert!(
+            said.contains("the file ends before the image does"),
+            "{said}"
+        );
         let said = error(gif([0, 1], &[&frame([0, 0, 0, 1], 0, &[]), b";"]));
         assert!(said.contains("it declares 0x1 pixels"), "{said}");
     }
@@ -614,11 +627,11 @@ mod tests {
         let missing = frame([0, 0, 4, 1], 0, &[1; 3]);
         let bad = packed([0, 0, 4, 1], 0, [4, 1, 7, 7].into_iter());
         let mut wide = red.clone();
-        wide[10] = 9;
+        wide[10] = 12;
         for (frame, reason) in [
             (&missing, "ends before all of its pixels"),
             (&bad, "invalid code"),
-            (&wide, "have 9 bits; expected 1 to 8"),
+            (&wide, "have 12 bits; expected 1 to 11"),
         ] {
             let said = error(gif([4, 1], &[frame, b";"]));
             assert!(said.contains(reason), "{said}");
