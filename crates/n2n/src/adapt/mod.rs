@@ -50,6 +50,7 @@ use crate::train::risk::NoiseVariance;
 use crate::train::source::{Memory, Source};
 use crate::train::spacing::Spacing;
 use crate::weights::Weights;
+use crate::words::listed;
 
 use self::clock::Clock;
 pub use self::clock::{Budget, Event};
@@ -137,7 +138,7 @@ impl Display for Adapted {
                 "nothing lowered the held-out loss of {before:.6}: the model is used unchanged"
             );
         }
-        let ways = ways.join(" and ");
+        let ways = listed(&ways);
         write!(f, "{ways}: held-out loss from {before:.6} to {after:.6}")?;
         // An estimated error may be slightly below 0.
         if before > 0.0 {
@@ -548,13 +549,14 @@ mod tests {
                 model: Model::from_weights(weights).unwrap(),
                 place: 1,
                 has_range: false,
-                has_transform: false,
+                has_transform: true,
                 is_fine_tuned: true,
                 losses: [0.5, 0.25],
             };
             adapted.to_string()
         };
-        let rest = " and fine-tuning: held-out loss from 0.500000 to 0.250000 (-50.0 %)";
+        let rest = ", a variance-stabilizing transform and fine-tuning: \
+                    held-out loss from 0.500000 to 0.250000 (-50.0 %)";
         assert_eq!(of(Some("gauss25")), format!("the model for gauss25{rest}"));
         // The images that it was trained on were noisy already.
         assert_eq!(of(Some("none")), format!("another model{rest}"));
