@@ -35,8 +35,8 @@ pub enum Event<'a> {
     HeldOut {
         /// The fraction of the budget that has passed, 0 to 1.
         passed: f64,
-        /// The held-out loss at that point, of the kind of [`Adapted::losses`](super::Adapted::losses) but possibly
-        /// measured on fewer pixels: comparable with other points only.
+        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`](super::Adapted::losses):
+        /// comparable with other points only.
         loss: f64,
     },
 }

@@ -112,9 +112,9 @@ impl Best {
         (held_out, transform): (&HeldOut, &Transform),
         passed: f64,
     ) -> Result<()> {
-        let loss = held_out.losses(&mut *around(network, transform))?.mean();
-        if self.found.as_ref().is_none_or(|(least, _)| loss < *least) {
-            self.found = Some((loss, network.weights()));
+        let error = held_out.error(&mut *around(network, transform))?;
+        if self.found.as_ref().is_none_or(|(least, _)| error < *least) {
+            self.found = Some((error, network.weights()));
         }
         self.next = passed + 1.0 / Self::TIMES;
         Ok(())

@@ -1,9 +1,10 @@
-//! The criterion that compares ways to denoise, on held-out pixels: an estimate of the error, or the Neighbor2Neighbor
-//! loss.
+//! The criterion that compares ways to denoise: the Neighbor2Neighbor loss on held-out pixels.
 //!
-//! If the noise can be measured, the [`risk`](crate::train::risk) is the criterion. Otherwise it is the loss: a
-//! neighbor's noise is independent of the network's input, so of two networks, the one with the lower loss has the
-//! lower error on half-size images, and the rest of the loss, the noise of the neighbors, is the same for both.
+//! A neighbor's noise is independent of the network's input, so of two networks, the one with the lower loss has the
+//! lower error on half-size images. The rest of the loss, the noise of the neighbors, is the same for both.
+//!
+//! The points of one run of fine-tuning are compared by their [`risk`](crate::train::risk) instead, if the noise can be
+//! measured: half-size images do not show when results on whole ones get worse again.
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -42,7 +43,7 @@ pub(super) struct Losses {
 
 impl HeldOut {
     /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half of them.
-    /// With the variance of the noise, the criterion is the estimated error.
+    /// `noise` is the variance of the noise, if it could be measured.
     pub fn new(
         images: &Dataset,
         spacing: Spacing,
@@ -105,18 +106,24 @@ impl HeldOut {
         Ok(self.losses_on(1, network)?.mean())
     }
 
+    /// The estimated mean squared error of the images that `network` denoises or, if the noise could not be measured, the
+    /// mean loss.
+    pub fn error(&self, network: &mut dyn Denoise) -> Result<f64> {
+        let Some(noise) = &self.noise else {
+            return Ok(self.losses(network)?.mean());
+        };
+        let mut sum = 0.0;
+        for (i, part) in self.parts.iter().enumerate() {
+            let mut rng = stream(self.seed, Purpose::Adapt, 2, i);
+            let denoised = network.denoise(part)?;
+            sum += noise.risk(network, part, &denoised, &mut rng)?;
+        }
+        Ok(sum / self.parts.len() as f64)
+    }
+
     /// The losses on the first `draws` draws of every part.
     fn losses_on(&self, draws: usize, network: &mut dyn Denoise) -> Result<Losses> {
         let mut blocks = vec![];
-        if let Some(noise) = &self.noise {
-            for (i, part) in self.parts.iter().enumerate() {
-                let mut rng = stream(self.seed, Purpose::Adapt, 2, i);
-                let denoised = network.denoise(part)?;
-                let risks = noise.risks(network, part, &denoised, &mut rng)?;
-                blocks.extend(means(&risks, part.w * part.c, 2 * BLOCK, part.c));
-            }
-            return Ok(Losses { blocks, repeats: 1 });
-        }
         for (i, neighbors) in self.draws.iter().enumerate() {
             if i % DRAWS >= draws {
                 continue;

@@ -96,8 +96,7 @@ pub struct Adapted {
     pub has_transform: bool,
     /// Whether its weights were fine-tuned on the images.
     pub is_fine_tuned: bool,
-    /// The held-out losses before and after: estimates of the mean squared error if the noise could be measured,
-    /// otherwise Neighbor2Neighbor losses; values that the range maps to 0 and 1 are 1 apart.
+    /// The held-out losses before and after.
     pub losses: [f64; 2],
 }
 
@@ -139,13 +138,11 @@ impl Display for Adapted {
             );
         }
         let ways = listed(&ways);
-        write!(f, "{ways}: held-out loss from {before:.6} to {after:.6}")?;
-        // An estimated error may be slightly below 0.
-        if before > 0.0 {
-            let percent = 100.0 * (after / before - 1.0);
-            write!(f, " ({percent:+.1} %)")?;
-        }
-        Ok(())
+        let percent = 100.0 * (after / before - 1.0);
+        write!(
+            f,
+            "{ways}: held-out loss from {before:.6} to {after:.6} ({percent:+.1} %)"
+        )
     }
 }
 

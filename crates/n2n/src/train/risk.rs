@@ -86,18 +86,6 @@ impl NoiseVariance {
         denoised: &Batch,
         rng: &mut impl Rng,
     ) -> Result<f64> {
-        let risks = self.risks(network, noisy, denoised, rng)?;
-        Ok(risks.iter().sum::<f64>() / risks.len().max(1) as f64)
-    }
-
-    /// What each value of the image contributes to the estimate; only means over many say something.
-    pub fn risks(
-        &self,
-        network: &mut dyn Denoise,
-        noisy: &Batch,
-        denoised: &Batch,
-        rng: &mut impl Rng,
-    ) -> Result<Vec<f64>> {
         let lines = || self.0.iter().cycle();
         let variances: Vec<f64> = (denoised.data.iter().zip(lines()))
             .map(|(&signal, line)| line.at(f64::from(signal)))
@@ -117,7 +105,7 @@ impl NoiseVariance {
             let derivative = sign(bytes[i]) * (g - f) / step;
             (f - y).powi(2) - variances[i] + 2.0 * variances[i] * derivative
         };
-        Ok((0..noisy.data.len()).map(risk).collect())
+        Ok((0..noisy.data.len()).map(risk).sum::<f64>() / count)
     }
 }
 
