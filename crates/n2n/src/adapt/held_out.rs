@@ -35,11 +35,7 @@ pub(super) struct HeldOut {
 
 /// The losses of a network, block by block.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Losses {
-    blocks: Vec<f64>,
-    /// How many of them belong to the same pixels.
-    repeats: usize,
-}
+pub(super) struct Losses(Vec<f64>);
 
 impl HeldOut {
     /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half of them.
@@ -106,8 +102,8 @@ impl HeldOut {
         Ok(self.losses_on(1, network)?.mean())
     }
 
-    /// The estimated mean squared error of the images that `network` denoises or, if the noise could not be measured, the
-    /// mean loss.
+    /// The estimated mean squared error of the images that `network` denoises or, if the noise could not be measured,
+    /// the mean loss.
     pub fn error(&self, network: &mut dyn Denoise) -> Result<f64> {
         let Some(noise) = &self.noise else {
             return Ok(self.losses(network)?.mean());
@@ -135,24 +131,20 @@ impl HeldOut {
             let squares: Vec<f64> = pairs
                 .map(|(&output, &target)| (f64::from(output) - f64::from(target)).powi(2))
                 .collect();
-            blocks.extend(means(&squares, input.w * input.c, BLOCK, input.c));
+            blocks.extend(means(&squares, input.w, input.c));
         }
-        Ok(Losses {
-            blocks,
-            repeats: draws,
-        })
+        Ok(Losses(blocks))
     }
 }
 
-/// The means over blocks of `side` × `side` pixels of `c` values, of an image with `row` values in a row.
-fn means(values: &[f64], row: usize, side: usize, c: usize) -> Vec<f64> {
+/// The means over the blocks of an image with `width` pixels of `c` values in a row, whose sides blocks divide.
+fn means(values: &[f64], width: usize, c: usize) -> Vec<f64> {
+    let (row, side) = (width * c, BLOCK * c);
     let mut blocks = vec![];
-    for rows in values.chunks(side * row) {
-        for left in (0..row).step_by(side * c) {
-            let right = row.min(left + side * c);
-            let block = rows.chunks(row).flat_map(|row| &row[left..right]);
-            let count = rows.len() / row * (right - left);
-            blocks.push(block.sum::<f64>() / count as f64);
+    for rows in values.chunks_exact(BLOCK * row) {
+        for left in (0..row).step_by(side) {
+            let block = rows.chunks_exact(row).flat_map(|row| &row[left..][..side]);
+            blocks.push(block.sum::<f64>() / (BLOCK * side) as f64);
         }
     }
     blocks
@@ -161,17 +153,17 @@ fn means(values: &[f64], row: usize, side: usize, c: usize) -> Vec<f64> {
 impl Losses {
     /// The mean.
     pub fn mean(&self) -> f64 {
-        self.blocks.iter().sum::<f64>() / self.blocks.len() as f64
+        self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
     /// Whether these losses are lower than others by more than twice the standard error of the difference.
     pub fn are_less_than(&self, others: &Self) -> bool {
-        let differences = || self.blocks.iter().zip(&others.blocks).map(|(a, b)| b - a);
-        let count = self.blocks.len() as f64;
+        let differences = || self.0.iter().zip(&others.0).map(|(a, b)| b - a);
+        let count = self.0.len() as f64;
         let mean = differences().sum::<f64>() / count;
         let variance = differences().map(|d| (d - mean).powi(2)).sum::<f64>() / count;
-        // What belongs to the same pixels is not independent.
-        let error = (variance / (count / self.repeats as f64)).sqrt();
+        // The draws on a part are not independent of each other.
+        let error = (variance / (count / DRAWS as f64)).sqrt();
         mean.is_finite() && mean > 2.0 * error
     }
 }

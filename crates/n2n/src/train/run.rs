@@ -282,7 +282,7 @@ struct Run<'a> {
     validation: Validation,
     /// The run folder, if there is one.
     folder: Option<RunFolder>,
-    /// The weights of the best snapshot, if there is none.
+    /// The weights of the best snapshot, if there is no folder for them.
     best: Option<Weights>,
     progress: Progress,
     /// The steps that the device has not reported yet.
