@@ -47,8 +47,8 @@ pub struct Train {
     #[arg(long)]
     #[serde(skip)]
     pub overwrite: bool,
-    /// Defaults for all other settings: the paper's, or ours for runs of minutes to hours (cosine schedule, EMA,
-    /// flips and rotations, larger initial weights)
+    /// Defaults for all other settings: the paper's, which this help shows, or ours for runs of minutes to hours (one
+    /// patch per step, Muon, cosine schedule, EMA, flips and rotations, larger initial weights)
     #[arg(long, value_name = "paper|fast")]
     pub recipe: Option<String>,
     /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
@@ -70,8 +70,8 @@ pub struct Train {
     /// none with --noisetype none]
     #[arg(long, value_name = "DIR")]
     pub val_dirs: Option<PathBuf>,
-    /// Training images to hold out for a validation loss without clean images [default: with --noisetype none, 1 in
-    /// 20, at least 1 (of a single image, a part), at most 32; otherwise 0]
+    /// Training images to hold out for validation without clean images [default: with --noisetype none, 1 in 20, at
+    /// least 1 (of a single image, a part), at most 32; otherwise 0]
     #[arg(long, value_name = "N")]
     pub holdout: Option<usize>,
     /// Folder in which runs are saved

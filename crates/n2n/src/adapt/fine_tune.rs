@@ -103,7 +103,7 @@ struct Best {
 }
 
 impl Best {
-    /// Comparisons in all.
+    /// Comparisons at most, after the one before the first step.
     const TIMES: f64 = 16.0;
 
     fn compare(

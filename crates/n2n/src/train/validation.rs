@@ -1,5 +1,5 @@
 //! The validation of a snapshot: the paper's evaluation on BSD300, with its first images written as pictures; or,
-//! without clean images, the loss on held-out noisy images.
+//! without clean images, the losses and the estimated error on held-out noisy images.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -46,8 +46,8 @@ pub struct Config {
     /// Folder that contains the validation set, which must exist; without one (`none` in files), nothing is scored.
     #[serde(with = "path_or_none")]
     pub val_dirs: Option<PathBuf>,
-    /// Training images held out for a validation loss without clean images. By default, 1 in 20 of images that are
-    /// already noisy, at least 1 (of a single image, a part) and at most 32; otherwise none.
+    /// Training images held out for validation without clean images. By default, 1 in 20 of images that are already
+    /// noisy, at least 1 (of a single image, a part) and at most 32; otherwise none.
     pub holdout: Option<usize>,
     /// Folder in which runs are saved.
     pub save_model_path: PathBuf,
