@@ -1,14 +1,15 @@
 """Compares ways to train at an equal cost, on images that are neither in the training set nor in a test
 set.
 
-    python bench/train/compare.py TABLE IMAGES [--budget 15] [--only NAME]… [--threads 2] [flags of n2n train]
+    python bench/train/compare.py TABLE IMAGES [--budget 15] [--only NAME]… [--seeds 1] [--threads 2]
+        [flags of n2n train]
     python bench/train/compare.py polyu FOLDER [--budget 15] …
 
 TABLE is `recipe`, what each part of --recipe fast buys, or `frozen`, what noise that is added once
 costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are
 for tuning: left out of training and scored on. `polyu` trains on the *_real* images of FOLDER as they
-are, and scores them against the *_mean* images. Prints a Markdown table; finished runs in --work are
-not repeated.
+are, and scores them against the *_mean* images. Prints a Markdown table, in which every variant has the
+mean of --seeds runs; finished runs in --work are not repeated.
 
 The budget is turned into steps first, by a run of 15 seconds of every variant, for which the machine must
 be at rest; other work during the runs themselves then changes nothing.
@@ -32,34 +33,26 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
 EPOCHS = 100
 FAST = ["--recipe=fast"]
+SMALL = ["--batchsize=4", "--patchsize=128"]
 TABLES = {
-    # The paper's settings, each part of ours added to them, ours, and ours without each part.
+    # Ours, ours without each part, and the paper's.
     "recipe": {
-        "paper": ["--recipe=paper"],
         "fast": FAST,
-        "fast, init-scale 0.1": [*FAST, "--init-scale=0.1"],
-        "fast, step rate": [*FAST, "--lr-schedule=step"],
-        "fast, no average": [*FAST, "--ema=0"],
-        "fast, second forward always": [*FAST, "--min-lambda=0"],
+        "fast, no regularizer": [*FAST, "--increase-ratio=0"],
+        "fast, increase-ratio 2": [*FAST, "--increase-ratio=2"],
+        "fast, 4 patches of 128": [*FAST, *SMALL],
+        "fast, 4 patches of 128, all regularized": [*FAST, *SMALL, "--regularized-patches=4"],
         "fast, Adam": [*FAST, "--optimizer=adam"],
         "fast, target drawn": [*FAST, "--target=drawn"],
+        "fast, step rate": [*FAST, "--lr-schedule=step"],
         "fast, trapezoid": [*FAST, "--lr-schedule=trapezoid"],
-        "fast, no turns": [*FAST, "--augment=false"],
-        "fast, increase-ratio 2": [*FAST, "--increase-ratio=2"],
-        "fast, increase-ratio 0": [*FAST, "--increase-ratio=0"],
         "fast, lr 3e-4": [*FAST, "--lr=3e-4"],
         "fast, lr 2e-3": [*FAST, "--lr=2e-3"],
-        "fast, 4 patches of 128": [*FAST, "--batchsize=4", "--patchsize=128"],
-        "fast, 4 patches of 128, all regularized": [
-            *FAST,
-            "--batchsize=4",
-            "--patchsize=128",
-            "--regularized-patches=4",
-        ],
-        "fast, 16 patches of 64": [*FAST, "--batchsize=16", "--patchsize=64"],
-        "paper, init-scale 1": ["--recipe=paper", "--init-scale=1"],
-        "paper, cosine": ["--recipe=paper", "--lr-schedule=cosine"],
-        "paper, average": ["--recipe=paper", "--ema=0.999"],
+        "fast, init-scale 0.1": [*FAST, "--init-scale=0.1"],
+        "fast, no average": [*FAST, "--ema=0"],
+        "fast, no turns": [*FAST, "--augment=false"],
+        "fast, second forward always": [*FAST, "--min-lambda=0"],
+        "paper": ["--recipe=paper"],
     },
     "frozen": {
         "fresh noise": FAST,
@@ -75,6 +68,7 @@ def main():
     parser.add_argument("--budget", default=15, type=float, metavar="MINUTES")
     parser.add_argument("--steps", type=int, help=f"of every variant, instead of a budget; a multiple of {EPOCHS}")
     parser.add_argument("--only", action="append", metavar="NAME", help="this variant; repeat for others")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train every variant with the seeds 1 to N")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--work", type=Path, default=ROOT / "target/compare")
     args, flags = parser.parse_known_args()
@@ -92,10 +86,22 @@ def table(args, flags):
     split(args.images, args.work)
     print(f"| {title(args)} | PSNR | SSIM | steps |\n|---|---|---|---|")
     data = [f"--data-dir={args.work}/train", f"--val-dirs={args.work}/tuning"]
-    for name, run in runs(args, TABLES[args.table], [*data, *flags]):
-        scores = (run / "validation/A_log_BSD300.csv").read_text().splitlines()[-1]
-        _, psnr, ssim = scores.split(",")
-        print(f"| {name} | {float(psnr):.2f} | {float(ssim):.4f} | {steps(run)} |", flush=True)
+    for name, results in runs(args, TABLES[args.table], [*data, *flags]):
+        scores = [scores_of(run) for run in results]
+        psnr, ssim = np.mean(scores, axis=0)
+        print(f"| {name} | {psnr:.2f}{of_each([psnr for psnr, _ in scores])} | {ssim:.4f} | {steps(results[0])} |",
+              flush=True)
+
+
+def scores_of(run):
+    """PSNR and SSIM at the end of a run."""
+    _, psnr, ssim = (run / "validation/A_log_BSD300.csv").read_text().splitlines()[-1].split(",")
+    return float(psnr), float(ssim)
+
+
+def of_each(scores):
+    """The score of each seed behind their mean, if there are several."""
+    return f" ({', '.join(f'{score:.2f}' for score in scores)})" if len(scores) > 1 else ""
 
 
 def split(images, work):
@@ -137,17 +143,23 @@ def polyu(args, flags):
         "increase-ratio 8": [*FAST, "--increase-ratio=8"],
     }
     data = [f"--data-dir={folder}", "--noisetype=none", "--val-dirs=none"]
-    for name, run in runs(args, variants, [*data, *flags]):
-        output = run / "denoised"
-        predict = [N2N, "predict", folder, "--model-path", run / "latest.safetensors",
-                   "--save-dir", output, "--quiet"]
-        subprocess.run(predict, check=True, stdout=subprocess.DEVNULL)
-        scores = []
-        for path in noisy:
-            [denoised] = output.rglob(f"{path.stem}_denoise.*")
-            scores.append(psnr(denoised, mean_of(path)))
+    for name, results in runs(args, variants, [*data, *flags]):
+        scores = [denoised_psnr(folder, noisy, run) for run in results]
         after = np.mean(scores)
-        print(f"| {name} | {after:.2f} | {after - before:+.2f} |", flush=True)
+        print(f"| {name} | {after:.2f}{of_each(scores)} | {after - before:+.2f} |", flush=True)
+
+
+def denoised_psnr(folder, noisy, run):
+    """The mean PSNR of the noisy images as the run's model denoises them."""
+    output = run / "denoised"
+    predict = [N2N, "predict", folder, "--model-path", run / "latest.safetensors",
+               "--save-dir", output, "--quiet"]
+    subprocess.run(predict, check=True, stdout=subprocess.DEVNULL)
+    scores = []
+    for path in noisy:
+        [denoised] = output.rglob(f"{path.stem}_denoise.*")
+        scores.append(psnr(denoised, mean_of(path)))
+    return np.mean(scores)
 
 
 def mean_of(path):
@@ -165,14 +177,17 @@ def title(args):
 
 
 def runs(args, variants, flags):
-    """The name and the finished run of each variant that was asked for."""
+    """The name and the finished runs, one for each seed, of each variant that was asked for."""
     variants = {name: [*flags, *variant] for name, variant in variants.items()
                 if not args.only or name in args.only}
     steps = {name: args.steps or affordable(args, name, variant) for name, variant in variants.items()}
     for name, variant in variants.items():
         an_epoch = -(-steps[name] // EPOCHS)
         epochs = [f"--n-epoch={EPOCHS}", f"--steps-per-epoch={an_epoch}"]
-        yield name, train(args, f"{name} {EPOCHS * an_epoch} steps", [*variant, *epochs])
+        yield name, [
+            train(args, f"{name} {EPOCHS * an_epoch} steps seed {seed}", [*variant, *epochs, f"--seed={seed}"])
+            for seed in range(1, args.seeds + 1)
+        ]
 
 
 def affordable(args, name, flags):
