@@ -448,7 +448,7 @@ fn a_run_that_lost_its_checkpoint_or_its_images_says_how_to_go_on() {
     for words in [
         "results/run/latest.safetensors: the checkpoint to resume from is missing",
         "hint: restore it, or start a new run from the other one: n2n train --config \
-         results/run/config.toml --log-name NEW --init-from \
+         results/run/config.toml --lr 3e-4 --log-name NEW --init-from \
          results/run/epoch_model_001.safetensors",
     ] {
         assert!(said.contains(words), "{said}");

@@ -90,14 +90,14 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         ),
         Err(ref error @ Error::NoCheckpoint { ref newest, .. }) => bail!(
             "{error}\nhint: restore it, or start a new run from the other one: n2n train --config \
-             {} --log-name NEW --init-from {}",
+             {} --lr 3e-4 --log-name NEW --init-from {}",
             config.folder().join("config.toml").display(),
             newest.display()
         ),
         Err(ref error @ Error::Weights { ref path, .. }) if path.starts_with(config.folder()) => {
             bail!(
                 "{error}\nhint: start a new run from an earlier checkpoint in this folder: n2n train --config {} \
-                 --log-name NEW --init-from FILE",
+                 --lr 3e-4 --log-name NEW --init-from FILE",
                 config.folder().join("config.toml").display()
             )
         }

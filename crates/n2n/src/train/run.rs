@@ -138,21 +138,18 @@ fn train_on(
     if start.is_none() && stop.load(Relaxed) {
         return Err(Error::Stopped);
     }
-    // Measured values become settings, so that a resumed run uses the same ones.
+    // Measured values become settings, so that a resumed run uses the same ones. Patches are fitted anew: the size that
+    // was asked for decides which images are held out.
     let mut quiet = |_: &Event| {};
     let resumed = start == Some(Start::Resume);
-    let observe_noise = if resumed { &mut quiet } else { &mut *observe };
-    let (spacing, noise) = examine(config, &dataset, observe_noise)?;
-    let config = &Config {
+    let tell = if resumed { &mut quiet } else { &mut *observe };
+    let (spacing, noise) = examine(config, &dataset, &mut *tell)?;
+    let settings = &Config {
         range: dataset.range(),
         neighbor_distance: NeighborDistance::Fixed(spacing),
         ..config.clone()
     };
-    let config = &if resumed {
-        config.clone()
-    } else {
-        fitted(config, &dataset, observe)?
-    };
+    let config = &fitted(settings, &dataset, tell)?;
     let range = dataset.model_range();
     let images = dataset.fingerprint() ^ held_out.fingerprint().rotate_left(1);
     let values = dataset.values();
@@ -163,7 +160,7 @@ fn train_on(
     network.set_method(config.method())?;
     network.reserve_step(n, side, side)?;
     // Last, because it may remove an earlier run: everything that could fail has been checked by now.
-    let folder = start.map(|start| RunFolder::open(config, &network.device(), start));
+    let folder = start.map(|start| RunFolder::open(settings, &network.device(), start));
     let mut run = Run {
         config,
         range,

@@ -280,7 +280,7 @@ impl Config {
     }
 
     /// These settings for images of given sizes. If no image has a side as long as a patch, smaller patches take their
-    /// place, and so many more of them that a step covers about as many pixels.
+    /// place, and so many more of them that a step covers and regularizes about as many pixels.
     pub fn fitted(&self, sizes: impl IntoIterator<Item = (usize, usize)>) -> Result<Self> {
         let spacing = self.neighbor_distance.spacing();
         let longest = |(height, width): (usize, usize)| (height / spacing.y).max(width / spacing.x);
@@ -290,9 +290,11 @@ impl Config {
         if side >= self.patchsize {
             return Ok(self.clone());
         }
+        let more = |patches: usize| patches * self.patchsize.pow(2) / side.pow(2);
         Ok(Self {
             patchsize: side,
-            batchsize: self.batchsize * self.patchsize.pow(2) / side.pow(2),
+            batchsize: more(self.batchsize),
+            regularized_patches: self.regularized_patches.map(more),
             ..self.clone()
         })
     }
@@ -411,6 +413,7 @@ mod tests {
             };
             let fitted = config.fitted(sizes.iter().copied()).unwrap();
             fitted.check().unwrap();
+            assert_eq!(fitted.regularized_patches, Some(fitted.batchsize));
             (fitted.batchsize, fitted.patchsize)
         };
         assert_eq!(fitted("1", &[(100, 100), (300, 200)]), (1, 256));

@@ -69,7 +69,7 @@ fn patches_larger_than_the_images_become_more_and_smaller_ones() {
     let step = &network.steps[0].noisy;
     assert_eq!((step.n, step.h, step.w), (16, 64, 64));
     let settings = fs::read_to_string(config.folder().join("config.toml")).unwrap();
-    assert!(settings.contains("patchsize = 64") && settings.contains("batchsize = 16"));
+    assert!(settings.contains("patchsize = 256") && settings.contains("batchsize = 1\n"));
 }
 
 #[test]

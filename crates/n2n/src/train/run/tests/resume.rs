@@ -61,6 +61,45 @@ fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
     drop(folder);
 }
 
+/// Which images are held out depends on the size of the patches that was asked for.
+#[test]
+fn a_run_with_fitted_patches_resumes_from_its_settings() {
+    let (folder, config) = workplace();
+    let images = folder.path().join("small");
+    for (k, side) in (0..20).map(|k| (k, [100, 70][k % 2])) {
+        write_image(&images.join(format!("{k}.png")), side, side, k);
+    }
+    let named = |name: &str| Config {
+        n_epoch: 2,
+        n_snapshot: 1,
+        n_feature: 1,
+        n_channel: 1,
+        noise: Noise::None,
+        data_dir: images.clone(),
+        val_dirs: None,
+        steps_per_epoch: Some(2),
+        save_model_path: config.save_model_path.clone(),
+        log_name: name.into(),
+        ..Recipe::Fast.config()
+    };
+    let step = |event: &Event| matches!(event, Event::Stepped(_));
+    let (whole, part) = (named("whole"), named("part"));
+    until(&whole, Start::New, usize::MAX, |_| false);
+    assert_eq!(until(&part, Start::New, 1, step), Outcome::Stopped);
+    let settings = crate::train::folder::settings_of_run(&part.folder()).unwrap();
+    let part = Config::resolve(&[settings]).unwrap();
+    let end = until(&part, Start::Resume, usize::MAX, |_| false);
+    assert_eq!(end, Outcome::Finished);
+    let (whole, part) = (left_by(&whole.folder()), left_by(&part.folder()));
+    for name in [
+        "epoch_model_002.safetensors",
+        "best.safetensors",
+        "losses.csv",
+    ] {
+        assert!(whole[name] == part[name], "{name}");
+    }
+}
+
 #[test]
 fn a_run_that_lost_its_checkpoint_begins_again_only_if_nothing_else_is_lost() {
     let (_folder, config) = workplace();
