@@ -63,10 +63,11 @@ pub(super) fn run(
             network.swap_average();
             loss
         })?;
-        if passed >= best.next {
+        if passed >= best.next && steps >= best.next_step {
             network.swap_average();
             best.compare(network, (held_out, transform), passed)?;
             network.swap_average();
+            best.next_step = steps + Best::APART;
         }
         let sample = samples.next().ok_or_else(|| Error::Loader {
             reason: "there is no batch".into(),
@@ -78,10 +79,14 @@ pub(super) fn run(
         let rate = settings.learning_rate(moment);
         let losses = network.step(&noisy, &neighbors, factors, rate)?;
         if !losses.loss_full.is_finite() {
-            return Ok(false);
+            // The weights are those before this step.
+            break;
         }
         steps += 1.0;
         network.average(settings.ema.min((1.0 + steps) / (10.0 + steps)));
+    }
+    if steps == 0.0 {
+        return Ok(false);
     }
     network.swap_average();
     best.compare(network, (held_out, transform), 1.0)?;
@@ -91,20 +96,23 @@ pub(super) fn run(
     clock.plot(1.0, || {
         held_out.quick_loss(&mut *around(network, transform))
     })?;
-    Ok(steps > 0.0)
+    Ok(true)
 }
 
 /// The best weights so far. With few images, results may get worse again long before the budget ends.
 #[derive(Default)]
 struct Best {
     found: Option<(f64, Weights)>,
-    /// When to compare again: the fraction of the part that will have passed.
+    /// When to compare again: the fraction of the part that will have passed, and the number of steps.
     next: f64,
+    next_step: f64,
 }
 
 impl Best {
     /// Comparisons at most, after the one before the first step.
     const TIMES: f64 = 16.0;
+    /// Steps between comparisons at least: one takes as long as five of them.
+    const APART: f64 = 32.0;
 
     fn compare(
         &mut self,
@@ -113,7 +121,8 @@ impl Best {
         passed: f64,
     ) -> Result<()> {
         let error = held_out.error(&mut *around(network, transform))?;
-        if self.found.as_ref().is_none_or(|(least, _)| error < *least) {
+        let is_best = |(least, _): &(f64, Weights)| error < *least || least.is_nan();
+        if self.found.as_ref().is_none_or(is_best) {
             self.found = Some((error, network.weights()));
         }
         self.next = passed + 1.0 / Self::TIMES;

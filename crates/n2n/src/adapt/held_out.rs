@@ -137,14 +137,16 @@ impl HeldOut {
     }
 }
 
-/// The means over the blocks of an image with `width` pixels of `c` values in a row, whose sides blocks divide.
+/// The means over the blocks of an image with `width` pixels of `c` values in a row; the last ones may be smaller.
 fn means(values: &[f64], width: usize, c: usize) -> Vec<f64> {
     let (row, side) = (width * c, BLOCK * c);
     let mut blocks = vec![];
-    for rows in values.chunks_exact(BLOCK * row) {
+    for rows in values.chunks(BLOCK * row) {
         for left in (0..row).step_by(side) {
-            let block = rows.chunks_exact(row).flat_map(|row| &row[left..][..side]);
-            blocks.push(block.sum::<f64>() / (BLOCK * side) as f64);
+            let right = row.min(left + side);
+            let block = rows.chunks_exact(row).flat_map(|row| &row[left..right]);
+            let count = rows.len() / row * (right - left);
+            blocks.push(block.sum::<f64>() / count as f64);
         }
     }
     blocks
@@ -227,6 +229,13 @@ mod tests {
         }
         let quick = held_out.quick_loss(&mut Fake::new(1, |x| x)).unwrap();
         assert!((quick / (1.5 * noise) - 1.0).abs() < 0.1, "{quick}");
+    }
+
+    /// Images of networks with few levels need not be multiples of a block.
+    #[test]
+    fn blocks_need_not_divide_an_image() {
+        let values: Vec<f64> = (0..12 * 10 * 3).map(|i| (i % 30 / 24) as f64).collect();
+        assert_eq!(means(&values, 10, 3), [0.0, 1.0, 0.0, 1.0]);
     }
 
     #[test]

@@ -16,10 +16,12 @@ use crate::error::Result;
 use crate::network::Denoise;
 use crate::train::spacing::Spacing;
 
-/// The perturbation's size, in standard deviations of the noise.
+/// The perturbation's size, in standard deviations of the noise in the middle of the signal.
 const STEP: f64 = 0.1;
-/// The lowest variance of a channel, as a fraction of that in its middle.
-const LEAST: f64 = 0.1;
+/// Correlations between neighbors below this hardly change which network the estimate prefers.
+const INDEPENDENT: f64 = 0.1;
+/// The smallest part of saturated samples that changes it.
+const SATURATED: f64 = 0.01;
 
 /// The variance of the noise in each channel, in the network's units.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +31,13 @@ pub struct NoiseVariance(Vec<Line>);
 struct Line {
     slope: f64,
     intercept: f64,
-    least: f64,
+    /// The variance in the middle of the signal.
+    middle: f64,
 }
 
 impl Line {
-    fn at(self, signal: f64) -> f64 {
-        (self.slope * signal + self.intercept).max(self.least)
+    fn at(self, value: f64) -> f64 {
+        self.slope * value + self.intercept
     }
 }
 
@@ -43,7 +46,7 @@ impl NoiseVariance {
     /// at this spacing, and its variance a line over the signal.
     pub fn measured(diagnosis: &Diagnosis, range: ModelRange, spacing: Spacing) -> Option<Self> {
         let correlation = diagnosis.correlation.as_ref()?;
-        let [x, y] = correlation.independent_at(Spacing::TOLERATED);
+        let [x, y] = correlation.independent_at(INDEPENDENT);
         if x? > spacing.x || y? > spacing.y {
             return None;
         }
@@ -59,7 +62,8 @@ impl NoiseVariance {
                     | Finding::JpegBlocks { .. }
                     | Finding::ChannelsCorrelated { .. }
                     | Finding::CutOff { .. }
-            )
+                    | Finding::Lines { .. }
+            ) || matches!(finding, Finding::Saturated { part, .. } if *part >= SATURATED)
         };
         if diagnosis.findings().iter().any(unsuitable)
             || diagnosis.noise.len() != diagnosis.channels
@@ -72,7 +76,7 @@ impl NoiseVariance {
             Line {
                 slope: noise.slope / span,
                 intercept: (noise.slope * low + noise.intercept) / span.powi(2),
-                least: LEAST * (middle.noise / span).powi(2),
+                middle: (middle.noise / span).powi(2),
             }
         });
         Some(Self(lines.collect()))
@@ -87,11 +91,14 @@ impl NoiseVariance {
         rng: &mut impl Rng,
     ) -> Result<f64> {
         let lines = || self.0.iter().cycle();
-        let variances: Vec<f64> = (denoised.data.iter().zip(lines()))
-            .map(|(&signal, line)| line.at(f64::from(signal)))
+        // At the noisy values, the mean of the line is right whatever the network does. At the denoised ones, a network
+        // would lower the estimate by making the image brighter.
+        let variances: Vec<f64> = (noisy.data.iter().zip(lines()))
+            .map(|(&value, line)| line.at(f64::from(value)))
             .collect();
         let count = variances.len().max(1) as f64;
-        let step = STEP * (variances.iter().sum::<f64>() / count).sqrt();
+        let middle = self.0.iter().map(|line| line.middle).sum::<f64>() / self.0.len() as f64;
+        let step = STEP * middle.sqrt();
         let mut bytes = vec![0; noisy.data.len()];
         rng.fill_bytes(&mut bytes);
         let sign = |byte: u8| if byte & 1 == 0 { 1.0 } else { -1.0 };
@@ -153,23 +160,38 @@ mod tests {
             high: 290.0,
             depth: Depth::U16,
         };
-        let noise = NoiseVariance::measured(&diagnosis, range, Spacing::NONE).unwrap();
+        let measured = NoiseVariance::measured(&diagnosis, range, Spacing::NONE).unwrap();
+        let exact = NoiseVariance(vec![Line {
+            slope: 2.0 / 200.0,
+            intercept: (2.0 * (90.0 - 100.0) + 9.0) / 200.0_f64.powi(2),
+            middle: 100.0 / 200.0_f64.powi(2),
+        }]);
         let scaled = |values: &[f32]| {
             let values = values.iter().map(|value| (value - 90.0) / 200.0);
             Batch::new(1, SIDE, SIDE, 1, values.collect())
         };
         let (clean, noisy) = (scaled(&clean), scaled(&noisy));
-        let functions: [fn(f32) -> f32; 4] = [|x| x, |x| 0.5 * x + 0.2, |_| 0.4, |x| x * x];
-        for pixel in functions {
+        let mut estimate = |noise: &NoiseVariance, pixel: fn(f32) -> f32| {
             let mut network = Fake::new(1, pixel);
             let denoised = network.denoise(&noisy).unwrap();
             let risk = noise.risk(&mut network, &noisy, &denoised, &mut rng);
             let pairs = denoised.data.iter().zip(&clean.data);
             let squares = pairs.map(|(a, b)| f64::from(a - b).powi(2));
             let error = squares.sum::<f64>() / clean.data.len() as f64;
-            let risk = risk.unwrap();
-            assert!((risk / error - 1.0).abs() < 0.06, "{risk} {error}");
+            (risk.unwrap(), error)
+        };
+        for (noise, tolerance) in [(&measured, 0.06), (&exact, 0.02)] {
+            let functions: [fn(f32) -> f32; 4] = [|x| x, |x| 0.5 * x + 0.2, |_| 0.4, |x| x * x];
+            for pixel in functions {
+                let (risk, error) = estimate(noise, pixel);
+                assert!((risk / error - 1.0).abs() < tolerance, "{risk} {error}");
+            }
         }
+        // A brighter image has more noise, but a network that makes it brighter does not remove more.
+        let (risk, error) = estimate(&exact, |_| 0.4);
+        let (brighter_risk, brighter_error) = estimate(&exact, |_| 0.45);
+        let difference = (brighter_risk - risk) - (brighter_error - error);
+        assert!(difference.abs() < 1e-4, "{difference}");
     }
 
     #[test]

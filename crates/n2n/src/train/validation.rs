@@ -27,9 +27,12 @@ const SET: Set = Set::Bsd300;
 /// The name of the held-out images, as part of file names.
 const HELD_OUT: &str = "held_out";
 
-/// The longest side of the parts of held-out images that are scored, in pixels: much larger than patches, so that most
-/// pixels are as far from the edges as in a whole image.
+/// The longest side of the parts of images that are scored, in pixels: much larger than patches, so that most pixels are
+/// as far from the edges as in a whole image.
 const LONGEST: usize = 512;
+
+/// The most pixels of the held-out images that are scored, so that snapshots take a small part of a run.
+const MOST: usize = 8 * LONGEST * LONGEST;
 
 /// The most training images that are denoised as a whole and in parts after an epoch.
 const COMPARED: usize = 4;
@@ -80,11 +83,12 @@ struct Trial {
 
 impl Scores {
     /// A single score, the higher the better: PSNR if there are clean images, otherwise the negative estimated error
-    /// or, if there is none, the negative loss.
+    /// or, if there is none, the negative loss. None if it is not a number.
     pub fn merit(&self) -> Option<f64> {
         let psnr = self.set.as_ref().map(|score| score.psnr_db);
         let loss = self.held_out.map(|losses| losses.loss_full);
-        psnr.or(self.sure.or(loss).map(|error| -error))
+        let score = psnr.or(self.sure.or(loss).map(|error| -error));
+        score.filter(|score| !score.is_nan())
     }
 }
 
@@ -196,7 +200,7 @@ impl Validation {
     fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<Trial> {
         let config = &self.config;
         let spacing = config.neighbor_distance.spacing();
-        let noisy = self.noisy(&self.held_out, index, spacing)?;
+        let noisy = self.held_out(index, spacing)?;
 
         // Index 0 was used to draw the held-out images.
         let mut rng = stream(config.seed, Purpose::HoldOut, 0, index + 1);
@@ -228,7 +232,7 @@ impl Validation {
             (noisy, denoised)
         } else {
             // The picture shows the image at its original scale.
-            let noisy = self.noisy(&self.held_out, index, Spacing::NONE)?;
+            let noisy = self.held_out(index, Spacing::NONE)?;
             let denoised = network.denoise(&noisy)?;
             (noisy, denoised)
         };
@@ -240,13 +244,26 @@ impl Validation {
         })
     }
 
-    /// The noisy image, of large ones the middle. The noise is the same every time.
-    fn noisy(&self, images: &Dataset, index: usize, spacing: Spacing) -> Result<Batch> {
+    /// A held-out image, of large ones the middle.
+    fn held_out(&self, index: usize, spacing: Spacing) -> Result<Batch> {
+        let longest = (MOST / self.held_out.len()).isqrt().min(LONGEST);
+        self.noisy(&self.held_out, index, spacing, longest)
+    }
+
+    /// The noisy image, or the middle of one whose sides are longer than about `longest`. The noise is the same every
+    /// time.
+    fn noisy(
+        &self,
+        images: &Dataset,
+        index: usize,
+        spacing: Spacing,
+        longest: usize,
+    ) -> Result<Batch> {
         let config = &self.config;
         let image = images.image(index)?;
         let (height, width, c) = (image.height(), image.width(), images.channels());
         let unit = 2 * config.unet()?.grid().multiple;
-        let longest = LONGEST.next_multiple_of(unit);
+        let longest = longest.next_multiple_of(unit);
         let sides = spacing.largest_part((height, width), unit, longest);
         let place = (
             height.saturating_sub(sides[0] * spacing.y) / 2,
@@ -279,7 +296,7 @@ impl Validation {
         for i in 0..count {
             go_on(stop)?;
             let index = (i * images.len() / count + epoch) % images.len();
-            let noisy = self.noisy(images, index, Spacing::NONE)?;
+            let noisy = self.noisy(images, index, Spacing::NONE, LONGEST)?;
             let sides = [noisy.h.min(side), noisy.w.min(side)];
             if sides == [noisy.h, noisy.w] {
                 continue;
@@ -299,7 +316,7 @@ impl Validation {
         }
         let [whole, parts] = changes;
         let rms = changes.map(|sum| (sum / values.max(1) as f64).sqrt());
-        Ok((whole > FAILS * parts).then_some(rms))
+        Ok((whole.is_nan() || whole > FAILS * parts).then_some(rms))
     }
 }
 
@@ -439,6 +456,22 @@ mod tests {
         assert_eq!(collapse(|_, _| 0.3), Some(Collapse::Constant));
         let nearly = |clean: f32, _: f32| 0.3 + clean * 1e-4;
         assert_eq!(collapse(nearly), Some(Collapse::Constant));
+    }
+
+    #[test]
+    fn a_score_that_is_not_a_number_is_none() {
+        let scores = |sure| Scores {
+            sure,
+            held_out: Some(Losses {
+                loss1: 1.0,
+                loss2: 1.0,
+                loss_full: 2.0,
+            }),
+            ..Scores::default()
+        };
+        assert_eq!(scores(None).merit(), Some(-2.0));
+        assert_eq!(scores(Some(0.5)).merit(), Some(-0.5));
+        assert_eq!(scores(Some(f64::NAN)).merit(), None);
     }
 
     /// The identity returns the first neighbor, so `diff = g1 − g2`, and its result for the whole image
