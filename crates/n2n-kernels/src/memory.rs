@@ -266,7 +266,7 @@ fn kept() -> Option<MutexGuard<'static, Vec<Memory>>> {
     }
 }
 
-/// The layout of `len` floats: aligned to a cache line, or to a huge page if they fill at least one.
+/// The layout of `len` floats: aligned to a cache line, or to a huge page if they fill at least two.
 fn layout(len: usize) -> Option<Layout> {
     let bytes = len.checked_mul(size_of::<f32>())?;
     let align = if bytes >= 2 * HUGE { HUGE } else { LINE };

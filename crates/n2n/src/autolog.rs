@@ -44,7 +44,7 @@ impl Benchmark {
     fn messages(&self) -> Vec<String> {
         let times = &self.times;
         let total = times.preprocess + times.inference + times.postprocess;
-        // AutoLog reports the mean over batches.
+        // Per image; AutoLog's own figure is the mean over batches.
         let image_ms =
             |stage: Duration| rounded(1e3 * stage.as_secs_f64() / self.data_num.max(1) as f64);
         let shape = self

@@ -32,10 +32,10 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// An engine could not run a model.
+    /// An engine could not run a model, or a step failed that no other variant describes.
     #[error("{reason}")]
     Engine {
-        /// Which model, and what happened.
+        /// What happened.
         reason: String,
     },
     /// A device does not work, or has stopped working.

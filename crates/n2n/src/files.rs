@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 /// Writes `path` whole or not at all: to a temporary name in the same folder, then renamed.
 ///
 /// Missing parent folders are created. If `write` fails, nothing at `path` changes. Links are followed: their target
-/// is replaced. Pipes and devices (`/dev/stdout`) cannot be replaced; they are written directly.
+/// is replaced, or a broken link itself. Pipes and devices (`/dev/stdout`) cannot be replaced; they are written
+/// directly.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
@@ -28,7 +29,7 @@ pub fn write_atomically(
     }
     let (mut unfinished, target) = replacement(path)?;
     fill(unfinished.file().as_file_mut())?;
-    // The new file keeps the read permissions of the one it replaces.
+    // The new file keeps the permissions of the one it replaces.
     if let Ok(replaced) = fs::metadata(&target) {
         let file = unfinished.file().as_file();
         file.set_permissions(replaced.permissions())

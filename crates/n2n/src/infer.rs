@@ -60,9 +60,9 @@ pub struct Times {
 /// A denoised image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Denoised {
-    /// The image.
+    /// The path of the image.
     pub input: PathBuf,
-    /// The result.
+    /// The path of the result.
     pub output: PathBuf,
     /// The result against the engine's input, which is what the Paddle port prints.
     pub against_noisy: Score,
@@ -158,7 +158,7 @@ pub fn infer(
 struct Picture {
     input: PathBuf,
     output: PathBuf,
-    /// On the scale that maps the model's range to 0..1, as is the next.
+    /// On the scale that maps the model's range to 0..1, as is `noisy`.
     clean: Image,
     noisy: Vec<f32>,
     scale: Option<Scale>,

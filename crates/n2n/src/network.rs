@@ -208,7 +208,7 @@ impl Pixels {
 }
 
 /// How a step estimates the paper's gradient, and how it updates the weights. The expected gradient is the same for all
-/// choices.
+/// choices, up to the rounding of [`Self::half`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Method {
     /// The optimizer.

@@ -95,7 +95,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid whose cells and halo hold those of both; their multiples are powers of two.
+    /// The grid whose cells and halo hold those of both, provided that one multiple divides the other.
     pub(crate) fn join(self, other: Self) -> Self {
         let multiple = self.multiple.max(other.multiple);
         Self {
@@ -247,7 +247,7 @@ impl UNet {
     }
 
     /// The sizes other than F and C that differ from the paper's. Weight files record them, because the shapes of the
-    /// tensors do not determine them.
+    /// tensors do not determine all of them.
     pub fn departures(&self) -> impl Iterator<Item = (&'static str, usize)> + use<> {
         let sizes = self.sizes().into_iter().zip(Self::default().sizes());
         sizes

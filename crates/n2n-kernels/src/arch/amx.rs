@@ -253,7 +253,8 @@ impl Amx {
                 }
             }
         }
-        // SAFETY: an `Amx` exists only if `detect` found the features; `avx512vl` is implied by `avx512bf16`.
+        // SAFETY: an `Amx` exists only if `detect` found the features, except `avx512vl`, which every processor with
+        // AMX has.
         unsafe { inside(finish) }
     }
 }

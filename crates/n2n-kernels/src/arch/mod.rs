@@ -76,8 +76,8 @@ pub trait Simd: Copy + Send + Sync {
         self.prefetch(at);
     }
 
-    /// The core of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step] · b[k][j]` for `M` rows of `a` and
-    /// `N` vectors of `b`.
+    /// The core of every register tile: `sums[i][j] += Σ_k a[i · rows + k · step_a] · b[k · step_b][j]` for `M` rows of
+    /// `a` and `N` vectors of `b`.
     ///
     /// # Safety
     /// The strip must be readable: see [`Strip`].

@@ -161,7 +161,7 @@ impl CpuNetwork {
         }
     }
 
-    /// Whether the last rows run in bands at images of this shape.
+    /// Whether the last rows run in bands for images of this shape.
     pub(super) fn ends_in_bands(&self, image: Shape) -> bool {
         let up = self.layers.iter().rposition(|row| row.kind == Kind::Up2x2);
         up.is_some_and(|up| self.together(up, pool::pooled(image)) == self.layers.len() - up)
@@ -217,7 +217,7 @@ impl CpuNetwork {
         memory.finish()
     }
 
-    /// Whether two 3×3 layers, the second being row `i`, can run in bands at images of this shape.
+    /// Whether two 3×3 layers, the second being row `i`, can run in bands for images of this shape.
     fn in_bands(&self, first: &Layer, second: &Layer, i: usize, image: Shape) -> bool {
         [first, second]
             .iter()

@@ -29,9 +29,9 @@ use crate::network::{self, LossFactors, Losses, Method, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
-/// The minimum number of pixels before an upsampling for merging it with the next layer to pay. The merged filter is
-/// larger than the two it replaces, is read once for every few hundred pixels, and in training is packed again for
-/// every step (decision 10).
+/// The number of input pixels from which merging an upsampling with the next layer pays. The merged filter is larger
+/// than the two it replaces, is read once for every few hundred pixels, and in training is packed again for every step
+/// (decision 10).
 const MERGED_PIXELS: usize = 1 << 12;
 
 /// The number of pixels from which the layers of a middle level of the decoder run in bands, as those at full size

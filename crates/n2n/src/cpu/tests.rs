@@ -123,7 +123,7 @@ fn merged_layers_learn_what_they_learn_one_after_the_other() {
     }
 }
 
-/// Of three images, for in some rounding decides an activation or a pooling, and the gradient jumps.
+/// For three images, because in some of them rounding decides an activation or a pooling, and the gradient jumps.
 #[test]
 fn merged_layers_have_the_gradient_of_the_image_that_they_have_one_after_the_other() {
     for (f, c) in [(2, 1), (5, 3)] {
@@ -399,8 +399,8 @@ fn a_regularizer_in_half_precision_changes_the_gradient_by_its_rounding_only() {
     }
 }
 
-/// Pairs 0 and 1 have the same first pixel, and so on: the mean over two draws that differ in the second
-/// pixels alone, which are all that the other one leaves out.
+/// Two draws with the same first pixels, each with the second pixels that the other leaves out: the mean over both is
+/// the expectation over the second pixel.
 #[test]
 fn the_mean_target_has_the_papers_gradient_on_average() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
@@ -562,7 +562,7 @@ pub(crate) fn in_half(mut network: CpuNetwork) -> CpuNetwork {
     network
 }
 
-/// Of images so small that most layers are computed in other ways, too.
+/// Also for images so small that most layers are computed in other ways.
 #[test]
 fn the_memory_that_is_planned_is_all_that_is_taken() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -638,7 +638,7 @@ fn an_image_takes_the_memory_that_is_said() {
                 // Tensors of so small images are often kept in memory of the next larger size.
                 continue;
             }
-            // Beside what does not depend on the height.
+            // Apart from what does not depend on the height.
             let (taken, said) = (large.0 - small.0, large.1 - small.1);
             assert!(taken <= said && said <= 1.5 * taken, "{what}");
         }

@@ -85,7 +85,8 @@ pub fn padded(
 }
 
 /// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the network can within
-/// `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts.
+/// `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts. Only in tiles,
+/// values outside −1..2 are limited as by [`Scale::to_network`], and the excess is added back.
 pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
     let grid = network.grid();
     let (h, w) = (grid.up(noisy.h), grid.up(noisy.w));

@@ -19,7 +19,7 @@ pub enum Range {
     /// [`Survey::measured`] instead, but never for bytes.
     #[default]
     Auto,
-    /// Between two values in the units of the file.
+    /// Between two finite values in the units of the file, the first below the second.
     Between(f32, f32),
     /// Between the 0.1st and the 99.9th percentile, ignoring isolated pixels.
     Percentile,
@@ -157,7 +157,8 @@ impl Range {
         }
     }
 
-    /// The range for a page of this depth.
+    /// The range for a page of this depth. If it has to be measured, and there is no survey or the survey has found no
+    /// two different values, it is [`Scale::UNIT`].
     pub fn scale(self, depth: Depth, survey: Option<&Survey>) -> Scale {
         let found = match (self, survey) {
             (Self::Between(low, high), _) => {

@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
 
     /// The blocks of a unit, and how many units a scan has.
     fn blocks(&mut self, content: &[u8]) -> Option<(Vec<Blocks>, usize)> {
-        /// More than there are components.
+        /// As many as there can be components, each of which is in one scan.
         const MOST_SCANS: usize = 4;
         self.scans += 1;
         let (&count, rest) = content.split_first()?;

@@ -52,20 +52,22 @@ impl Encoding {
         Ok(Self::new(format))
     }
 
-    /// The depth that a page of depth `found` is written at.
+    /// The depth that a page of depth `found` is written at: the requested one or, if none is, that of the page. If the
+    /// format does not have it, it is the next lower one that the format has, or else its lowest; in MRC, one that holds
+    /// the values.
     pub fn depth_of(&self, found: Depth) -> Depth {
         let wanted = self.depth.unwrap_or(found);
         let depths = self.format.depths();
         if depths.contains(&wanted) {
             wanted
         } else if self.format == Format::Mrc {
-            // Those that hold its values.
+            // The one that holds its values; those of 32 bits or more up to the rounding of `f32`.
             match wanted {
                 Depth::U8 => Depth::U16,
                 _ => Depth::F32,
             }
         } else {
-            // The deepest below the wanted one; floats only if the format has nothing else.
+            // The deepest below the wanted one. For integers, that is a float only if the format has nothing else.
             *depths
                 .iter()
                 .rev()

@@ -75,7 +75,7 @@ impl<'a> Contents<'a> {
                         .map(|side| usize::from(u16::from_le_bytes(side)));
                     let code_size = *rest.split_off_first().ok_or_else(cut)?;
                     let (blocks, is_whole) = sub_blocks(&mut rest);
-                    // Whether all pixels are there is seen when they are decoded; here are none.
+                    // Missing pixels show when a frame is decoded, but this frame has none.
                     if !is_whole && width * height == 0 {
                         return Err(cut());
                     }
@@ -200,8 +200,8 @@ impl Extensions {
         if let Some(data) = of(b"\x0BICCRGBG1012") {
             self.icc = Some(joined(data)).filter(|icc| !icc.is_empty());
         } else if let Some(data) = of(b"\x0BXMP DataXMP") {
-            // XMP is no sub-blocks, and ends with bytes that lead whoever takes it for sub-blocks to its end: 1, and
-            // all from 255 to 0; a terminator (XMP specification, part 3, section 1.1.2).
+            // XMP is not cut into sub-blocks. It ends with bytes that lead a reader that expects sub-blocks to its end:
+            // 1, all from 255 down to 0, and a terminator (XMP specification, part 3, section 1.1.2).
             let end = data.len().saturating_sub(258);
             self.xmp = Some(if data[end..].starts_with(&[1, 255, 254]) {
                 data[..end].to_vec()
@@ -243,7 +243,7 @@ struct Frame<'a> {
     colors: &'a [[u8; 3]],
     /// The index that stands for what is below the frame.
     transparent: Option<u8>,
-    /// Bits of an index, in the compressed ones.
+    /// Bits of an index in the compressed data.
     code_size: u8,
     /// The compressed indices, as sub-blocks.
     blocks: &'a [u8],
@@ -289,7 +289,7 @@ impl Frame<'_> {
 
     /// The indices of its pixels, in the order of the file.
     fn indices(&self) -> Decoded<Vec<u8>> {
-        // Some encoders write more bits than an index needs, 8; codes grow to 12.
+        // Some encoders write more than the 8 bits that an index needs; codes grow to 12 bits.
         if !(1..=11).contains(&self.code_size) {
             return Err(Fault::new(format!(
                 "the indices of one of its frames have {} bits; expected 1 to 11",

@@ -10,8 +10,8 @@ use super::{Census, Image, Limits, Page, Pages, Reader, Selection};
 use crate::error::{Error, Result};
 
 /// The images of a file, one after the other: the pages of a TIFF, the sections of an MRC, the frames of an animation,
-/// or the only one of any other file. Upright, without transparency; decoded when asked for. Pages keep all their color
-/// channels.
+/// or the only one of any other file. They are upright and without transparency, keep all their color channels, and are
+/// decoded when asked for.
 ///
 /// The size of each is checked before it is decoded: see [`Limits`].
 pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send + use<>> {

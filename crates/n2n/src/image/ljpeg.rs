@@ -35,8 +35,8 @@ pub(super) fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xC0..=0xCF) && !matches!(marker, marker::DHT | 0xC8 | 0xCC)
 }
 
-/// Decodes a lossless JPEG of at most `most` samples. Samples after a truncation are 0, provided that it
-/// can be distinguished from damage; the caller knows how many samples there should be.
+/// Decodes a lossless JPEG of at most `most` samples; the caller knows how many there should be. Data that end early
+/// are an error, except that up to 63 bits that are missing at the end count as 0.
 pub(super) fn decode(bytes: &[u8], most: usize) -> Decoded<Lossless> {
     let mut tables: [Option<Table>; 4] = [const { None }; 4];
     let mut frame = None;
@@ -121,7 +121,7 @@ impl Frame {
         if !is_known || frame.width == 0 || frame.height == 0 {
             return Err(damaged());
         }
-        // One more row or column of tiles is as far as encoders go.
+        // `most` includes the rows and columns by which encoders may pad.
         if samples.is_none_or(|samples| samples > most) {
             return Err(Fault::new(format!(
                 "its lossless JPEG data is {}x{} with {} components, more than the expected {most} \

@@ -32,7 +32,8 @@ pub struct Metadata {
     pub icc: Option<Vec<u8>>,
     /// An Exif block, which begins with a TIFF header.
     pub exif: Option<Vec<u8>>,
-    /// An XMP packet that other formats can hold too; that of most formats is copied only to a file of the same format.
+    /// An XMP packet that can be written in other formats too, such as that of a GIF. Most formats keep theirs with the
+    /// metadata that is copied only to a file of the same format.
     pub xmp: Option<String>,
     /// Pixels per unit of length.
     pub resolution: Option<Resolution>,

@@ -103,7 +103,7 @@ impl Image {
     }
 
     /// Writes the image in the format of the path's extension. Integers are clipped and rounded. If the format does not
-    /// have the image's depth, the nearest depth is used. JPEGs have quality 95 and no chroma subsampling.
+    /// have the image's depth, that of [`Encoding::depth_of`] is used. JPEGs have quality 95 and no chroma subsampling.
     ///
     /// The file is written whole or not at all.
     ///

@@ -6,8 +6,8 @@ use crate::reflect::reflected;
 
 /// The samples of an image, 8-bit, 16-bit or float, in the order height, width, channel.
 ///
-/// An image that was read from a file is restored to the last bit of `f32`; one whose channels were converted is
-/// rounded to its depth.
+/// An image that was read from a file is restored to the last bit of `f32`, except that missing samples of 8 or 16 bits
+/// become 0; one whose channels were converted is rounded to its depth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
     height: usize,
@@ -94,6 +94,9 @@ impl Packed {
     /// written to `out`, which holds `side · side · channels` values.
     ///
     /// Beyond the bottom and right edges, the image is reflected without repeating the edge.
+    ///
+    /// # Panics
+    /// If `out` holds another number of values, or `left` lies beyond the image.
     pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
         let place = (top, left);
         match &self.samples {
@@ -110,7 +113,7 @@ impl Packed {
     /// [`Self::crop`] without a conversion.
     ///
     /// # Panics
-    /// If the samples are not bytes.
+    /// As for that function, or if the samples are not bytes.
     pub fn crop_bytes(&self, top: usize, left: usize, side: usize, out: &mut [u8]) {
         let Samples::U8(samples) = &self.samples else {
             panic!("the samples of this image are not bytes");

@@ -370,6 +370,7 @@ impl Decode for PngPage {
         Ok(())
     }
 }
+
 /// Writes the page as a PNG, row by row, at 8 or 16 bits.
 ///
 /// It uses fast compression: on photographs, it took a tenth of the time of the default, for files 5 to 25 % larger.

@@ -88,13 +88,13 @@ impl Reader {
         self.format
     }
 
-    /// Refuses a page that has more samples than may be in memory at once.
+    /// Refuses a page that has more samples than these limits allow in memory at once.
     pub(crate) fn check_fits(&self, page: &Page, limits: Limits) -> Result<()> {
         check_samples(limits, page.height, page.width, page.samples())
             .map_err(|fault| unreadable(&self.path, &fault.into_words()))
     }
 
-    /// Refuses a page that is too large for memory.
+    /// [`Self::check_fits`] with the limits that the file was opened with.
     pub(super) fn check_is_image(&self, page: &Page) -> Result<()> {
         check_samples(self.limits, page.height, page.width, page.samples())
             .map_err(|fault| unreadable(&self.path, &fault.into_words()))

@@ -141,6 +141,7 @@ pub struct Done {
     pub bytes: Option<Vec<u8>>,
     /// What the result lost compared with the file, in words for the user.
     pub notes: Vec<String>,
-    /// PSNR in dB and SSIM of the noisy and of the denoised image against the reference, at 8 bits.
+    /// PSNR in dB and SSIM of the noisy and of the denoised image against the reference, at 8 bits; those of the last
+    /// page, if there are several.
     pub scores: Option<[(f64, f64); 2]>,
 }

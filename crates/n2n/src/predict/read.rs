@@ -29,7 +29,7 @@ pub(super) struct Seen {
     pub(super) repaired: Repaired,
 }
 
-/// Reads the pages of a job and sends them; returns whether they fit the model.
+/// Reads the pages of a job and sends them; returns what was seen of them.
 pub(super) fn read(
     at: usize,
     ranges: &mut Ranges,
@@ -59,7 +59,8 @@ pub(super) fn read(
             page.metadata.sensor = None;
         }
         let scale = match &page.metadata.sensor {
-            // A copied page that keeps only its range is given that of the pages that are denoised.
+            // A copied page keeps its values. If the encoding cannot hold these, it keeps its range instead, and is
+            // given that of the pages that are denoised.
             _ if is_copied && !job.encoding.narrows(page.depth) => Scale::UNIT,
             Some(of_page) => sensor::scale(of_page),
             None => ranges.of(at, page.depth)?,
@@ -119,8 +120,8 @@ pub(super) fn read(
     })
 }
 
-/// Whether the channels of the last of some pages are equal below its first `rows` too. The file is read once more:
-/// the page may be larger than memory, and how to denoise it has to be known before its first row.
+/// Whether the channels of the last of the first `pages` pages are equal below its first `rows` rows, too. The file is
+/// read once more: the page may be larger than memory, and how to denoise it has to be known before its first row.
 fn is_achromatic_below(rows: usize, mut again: Reader, pages: usize) -> Result<bool> {
     let mut page = None;
     for _ in 0..pages {

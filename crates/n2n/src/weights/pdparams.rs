@@ -138,7 +138,7 @@ fn raw_bytes<'a>(pickle: &Pickle<'a>, id: Id, expected: usize) -> Result<Cow<'a,
             // A Latin-1 character takes one or two bytes in UTF-8.
             if !(text.len().div_ceil(2)..=text.len()).contains(&expected) {
                 return Err(format!(
-                    "expected {expected} bytes as text, found {}",
+                    "expected {expected} bytes as Latin-1 text, found {} bytes of UTF-8",
                     text.len()
                 ));
             }

@@ -206,7 +206,7 @@ fn take(stream: impl Read, most: usize) -> Decoded<Vec<u8>> {
 fn lzw(packed: &[u8], most: usize) -> Decoded<Vec<u8>> {
     use weezl::BitOrder;
     use weezl::decode::{Configuration, Decoder};
-    // Before TIFF 6.0 codes began at the other end of a byte, and grew a code later.
+    // Before TIFF 6.0, codes began at the other end of a byte, and grew one code later.
     let mut decoder =
         if packed.first() == Some(&0) && packed.get(1).is_some_and(|byte| byte & 1 == 1) {
             Decoder::new(BitOrder::Lsb, 8)
@@ -280,8 +280,9 @@ fn fax(compression: u16, packed: &[u8], expected: Expected) -> Decoded<Vec<u8>> 
     let damaged = || Fault::new("one of its strips is not valid fax data");
     let size = u16::try_from(expected.width).ok();
     let size = size.zip(u16::try_from(expected.height).ok());
-    let (width, height) =
-        size.ok_or_else(|| Fault::new("a fax image of more than 65535 rows or columns"))?;
+    let (width, height) = size.ok_or_else(|| {
+        Fault::new("one of its strips has more than 65535 rows or columns, too many for fax data")
+    })?;
     let row_bytes = expected.width.div_ceil(8);
     let mut bytes = Vec::with_capacity(expected.bytes);
     let mut row = |transitions: &[u16]| {

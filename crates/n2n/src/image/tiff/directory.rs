@@ -297,7 +297,7 @@ impl<S: BufRead + Seek> Container<S> {
 
     /// The directory at an offset.
     pub(super) fn directory(&mut self, at: u64) -> Decoded<Directory> {
-        /// More than there are tags.
+        /// As many as there can be tags.
         const MAX_ENTRIES: u64 = 1 << 16;
         let (count_size, entry_size) = if self.is_big { (8, 20) } else { (2, 12) };
         let count = self.read(at, count_size)?;
@@ -352,7 +352,8 @@ impl<S: BufRead + Seek> Container<S> {
         let length = length.filter(|&length| length <= Self::MAX_FIELD && at <= self.bytes);
         let Some(length) = length.filter(|&length| length <= self.bytes - at) else {
             return Err(Fault::new(format!(
-                "its tag {tag} declares {count} values that are not in the file"
+                "its tag {tag} declares {count} values, which end beyond the file or take more than \
+                 64 MiB"
             )));
         };
         let mut bytes = self.read(at, length as usize)?;

@@ -161,7 +161,7 @@ pub(in crate::image) fn decoder(
         vec![most; samples]
     });
     let table = table(&mut file, &raw)?;
-    // What marks them is looked for before samples are looked up.
+    // The opcode refers to the samples as stored, which the table replaces.
     let nodata = match table {
         None => constant_of_dead_pixels(&mut file, &raw)?,
         Some(_) => None,

@@ -1,7 +1,7 @@
-//! TIFF and BigTIFF: any number of pages, of channels, and nearly any type of sample; read a row, or a row
-//! of strips or tiles, at a time.
+//! TIFF and BigTIFF: any number of pages and of channels, and nearly any type of sample; read a row, or a row of strips
+//! or tiles, at a time.
 //!
-//! This module reads and writes the container and assembles decoded strips and tiles; each codec is a crate's.
+//! This module reads and writes the container and assembles decoded strips and tiles; most codecs are crates.
 //! `docs/decisions/0013-our-own-tiff.md` says why.
 
 mod axes;
@@ -39,7 +39,7 @@ use super::{Depth, Format};
 struct Tags {
     order: Order,
     is_big: bool,
-    /// The length of the file, and the number of pages that each of its directories stands for.
+    /// The length of the file.
     file_bytes: u64,
     compression: u16,
     photometric: u16,
@@ -84,9 +84,9 @@ const NOT_COPIED: [u16; 60] = [
     255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 284, 288, 289, 290, 291,
     292, 293, 317, 320, 322, 323, 324, 325, 326, 327, 328, 330, 338, 339, 340, 341, 347, 512, 513,
     514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34665, 34853, 40965,
-    // The layers of Photoshop, which it shows in place of the pixels.
-    37724, // Places in the file: MetaMorph, Zeiss, Olympus.
-    33628, 33629, 33630, 33631, 34412, 33471, 33560,
+    // The layers of Photoshop, which it shows in place of the pixels; then places in the file, by MetaMorph, Zeiss and
+    // Olympus.
+    37724, 33628, 33629, 33630, 33631, 34412, 33471, 33560,
 ];
 
 struct TiffPages {
