@@ -21,7 +21,7 @@ const DAMAGED = "If the file is incomplete or damaged, download or copy it again
 
 // The model for gray pictures, whichever kind of noise is chosen.
 const GRAY = "gauss5_50_gray";
-// Models for any level of noise, to start from where the chosen one does not fit.
+// Models for any level of noise. If one of them is chosen, fitting tries the others as starting points, too.
 const GENERAL = ["gauss5_50", "poisson5_50"];
 
 const viewer = new Viewer();

@@ -185,7 +185,7 @@ export class Engine {
    *
    * @param {Uint8Array} bytes the file
    * @param {string} name what errors call it
-   * @param {boolean} [isGiven] whether the bytes may be taken away instead of copied
+   * @param {boolean} [isGiven] whether the buffer of the bytes may be transferred instead of copied
    */
   async open(bytes, name, isGiven) {
     this.#codec = await this.#instance(this.#codec);
@@ -193,10 +193,10 @@ export class Engine {
   }
 
   /**
-   * The first page of a picture in RGBA, smaller by a whole factor if it has more than so many pixels, and not
-   * turned upright. The bytes are taken away.
+   * The first page of a picture in RGBA, reduced by an integer factor if it has more than `pixels` pixels, and not
+   * rotated upright. The buffer of the bytes is transferred.
    *
-   * @param {Float32Array} [bounds] which values are black and white; those of another preview
+   * @param {Float32Array} [bounds] the values to show as black and white; those of another preview
    */
   async preview(bytes, name, pixels, bounds) {
     this.#codec = await this.#instance(this.#codec);
@@ -208,7 +208,7 @@ export class Engine {
    *
    * @param {Model} model
    * @param {object} options
-   * @param {number} [options.strength] share of the noise that is removed, 0 to 1
+   * @param {number} [options.strength] the fraction of the network's change that is applied, 0 to 1
    * @param {(progress: {fraction: number, page: number, secondsLeft?: number}) => void} [options.onProgress]
    * @param {AbortSignal} [options.signal]
    * @returns {Promise<{bytes: Uint8Array, notes: string[]}>} the file in its own format and depth
@@ -246,7 +246,8 @@ export class Engine {
   }
 
   /**
-   * Fits models to the noise of a picture, in a worker of its own. The bytes are taken away.
+   * Fits a copy of one of the models to the noise of a picture, in a worker of its own. The buffer of the bytes is
+   * transferred.
    *
    * @param {{name: string, weights: Uint8Array}[]} models the one to improve on, then others to start from
    * @param {Uint8Array} bytes the file

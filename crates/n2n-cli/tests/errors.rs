@@ -318,7 +318,7 @@ fn a_wrong_command_line_is_a_usage_error_that_says_what_is_expected() {
         ),
         ("train --parallel=perhaps", "expected True or False"),
         ("val --noisetype=foo", noise),
-        ("val --sets=BSD68", "expected BSD300, Kodak, Set14"),
+        ("val --sets=BSD68", "expected one of BSD300, Kodak, Set14"),
         ("val --repeats=0", "expected a whole number of at least 1"),
         ("prepare --input-dir=images", "--save-dir"),
         (

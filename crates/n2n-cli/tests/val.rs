@@ -167,7 +167,7 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
         assert!(!folder.path().join("table.csv").exists());
     };
     let model = "--model-path=gray.safetensors";
-    let sets = "expected BSD300, Kodak, Set14";
+    let sets = "expected one of BSD300, Kodak, Set14";
     fails(&[model, "--sets=BSD68"], 2, sets);
     fails(
         &[model, "--noisetype=gauss50_5"],

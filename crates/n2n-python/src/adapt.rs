@@ -18,8 +18,8 @@ enum Told {
     Skipped(String),
 }
 
-/// A copy of the first of the models that fits the images of a source: see [`n2n::adapt::adapt`]. `budget` is a time or
-/// a number of steps, `range` is `auto` or `MIN,MAX`. `on_event` is called with the kind of the event and its data;
+/// A copy of one of the models, fitted to the images of a source: see [`n2n::adapt::adapt`]. `budget` is a time or a
+/// number of steps, `range` is `auto` or `MIN,MAX`. `on_event` is called with the kind of the event and its data;
 /// learning ends when it returns `False`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "they are Python's")]

@@ -24,7 +24,7 @@ const LIMITS: Limits = Limits {
 /// Points of the learning curve.
 const POINTS: usize = 20;
 
-/// Models to fit to a picture, on the thread that asks for it.
+/// Models, one of which is fitted to a picture on the calling thread.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct Adaptation {
@@ -54,9 +54,9 @@ impl Adaptation {
         Ok(())
     }
 
-    /// Fits the models to the pages of a file for about `seconds` seconds, not counting the first and the last
-    /// comparison. `on_event` is called with the fraction of the time that has passed, and from time to time also with
-    /// the held-out loss.
+    /// Fits a copy of one of the models to the pages of a file for about `seconds` seconds, not counting the first and
+    /// the last comparison. `on_event` is called with the fraction of the time that has passed, and from time to time
+    /// also with the held-out loss.
     ///
     /// # Errors
     /// If there is no model, or the picture cannot be learned from.

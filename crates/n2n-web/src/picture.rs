@@ -130,7 +130,8 @@ impl Picture {
         self.encoding.format.extensions()[0].into()
     }
 
-    /// What the result will lose compared with the file, one sentence each, for the pages started so far.
+    /// What the result will lose compared with the file, for the pages started so far, and what
+    /// [`Picture::check_range`] found; one sentence each.
     #[wasm_bindgen(getter)]
     pub fn notes(&self) -> Vec<String> {
         self.notes.clone()

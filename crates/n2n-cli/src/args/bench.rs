@@ -84,7 +84,9 @@ fn sizes(text: &str) -> Result<UNet, String> {
     let mut sizes = text.split(',');
     let mut unet = unet::named(sizes.next().unwrap_or("")).map_err(reason)?;
     for size in sizes {
-        let (name, value) = size.split_once('=').ok_or("expected SIZE=N")?;
+        let (name, value) = size
+            .split_once('=')
+            .ok_or_else(|| format!("expected NAME=N, such as n_feature=32, found '{size}'"))?;
         *match name {
             "n_feature" => &mut unet.n_feature,
             "n_channel" => &mut unet.n_channel,

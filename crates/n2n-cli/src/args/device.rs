@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use n2n::cpu::{Level, LevelError};
 
-/// A device as it is asked for.
+/// A device that the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     /// The processor.

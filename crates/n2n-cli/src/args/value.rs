@@ -56,7 +56,7 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
     number.map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
 }
 
-/// A factor of the loss.
+/// A number of at least 0: a factor, or a fraction whose upper limit the settings check.
 pub(super) fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),

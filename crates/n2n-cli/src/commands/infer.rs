@@ -204,7 +204,7 @@ fn benchmark(config: &Config, model: &Model, done: &Inference) -> Benchmark {
     }
 }
 
-/// Prints the report and writes it to the file. As with AutoLog the file holds the last report.
+/// Prints the report and writes it to the file. As with AutoLog, the file holds the last report.
 fn report(args: &args::Infer, benchmark: &Benchmark, ui: Ui) -> anyhow::Result<()> {
     let time = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
     let lines = benchmark.lines(&time).join("\n");

@@ -25,7 +25,8 @@ use crate::device::{self, Placed};
 use crate::interrupt;
 use crate::ui::Ui;
 
-/// Settings that may be changed when a run is resumed: they change none of its results.
+/// Settings that may be changed when a run is resumed. They change none of its results, as long as the folders among
+/// them contain the same images.
 const RESUMABLE: [&str; 6] = [
     "data_dir",
     "val_dirs",
@@ -191,7 +192,8 @@ fn weights(config: &Config, start: Start) -> anyhow::Result<Weights> {
 
 /// The settings: those of the flags, on top of those of the run, configuration file or recipe that the flags name.
 fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
-    let flags = Table::try_from(args).context("a flag's value is not Unicode")?;
+    let flags =
+        Table::try_from(args).context("a flag's value is not Unicode, or a number is too large")?;
     if let Some(run) = &args.resume {
         if let Some(flag) = flags
             .keys()
@@ -238,8 +240,8 @@ fn note_of(event: &Event) -> Option<String> {
             patchsizes: [asked, patchsize],
             batchsizes: [_, batchsize],
         } => format!(
-            "note: no image is as large as patches of {asked} pixels: a step uses {batchsize} of \
-             {patchsize}"
+            "note: no image is as large as patches of {asked} pixels; using patches of {patchsize} \
+             pixels, {batchsize} per step"
         ),
         Event::Padded {
             images: 1,
@@ -313,8 +315,9 @@ struct Screen {
     /// Running mean of the time of a step.
     step_s: Option<f64>,
     psnr_db: Option<f64>,
-    /// When the last plain line was written, and the part of the run that had passed at the first.
+    /// When the last plain line was written.
     plain: Option<Instant>,
+    /// When the first step of this process was reported, and the part of the run that had passed then.
     began: Option<(Instant, f64)>,
 }
 

@@ -458,8 +458,9 @@ class Model:
     ) -> Model:
         """Fit a copy of the model to the noise of the images that it is going to denoise.
 
-        Part of the images is held out; a stage of the fitting that does not lower the loss there is dropped. If this is
-        a shipped model, the others of its quality are tried too, and gray images get a copy of its gray companion.
+        Part of the images is held out; a stage of the fitting that does not lower the loss there by more than chance
+        would explain is dropped. If this is a shipped model, the others of its quality and number of channels are tried
+        too; if it is one for RGB and the images are gray, a copy of its gray companion is fitted instead.
         ``n2n predict --adapt`` does the same; docs/adapt.md describes the method and its limits.
 
         Parameters
@@ -491,7 +492,7 @@ class Model:
         Model
             Its metadata contain the range and the transform, which `denoise` applies, and an entry ``adapted`` that
             says what was chosen and by how much the loss fell. If nothing helped, there is no such entry, and the model
-            is unchanged.
+            is unchanged, except that it states the range if one was given.
 
         Warns
         -----

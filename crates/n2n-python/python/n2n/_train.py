@@ -90,6 +90,8 @@ def train(
     ------
     ValueError
         Invalid settings, or no usable image.
+    RuntimeError
+        Training diverged, or a loss is not finite.
     KeyboardInterrupt
         Ctrl-C was pressed; what was learned is lost. To stop and keep the model, return ``False`` from the callback.
 

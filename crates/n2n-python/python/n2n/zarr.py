@@ -60,9 +60,9 @@ def denoise(
     the denoised image by averaging; its levels keep their shapes. Labels are not copied.
 
     Memory holds a part of the image and at most `max_memory` bytes for the network. A part consists of whole chunks or,
-    if there are any, shards: at least 1024 x 1024 pixels, with the pixels around them, and one chunk along each other
-    axis. Until it is complete, the output is named ``OUTPUT.partial``. An interrupted run resumes from it when it is
-    started again with the same arguments, and repeats no finished part.
+    if there are any, shards: at least 1024 x 1024 pixels unless the image is smaller, with the pixels around them, and
+    one chunk along each other axis. Until it is complete, the output is named ``OUTPUT.partial``. An interrupted run
+    resumes from it when it is started again with the same arguments, and repeats no finished part.
 
     Parameters
     ----------

@@ -149,7 +149,8 @@ impl<'a> Clock<'a> {
         Ok(Some(passed))
     }
 
-    /// Reports a point of the learning curve if one is due once `passed` of the part has passed; `loss` measures it.
+    /// Reports a point of the learning curve, if one is due. `passed` is the fraction of the part that has passed;
+    /// `loss` measures the point.
     pub(super) fn plot(&mut self, passed: f64, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
         let (from, to) = self.part;
         let passed = from + passed * (to - from);

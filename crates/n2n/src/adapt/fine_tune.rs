@@ -109,7 +109,7 @@ struct Best {
 }
 
 impl Best {
-    /// Comparisons at most, after the one before the first step.
+    /// Maximum number of comparisons between the first and the last.
     const TIMES: f64 = 16.0;
     /// Steps between comparisons at least: one takes as long as five of them.
     const APART: f64 = 32.0;

@@ -15,14 +15,14 @@ use crate::train::random::{Purpose, stream};
 use crate::train::risk::NoiseVariance;
 use crate::train::spacing::Spacing;
 
-/// The longest side of a part in pixels, so large that most of it lies as far from the edges as in a whole image.
+/// The longest side of a part in pixels, so large that most pixels are as far from the edges as in a whole image.
 pub(super) const LONGEST: usize = 256;
 /// The most parts, and the most pixels in all of them.
 const MOST: (usize, usize) = (16, 4 * LONGEST * LONGEST);
 /// Draws of neighbors per part.
 const DRAWS: usize = 4;
-/// Side of the blocks, in cells, whose losses are added up: differences between ways to denoise are nearly independent
-/// between blocks.
+/// Side of the blocks, in cells, over which losses are averaged: differences between ways to denoise are nearly
+/// independent between blocks.
 const BLOCK: usize = 8;
 
 /// Parts of held-out images.
@@ -38,8 +38,8 @@ pub(super) struct HeldOut {
 pub(super) struct Losses(Vec<f64>);
 
 impl HeldOut {
-    /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half of them.
-    /// `noise` is the variance of the noise, if it could be measured.
+    /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half-size
+    /// images of them. `noise` is the variance of the noise, if it could be measured.
     pub fn new(
         images: &Dataset,
         spacing: Spacing,
@@ -212,8 +212,8 @@ mod tests {
         assert_eq!(seen(1, 256, 512, wide), (1, (256, 128)));
     }
 
-    /// The mean of two neighbors has half of the variance of the noise, `0.1² / 12`; a network that gives back what it
-    /// sees has the whole of it in addition. (The image is of bytes: that too is noise.)
+    /// The mean of two neighbors has half of the variance of the noise, `0.1² / 12`; a network that returns its input
+    /// has the whole of it in addition. (Rounding to bytes adds a little noise, too.)
     #[test]
     fn the_loss_is_the_error_and_the_noise_of_the_target() {
         let held_out = held_out();

@@ -36,9 +36,9 @@ pub(super) fn read(
     }
 }
 
-/// Takes out the images that nothing is learned on; of a single image, a quarter.
+/// Takes out the images that nothing is learned on; of a single image, at most a quarter.
 pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
-    /// The longest side of what is held out of a single image, in pixels.
+    /// The most that is cut off the longer side of a single image, in pixels.
     const LONGEST: usize = 512;
     let count = images.len();
     if count == 1 {
@@ -48,7 +48,7 @@ pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
     Ok(images.take(&drawn))
 }
 
-/// The gray companion of an RGB model, if it has one and the images are not RGB.
+/// The gray companion of an RGB model, if it has one and the first readable image is not RGB or has equal channels.
 pub(super) fn gray_companion(model: &Model, images: &dyn Source) -> Result<Option<Model>> {
     let Some(weights) = models::gray_companion(model.weights())? else {
         return Ok(None);

@@ -3,7 +3,7 @@
 //! [`adapt`] first compares the given models, then learns in two stages. The first leaves the network unchanged and
 //! learns a [transform](Transform) around it, which makes the noise of the images look like the noise that the network
 //! was trained on. The second fine-tunes a copy of the network, inside that transform if it helped. Part of the images
-//! is held out; a stage that does not lower the loss there by more than chance is dropped.
+//! is held out; a stage that does not lower the loss there by more than chance would explain is dropped.
 //!
 //! ```
 //! use n2n::adapt::{self, Budget};
@@ -169,10 +169,10 @@ impl Model {
 /// Fits a copy of one of the `models` to the images of a source, on the CPU. The images are noisy and have one type.
 ///
 /// The first model is the one that would denoise the images otherwise; its held-out loss is the one to lower. The other
-/// models need the same number of channels. They are compared as they are, except those that state a range or a
-/// transform of their own; if the first model has a transform, none is compared. Learning starts from the best. If the
-/// images are gray and the first model is an RGB model with a [gray companion](models::gray_companion), only that
-/// companion is adapted.
+/// models need the same number of channels. They are compared with it before any learning, which starts from the best;
+/// those that state a range or a transform of their own are left out, and if the first model has a transform, all of
+/// them are. If the first readable image is not RGB, or is an RGB image of equal channels, and the first model is an
+/// RGB model with a [gray companion](models::gray_companion), only that companion is adapted.
 ///
 /// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], learning ends
 /// after the current step, and the model includes whatever has helped so far.
@@ -296,7 +296,7 @@ fn check_channels(model: &Model, others: &[&Model]) -> Result<()> {
     }
 }
 
-/// The model as it is, with the range that was asked for, because it would not be used with that otherwise.
+/// The model as it is, with the range that was asked for, because otherwise the model would not be used with it.
 fn unchanged(model: &Model, asked_for: Option<ModelRange>, loss: f64) -> Result<Adapted> {
     let mut weights = model.weights().clone();
     if let Some(range) = asked_for {

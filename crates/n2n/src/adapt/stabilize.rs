@@ -33,7 +33,8 @@ const STRIDE: usize = 4;
 /// The initial learning rate; a tenth of it after one third of the steps, a hundredth after two thirds.
 const RATE: f64 = 1e-2;
 
-/// Learns a transform on `images`, whose values `scale` maps to the network's, from a straight line.
+/// Learns a transform on `images`, whose values `scale` maps to the network's, starting from a straight line. `None` if
+/// the gradient or the transform becomes invalid.
 pub(super) fn learn(
     network: &mut CpuNetwork,
     (images, spacing): (&Dataset, Spacing),

@@ -44,7 +44,7 @@ impl Line {
         offset: 0.0,
     };
 
-    /// Maps values scaled by `range` to those that the model would see of the images without it.
+    /// Maps values scaled by `range` to those that the model would see if it were used without that range.
     pub(super) fn usual(model: &Model, images: &Dataset, range: ModelRange) -> Self {
         let scale = model.scale(Range::Auto, range.depth, Some(images.survey()));
         let (own, usual) = (range.scale(range.depth), scale.unwrap_or(Scale::UNIT));
@@ -67,8 +67,9 @@ pub(super) fn network_of(model: &Model, level: Level) -> Result<CpuNetwork> {
     Ok(network)
 }
 
-/// The index of the model with the lowest loss before any learning, and its line. `best` is the first model's way, and
-/// is replaced with the chosen model's.
+/// The index of the best model before any learning, and its line. A model counts as better than the ones before it only
+/// if its loss is lower by more than chance would explain. `best` is the first model's way, and is replaced with the
+/// chosen model's.
 pub(super) fn choose(
     models: &[&Model],
     usual: Line,

@@ -69,7 +69,7 @@ impl Covariances {
     }
 
     /// Removes the contribution of row offsets, column offsets or both: it is the same at every lag along the line,
-    /// and so equals what remains at the largest lag.
+    /// and so equals what remains at the largest lags.
     #[must_use]
     pub fn without_lines(mut self, [rows, columns]: [bool; 2]) -> Self {
         let reach = REACH as isize;
@@ -224,7 +224,7 @@ impl Pairs {
     }
 }
 
-/// The covariances of the noise in the kept windows, each divided by its variance.
+/// The covariances of the noise in the kept windows, each window scaled to a variance of 1.
 pub(super) fn covariances(
     planes: &[Plane],
     windows: &[Window],

@@ -163,7 +163,7 @@ impl HotPixels {
     }
 }
 
-/// The variance of a pixel as a line over its signal.
+/// The variance of a pixel as a linear function of its signal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct NoiseLine {
     slope: f64,

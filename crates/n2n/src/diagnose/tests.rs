@@ -605,7 +605,7 @@ fn a_raw_mosaic_is_known_from_a_picture() {
     assert!(matches!(found[0], Finding::Mosaic { .. }), "{found:?}");
 }
 
-/// The frame after a JPEG of this quality; its values must be bytes.
+/// The frame after JPEG compression of this quality; its values must be bytes.
 fn as_jpeg(frame: &Frame, quality: u8) -> Frame {
     let image = Image {
         height: frame.height,

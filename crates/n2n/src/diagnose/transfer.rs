@@ -298,7 +298,7 @@ fn curve(windows: &[Window], fit: &Fit) -> Vec<[f64; 2]> {
     kept.chunks(size).map(bin).collect()
 }
 
-/// A line through roughly the lowest tenth of the variances in bins of the mean.
+/// A line through the 15th percentile of the variances in bins of the mean.
 fn first_guess(windows: &[Window]) -> (f64, f64) {
     let mut sorted: Vec<&Window> = windows.iter().collect();
     sorted.sort_by(|a, b| a.mean.total_cmp(&b.mean));

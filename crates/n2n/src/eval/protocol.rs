@@ -70,6 +70,10 @@ pub struct Scored<'a> {
 /// paper has no such score.
 ///
 /// While the network denoises an image, the previous one is scored and the next one prepared.
+///
+/// # Errors
+/// A network for images other than gray or RGB; those of [`check`]; a file whose pixels cannot be read; an error of the
+/// network or of `on_image`.
 pub fn evaluate(
     network: &mut dyn Denoise,
     config: &Config,
@@ -144,6 +148,9 @@ pub fn evaluate(
 
 /// Checks every folder and the header of every file, as [`evaluate`] does before it starts; for callers that evaluate
 /// much later.
+///
+/// # Errors
+/// No sets; a folder that is missing or empty; a file that is not an image, or an image too small for SSIM's window.
 pub fn check(config: &Config) -> Result<()> {
     passes(config).map(drop)
 }
@@ -585,6 +592,9 @@ mod tests {
             assert_eq!(set.name().parse::<Set>().unwrap(), set);
         }
         let error = "BSD68".parse::<Set>().unwrap_err().to_string();
-        assert_eq!(error, "set: expected BSD300, Kodak, Set14, found BSD68");
+        assert_eq!(
+            error,
+            "set: expected one of BSD300, Kodak, Set14, found BSD68"
+        );
     }
 }

@@ -71,7 +71,10 @@ impl FromStr for Set {
 
     fn from_str(text: &str) -> Result<Self> {
         let named = Self::ALL.into_iter().find(|set| set.name() == text);
-        named.ok_or_else(|| Error::value("set", Self::ALL.map(Self::name).join(", "), text))
+        named.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::value("set", format!("one of {names}"), text)
+        })
     }
 }
 

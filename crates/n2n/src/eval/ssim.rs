@@ -19,6 +19,9 @@ const C2: f64 = 0.03 * 255.0 * (0.03 * 255.0);
 /// channel. It is computed per channel in `f64` where the window lies inside the image, then averaged over the
 /// channels; it is 1 for equal images.
 ///
+/// # Errors
+/// Images that are less than [`WINDOW`] pixels high or wide.
+///
 /// # Panics
 /// If an image does not hold `height · width · channels` bytes, or `channels` is 0.
 pub fn ssim(a: &[u8], b: &[u8], height: usize, width: usize, channels: usize) -> Result<f64> {

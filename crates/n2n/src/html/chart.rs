@@ -6,7 +6,7 @@ use std::fmt::Write;
 const SIZE: (f64, f64) = (560.0, 260.0);
 /// Margins to the left of, above, to the right of and below the curves.
 const MARGIN: [f64; 4] = [62.0, 12.0, 16.0, 30.0];
-/// Maximum number of points in a line; longer lines are averaged over neighboring points.
+/// Maximum number of points in a line before its last one; longer lines are averaged over neighboring points.
 const MOST: usize = 400;
 
 /// A chart of curves.
@@ -106,7 +106,7 @@ impl Chart<'_> {
     }
 }
 
-/// A range of values with round ends, and the position of a value in it.
+/// A range of values with a margin at both ends, and the position of a value in it.
 #[derive(Debug)]
 struct Axis {
     low: f64,
@@ -193,7 +193,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// Reduces a line to at most [`MOST`] points by averaging neighbors; the last point is kept.
+/// Reduces a line to at most [`MOST`] points by averaging neighbors, and its last point, which is kept.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let Some((&last, before)) = points.split_last() else {
         return vec![];
@@ -209,7 +209,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     before.chunks(chunk).map(mean).chain([last]).collect()
 }
 
-/// A number with four significant digits.
+/// A number to at least four significant digits, or to three with an exponent; trailing zeros are dropped.
 pub fn number(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 {

@@ -16,7 +16,7 @@ use crate::weights::Weights;
 
 /// The metadata entry with the [`Progress`].
 const PROGRESS: &str = "training.progress";
-/// The metadata entry with the number of steps of Adam.
+/// The metadata entry with the number of updates, whichever the optimizer.
 const STEPS: &str = "training.adam_steps";
 
 /// The progress of a run.

@@ -23,7 +23,10 @@ pub struct Distillation {
 }
 
 impl Distillation {
-    /// A student and a teacher with the same number of channels.
+    /// A student and a teacher, which must have the same number of channels.
+    ///
+    /// # Errors
+    /// If they do not.
     pub fn new(student: Box<dyn Train>, teacher: Box<dyn Denoise>, seed: u64) -> Result<Self> {
         let (expected, found) = (student.channels(), teacher.channels());
         if expected != found {

@@ -1,5 +1,5 @@
-//! The events of a run, and the lines of the training log. Those are the reference's to the letter, because people grep
-//! and plot them.
+//! The events of a run, and the lines of the training log. Lines that the reference prints too are its own to the
+//! letter, because people grep and plot them.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub enum Event {
         /// The image and the reason.
         error: Error,
     },
-    /// No image is as large as the patches, so that there are more and smaller ones instead.
+    /// No image is as large as the patches, so smaller patches are used, and more of them.
     Fitted {
         /// Side of the patches in pixels, before and after.
         patchsizes: [usize; 2],

@@ -3,7 +3,7 @@
 //! ```text
 //! config.toml                       the settings; below them the program and the machine
 //! train.log                         the lines of the training log
-//! losses.csv                        losses, rates and speed, a row every `log_iters` steps
+//! losses.csv                        losses, rates and speed, every `log_iters` steps and at the end of an epoch
 //! latest.safetensors                what the run is resumed from
 //! best.safetensors                  the weights of the best snapshot
 //! epoch_model_000.safetensors       the weights before training, then of every snapshot
@@ -68,7 +68,7 @@ pub enum Start {
     Resume,
 }
 
-/// The checkpoint that the run in a folder is resumed from, if there is one.
+/// The path of the checkpoint that the run in a folder is resumed from, whether or not it exists.
 pub fn latest(folder: &Path) -> PathBuf {
     folder.join(LATEST)
 }
@@ -158,7 +158,7 @@ impl RunFolder {
             fs::remove_file(&unfinished).map_err(Error::io(&unfinished))?;
         }
         if start != Start::Resume {
-            // Another process may have locked it since the check.
+            // Another process may have started a run there since the check.
             refuse_existing(&folder.path, start)?;
             for old in leftovers(&folder.path)? {
                 fs::remove_file(&old).map_err(Error::io(&old))?;
@@ -377,7 +377,8 @@ fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The checkpoints and validation files of an earlier run.
 ///
-/// Lists only names that a run writes, so that no other file in the folder is ever removed.
+/// Lists only names that a run writes, or wrote in an earlier version (`config.json`), so that no other file in the
+/// folder is ever removed.
 fn leftovers(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut old = matching(folder, |name| {
         let named = [

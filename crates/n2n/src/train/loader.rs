@@ -26,6 +26,9 @@ pub struct Loader {
 impl Loader {
     /// A loader for at least one image. If there are fewer images than patches in a batch, several patches are taken
     /// from each.
+    ///
+    /// # Errors
+    /// A data set without images.
     pub fn new(dataset: Dataset, config: &Config) -> Result<Self> {
         if dataset.is_empty() {
             return Err(Error::value(
@@ -79,6 +82,9 @@ impl Loader {
     /// from 1.
     ///
     /// A batch depends only on its kind, the images, the settings, the epoch and the iteration.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
     pub fn batches(
         &self,
         kind: Kind,

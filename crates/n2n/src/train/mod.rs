@@ -95,7 +95,8 @@ pub fn train(images: &[Image], config: &Config) -> Result<Model> {
     })
 }
 
-/// The result of `run`, which reports images that it cannot use; the first of them is the error instead.
+/// The result of `run`, which reports the images that it cannot use; if there are any, the error for the first one
+/// instead.
 pub(crate) fn all_usable<T>(
     run: impl FnOnce(&mut dyn FnMut(&Error) -> ControlFlow<()>) -> Result<T>,
 ) -> Result<T> {

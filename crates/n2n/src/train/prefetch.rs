@@ -15,7 +15,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::error::{Error, Result};
 
-/// Items each thread makes before it waits for the consumer.
+/// Items in the queue of each thread, which makes one more and then waits for the consumer.
 const DEPTH: usize = 2;
 
 /// An iterator over the results of a function for `0..length`; it ends after an error.

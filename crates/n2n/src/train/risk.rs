@@ -4,8 +4,9 @@
 //! images, it keeps falling after the results have begun to get worse. Stein's unbiased risk estimate (Stein, 1981)
 //! needs the variance of the noise instead, which photon transfer measures. For independent noise of variance σ², the
 //! mean of `(f(y) − y)² − σ² + 2 σ² ∂f(y)/∂y` over the pixels has the expected value of the mean squared error of
-//! `f(y)`: exactly for Gaussian noise, and closely for that of cameras, whose variance is a line over the signal. The
-//! derivatives follow from the network's response to one random perturbation (Ramani, Blu and Unser, 2008).
+//! `f(y)`: exactly for Gaussian noise, and closely for that of cameras, whose variance is linear in the signal; it is
+//! taken at the noisy values, whose mean is the signal. The derivatives follow from the network's response to one
+//! random perturbation (Ramani, Blu and Unser, 2008).
 
 use rand::Rng;
 
@@ -16,7 +17,7 @@ use crate::error::Result;
 use crate::network::Denoise;
 use crate::train::spacing::Spacing;
 
-/// The perturbation's size, in standard deviations of the noise in the middle of the signal.
+/// The perturbation's size, in standard deviations of the noise at the median signal.
 const STEP: f64 = 0.1;
 /// Correlations between neighbors below this hardly change which network the estimate prefers.
 const INDEPENDENT: f64 = 0.1;
@@ -31,7 +32,7 @@ pub struct NoiseVariance(Vec<Line>);
 struct Line {
     slope: f64,
     intercept: f64,
-    /// The variance in the middle of the signal.
+    /// The variance at the median signal.
     middle: f64,
 }
 
@@ -43,7 +44,7 @@ impl Line {
 
 impl NoiseVariance {
     /// The variance that was measured on images whose `range` maps to 0 to 1; `None` unless the noise is independent
-    /// at this spacing, and its variance a line over the signal.
+    /// at this spacing, and its variance linear in the signal.
     pub fn measured(diagnosis: &Diagnosis, range: ModelRange, spacing: Spacing) -> Option<Self> {
         let correlation = diagnosis.correlation.as_ref()?;
         let [x, y] = correlation.independent_at(INDEPENDENT);

@@ -47,6 +47,12 @@ pub enum Outcome {
 /// same configuration, images, initial weights and device, a run is bit-identical, however often it is interrupted and
 /// resumed; with a time budget, it also depends on the clock. A device that reports several steps together adds up
 /// their losses itself, so that their means may differ in the last digit.
+///
+/// # Errors
+/// Invalid settings, or those of another network; a folder that is in use, that already contains a run
+/// ([`Start::New`]) or that has lost its checkpoint ([`Start::Resume`]); no usable image, or other images than those
+/// that the run was started with; a non-finite loss; [`Error::Unsaved`], which names the checkpoint that was kept, if
+/// the run has diverged, or an image, the folder or the device fails.
 pub fn run(
     config: &Config,
     start: Start,
@@ -125,7 +131,7 @@ struct Ended {
     best: Option<Weights>,
 }
 
-/// Runs on the images of a source; with `start`, in a run folder.
+/// Trains on the images of a source; with `start`, in a run folder.
 fn train_on(
     images: Arc<dyn Source>,
     start: Option<Start>,
@@ -444,7 +450,7 @@ impl Run<'_> {
 
     fn average(&self, network: &mut dyn Train) {
         if self.config.ema > 0.0 {
-            // An average of few steps forgets faster: the initial weights are worthless.
+            // An average of few steps forgets faster, because random initial weights are worthless.
             let steps = self.progress.steps as f64;
             network.average(self.config.ema.min((1.0 + steps) / (10.0 + steps)));
         }

@@ -86,7 +86,7 @@ impl Folder {
         })
     }
 
-    /// A list of files without duplicates, each named by its path.
+    /// A list of files, each named by its path. A file must not occur twice, because names are unique.
     pub fn of_files(paths: Vec<PathBuf>) -> Self {
         Self {
             folder: PathBuf::new(),

@@ -195,8 +195,8 @@ impl Validation {
         Ok(scores)
     }
 
-    /// Denoises a held-out image, of large ones the middle, and computes the losses on it. Noise and neighbors are the
-    /// same every time.
+    /// Denoises a held-out image (the middle of a large one), and computes the losses on it. Noise and neighbors are
+    /// the same every time.
     fn try_on(&self, network: &mut dyn Denoise, index: usize) -> Result<Trial> {
         let config = &self.config;
         let spacing = config.neighbor_distance.spacing();
@@ -244,7 +244,7 @@ impl Validation {
         })
     }
 
-    /// A held-out image, of large ones the middle.
+    /// A held-out image, or the middle of a large one.
     fn held_out(&self, index: usize, spacing: Spacing) -> Result<Batch> {
         let longest = (MOST / self.held_out.len()).isqrt().min(LONGEST);
         self.noisy(&self.held_out, index, spacing, longest)
@@ -278,8 +278,8 @@ impl Validation {
     }
 
     /// Compares what the network makes of whole images and of parts of the size that it is trained on, for some of the
-    /// images that it is trained on, others in every epoch. Returns the root mean squares of its changes if they are
-    /// greater on whole images.
+    /// images that it is trained on, different ones in each epoch. Returns the root mean squares of its changes if they
+    /// are clearly greater on whole images.
     ///
     /// A network that was trained on patches too small for its deepest layers may fail on whole images, and a few
     /// held-out ones may not reveal it.

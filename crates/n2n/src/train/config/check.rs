@@ -7,14 +7,14 @@ use super::{Channels, Config, Span};
 use crate::error::{Error, Result};
 
 impl Config {
-    /// Maximum number of epochs: they number the streams of random numbers.
+    /// Maximum number of epochs: in the number of a random stream, the epoch has 28 bits.
     pub const MAX_EPOCHS: usize = (1 << 28) - 1;
-    /// Maximum number of patches per epoch, for the same reason.
+    /// Maximum number of patches per epoch: in the number of a random stream, the patch has 32 bits.
     pub const MAX_PATCHES: usize = u32::MAX as usize;
     /// Maximum number of channels.
     pub const MAX_CHANNELS: usize = 16;
-    /// Maximum number of pixels per batch, 256 times the paper's: a typing error must not ask for more memory than
-    /// there is.
+    /// Maximum number of pixels per batch, 256 times the paper's, so that a typo cannot request more memory than there
+    /// is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 
     /// Checks that a run is possible with these settings.
@@ -101,7 +101,7 @@ impl Config {
             expect(!budget.is_zero(), "time_budget", expected, Span(budget))?;
         }
 
-        // Any other name would place the run, and the files removed to overwrite it, outside its folder.
+        // Any other name would place the run outside `save_model_path`, and overwriting it would remove files there.
         let mut parts = Path::new(&self.log_name).components().peekable();
         expect(
             parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_))),

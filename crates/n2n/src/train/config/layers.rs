@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::unet;
 
 impl Config {
-    /// Merges `layers`, each of which overrides the one before. The first overrides the defaults of the recipe, which
-    /// is the one that the last layer with a `recipe` names.
+    /// Merges `layers`, each of which overrides the one before. The first overrides the defaults of a recipe: the one
+    /// that the last layer with a `recipe` names or, if none has one, the paper's.
     ///
     /// # Errors
     /// An unknown name, a value of the wrong type, and the errors of [`Self::check`].

@@ -43,7 +43,8 @@ pub struct Config {
     pub range: Range,
     /// Folder of training images, searched recursively.
     pub data_dir: PathBuf,
-    /// Folder that contains the validation set, which must exist; without one (`none` in files), nothing is scored.
+    /// Folder that contains the validation set, which must exist; without one (`none` in files), nothing is scored on
+    /// clean images.
     #[serde(with = "path_or_none")]
     pub val_dirs: Option<PathBuf>,
     /// Training images held out for validation without clean images. By default, 1 in 20 of images that are already
@@ -114,8 +115,8 @@ pub struct Config {
     pub half: bool,
     /// Factor on Kaiming's initial weights; applied by the code that creates the network.
     pub init_scale: f64,
-    /// The model whose weights the run starts from instead: a file, or the name of a shipped model; loaded by the code
-    /// that creates the network.
+    /// The model whose weights the run starts from, instead of random ones: a file, or the name of a shipped model;
+    /// loaded by the code that creates the network.
     pub init_from: Option<PathBuf>,
     /// The model that a run learns from instead of the neighbors: a file, or the name of a shipped model. The target is
     /// its result on the same noisy image ([`Distillation`](crate::train::Distillation)). It is loaded by the code that
@@ -281,6 +282,9 @@ impl Config {
 
     /// These settings for images of given sizes. If no image has a side as long as a patch, smaller patches take their
     /// place, and so many more of them that a step covers and regularizes about as many pixels.
+    ///
+    /// # Errors
+    /// Those of [`Self::unet`].
     pub fn fitted(&self, sizes: impl IntoIterator<Item = (usize, usize)>) -> Result<Self> {
         let spacing = self.neighbor_distance.spacing();
         let longest = |(height, width): (usize, usize)| (height / spacing.y).max(width / spacing.x);
@@ -300,6 +304,9 @@ impl Config {
     }
 
     /// The architecture of the network.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) for a size that is out of range.
     pub fn unet(&self) -> Result<UNet> {
         let unet = UNet {
             n_feature: self.n_feature,

@@ -245,8 +245,8 @@ impl Dataset {
     }
 
     /// Draws `count` images to hold out, for patches of `side` pixels. Images that fill less than half as much of a
-    /// patch as others do would tell little about a network; they are drawn only if there are too few of the others,
-    /// one of which must remain to train on.
+    /// patch as the largest do would tell little about a network; they are drawn only if there are too few of the
+    /// others, one of which must remain to train on.
     pub(crate) fn to_hold_out(&self, count: usize, side: usize, seed: u64) -> Vec<usize> {
         let filled = |&(height, width): &(usize, usize)| height.min(side) * width.min(side);
         let sizes: Vec<_> = self.sizes().collect();
@@ -286,7 +286,10 @@ impl Dataset {
     }
 
     /// Cuts off the last quarter of the longer side of the only image, at most `side` pixels, and returns it as a new
-    /// data set. If there are several images, or the image cannot be cut, the new data set is empty.
+    /// data set. If there is not exactly one image, or it cannot be cut, the new data set is empty.
+    ///
+    /// # Errors
+    /// An image that can no longer be decoded.
     pub fn take_part(&mut self, side: usize) -> Result<Self> {
         let nothing = self.take(&[]);
         let [whole] = self.images.as_slice() else {

@@ -121,9 +121,7 @@ pub(super) fn converted(
     // Integers always are.
     let is_finite = image.data.iter().all(|value| value.is_finite());
     if !is_finite {
-        let of = channel.map_or(String::new(), |channel| {
-            format!("in channel {} ", channel + 1)
-        });
+        let of = channel.map_or(String::new(), |channel| format!("channel {} ", channel + 1));
         return Err(wrong(format!("{of}contains values that are not finite")));
     }
     let channels = layout.channels();

@@ -45,7 +45,7 @@ fn a_device_that_draws_is_asked_for_losses_only_when_they_are_written() {
         assert_eq!(row.loss1, mean(|losses| losses.loss1));
         assert_eq!(row.loss2, mean(|losses| losses.loss2));
         assert_eq!(row.loss_full, mean(|losses| losses.loss_full));
-        // From here on to the next row these are the last that are known.
+        // Until the next row, these are the last that are known.
         assert_eq!(told[end - 1].0.unwrap().loss1, row.loss1);
         begin = end;
     }
@@ -76,7 +76,7 @@ fn a_device_that_draws_resumes_as_if_it_had_not_been_interrupted() {
             start = Start::Resume;
         }
         let mut left = left_by(&config.folder());
-        // Sums of other parts differ in their last bit.
+        // Sums over other parts differ in their last bit.
         left.remove(LOSSES);
         (left, rows(&config.folder()))
     };

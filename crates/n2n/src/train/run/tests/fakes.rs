@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Stands in for a device: writes down what it is asked, and keeps one number that every step
-/// changes for its weights.
+/// Stands in for a device: records what it is asked, and has one number for all its weights, which every step
+/// changes.
 pub(super) struct Recording {
     pub(super) weight: f32,
     pub(super) steps: Vec<Asked>,
@@ -138,14 +138,14 @@ fn no_memory() -> Error {
     }
 }
 
-/// Stands in for a device that draws noise and neighbors itself, and tells of its steps when asked.
+/// Stands in for a device that draws noise and neighbors itself, and reports losses only when asked.
 pub(super) struct Drawer {
     pub(super) network: CpuNetwork,
     /// The losses of each step, and its seed.
     pub(super) steps: Vec<(Losses, u64)>,
-    /// Steps that were told of, at each time it was asked.
+    /// The number of steps taken, each time that the losses were asked for.
     pub(super) told: Vec<usize>,
-    /// Steps that noise was drawn for elsewhere.
+    /// The number of steps whose noise was drawn elsewhere.
     pub(super) noisy: usize,
     pub(super) fail_at: Option<usize>,
     pub(super) has_failed: bool,

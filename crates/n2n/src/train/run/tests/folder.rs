@@ -107,7 +107,7 @@ fn a_snapshot_is_scored_and_its_first_images_are_shown() {
     let picture = |name: &str| Image::read(&root.join(name)).unwrap();
     let clean = picture("BSD300_003-001_clean.png");
     assert_eq!(clean, Image::read(&sets.join("3.png")).unwrap());
-    // The network gives back what it is given.
+    // The network returns its input.
     let noisy = picture("BSD300_003-001_noisy.png");
     assert_eq!(noisy, picture("BSD300_003-001_denoised.png"));
     assert_ne!(noisy, clean);

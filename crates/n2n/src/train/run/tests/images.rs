@@ -82,7 +82,7 @@ fn what_gives_nothing_new_is_reported_at_validation() {
         }
     })
     .unwrap();
-    // The network of this test gives back what it is given; there are three snapshots.
+    // The network of this test returns its input; there are three snapshots.
     assert_eq!(told, [crate::train::Collapse::Identity; 3]);
 }
 
@@ -123,7 +123,7 @@ fn images_held_out_are_not_much_smaller_than_a_patch() {
         // One of the large ones has to remain for training.
         assert_eq!(held_out(1, 5, seed).len(), 2);
         assert_eq!(held_out(2, 1, seed).len(), 2);
-        // If all are alike, those are held out that always were.
+        // If all are alike, the same ones are held out as in earlier versions.
         for (large, small, name) in [(9, 0, "large"), (0, 9, "small")] {
             let mut rng = stream(seed, Purpose::HoldOut, 0, 0);
             let mut drawn = index::sample(&mut rng, 9, 2).into_vec();
@@ -210,7 +210,7 @@ fn the_range_of_noisy_images_is_measured_told_and_kept_with_the_weights() {
             "{name}"
         );
     }
-    // A run that goes on, or is made again by its settings, has it without a measurement.
+    // A run that is resumed, or repeated from its settings, has the range without measuring it.
     let settings = Config::resolve(&[settings]).unwrap();
     assert!(!settings.measures_range());
     let again = Config {
@@ -249,7 +249,7 @@ fn a_range_is_as_asked_for_and_with_noise_of_ours_the_types() {
         };
         let mean_of_counts = (mean(&counts) - expected.0) / (expected.1 - expected.0);
         let found = mean(&network.steps[0].noisy.data);
-        // Of 8192 values with noise of 0.1.
+        // The means of 8192 values with noise of 0.1.
         assert!(
             (found - mean_of_counts).abs() < 0.01,
             "{noise} {range}: {found}"

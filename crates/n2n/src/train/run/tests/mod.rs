@@ -102,8 +102,8 @@ fn trained(config: &Config) -> (Recording, Vec<String>) {
     (network, lines)
 }
 
-/// The images that a run names which ended in this iteration of epoch 2 with a loss that is not finite; its checkpoint
-/// is readable.
+/// The images that the error names. Checks that it is that of a run that ended at this iteration of epoch 2 with a
+/// non-finite loss, and that the run's checkpoint is readable.
 fn not_finite(error: Error, iteration: usize, config: &Config) -> String {
     let Error::NotFinite {
         epoch: 2,
@@ -121,7 +121,7 @@ fn not_finite(error: Error, iteration: usize, config: &Config) -> String {
     images
 }
 
-/// The reason why a run ended whose checkpoint is of the start of epoch 2.
+/// The reason why a run ended. Checks that its checkpoint is that of the start of epoch 2.
 fn unsaved(error: Error) -> Error {
     let Error::Unsaved {
         reason,
@@ -137,7 +137,7 @@ fn unsaved(error: Error) -> Error {
     *reason
 }
 
-/// Runs a small network until it is asked to stop, after so many events of the kinds counted.
+/// Runs a small network until it is asked to stop, after `events` events that `counted` accepts.
 fn until(config: &Config, start: Start, events: usize, counted: fn(&Event) -> bool) -> Outcome {
     let mut network =
         CpuNetwork::initial_scaled(config.unet().unwrap(), config.init_scale, config.seed);
@@ -161,7 +161,7 @@ fn until_with(
     .unwrap()
 }
 
-/// What a run left, without what is of the clock.
+/// What a run left, without what depends on the clock.
 fn left_by(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let text = |path: &Path| fs::read_to_string(path).unwrap();
     let mut left = BTreeMap::new();

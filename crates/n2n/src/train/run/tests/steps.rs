@@ -23,7 +23,7 @@ fn each_step_gets_fresh_noise_and_neighbors_and_its_epochs_schedule() {
     }
 }
 
-/// Every image is one gray, so that what is left without it is the noise.
+/// Every image is a uniform gray, so what is left after subtracting it is the noise.
 #[test]
 fn the_noise_asked_for_is_added_and_none_when_none_is() {
     let (folder, mut config) = workplace();
