@@ -8,14 +8,12 @@ use crate::denoise::Transform;
 use crate::error::{Error, Result};
 use crate::network::{Kind, LossFactors, Sample, Train};
 use crate::noise::Noise;
+use crate::train::config::Recipe;
 use crate::train::dataset::Dataset;
 use crate::train::loader::Loader;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::train::{self, Moment};
 use crate::weights::Weights;
-
-/// The peak learning rate.
-const RATE: f64 = 3e-4;
 
 /// Trains `network` on noisy images until the clock runs out. Returns whether the result is usable.
 pub(super) fn run(
@@ -37,7 +35,7 @@ pub(super) fn run(
         pixel_shuffle: unet.pixel_shuffle,
         // The network sees half of it.
         patchsize: 2 * unet.grid().up(fast.patchsize / 2),
-        lr: RATE,
+        lr: Recipe::RATE_OF_TRAINED,
         steps_per_epoch: Some(1 << 10),
         neighbor_distance: NeighborDistance::Fixed(spacing),
         seed,
@@ -120,10 +118,10 @@ impl Best {
         (held_out, transform): (&HeldOut, &Transform),
         passed: f64,
     ) -> Result<()> {
-        let error = held_out.error(&mut *around(network, transform))?;
-        let is_best = |(least, _): &(f64, Weights)| error < *least || least.is_nan();
+        let loss = held_out.losses(&mut *around(network, transform))?.mean();
+        let is_best = |(least, _): &(f64, Weights)| loss < *least || least.is_nan();
         if self.found.as_ref().is_none_or(is_best) {
-            self.found = Some((error, network.weights()));
+            self.found = Some((loss, network.weights()));
         }
         self.next = passed + 1.0 / Self::TIMES;
         Ok(())

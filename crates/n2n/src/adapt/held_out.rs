@@ -1,10 +1,9 @@
-//! The criterion that compares ways to denoise: the Neighbor2Neighbor loss on held-out pixels.
+//! The criterion that compares ways to denoise: a loss on held-out pixels.
 //!
-//! A neighbor's noise is independent of the network's input, so of two networks, the one with the lower loss has the
-//! lower error on half-size images. The rest of the loss, the noise of the neighbors, is the same for both.
-//!
-//! The points of one run of fine-tuning are compared by their [`risk`](crate::train::risk) instead, if the noise can be
-//! measured: half-size images do not show when results on whole ones get worse again.
+//! If the noise can be measured, it is the expected squared difference from another noisy image of the same scene
+//! ([`NoiseVariance::prediction_errors`]); otherwise the Neighbor2Neighbor loss. Both are an error and the noise of what
+//! the result is compared with, which is the same for all ways. But the latter is the error on half-size images, which
+//! does not show when results on whole ones get worse again.
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -21,9 +20,9 @@ pub(super) const LONGEST: usize = 256;
 const MOST: (usize, usize) = (16, 4 * LONGEST * LONGEST);
 /// Draws of neighbors per part.
 const DRAWS: usize = 4;
-/// Side of the blocks, in cells, over which losses are averaged: differences between ways to denoise are nearly
-/// independent between blocks.
-const BLOCK: usize = 8;
+/// Side of the blocks, in pixels of the image, over which losses are averaged: differences between ways to denoise are
+/// nearly independent between blocks.
+const BLOCK: usize = 16;
 
 /// Parts of held-out images.
 pub(super) struct HeldOut {
@@ -35,7 +34,11 @@ pub(super) struct HeldOut {
 
 /// The losses of a network, block by block.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Losses(Vec<f64>);
+pub(super) struct Losses {
+    blocks: Vec<f64>,
+    /// How many of them are on the same block of an image.
+    draws: usize,
+}
 
 impl HeldOut {
     /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half-size
@@ -93,31 +96,26 @@ impl HeldOut {
 
     /// The losses of `network`, in the order of the blocks.
     pub fn losses(&self, network: &mut dyn Denoise) -> Result<Losses> {
-        self.losses_on(DRAWS, network)
+        let Some(noise) = &self.noise else {
+            return self.losses_on(DRAWS, network);
+        };
+        let mut blocks = vec![];
+        for (i, part) in self.parts.iter().enumerate() {
+            let mut rng = stream(self.seed, Purpose::Adapt, 2, i);
+            let denoised = network.denoise(part)?;
+            let errors = noise.prediction_errors(network, part, &denoised, &mut rng)?;
+            blocks.extend(means(&errors, part, BLOCK));
+        }
+        Ok(Losses { blocks, draws: 1 })
     }
 
-    /// The mean loss of `network` on one draw per part, in a quarter of the time. Comparable only with
+    /// The mean Neighbor2Neighbor loss of `network` on one draw per part, in a fraction of the time. Comparable only with
     /// other results of this function.
     pub fn quick_loss(&self, network: &mut dyn Denoise) -> Result<f64> {
         Ok(self.losses_on(1, network)?.mean())
     }
 
-    /// The estimated mean squared error of the images that `network` denoises or, if the noise could not be measured,
-    /// the mean loss.
-    pub fn error(&self, network: &mut dyn Denoise) -> Result<f64> {
-        let Some(noise) = &self.noise else {
-            return Ok(self.losses(network)?.mean());
-        };
-        let mut sum = 0.0;
-        for (i, part) in self.parts.iter().enumerate() {
-            let mut rng = stream(self.seed, Purpose::Adapt, 2, i);
-            let denoised = network.denoise(part)?;
-            sum += noise.risk(network, part, &denoised, &mut rng)?;
-        }
-        Ok(sum / self.parts.len() as f64)
-    }
-
-    /// The losses on the first `draws` draws of every part.
+    /// The Neighbor2Neighbor losses on the first `draws` draws of every part.
     fn losses_on(&self, draws: usize, network: &mut dyn Denoise) -> Result<Losses> {
         let mut blocks = vec![];
         for (i, neighbors) in self.draws.iter().enumerate() {
@@ -131,17 +129,17 @@ impl HeldOut {
             let squares: Vec<f64> = pairs
                 .map(|(&output, &target)| (f64::from(output) - f64::from(target)).powi(2))
                 .collect();
-            blocks.extend(means(&squares, input.w, input.c));
+            blocks.extend(means(&squares, &input, BLOCK / 2));
         }
-        Ok(Losses(blocks))
+        Ok(Losses { blocks, draws })
     }
 }
 
-/// The means over the blocks of an image with `width` pixels of `c` values in a row; the last ones may be smaller.
-fn means(values: &[f64], width: usize, c: usize) -> Vec<f64> {
-    let (row, side) = (width * c, BLOCK * c);
+/// The means of values for an image over square blocks; the last ones may be smaller.
+fn means(values: &[f64], image: &Batch, side: usize) -> Vec<f64> {
+    let (row, side) = (image.w * image.c, side * image.c);
     let mut blocks = vec![];
-    for rows in values.chunks(BLOCK * row) {
+    for rows in values.chunks(side * image.w) {
         for left in (0..row).step_by(side) {
             let right = row.min(left + side);
             let block = rows.chunks_exact(row).flat_map(|row| &row[left..right]);
@@ -155,17 +153,17 @@ fn means(values: &[f64], width: usize, c: usize) -> Vec<f64> {
 impl Losses {
     /// The mean.
     pub fn mean(&self) -> f64 {
-        self.0.iter().sum::<f64>() / self.0.len() as f64
+        self.blocks.iter().sum::<f64>() / self.blocks.len() as f64
     }
 
     /// Whether these losses are lower than others by more than twice the standard error of the difference.
     pub fn are_less_than(&self, others: &Self) -> bool {
-        let differences = || self.0.iter().zip(&others.0).map(|(a, b)| b - a);
-        let count = self.0.len() as f64;
+        let differences = || self.blocks.iter().zip(&others.blocks).map(|(a, b)| b - a);
+        let count = self.blocks.len() as f64;
         let mean = differences().sum::<f64>() / count;
         let variance = differences().map(|d| (d - mean).powi(2)).sum::<f64>() / count;
         // The draws on a part are not independent of each other.
-        let error = (variance / (count / DRAWS as f64)).sqrt();
+        let error = (variance / (count / self.draws as f64)).sqrt();
         mean.is_finite() && mean > 2.0 * error
     }
 }
@@ -179,8 +177,9 @@ mod tests {
     use crate::network::fake::Fake;
     use crate::train::source::Memory;
 
-    /// A flat image with independent noise.
-    fn held_out() -> HeldOut {
+    /// A flat image with independent noise of known variance, which is told or not.
+    fn held_out(is_told: bool) -> (HeldOut, f64) {
+        let variance = 0.1_f64.powi(2) / 12.0;
         let mut state = 1_u32;
         let mut image = Image::from_u8(128, 256, 1, &vec![0; 128 * 256]).unwrap();
         image.data.fill_with(|| {
@@ -189,7 +188,9 @@ mod tests {
         });
         let images = Arc::new(Memory::from(&[image][..]));
         let dataset = Dataset::read(images, 1, 0, &mut |_| {});
-        HeldOut::new(&dataset, Spacing::NONE, 64, None, 1).unwrap()
+        let noise = is_told.then(|| NoiseVariance::constant(variance));
+        let held_out = HeldOut::new(&dataset, Spacing::NONE, 64, noise, 1).unwrap();
+        (held_out, variance)
     }
 
     #[test]
@@ -212,44 +213,48 @@ mod tests {
         assert_eq!(seen(1, 256, 512, wide), (1, (256, 128)));
     }
 
-    /// The mean of two neighbors has half of the variance of the noise, `0.1² / 12`; a network that returns its input
-    /// has the whole of it in addition. (Rounding to bytes adds a little noise, too.)
+    /// The mean of two neighbors has half of the variance of the noise, and another image all of it; a network that
+    /// returns its input has all of it in addition. (Rounding to bytes adds some.)
     #[test]
     fn the_loss_is_the_error_and_the_noise_of_the_target() {
-        let held_out = held_out();
-        let noise = 0.1_f64.powi(2) / 12.0;
-        let loss =
-            |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap().mean();
-        for (got, want) in [
-            (loss(|_| 0.5), 0.5 * noise),
-            (loss(|x| x), 1.5 * noise),
-            (loss(|_| 0.6), 0.5 * noise + 0.01),
-        ] {
-            assert!((got / want - 1.0).abs() < 0.05, "{got} {want}");
+        for (is_told, part) in [(false, 0.5), (true, 1.0)] {
+            let (held_out, noise) = held_out(is_told);
+            let loss =
+                |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap().mean();
+            for (got, want) in [
+                (loss(|_| 0.5), part * noise),
+                (loss(|x| x), (part + 1.0) * noise),
+                (loss(|_| 0.6), part * noise + 0.01),
+            ] {
+                assert!((got / want - 1.0).abs() < 0.05, "{got} {want}");
+            }
+            let quick = held_out.quick_loss(&mut Fake::new(1, |x| x)).unwrap();
+            assert!((quick / (1.5 * noise) - 1.0).abs() < 0.1, "{quick}");
         }
-        let quick = held_out.quick_loss(&mut Fake::new(1, |x| x)).unwrap();
-        assert!((quick / (1.5 * noise) - 1.0).abs() < 0.1, "{quick}");
     }
 
     /// Images of networks with few levels need not be multiples of a block.
     #[test]
     fn blocks_need_not_divide_an_image() {
         let values: Vec<f64> = (0..12 * 10 * 3).map(|i| (i % 30 / 24) as f64).collect();
-        assert_eq!(means(&values, 10, 3), [0.0, 1.0, 0.0, 1.0]);
+        let image = Batch::zeros(1, 12, 10, 3);
+        assert_eq!(means(&values, &image, 8), [0.0, 1.0, 0.0, 1.0]);
     }
 
     #[test]
     fn less_is_what_chance_does_not_explain() {
-        let held_out = held_out();
-        let losses = |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap();
-        let flat = losses(|_| 0.5);
-        let same = losses(|x| x);
-        assert!(flat.are_less_than(&same));
-        assert!(!same.are_less_than(&flat));
-        assert!(!flat.are_less_than(&flat));
-        // As far from the middle as the mean of so many pixels may be.
-        let near = losses(|_| 0.5001);
-        assert!(!flat.are_less_than(&near) && !near.are_less_than(&flat));
-        assert!(!losses(|_| f32::NAN).are_less_than(&flat));
+        for is_told in [false, true] {
+            let (held_out, _) = held_out(is_told);
+            let losses = |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap();
+            let flat = losses(|_| 0.5);
+            let same = losses(|x| x);
+            assert!(flat.are_less_than(&same));
+            assert!(!same.are_less_than(&flat));
+            assert!(!flat.are_less_than(&flat));
+            // As far from the middle as the mean of so many pixels may be.
+            let near = losses(|_| 0.5001);
+            assert!(!flat.are_less_than(&near) && !near.are_less_than(&flat));
+            assert!(!losses(|_| f32::NAN).are_less_than(&flat));
+        }
     }
 }

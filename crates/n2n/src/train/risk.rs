@@ -91,13 +91,24 @@ impl NoiseVariance {
         denoised: &Batch,
         rng: &mut impl Rng,
     ) -> Result<f64> {
-        let lines = || self.0.iter().cycle();
-        // At the noisy values, the mean of the line is right whatever the network does. At the denoised ones, a network
-        // would lower the estimate by making the image brighter.
-        let variances: Vec<f64> = (noisy.data.iter().zip(lines()))
-            .map(|(&value, line)| line.at(f64::from(value)))
-            .collect();
-        let count = variances.len().max(1) as f64;
+        let errors = self.prediction_errors(network, noisy, denoised, rng)?;
+        let errors = errors.iter().zip(self.variances(noisy));
+        let count = noisy.data.len().max(1) as f64;
+        Ok(errors
+            .map(|(error, variance)| error - variance)
+            .sum::<f64>()
+            / count)
+    }
+
+    /// Estimates, for each value of `denoised`, its squared difference from another noisy image of the same scene: the
+    /// squared error and the variance of the noise (Efron, 2004).
+    pub fn prediction_errors(
+        &self,
+        network: &mut dyn Denoise,
+        noisy: &Batch,
+        denoised: &Batch,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<f64>> {
         let middle = self.0.iter().map(|line| line.middle).sum::<f64>() / self.0.len() as f64;
         let step = STEP * middle.sqrt();
         let mut bytes = vec![0; noisy.data.len()];
@@ -108,12 +119,30 @@ impl NoiseVariance {
             *value += (step * sign(byte)) as f32;
         }
         let response = network.denoise(&perturbed)?;
-        let risk = |i: usize| {
+        let errors = self.variances(noisy).enumerate().map(|(i, variance)| {
             let [y, f, g] = [noisy, denoised, &response].map(|batch| f64::from(batch.data[i]));
             let derivative = sign(bytes[i]) * (g - f) / step;
-            (f - y).powi(2) - variances[i] + 2.0 * variances[i] * derivative
-        };
-        Ok((0..noisy.data.len()).map(risk).sum::<f64>() / count)
+            (f - y).powi(2) + 2.0 * variance * derivative
+        });
+        Ok(errors.collect())
+    }
+
+    /// The variance at each value. At the noisy values, its mean is right whatever the network does; at the denoised
+    /// ones, a network would lower the estimate by making the image brighter.
+    fn variances(&self, noisy: &Batch) -> impl Iterator<Item = f64> {
+        let lines = self.0.iter().cycle();
+        let values = noisy.data.iter().zip(lines);
+        values.map(|(&value, line)| line.at(f64::from(value)))
+    }
+
+    /// The same variance for all values.
+    #[cfg(test)]
+    pub fn constant(variance: f64) -> Self {
+        Self(vec![Line {
+            slope: 0.0,
+            intercept: variance,
+            middle: variance,
+        }])
     }
 }
 
