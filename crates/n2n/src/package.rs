@@ -9,6 +9,7 @@ use zip::write::SimpleFileOptions;
 
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
+use crate::denoise::Transform;
 use crate::error::{Error, Result};
 use crate::network::Denoise;
 use crate::unet::{Grid, UNet};
@@ -21,8 +22,20 @@ use crate::weights::Weights;
 /// then scales images by it, and results back. Without it, images must be in 0..1.
 ///
 /// # Errors
-/// The weights are not those of a network, or state no license under the key `license`, which a package needs.
+/// The weights are not those of a network, state no license under the key `license`, which a package needs, or have a
+/// [`Transform`]; or `range` is not finite, or does not begin below its end.
 pub fn bioimageio(weights: &Weights, name: &str, range: Option<(f32, f32)>) -> Result<Vec<u8>> {
+    check_transform(weights)?;
+    if let Some((low, high)) = range
+        && !(low < high && (high - low).is_finite())
+    {
+        let expected = "two finite numbers MIN,MAX with MIN below MAX";
+        return Err(Error::value(
+            "range of the package",
+            expected,
+            format!("{low},{high}"),
+        ));
+    }
     let license = weights.metadata.get("license").ok_or_else(|| {
         Error::value(
             "license of the model",
@@ -63,10 +76,11 @@ pub fn bioimageio(weights: &Weights, name: &str, range: Option<(f32, f32)>) -> R
 /// `denoise n2n`, followed by `name`.
 ///
 /// # Errors
-/// The weights are not those of an RGB network.
+/// The weights are not those of an RGB network, or have a [`Transform`].
 pub fn darktable(weights: &Weights, name: &str) -> Result<Vec<u8>> {
     /// Sides of the tiles that darktable cuts, of which it takes the largest that there is memory for.
     const TILES: [usize; 3] = [1024, 768, 512];
+    check_transform(weights)?;
     let unet = weights.architecture()?;
     if unet.n_channel != 3 {
         let expected = "3 (RGB), as darktable requires";
@@ -94,6 +108,19 @@ pub fn darktable(weights: &Weights, name: &str) -> Result<Vec<u8>> {
         (&format!("{id}/config.json"), config.as_bytes()),
         (&format!("{id}/model.onnx"), &onnx),
     ])
+}
+
+/// Rejects a model with a transform around its network, which other programs would not apply.
+fn check_transform(weights: &Weights) -> Result<()> {
+    match Transform::of(&weights.metadata)? {
+        None => Ok(()),
+        Some(transform) => Err(Error::value(
+            "transform of the model",
+            "none, because other programs would not apply it; package a model without one, such as the one that was \
+             adapted",
+            format!("{} knots", transform.knots().len()),
+        )),
+    }
 }
 
 /// The side of the test image: the smallest that has a pixel from which no edge is seen.
@@ -457,6 +484,41 @@ mod tests {
             error.starts_with("license of the model: expected an SPDX identifier"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_model_with_a_transform_is_not_packaged() {
+        let mut weights = weights(3);
+        let identity = "0,0,0 1,1,1";
+        weights.metadata.insert("transform".into(), identity.into());
+        for package in [bioimageio(&weights, "a", None), darktable(&weights, "a")] {
+            let error = package.unwrap_err().to_string();
+            assert!(
+                error.starts_with("transform of the model: expected none")
+                    && error.ends_with("found 2 knots"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_range_that_is_none_is_refused() {
+        let nan = f32::NAN;
+        for (low, high) in [
+            (1.0, 1.0),
+            (2.0, 1.0),
+            (nan, 1.0),
+            (0.0, nan),
+            (0.0, f32::INFINITY),
+            (-3e38, 3e38),
+        ] {
+            let error = bioimageio(&weights(1), "a", Some((low, high))).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.starts_with("range of the package: expected two"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -89,8 +89,14 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         }
         let package = match format {
             ExportFormat::Darktable => package::darktable(&weights, &name)?,
-            _ => package::bioimageio(&weights, &name, range(args, &weights)?)
-                .context("use --license to state the license")?,
+            _ => {
+                let package = package::bioimageio(&weights, &name, range(args, &weights)?);
+                if weights.metadata.contains_key("license") {
+                    package?
+                } else {
+                    package.context("use --license to state the license")?
+                }
+            }
         };
         let path = args.save_dir.join(file);
         files::write_atomically(&path, |file| {
