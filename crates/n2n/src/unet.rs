@@ -95,9 +95,14 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid whose cells and halo hold those of both, provided that one multiple divides the other.
+    /// The smallest grid whose cells and halo hold those of both.
     pub(crate) fn join(self, other: Self) -> Self {
-        let multiple = self.multiple.max(other.multiple);
+        let (mut divisor, mut rest) = (self.multiple, other.multiple);
+        while rest > 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        // Their least common multiple.
+        let multiple = self.multiple / divisor * other.multiple;
         Self {
             multiple,
             halo: self.halo.max(other.halo).next_multiple_of(multiple),

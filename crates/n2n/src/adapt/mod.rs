@@ -219,8 +219,10 @@ pub fn adapt(
     images.set_range(Range::Between(range.low, range.high));
     let diagnosis = diagnose(&images.middles(8, 512)?, &diagnose::Options::quick())?;
     let spacing = Spacing::for_noise(&diagnosis);
-    let grids = models.iter().map(|model| model.architecture().grid());
-    let unit = 2 * grids.map(|grid| grid.multiple).max().unwrap_or(1);
+    let grid = (others.iter()).fold(model.architecture().grid(), |grid, other| {
+        grid.join(other.architecture().grid())
+    });
+    let unit = 2 * grid.multiple;
     let held_out = hold_out(&mut images, config.seed)?;
     if held_out.is_empty() {
         return unchanged(model, asked_for, 0.0);
@@ -530,6 +532,16 @@ mod tests {
                 "{chosen}"
             );
         }
+        // On a grid of 48 pixels, which is no multiple of 32 and not the reverse.
+        let blocks = UNet {
+            n_depth: 4,
+            pixel_shuffle: 3,
+            ..one.architecture()
+        };
+        let blocks = CpuNetwork::initial(blocks, 1).weights();
+        let blocks = Model::from_weights(blocks).unwrap();
+        try_on(&[&one, &blocks]).unwrap();
+        try_on(&[&blocks, &one]).unwrap();
         let rgb = CpuNetwork::initial(UNet::new(1, 3).unwrap(), 1);
         let rgb = Model::from_weights(rgb.weights()).unwrap();
         assert!(try_on(&[&one, &rgb]).is_err());

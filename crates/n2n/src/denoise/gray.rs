@@ -103,5 +103,8 @@ mod tests {
         assert_eq!(grid(32, 128).join(grid(64, 64)), grid(64, 128));
         assert_eq!(grid(16, 80).join(grid(64, 64)), grid(64, 128));
         assert_eq!(grid(32, 128).join(grid(32, 128)), grid(32, 128));
+        // 96 is the smallest multiple of both, and 192 the smallest of its multiples that holds both halos.
+        assert_eq!(grid(48, 192).join(grid(32, 128)), grid(96, 192));
+        assert_eq!(grid(32, 128).join(grid(48, 100)), grid(96, 192));
     }
 }
