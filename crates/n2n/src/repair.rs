@@ -196,33 +196,46 @@ fn level(plane: &mut [f32], lines: usize, length: usize, (across, along): (usize
             for (k, value) in around.iter_mut().enumerate() {
                 *value = plane[(line - reach + k) * across + i * along];
             }
+            // Missing neighbors would shift the median.
+            if !around.iter().all(|value| value.is_finite()) {
+                return None;
+            }
             around.sort_by(f32::total_cmp);
             let residual = plane[line * across + i * along] - around[reach];
             residual.is_finite().then_some(residual)
         });
         let mut residuals: Vec<f32> = residuals.collect();
+        if residuals.is_empty() {
+            offsets.push(None);
+            continue;
+        }
         let offset = median(&mut residuals);
         for residual in &mut residuals {
             *residual = (*residual - offset).abs();
         }
         // Of a median, whose error is 1.25 times that of a mean.
         let spread = 1.4826 * median(&mut residuals);
-        let error = 1.2533 * spread / (residuals.len().max(1) as f32).sqrt();
-        offsets.push((offset, error));
+        let error = 1.2533 * spread / (residuals.len() as f32).sqrt();
+        offsets.push(Some((offset, error)));
     }
     // The picture keeps its level.
     let center = median(
         &mut offsets
             .iter()
+            .flatten()
             .map(|&(offset, _)| offset)
             .collect::<Vec<_>>(),
     );
-    let is_certain = |&(offset, error): &(f32, f32)| (offset - center).abs() > CERTAIN * error;
-    let certain = offsets.iter().filter(|offset| is_certain(offset)).count();
-    for (line, offset) in (1..).zip(&offsets) {
-        if is_certain(offset) {
+    let mut certain = 0;
+    for (line, offset) in (1..).zip(offsets) {
+        // Nothing is known of a line without residuals.
+        let Some((offset, error)) = offset else {
+            continue;
+        };
+        if (offset - center).abs() > CERTAIN * error {
+            certain += 1;
             for i in 0..length {
-                plane[line * across + i * along] -= offset.0 - center;
+                plane[line * across + i * along] -= offset - center;
             }
         }
     }
@@ -378,6 +391,35 @@ mod tests {
         // Too small to tell anything.
         let small = Image::from_u8(3, 3, 1, &[9, 9, 9, 9, 255, 9, 9, 9, 9]).unwrap();
         assert_eq!(repaired("hot-pixels,rows,columns", &small).0, small);
+    }
+
+    #[test]
+    fn rows_without_values_are_no_faults_and_those_among_them_stay() {
+        let (_, mut image) = images();
+        image.depth = Depth::F32;
+        let is_missing = |row: usize| (53..68).contains(&row) && row != 60;
+        for (i, value) in image.data.iter_mut().enumerate() {
+            if is_missing(i / 400) {
+                *value = f32::NAN;
+            }
+        }
+        let mut repaired = image.clone();
+        let what = "rows".parse().unwrap();
+        let repairer = Repairer {
+            what,
+            noise: vec![],
+        };
+        // By chance, a few of hundreds of lines may seem off.
+        assert!(repairer.repair(&mut repaired).rows <= 4);
+        // Rows with a missing one within reach have no known offset.
+        for row in 46..75 {
+            for (a, b) in (repaired.data[400 * row..][..400].iter()).zip(&image.data[400 * row..]) {
+                assert!(
+                    a == b || is_missing(row) && a.is_nan(),
+                    "row {row}: {a}, not {b}"
+                );
+            }
+        }
     }
 
     #[test]
