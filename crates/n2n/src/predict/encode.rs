@@ -11,7 +11,7 @@ use super::queue::Queue;
 use crate::denoise::{Band, Scale, shown, type_name};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
-use crate::eval::ssim::ssim;
+use crate::eval::ssim::{self, ssim};
 use crate::files::write_atomically;
 use crate::image::{Depth, Encoding, Limits, Orientation, Page, Pages, Reader, write_pages};
 
@@ -26,7 +26,7 @@ pub(super) enum Made {
 #[derive(Default)]
 pub(super) struct Written {
     pub(super) bytes: Option<Vec<u8>>,
-    pub(super) scores: Option<[(f64, f64); 2]>,
+    pub(super) scores: Option<[(f64, Option<f64>); 2]>,
 }
 
 /// The outputs of a job.
@@ -210,7 +210,9 @@ impl Outgoing<'_> {
         if let (Some([clean, noisy, denoised]), Some((page, _))) = (&self.seen, &self.page) {
             let score = |image: &[u8]| {
                 let (h, w, c) = (page.height, page.width, page.color.channels());
-                Ok::<_, Error>((psnr_db(clean, image), ssim(clean, image, h, w, c)?))
+                let is_large = ssim::check_size(h, w).is_ok();
+                let ssim = is_large.then(|| ssim(clean, image, h, w, c)).transpose()?;
+                Ok::<_, Error>((psnr_db(clean, image), ssim))
             };
             written.scores = Some([score(noisy)?, score(denoised)?]);
         }

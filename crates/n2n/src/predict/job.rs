@@ -142,6 +142,6 @@ pub struct Done {
     /// What the result lost compared with the file, in words for the user.
     pub notes: Vec<String>,
     /// PSNR in dB and SSIM of the noisy and of the denoised image against the reference, at 8 bits; those of the last
-    /// page, if there are several.
-    pub scores: Option<[(f64, f64); 2]>,
+    /// page, if there are several. An image smaller than [`WINDOW`](crate::eval::ssim::WINDOW) has no SSIM.
+    pub scores: Option<[(f64, Option<f64>); 2]>,
 }

@@ -458,3 +458,34 @@ fn result_and_residual_are_the_image_exactly() {
         assert!(counts("a.tif").eq(sums.map(|(result, residual)| result + residual - offset)));
     }
 }
+
+#[test]
+fn an_image_too_small_for_ssim_is_compared_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, value) in [("a.tif", 100), ("clean.tif", 110)] {
+        let image = Image::from_u8(10, 40, 1, &[value; 400]).unwrap();
+        image.write(&path(name)).unwrap();
+    }
+    let mut job = job(path("a.tif"), path("b.tif"), None);
+    job.compare = Some(path("c.tif"));
+    job.reference = Some(path("clean.tif"));
+    let mut scores = None;
+    let jobs = [job];
+    predict(
+        &mut Fake::new(1, |x| x + 5.0 / 255.0),
+        &jobs,
+        &Config::default(),
+        |event| {
+            if let Event::Ended { result, .. } = event {
+                scores = result.unwrap().scores;
+            }
+        },
+    );
+    // Errors of 10 and of 5.
+    for ((psnr_db, ssim), error) in scores.unwrap().into_iter().zip([10.0, 5.0]) {
+        assert!((psnr_db - 20.0 * (255.0_f64 / error).log10()).abs() < 1e-9);
+        assert_eq!(ssim, None);
+    }
+    assert!(path("c.tif").exists());
+}

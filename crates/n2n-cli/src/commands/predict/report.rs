@@ -191,13 +191,14 @@ impl Report<'_> {
             self.ui.result(path.display())?;
         }
         if let Some([noisy, denoised]) = done.scores {
+            let ssim = |ssim: Option<f64>| ssim.map_or("None".into(), |ssim| format!("{ssim:.4}"));
             self.ui.result(format_args!(
-                "{}: psnr:{:.2} ssim:{:.4} noisy, psnr:{:.2} ssim:{:.4} denoised",
+                "{}: psnr:{:.2} ssim:{} noisy, psnr:{:.2} ssim:{} denoised",
                 name(&job.input),
                 noisy.0,
-                noisy.1,
+                ssim(noisy.1),
                 denoised.0,
-                denoised.1
+                ssim(denoised.1)
             ))?;
         }
         if self.args.repair.is_some() {
