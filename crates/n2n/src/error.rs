@@ -66,11 +66,18 @@ pub enum Error {
         problems: Vec<String>,
     },
     /// A model is neither a file nor a shipped model.
-    #[error("{name}: neither a file nor a shipped model; shipped models: {shipped}")]
+    #[error(
+        "{name}: neither a file nor a shipped model; {}",
+        if shipped.is_empty() {
+            "this build has no shipped models: name a weight file, or build with the feature `models`".into()
+        } else {
+            format!("shipped models: {shipped}")
+        }
+    )]
     UnknownModel {
         /// The requested name.
         name: String,
-        /// The names of the shipped models.
+        /// The names of the shipped models; empty if there are none.
         shipped: String,
     },
     /// A folder contains none of the requested files.
@@ -215,6 +222,19 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_model_has_a_way_out_without_shipped_models_too() {
+        let text = |shipped: &str| {
+            let (name, shipped) = ("a".into(), shipped.into());
+            Error::UnknownModel { name, shipped }.to_string()
+        };
+        let start = "a: neither a file nor a shipped model; ";
+        assert_eq!(text("b, c"), format!("{start}shipped models: b, c"));
+        assert!(text("").starts_with(&format!(
+            "{start}this build has no shipped models: name a weight file"
+        )));
+    }
 
     #[test]
     fn a_mismatch_lists_ten_problems_at_most() {

@@ -101,6 +101,16 @@ fn the_sizes_of_other_networks_come_back_too() {
     assert_eq!(read.metadata["size_multiple"], "8");
     assert_eq!(read.encode_onnx().unwrap(), bytes);
 
+    // A size that is none, in a metadata entry: its key, and its value of one byte.
+    let mut damaged = bytes.clone();
+    let at = find(&damaged, b"head_width\x12\x01") + b"head_width\x12\x01".len();
+    damaged[at] = b'x';
+    let error = refused(&damaged);
+    assert!(
+        error.contains("head_width: expected a whole number, found x"),
+        "{error}"
+    );
+
     // One pixel of a block in the place of another.
     let at = find(&bytes, b"unshuffle.weight\x4a");
     let mut damaged = bytes.clone();

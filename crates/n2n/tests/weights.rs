@@ -452,6 +452,21 @@ fn sizes_that_are_not_the_papers_are_written_and_read_back() {
 }
 
 #[test]
+fn the_weights_of_a_checkpoint_can_be_written_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, alone) = (folder.path().join("a"), folder.path().join("b"));
+    let (_, weights) = network(1, 1);
+    let training = BTreeMap::from([("first".into(), weights.tensors["nin_c.bias"].clone())]);
+    weights.write_with_training(training, &checkpoint).unwrap();
+    let (read, _) = Weights::read_with_training(&checkpoint).unwrap();
+    read.write_as(&alone, DType::F16).unwrap();
+    assert_eq!(
+        Weights::read(&alone).unwrap().tensors.len(),
+        read.tensors.len()
+    );
+}
+
+#[test]
 fn every_tensor_that_does_not_fit_is_named_with_both_shapes() {
     let (_, mut weights) = network(2, 3);
     weights.tensors.remove("up5.deconv.bias");

@@ -116,6 +116,8 @@ impl Weights {
             .into_iter()
             .partition(|(name, _)| name.starts_with(TRAINING));
         weights.tensors = own;
+        // It is that of all tensors of the file, and would be wrong for these.
+        weights.metadata.remove(safetensors::CHECKSUM);
         let bare = |(name, tensor): (String, Tensor)| (name[TRAINING.len()..].to_owned(), tensor);
         Ok((weights, BTreeMap::into_iter(training).map(bare).collect()))
     }

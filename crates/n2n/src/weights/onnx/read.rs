@@ -73,12 +73,12 @@ pub(in crate::weights) fn read(bytes: &[u8]) -> Result<Weights, String> {
 fn check(found: &GraphProto, metadata: &BTreeMap<String, String>) -> Result<UNet, String> {
     let foreign = |reason: &str| Err(foreign(found.node.len(), reason));
     let first = (found.initializer.iter()).find(|tensor| tensor.name == FIRST);
-    let sizes = first.and_then(|tensor| {
+    let dims = first.and_then(|tensor| {
         let dims = tensor.dims.iter().map(|&n| usize::try_from(n));
-        let dims = dims.collect::<Result<Vec<_>, _>>().ok()?;
-        with_first_layer(stated_sizes(metadata).ok()?, Some(&dims)).ok()?
+        dims.collect::<Result<Vec<_>, _>>().ok()
     });
-    let Some(unet) = sizes else {
+    let sizes = stated_sizes(metadata).and_then(|stated| with_first_layer(stated, dims.as_deref()));
+    let Some(unet) = sizes.map_err(|error| error.to_string())? else {
         return foreign("no tensor enc_conv0.weight of shape [F, C, 3, 3]");
     };
     let expected = graph(&unet);
