@@ -198,21 +198,8 @@ fn run_batch(
         first.clean.channels,
     );
     let noisy = timed(&mut done.times.preprocess, || {
-        let seen = |picture: &Picture| match picture.scale {
-            None => picture.noisy.clone(),
-            Some(_) => picture
-                .noisy
-                .iter()
-                .map(|&x| Scale::UNIT.to_network(x))
-                .collect(),
-        };
-        Ok(Batch::new(
-            n,
-            h,
-            w,
-            c,
-            pictures.iter().flat_map(seen).collect(),
-        ))
+        let values = pictures.iter().flat_map(|picture| &picture.noisy);
+        Ok(Batch::new(n, h, w, c, values.copied().collect()))
     })?;
     let denoised = timed(&mut done.times.inference, || {
         denoise_in_tiles(engine, &noisy, Options::default().max_bytes)
@@ -223,12 +210,7 @@ fn run_batch(
             ..picture.clean
         };
         let result = timed(&mut done.times.postprocess, || {
-            let mut result = denoised.image(i).to_vec();
-            if picture.scale.is_some() {
-                for (value, &from) in result.iter_mut().zip(&picture.noisy) {
-                    *value = Scale::UNIT.from_network(*value, from);
-                }
-            }
+            let result = denoised.image(i).to_vec();
             like_clean(in_file(&result, picture.scale)).write(&picture.output)?;
             Ok(like_clean(result))
         })?;

@@ -397,7 +397,7 @@ fn copy(
 }
 
 /// A value on the network's scale. NaN is replaced, because it would spread over the receptive field of the network.
-fn normalized(value: f32, scale: Scale) -> f32 {
+pub(super) fn normalized(value: f32, scale: Scale) -> f32 {
     if value.is_nan() {
         return 0.0;
     }

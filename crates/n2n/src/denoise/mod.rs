@@ -21,6 +21,7 @@ pub(crate) use region::Frame;
 pub use region::Region;
 pub use transform::{Knot, Transform};
 
+use self::denoiser::normalized;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Pages};
@@ -85,8 +86,9 @@ pub fn padded(
 }
 
 /// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the network can within
-/// `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts. Only in tiles,
-/// values outside −1..2 are limited as by [`Scale::to_network`], and the excess is added back.
+/// `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts. In either case,
+/// values outside −1..2 are limited as by [`Scale::to_network`], and the excess is added back; values that are not
+/// finite are replaced for the network, and stay in the result.
 pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
     let grid = network.grid();
     let (h, w) = (grid.up(noisy.h), grid.up(noisy.w));
@@ -98,8 +100,17 @@ pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64
         let values = at_once.min(noisy.n).max(1) * noisy.image_len().max(1);
         for part in noisy.data.chunks(values) {
             let n = part.len() / noisy.image_len();
-            let part = Batch::new(n, noisy.h, noisy.w, noisy.c, part.to_vec());
-            data.extend(denoise(network, &part, Padding::Multiple)?.data);
+            let seen = part.iter().map(|&value| normalized(value, Scale::UNIT));
+            let seen = Batch::new(n, noisy.h, noisy.w, noisy.c, seen.collect());
+            let denoised = denoise(network, &seen, Padding::Multiple)?.data;
+            data.extend(denoised.iter().zip(part).map(|(&value, &from)| {
+                let value = Scale::UNIT.from_network(value, from);
+                if from.is_finite() && value.is_finite() {
+                    value
+                } else {
+                    from
+                }
+            }));
         }
         return Ok(Batch { data, ..*noisy });
     }
@@ -285,6 +296,29 @@ mod tests {
             let seen: Vec<_> = network.seen.iter().map(|&(n, h, w, _)| (n, h, w)).collect();
             let want: Vec<_> = want.into_iter().map(|n| (n, h, w)).collect();
             assert_eq!(seen, want);
+        }
+    }
+
+    #[test]
+    fn values_far_outside_the_range_are_limited_in_tiles_and_without() {
+        let (h, w) = (512, 640);
+        let mut noisy = Batch::new(1, h, w, 1, vec![0.25; h * w]);
+        // Half of the limits −1 and 2, and what exceeds them.
+        let far = [
+            (7, 10.0, 9.0),
+            (900, -5.0, -4.5),
+            (2000, f32::INFINITY, f32::INFINITY),
+        ];
+        let mut expected = vec![0.125; h * w];
+        for (at, from, to) in far {
+            (noisy.data[at], expected[at]) = (from, to);
+        }
+        for share in [1, 2] {
+            let mut network = Fake::new(1, |x| x / 2.0);
+            let max_bytes = network.working_bytes(h, w) / share;
+            let denoised = denoise_in_tiles(&mut network, &noisy, max_bytes).unwrap();
+            assert_eq!(network.seen.len() == 1, share == 1);
+            assert!(denoised.data == expected, "1/{share} of the memory");
         }
     }
 
