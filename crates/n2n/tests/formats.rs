@@ -230,6 +230,45 @@ fn jpeg_2000_of_other_types_has_the_samples_that_were_written() {
 }
 
 /// The largest difference between two files of one page.
+#[test]
+fn colors_of_a_palette_count_for_the_limits() {
+    let mut jp2 = std::fs::read(golden("grey.jp2")).unwrap();
+    let part = |kind: &[u8; 4], content: &[u8]| {
+        let length = (8 + content.len() as u32).to_be_bytes();
+        [&length, kind.as_slice(), content].concat()
+    };
+    // 256 colors of one column with 8 bits, which become 200 channels.
+    let colors = (0..=255).rev().collect::<Vec<u8>>();
+    let palette = part(b"pclr", &[&[1, 0, 1, 7], colors.as_slice()].concat());
+    let mapping = part(b"cmap", &[0, 0, 1, 0].repeat(200));
+    let inserted = [palette, mapping].concat();
+    // The header begins at byte 32, and has 45 bytes.
+    jp2[32..36].copy_from_slice(&(45 + inserted.len() as u32).to_be_bytes());
+    jp2.splice(77..77, inserted);
+    let read = |samples| {
+        let limits = Limits {
+            samples,
+            ..Limits::default()
+        };
+        let mut reader = Reader::from_bytes(Path::new("a"), jp2.clone(), limits)?;
+        let page = reader.next_page()?.unwrap();
+        let mut rows = vec![];
+        reader.read_rows(page.height, &mut rows)?;
+        n2n::Result::Ok((page, rows))
+    };
+    let (page, rows) = read(70 * 200).unwrap();
+    assert_eq!(page.samples(), 200);
+    for (i, value) in rows.iter().enumerate() {
+        let index = (255.0 * sample(Depth::U8, i / 200, 0)).round();
+        assert_eq!((255.0 * value).round(), 255.0 - index, "{i}");
+    }
+    let error = read(70 * 200 - 1).unwrap_err().to_string();
+    assert!(
+        error.contains("it declares 10x7 pixels of 200 channels"),
+        "{error}"
+    );
+}
+
 fn difference(a: &str, b: &str) -> f32 {
     let (a, b) = (pages(a).remove(0).1, pages(b).remove(0).1);
     assert_eq!(a.len(), b.len());

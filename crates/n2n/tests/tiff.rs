@@ -570,3 +570,135 @@ fn tag(bytes: &[u8], tag: u16) -> Option<u16> {
         .find(|&at| short(at) == tag)
         .map(|at| short(at + 8))
 }
+
+/// A segment of a JPEG.
+fn segment(marker: u8, body: &[u8]) -> Vec<u8> {
+    let length = (2 + body.len() as u16).to_be_bytes();
+    [&[0xFF, marker], length.as_slice(), body].concat()
+}
+
+/// A gray lossless JPEG of this size (T.81, annex H): each sample is predicted by its left neighbor, those of the first
+/// column by the one above, and the first by the middle of the range.
+fn lossless_jpeg(bits: u8, [width, height]: [u16; 2], samples: &[u8]) -> Vec<u8> {
+    let width = usize::from(width);
+    let mut stream = String::new();
+    for (i, &sample) in samples.iter().enumerate() {
+        let prediction = match i {
+            0 => 1 << (bits - 1),
+            _ if i % width == 0 => samples[i - width],
+            _ => samples[i - 1],
+        };
+        let difference = i32::from(sample) - i32::from(prediction);
+        let count = (32 - difference.abs().leading_zeros()) as usize;
+        // Every count of bits has a code of three.
+        stream += &format!("{count:03b}");
+        if count > 0 {
+            let value = if difference < 0 {
+                difference - 1
+            } else {
+                difference
+            };
+            stream += &format!("{:032b}", value)[32 - count..];
+        }
+    }
+    while !stream.len().is_multiple_of(8) {
+        stream.push('1');
+    }
+    let bytes = stream.as_bytes().chunks(8).flat_map(|byte| {
+        let byte = u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap();
+        if byte == 0xFF {
+            vec![byte, 0]
+        } else {
+            vec![byte]
+        }
+    });
+    let side = |side: usize| (side as u16).to_be_bytes();
+    let frame = [
+        &[bits],
+        &side(height.into())[..],
+        &side(width),
+        &[1, 1, 0x11, 0],
+    ]
+    .concat();
+    let table = [&[0, 0, 0, 7], [0; 13].as_slice(), &[0, 1, 2, 3, 4, 5, 6]].concat();
+    [
+        vec![0xFF, 0xD8],
+        segment(0xC3, &frame),
+        segment(0xC4, &table),
+        segment(0xDA, &[1, 1, 0, 1, 0, 0]),
+        bytes.collect(),
+        vec![0xFF, 0xD9],
+    ]
+    .concat()
+}
+
+/// A gray TIFF with this JPEG as its only strip.
+fn around(jpeg: &[u8], bits: u8, [width, height]: [u16; 2], photometric: u32) -> Vec<u8> {
+    const ENTRIES: u16 = 9;
+    let start = 8 + 2 + 12 * u32::from(ENTRIES) + 4;
+    let mut tiff = b"II*\0\x08\0\0\0".to_vec();
+    tiff.extend(ENTRIES.to_le_bytes());
+    for (tag, value) in [
+        (256_u16, width.into()),
+        (257, height.into()),
+        (258, bits.into()),
+        (259, 7),
+        (262, photometric),
+        (273, start),
+        (277, 1),
+        (278, height.into()),
+        (279, jpeg.len() as u32),
+    ] {
+        tiff.extend(tag.to_le_bytes());
+        tiff.extend([4, 0, 1, 0, 0, 0]);
+        tiff.extend(value.to_le_bytes());
+    }
+    tiff.extend([0; 4]);
+    tiff.extend(jpeg);
+    tiff
+}
+
+#[test]
+fn a_lossless_jpeg_of_fewer_than_8_bits_has_their_range() {
+    for bits in [2, 4, 6, 8] {
+        // Those of 8 bits lie near the first prediction, 128: the table has no code for larger differences.
+        let stored = |i: usize| {
+            if bits == 8 {
+                128 + i as u8 % 7
+            } else {
+                sample('u', bits, i, 0) as u8
+            }
+        };
+        let stored: Vec<u8> = (0..70).map(stored).collect();
+        let jpeg = lossless_jpeg(bits as u8, [10, 7], &stored);
+        for is_white_zero in [false, true] {
+            let tiff = around(&jpeg, bits as u8, [10, 7], u32::from(!is_white_zero));
+            let (page, samples) = pages(tiff).unwrap().remove(0);
+            assert_eq!(page.depth, Depth::U8);
+            for (&value, &stored) in samples.iter().zip(&stored) {
+                let share = f64::from(stored) / f64::from((1 << bits) - 1);
+                let share = if is_white_zero { 1.0 - share } else { share };
+                assert_eq!(value.round(), (255.0 * share).round(), "{bits} bits");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_codestream_of_a_narrow_strip_is_limited_too() {
+    // Room for padding makes hundreds of thousands of samples of these thousands.
+    let jpeg = lossless_jpeg(4, [500, 500], &vec![8; 500 * 500]);
+    let tiff = around(&jpeg, 4, [1, 4096], 1);
+    let limits = Limits {
+        samples: 1 << 13,
+        ..Limits::default()
+    };
+    let mut reader = Reader::from_bytes(Path::new("test.tif"), tiff, limits).unwrap();
+    let page = reader.next_page().unwrap().unwrap();
+    let error = reader.read_rows(page.height, &mut vec![]).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("more than the expected 8192 samples"),
+        "{error}"
+    );
+}

@@ -27,10 +27,11 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     frames::decoder(contents.size, found, color, contents.metadata, limits)
 }
 
-/// Whether a GIF has more than one frame.
+/// Whether a GIF has more than one frame in the bytes that are read with the default limits.
 pub(super) fn is_animation(source: &mut impl Read) -> io::Result<bool> {
     let mut bytes = Vec::new();
-    source.read_to_end(&mut bytes)?;
+    let most = 4 * Limits::default().samples;
+    source.take(most).read_to_end(&mut bytes)?;
     Ok(Contents::of(&bytes).is_ok_and(|contents| contents.frames.len() > 1))
 }
 
@@ -63,7 +64,7 @@ impl<'a> Contents<'a> {
                     let label = rest.split_off_first();
                     let (blocks, is_whole) = sub_blocks(&mut rest);
                     if let (Some(&label), true) = (label, is_whole) {
-                        extensions.add(label, blocks)?;
+                        extensions.add(label, blocks);
                     }
                 }
                 Some(&IMAGE) => {
@@ -176,22 +177,20 @@ struct Extensions {
 }
 
 impl Extensions {
-    fn add(&mut self, label: u8, blocks: &[u8]) -> Decoded<()> {
+    fn add(&mut self, label: u8, blocks: &[u8]) {
         /// The labels of extensions.
         const CONTROL: u8 = 0xF9;
         const COMMENT: u8 = 0xFE;
         const APPLICATION: u8 = 0xFF;
         match label {
-            CONTROL => {
-                let control = joined(blocks).try_into();
-                let control = control.map_err(|_| Fault::new("one of its frames is damaged"))?;
-                self.control = Some(control);
-            }
+            CONTROL => match joined(blocks).try_into() {
+                Ok(control) => self.control = Some(control),
+                Err(_) => self.has_others = true,
+            },
             COMMENT => self.comments.push(joined(blocks)),
             APPLICATION => self.add_application(blocks),
             _ => self.has_others = true,
         }
-        Ok(())
     }
 
     /// An application's data follow its name, which is a sub-block.
@@ -478,6 +477,26 @@ mod tests {
     }
 
     #[test]
+    fn a_control_extension_of_another_length_is_dropped_with_a_note() {
+        let red = frame([0, 0, 1, 1], 0, &[1]);
+        for control in [
+            b"!\xF9\0".as_slice(),
+            b"!\xF9\x01\x01\0",
+            b"!\xF9\x05\x01\0\0\x01\0\0",
+        ] {
+            let found = pages(gif([1, 1], &[&red, control, &red, b";"]));
+            assert_eq!(found.len(), 2);
+            assert!(
+                found
+                    .iter()
+                    .all(|(page, samples)| page.extra == 0 && *samples == RED)
+            );
+            let notes = found[0].0.metadata.notes.join(" ");
+            assert!(notes.contains("extensions that are neither"), "{notes}");
+        }
+    }
+
+    #[test]
     fn an_index_beyond_the_table_is_black_unless_it_is_the_transparent_one() {
         let indices = frame([0, 0, 4, 1], 0, &[0, 1, 2, 3]);
         let found = colors(gif([4, 1], &[&indices, b";"]));
@@ -615,7 +634,6 @@ mod tests {
             (b"", ends),
             (b"!", ends),
             (b"\0", "it contains a block of an unknown kind"),
-            (b"!\xF9\x01\0\0,", "one of its frames is damaged"),
         ] {
             let said = error(gif([4, 1], &[frames]));
             assert!(said.contains(reason), "{said}");

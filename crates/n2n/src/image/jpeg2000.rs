@@ -51,7 +51,8 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         let image = Image::new(&bytes, &DecodeSettings::default()).map_err(damaged)?;
         (image.height() as usize, image.width() as usize)
     };
-    check_samples(limits, height, width, components.len())?;
+    let channels = components.len().max(file.colors);
+    check_samples(limits, height, width, channels)?;
     let (color, icc) = color(&space)?;
 
     let planes = planes(&bytes, &components)?;
@@ -100,6 +101,8 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
 #[derive(Default)]
 struct File<'a> {
     codestream: &'a [u8],
+    /// The number of channels that a palette expands the components to; 0 without a palette.
+    colors: usize,
     exif: Option<Vec<u8>>,
     resolution: Option<Resolution>,
     notes: Vec<String>,
@@ -127,6 +130,7 @@ impl<'a> File<'a> {
                     let inside = Boxes(content).filter(|(kind, _)| kind == b"res ");
                     let mut ratios = inside.flat_map(|(_, content)| Boxes(content));
                     file.resolution = ratios.find_map(|(_, content)| resolution(content));
+                    file.colors = file.colors.max(colors(content));
                 }
                 b"uuid" => match content.strip_prefix(EXIF) {
                     Some(exif) => file.exif = Some(exif.to_vec()),
@@ -171,6 +175,19 @@ impl<'a> Iterator for Boxes<'a> {
         self.0 = &self.0[end..];
         Some((kind, content))
     }
+}
+
+/// The number of channels that the palette in a header expands the components to; 0 without a palette (T.800, I.5.3.4
+/// and I.5.3.5).
+fn colors(header: &[u8]) -> usize {
+    let of = |wanted: &'static [u8; 4]| Boxes(header).filter(move |(kind, _)| kind == wanted);
+    // The number of entries precedes that of columns.
+    let columns = of(b"pclr").filter_map(|(_, content)| content.get(2).copied());
+    // A mapping may return a column more than once.
+    let mapped = of(b"cmap").map(|(_, content)| content.len() / 4).max();
+    columns
+        .max()
+        .map_or(0, |columns| mapped.unwrap_or(0).max(columns.into()))
 }
 
 /// Points per meter, as ratios with exponents (T.800, I.5.3.7).

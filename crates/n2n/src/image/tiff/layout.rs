@@ -11,6 +11,7 @@ use super::tag::{self, photometric};
 
 /// How a page is stored.
 pub(super) struct Layout {
+    pub(super) limits: Limits,
     pub(super) height: usize,
     pub(super) width: usize,
     /// Number of samples of a pixel in the file.
@@ -130,6 +131,7 @@ impl Layout {
             .map(|bits| bits.div_ceil(8));
         let frame_bytes = row_bytes.and_then(|row| row.checked_mul(height as u64));
         let layout = Self {
+            limits,
             height,
             width,
             samples,

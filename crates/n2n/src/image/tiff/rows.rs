@@ -247,8 +247,7 @@ impl Layout {
             samples,
             ..
         } = expected;
-        // Encoders may pad by some rows or columns.
-        let decoded = ljpeg::decode(packed, 2 * (width + 64) * (height + 64) * samples)?;
+        let decoded = ljpeg::decode(packed, self.most_samples(expected))?;
         let (row, given) = (width * samples, decoded.width * decoded.components);
         let is_rows = given >= row && decoded.height >= height;
         // Columns are often shared out among components, and rows are put side by side.
@@ -274,8 +273,7 @@ impl Layout {
             samples,
             ..
         } = expected;
-        // The last strip or tile may be padded.
-        let tile = jpeg2000::tile(packed, self.bits, (width + 64) * (height + 64) * samples)?;
+        let tile = jpeg2000::tile(packed, self.bits, self.most_samples(expected))?;
         if tile.width < width || tile.height < height || tile.components != samples {
             return Err(Fault::new(format!(
                 "one of its JPEG 2000 tiles is {}x{} with {} components; expected {width}x{height} with \
@@ -287,6 +285,15 @@ impl Layout {
         self.append_numbers(rows.take(height).map(|row| &row[..width * samples]), out)
     }
 
+    /// Maximum number of samples that the data of a strip or tile may declare: more than there should be, because
+    /// encoders may pad rows and columns, but within the limits.
+    fn most_samples(&self, expected: Expected) -> usize {
+        let [width, height, samples] =
+            [expected.width, expected.height, expected.samples].map(|count| count as u64);
+        let padded = 2 * (width + 64) * (height + 64) * samples;
+        usize::try_from(padded.min(self.limits.samples)).unwrap_or(usize::MAX)
+    }
+
     /// Appends samples that a codec returned as numbers.
     fn append_numbers<'a>(
         &self,
@@ -296,7 +303,7 @@ impl Layout {
         let start = out.len();
         for row in rows {
             match self.sample_bytes() {
-                1 => out.extend(row.iter().map(|&sample| sample as u8)),
+                1 => out.extend(row.iter().map(|&sample| self.in_byte(sample.into()))),
                 2 => out.extend(row.iter().flat_map(|sample| sample.to_ne_bytes())),
                 _ => {
                     return Err(Fault::new(

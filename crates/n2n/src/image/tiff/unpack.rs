@@ -60,13 +60,10 @@ impl Layout {
         }
     }
 
-    /// Samples that are not whole bytes: the first has the highest bits of the first byte. Those of fewer than eight
-    /// bits, except palette indices, are scaled to 0..255.
+    /// Samples that are not whole bytes: the first has the highest bits of the first byte.
     fn unpack_bits(&self, row: &[u8], count: usize, out: &mut Vec<u8>) {
         let bits = usize::from(self.bits);
         let mask = (1_u64 << bits) - 1;
-        let most = mask as u32;
-        let scales = self.palette.is_empty();
         for i in 0..count {
             let from = i * bits;
             // Up to 31 bits lie in no more than five bytes.
@@ -76,12 +73,26 @@ impl Layout {
             let value = u64::from_be_bytes(window) >> (64 - from % 8 - bits) & mask;
             let value = value as u32;
             match bits {
-                ..8 if scales => out.push(((value * 255 + most / 2) / most) as u8),
-                ..=8 => out.push(value as u8),
+                ..=8 => out.push(self.in_byte(value)),
                 9..=16 => out.extend((value as u16).to_ne_bytes()),
                 _ => out.extend(value.to_ne_bytes()),
             }
         }
+    }
+
+    /// A sample of up to 8 bits in a byte: those of fewer bits, except palette indices, are scaled to 0..255.
+    pub(super) fn in_byte(&self, value: u32) -> u8 {
+        if self.bits < 8 && self.palette.is_empty() {
+            self.scaled(value)
+        } else {
+            value as u8
+        }
+    }
+
+    /// A sample scaled to 0..255.
+    fn scaled(&self, value: u32) -> u8 {
+        let most = (1_u32 << self.bits) - 1;
+        ((value * 255 + most / 2) / most) as u8
     }
 
     /// The colors of palette indices, if there is a palette, and the other samples of a pixel in 8 bits.
@@ -89,7 +100,6 @@ impl Layout {
         if self.palette.is_empty() {
             return None;
         }
-        let most = (1_u32 << self.bits) - 1;
         let mut out = Vec::with_capacity(samples.len() * self.given);
         for pixel in samples.chunks_exact(self.samples * self.sample_bytes()) {
             let sample = |i: usize| match self.sample_bytes() {
@@ -103,7 +113,7 @@ impl Layout {
             };
             out.extend_from_slice(color);
             let others = (1..self.samples).map(sample);
-            out.extend(others.map(|value| ((value * 255 + most / 2) / most) as u8));
+            out.extend(others.map(|value| self.scaled(value)));
         }
         Some(Ok(out))
     }
