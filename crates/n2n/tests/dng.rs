@@ -174,6 +174,14 @@ fn a_copy_has_every_sample_and_all_that_was_said_but_what_is_stale() {
 }
 
 #[test]
+fn a_directory_at_the_end_of_a_dng_may_lack_the_place_of_the_next() {
+    let whole = std::fs::read(golden("linear.dng")).unwrap();
+    let cut = &whole[..whole.len() - 4];
+    let copied = copy(cut, Encoding::new(Format::Dng)).unwrap();
+    assert!(page(&copied).unwrap().1 == page(&whole).unwrap().1);
+}
+
+#[test]
 fn samples_beyond_the_area_stay_and_those_within_are_replaced() {
     struct Brighter(Reader);
     impl Pages for Brighter {

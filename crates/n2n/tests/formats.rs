@@ -665,10 +665,12 @@ fn orientation_profile_and_resolution_survive_where_they_can() {
             }
         }
         // Formats that cannot say it get the picture upright.
-        let (after, rows) = pages_of(copied(name, Encoding::new(Format::Bmp)).unwrap()).remove(0);
         let upright = Image::read(&golden(name)).unwrap();
-        assert_eq!((after.height, after.width), (upright.height, upright.width));
-        assert!(rows == upright.data, "{name} as BMP");
+        for format in [Format::Bmp, Format::OpenExr] {
+            let (after, rows) = pages_of(copied(name, Encoding::new(format)).unwrap()).remove(0);
+            assert_eq!((after.height, after.width), (upright.height, upright.width));
+            assert!(rows == upright.data, "{name} as {format:?}");
+        }
     }
 }
 
@@ -1106,5 +1108,39 @@ fn what_another_format_cannot_say_is_told() {
         "{told}"
     );
     assert_eq!(notes("marked.tif", Format::Tiff), "");
-    assert!(notes("left_b44.exr", Format::Tiff).contains("metadata specific to the source format"));
+    for format in [
+        Format::Tiff,
+        Format::Pfm,
+        Format::Pnm,
+        Format::Tga,
+        Format::Mrc,
+    ] {
+        let told = notes("left_b44.exr", format);
+        assert!(
+            told.contains("metadata specific to the source format"),
+            "{format:?}: {told}"
+        );
+    }
+    assert_eq!(notes("left_b44.exr", Format::OpenExr), "");
+    for (name, format, is_lost) in [
+        ("resolution.bmp", Format::WebP, true),
+        ("resolution.bmp", Format::Pnm, true),
+        ("resolution.bmp", Format::Png, false),
+    ] {
+        let told = notes(name, format);
+        assert_eq!(
+            told.contains("the resolution"),
+            is_lost,
+            "{format:?}: {told}"
+        );
+    }
+    // A WebP has the resolution that its Exif block states.
+    let (mut page, _) = pages("resolution.bmp").remove(0);
+    let ratio = b"MM\0*\0\0\0\x08\0\x02\
+        \x01\x1A\0\x05\0\0\0\x01\0\0\0\x26\x01\x1B\0\x05\0\0\0\x01\0\0\0\x26\
+        \0\0\0\0\0\0\x01\x2C\0\0\0\x01";
+    page.metadata.exif = Some(ratio.to_vec());
+    assert!(page.metadata.notes_for(Format::WebP).is_empty());
+    page.metadata.exif = Some(ratio[..8].to_vec());
+    assert_eq!(page.metadata.notes_for(Format::WebP).len(), 1);
 }

@@ -179,3 +179,53 @@ fn what_is_no_image_of_these_modes_is_named_and_damage_never_panics() {
         }
     }
 }
+
+#[test]
+fn unsigned_bytes_are_written_only_where_no_other_depth_is_asked_for() {
+    for (asked, depth, mode) in [
+        (None, Depth::U8, 0),
+        (Some(Depth::U8), Depth::U8, 0),
+        (Some(Depth::U16), Depth::U16, 6),
+        (Some(Depth::F32), Depth::F32, 2),
+    ] {
+        let encoding = Encoding {
+            depth: asked,
+            ..Encoding::new(Format::Mrc)
+        };
+        let copied = copy(read("stack_imod.mrc"), encoding).unwrap();
+        assert_eq!(copied[12..16], [mode, 0, 0, 0]);
+        for (section, (page, rows)) in pages(copied).unwrap().iter().enumerate() {
+            assert_eq!(page.depth, depth);
+            for (i, &value) in rows.iter().enumerate() {
+                assert_eq!(value, sample(Depth::U8, i, section), "{depth:?}, {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_that_lies_on_its_side_becomes_upright() {
+    let mut lying = read("strip_u8_grey.tif");
+    // The unit of the resolution, tag 296, becomes the orientation 6: a quarter turn clockwise makes it upright.
+    let unit = lying
+        .windows(4)
+        .position(|entry| entry == [0x28, 1, 3, 0])
+        .unwrap();
+    lying[unit..unit + 10].copy_from_slice(&[0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0]);
+    let (page, rows) = pages(copy(lying, Encoding::new(Format::Mrc)).unwrap())
+        .unwrap()
+        .remove(0);
+    assert_eq!((page.height, page.width), (10, 7));
+    for (i, &value) in rows.iter().enumerate() {
+        let (y, x) = (i / 7, i % 7);
+        assert_eq!(value, sample(Depth::U8, (6 - x) * 10 + y, 0), "({y}, {x})");
+    }
+}
+
+#[test]
+fn the_first_page_states_the_samples_of_all() {
+    for (name, _) in FILES {
+        let (page, _) = pages(read(name)).unwrap().remove(0);
+        assert_eq!(page.metadata.file_samples, Some(7 * 10 * 3), "{name}");
+    }
+}

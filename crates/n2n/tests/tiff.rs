@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use n2n::Range;
 use n2n::corrupt::Corrupted;
 use n2n::image::{
-    Color, Depth, Encoding, Format, Image, Limits, MISSING, Page, Pages, Position, Reader, image,
-    images, write_pages,
+    Color, Depth, Encoding, Format, Image, Limits, MISSING, OfImage, Page, Pages, Position, Reader,
+    image, images, write_pages,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -701,4 +701,54 @@ fn the_codestream_of_a_narrow_strip_is_limited_too() {
         error.contains("more than the expected 8192 samples"),
         "{error}"
     );
+}
+
+#[test]
+fn what_may_exceed_4_gb_becomes_a_big_tiff() {
+    struct Stated<'a>(OfImage<'a>, Option<u64>);
+    impl Pages for Stated<'_> {
+        fn next_page(&mut self) -> n2n::Result<Option<Page>> {
+            let page = self.0.next_page()?;
+            Ok(page.map(|mut page| {
+                page.metadata.file_samples = self.1;
+                page
+            }))
+        }
+        fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> n2n::Result<()> {
+            self.0.read_rows(count, rows)
+        }
+    }
+    let image = Image::from_u8(2, 3, 1, &[1; 6]).unwrap();
+    for (samples, depth, is_big) in [
+        (None, None, false),
+        (Some(3 << 30), None, false),
+        (Some(3 << 30), Some(Depth::U16), true),
+        (Some(5 << 30), None, true),
+        (Some(u64::MAX), Some(Depth::F64), true),
+    ] {
+        let encoding = Encoding {
+            depth,
+            ..Encoding::new(Format::Tiff)
+        };
+        let mut out = Cursor::new(vec![]);
+        let mut source = Stated(OfImage::new(&image), samples);
+        write_pages(&mut source, encoding, Path::new("a.tif"), &mut out).unwrap();
+        let version = u16::from_ne_bytes([out.get_ref()[2], out.get_ref()[3]]);
+        assert_eq!(
+            version,
+            if is_big { 43 } else { 42 },
+            "{samples:?} as {depth:?}"
+        );
+        assert_eq!(pages(out.into_inner()).unwrap().len(), 1);
+    }
+    // Compressed or not, a file states all its samples, and an ordinary one no more than a TIFF can hold.
+    for (about, content) in archive() {
+        let (page, _) = pages(content).unwrap().remove(0);
+        let all = 17 * 18 * about["pages"].as_u64().unwrap() * about["channels"].as_u64().unwrap();
+        let stated = page.metadata.file_samples.unwrap();
+        assert!(
+            (all..1 << 20).contains(&stated),
+            "{about}: {stated} of {all}"
+        );
+    }
 }

@@ -195,10 +195,14 @@ pub(super) fn native_bytes(samples: &[f32], depth: Depth) -> Vec<u8> {
 /// Replaces missing samples with the value that stands for them, and keeps other samples from becoming that value by
 /// rounding.
 pub(super) fn restore_missing(rows: &mut [f32], page: &Page, depth: Depth) {
-    let Some(nodata) = page.metadata.nodata.map(|value| value as f32) else {
+    let Some(mut nodata) = page.metadata.nodata.map(|value| value as f32) else {
         return;
     };
-    let unit = depth.unit();
+    let (from, unit) = (page.depth.unit(), depth.unit());
+    if from > 1.0 && unit > 1.0 {
+        // Between unsigned integers of 8 and 16 bits, values keep their share of the range.
+        nodata = (nodata * unit / from).round();
+    }
     for value in rows {
         if value.to_bits() == MISSING.to_bits() {
             *value = nodata / unit;
@@ -309,6 +313,27 @@ mod tests {
                 .exif_with(Orientation::NoTransforms)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn missing_samples_stay_apart_in_wider_integers() {
+        use super::super::{Image, OfImage};
+        let image = Image::from_u8(1, 4, 1, &[0; 4]).unwrap();
+        let mut page = OfImage::new(&image).next_page().unwrap().unwrap();
+        page.metadata.nodata = Some(255.0);
+        // In 16 bits, 255 of 255 is 65535, and 254 is 254 · 257.
+        for (depth, expected) in [
+            (Depth::U8, [255, 254, 254, 0]),
+            (Depth::U16, [65535, 65534, 65278, 0]),
+        ] {
+            let mut samples = [MISSING, 1.0, 254.0 / 255.0, 0.0];
+            restore_missing(&mut samples, &page, depth);
+            let written = samples.map(|x| (x * depth.unit()).round() as i32);
+            assert_eq!(written, expected, "{depth:?}");
+        }
+        let mut samples = [MISSING];
+        restore_missing(&mut samples, &page, Depth::F32);
+        assert_eq!(samples, [255.0]);
     }
 
     #[test]

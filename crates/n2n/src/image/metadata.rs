@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Format, jpeg};
+use super::{Format, jpeg, tiff};
 use crate::words::listed;
 
 /// A missing sample: a NaN with a payload of its own, which copying preserves. It becomes [`Metadata::nodata`] again
@@ -41,6 +41,9 @@ pub struct Metadata {
     pub description: Option<String>,
     /// The value that marks missing samples, in the units of the file; pages return such samples as [`MISSING`].
     pub nodata: Option<f64>,
+    /// At least the number of samples of all pages of the file; `None` if there is only this page. If the first page
+    /// states more than a TIFF can hold, it is written as a BigTIFF.
+    pub file_samples: Option<u64>,
     /// The position of the page in a stack, if the file states it.
     pub position: Option<Position>,
     /// What the samples of a camera's sensor mean. If it is known, samples are mapped for the network by it, not by a
@@ -75,11 +78,16 @@ impl Metadata {
             if self.description.is_some() && format != Format::Pnm {
                 lost.push("the description");
             }
-            let keeps_resolution = matches!(format, Format::Bmp);
-            if self.resolution.is_some() && !keeps_resolution {
-                lost.push("the resolution");
-            }
-        } else if self
+        }
+        let keeps_resolution = match format {
+            Format::Png | Format::Jpeg | Format::Tiff | Format::Bmp | Format::Dng => true,
+            Format::WebP => self.exif.as_deref().is_some_and(tiff::states_resolution),
+            _ => false,
+        };
+        if self.resolution.is_some() && !keeps_resolution {
+            lost.push("the resolution");
+        }
+        if self
             .native
             .as_ref()
             .is_some_and(|native| native.format() != format && native.has_private())

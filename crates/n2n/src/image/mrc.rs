@@ -9,9 +9,9 @@ use ::image::metadata::Orientation;
 use half::f16;
 
 use super::decode::{Decode, Decoded, Fault, Limits, Source, check_pixels, from_u8, from_u16};
-use super::encode::{Encoded, Refused, native_bytes, restore_missing};
+use super::encode::{Encoded, Encoding, Refused, native_bytes, restore_missing};
 use super::metadata::{Metadata, Native, Position};
-use super::page::{Color, Page, Pages};
+use super::page::{Color, Page, Pages, way};
 use super::{Depth, Format};
 
 const HEADER: usize = 1024;
@@ -243,6 +243,7 @@ impl Decode for MrcPages {
             orientation: Orientation::NoTransforms,
             metadata: Metadata {
                 position: Some(position),
+                file_samples: Some(height as u64 * width as u64 * self.sections as u64),
                 native: Some(Arc::new(self.header.clone())),
                 ..Metadata::default()
             },
@@ -269,11 +270,11 @@ impl Decode for MrcPages {
 }
 
 /// Writes all pages as the sections of an MRC; `first` is the current page of `pages`. The header is that of the source
-/// file, with statistics of the new values.
+/// file, with statistics of the new values. Pages are turned upright, because an MRC states no orientation.
 pub(super) fn write(
     pages: &mut dyn Pages,
     first: Page,
-    depth: Depth,
+    encoding: Encoding,
     out: &mut (impl Write + Seek),
 ) -> Encoded<()> {
     /// Number of samples written at a time.
@@ -282,9 +283,9 @@ pub(super) fn write(
     let is_native = native.is_some();
     let mut header = native.cloned().unwrap_or_else(Header::new);
     // Only files of IMOD have unsigned bytes.
-    let depth = match first.depth {
-        Depth::U8 if header.is_unsigned() => Depth::U8,
-        _ => depth,
+    let depth = match (first.depth, encoding.depth) {
+        (Depth::U8, None | Some(Depth::U8)) if header.is_unsigned() => Depth::U8,
+        _ => encoding.depth_of(first.depth),
     };
     header.put(
         at::MODE,
@@ -296,24 +297,32 @@ pub(super) fn write(
         },
     );
     out.write_all(&header.bytes)?;
-    let size = (first.height, first.width);
+    let size = first.upright_size();
     let (mut sections, mut values) = (0, Values::default());
     let mut next = Some(first);
     while let Some(page) = next {
-        if page.samples() != 1 || (page.height, page.width) != size {
+        if page.samples() != 1 || page.upright_size() != size {
             return Err(Refused::Page(format!(
                 "MRC stores gray pages of one size, {}x{}; use TIFF",
-                size.1, size.0
+                size.0, size.1
             )));
         }
         sections += 1;
-        let at_once = (PIECE / page.width).clamp(1, page.height);
+        let is_upright = page.orientation == Orientation::NoTransforms;
+        let at_once = if is_upright {
+            (PIECE / page.width).clamp(1, page.height)
+        } else {
+            page.height
+        };
         let (mut left, mut rows) = (page.height, Vec::new());
         while left > 0 {
             let count = left.min(at_once);
             left -= count;
             rows.clear();
             pages.read_rows(count, &mut rows)?;
+            if !is_upright {
+                rows = way(page.orientation).apply(&rows, (page.height, page.width));
+            }
             restore_missing(&mut rows, &page, depth);
             let mut bytes = native_bytes(&rows, depth);
             values.add(&bytes, depth);
@@ -330,7 +339,7 @@ pub(super) fn write(
         i32::try_from(count)
             .map_err(|_| Refused::Page("MRC cannot store an image of this size".into()))
     };
-    let sizes = [count(size.1)?, count(size.0)?, count(sections)?];
+    let sizes = [count(size.0)?, count(size.1)?, count(sections)?];
     for (place, side) in at::SIZE.into_iter().zip(sizes) {
         header.put(place, side);
     }

@@ -50,14 +50,14 @@ fn encode(pages: &mut dyn Pages, encoding: Encoding, out: &mut (impl Write + See
         return tiff::write(pages, first, encoding, out);
     }
     if format == Format::Mrc {
-        return mrc::write(pages, first, depth, out);
+        return mrc::write(pages, first, encoding, out);
     }
     check(format, &first)?;
     match format {
         Format::Dng => tiff::dng::write(pages, &first, depth, out)?,
         Format::Png => png::write(pages, &first, depth, out)?,
         Format::Jpeg => jpeg::write(pages, &first, encoding.quality, out)?,
-        Format::OpenExr => exr::write(&Raster::read(pages, first)?, out)?,
+        Format::OpenExr => exr::write(&Raster::read(pages, first)?.upright(format), out)?,
         Format::Pfm => pfm::write(&Raster::read(pages, first)?.upright(format), out)?,
         Format::Gif | Format::Hdr | Format::Jpeg2000 => {
             return Err(Refused::Page(format!(

@@ -383,11 +383,14 @@ impl Outgoing<'_> {
             let fits_memory = (page.height * page.row()) as u64 <= self.limits.samples;
             self.seen = fits_memory.then(<[Vec<u8>; 3]>::default);
         }
+        let mut metadata = page.metadata.icc_alone();
+        let samples = page.metadata.file_samples;
+        metadata.file_samples = samples.map(|samples| samples.saturating_mul(across as u64));
         Ok(Page {
             width: across * page.width,
             extra: 0,
             orientation: Orientation::NoTransforms,
-            metadata: page.metadata.icc_alone(),
+            metadata,
             ..page.clone()
         })
     }

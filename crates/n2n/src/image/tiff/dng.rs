@@ -436,7 +436,6 @@ fn metadata(file: &mut Container<Memory>, first: &Directory) -> Metadata {
     let tags = Tags {
         order: file.order,
         is_big: file.is_big,
-        file_bytes: file.bytes,
         compression: compression::NONE,
         photometric: photometric::BLACK_IS_ZERO,
         planar: false,
@@ -720,7 +719,9 @@ impl<'a, W: Write + Seek> Tail<'a, W> {
         let old = &dng.bytes[at as usize..];
         let count = dng.order.number(&old[..count_size]) as usize;
         let (old, behind) = old[count_size..].split_at(count * entry_size);
-        let next = &behind[..if dng.is_big { 8 } else { 4 }];
+        // Without the offset of the next directory, which the last one of a file may lack, none follows.
+        let size = if dng.is_big { 8 } else { 4 };
+        let next = behind.get(..size).unwrap_or(&[0; 8][..size]);
         let mut entries = BTreeMap::new();
         for entry in old.chunks_exact(entry_size) {
             let tag = dng.order.number(&entry[..2]) as u16;

@@ -39,8 +39,6 @@ use super::{Depth, Format};
 struct Tags {
     order: Order,
     is_big: bool,
-    /// The length of the file.
-    file_bytes: u64,
     compression: u16,
     photometric: u16,
     planar: bool,
@@ -192,11 +190,43 @@ impl TiffPages {
             page
         };
         if is_first {
+            page.metadata.file_samples = Some(self.file_samples(directory.clone()));
             let words = page.metadata.description.as_deref();
             self.axes = words.and_then(Axes::of_description);
             self.find_frames(&directory, &mut page)?;
         }
         Ok(Some(page))
+    }
+
+    /// At least the number of samples of all pages, of which the first has this directory.
+    fn file_samples(&mut self, mut directory: Directory) -> u64 {
+        let mut sum = 0_u64;
+        let mut seen = HashSet::new();
+        loop {
+            let mut number = |tag, default| match self.file.number(&directory, tag) {
+                Ok(Some(number)) => number,
+                _ => default,
+            };
+            let is_packed = number(tag::COMPRESSION, 1) != u64::from(codec::compression::NONE);
+            let has_palette = number(tag::PHOTOMETRIC, 1) == u64::from(photometric::PALETTE);
+            if sum == 0 && !is_packed && !has_palette {
+                // What the file can hold: stacks of many pages, which need not all be looked up, are rarely compressed.
+                let bits = number(tag::BITS_PER_SAMPLE, 1).max(1);
+                return self.file.bytes.saturating_mul(8) / bits;
+            }
+            let samples = number(tag::WIDTH, 0)
+                .saturating_mul(number(tag::LENGTH, 0))
+                .saturating_mul(number(tag::SAMPLES_PER_PIXEL, 1))
+                .saturating_mul(if has_palette { 3 } else { 1 });
+            sum = sum.saturating_add(samples);
+            if directory.next == 0 || !seen.insert(directory.next) {
+                return sum;
+            }
+            directory = match self.file.directory(directory.next) {
+                Ok(next) => next,
+                Err(_) => return sum,
+            };
+        }
     }
 
     /// Whether a directory describes a mask or a smaller version of another image.
@@ -248,7 +278,6 @@ impl TiffPages {
         let tags = Tags {
             order: self.file.order,
             is_big: self.file.is_big,
-            file_bytes: self.file.bytes,
             compression: codec::compression::NONE,
             photometric: photometric::BLACK_IS_ZERO,
             planar: false,
@@ -464,7 +493,6 @@ fn describe(
     let tags = Tags {
         order: file.order,
         is_big: file.is_big,
-        file_bytes: file.bytes,
         compression: layout.compression(),
         photometric: layout.photometric,
         planar: layout.planar,
@@ -557,6 +585,15 @@ fn resolution(fields: &[Field]) -> Option<Resolution> {
         _ => ResolutionUnit::None,
     };
     Some(Resolution { x, y, unit })
+}
+
+/// Whether an Exif block states a resolution.
+pub(super) fn states_resolution(exif: &[u8]) -> bool {
+    let fields = Container::open(Cursor::new(exif)).and_then(|mut exif| {
+        let directory = exif.directory(exif.first)?;
+        Ok(fields(&mut exif, &directory, &NOT_COPIED))
+    });
+    fields.is_ok_and(|fields| resolution(&fields).is_some())
 }
 
 /// The description of a page as an Exif block, for formats that can hold one.

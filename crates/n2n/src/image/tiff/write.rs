@@ -26,16 +26,14 @@ pub(in crate::image) fn write(
     /// The range of 32-bit offsets, less some space for the directories.
     const MOST: u64 = (4 << 30) - (64 << 20);
     let depth = encoding.depth_of(first.depth);
-    let page = (first.height * first.row() * depth.bytes()) as u64;
-    let (is_big, file, order) = match native(&first) {
-        // How many pages follow is not known, but the size of the source file is.
-        Some(tags) => {
-            let file = tags.file_bytes * depth.bytes() as u64 / first.depth.bytes() as u64;
-            (tags.is_big, file, tags.order)
-        }
-        _ => (false, 0, Order::NATIVE),
+    let page = (first.height * first.row()) as u64;
+    let samples = first.metadata.file_samples.unwrap_or(0).max(page);
+    let is_long = samples.saturating_mul(depth.bytes() as u64) > MOST;
+    let (is_big, order) = match native(&first) {
+        Some(tags) => (tags.is_big, tags.order),
+        None => (false, Order::NATIVE),
     };
-    let mut out = Output::new(out, order, is_big || page.max(file) > MOST)?;
+    let mut out = Output::new(out, order, is_big || is_long)?;
     let mut next = Some(first);
     while let Some(page) = next {
         match native(&page).and_then(|tags| tags.verbatim.as_ref()) {
