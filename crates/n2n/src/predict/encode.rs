@@ -108,6 +108,17 @@ enum Part {
     Compared(Option<PathBuf>),
 }
 
+/// Whether what is on the left of the stored pixels is on the right or at the bottom of the upright picture.
+fn is_reversed(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::FlipHorizontal
+            | Orientation::Rotate180
+            | Orientation::Rotate270
+            | Orientation::Rotate270FlipH
+    )
+}
+
 /// The clean image that an output is compared with.
 struct Clean {
     reader: Reader,
@@ -287,9 +298,13 @@ impl Outgoing<'_> {
                     Some(clean) => clean.rows(count, &band.noisy, page.depth.unit())?,
                     None => vec![],
                 };
+                let mut parts = [&clean, &band.noisy, &band.denoised];
+                if is_reversed(page.orientation) {
+                    parts.reverse();
+                }
                 let mut ready = Vec::with_capacity(3 * band.denoised.len());
                 for y in 0..count {
-                    for rows in [&clean, &band.noisy, &band.denoised] {
+                    for rows in parts {
                         let row = rows.chunks_exact(page.row()).nth(y);
                         for pixel in row.unwrap_or_default().chunks_exact(samples) {
                             ready.extend(pixel[..channels].iter().map(|&x| value(x)));
@@ -389,7 +404,6 @@ impl Outgoing<'_> {
         Ok(Page {
             width: across * page.width,
             extra: 0,
-            orientation: Orientation::NoTransforms,
             metadata,
             ..page.clone()
         })

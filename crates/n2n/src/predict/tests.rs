@@ -489,3 +489,60 @@ fn an_image_too_small_for_ssim_is_compared_without_it() {
     }
     assert!(path("c.tif").exists());
 }
+
+/// Beside each other or, if they lie on their side in the file, one below the other.
+#[test]
+fn compared_pictures_are_upright_with_the_noisy_one_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let golden = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/golden/images/lying.jpg"
+    );
+    let lying = std::fs::read(golden).unwrap();
+    let entry = [0x01, 0x12, 0, 3, 0, 0, 0, 1, 0];
+    let at = lying.windows(9).position(|bytes| bytes == entry).unwrap() + 9;
+    for orientation in 1..=8 {
+        let mut bytes = lying.clone();
+        bytes[at] = orientation;
+        std::fs::write(path("a.jpg"), &bytes).unwrap();
+        let upright = Image::read(&path("a.jpg")).unwrap();
+        let mut job = job(path("a.jpg"), path("b.tif"), None);
+        job.compare = Some(path("c.tif"));
+        let jobs = [job];
+        predict(
+            &mut Fake::new(3, |x| x / 2.0),
+            &jobs,
+            &Config::default(),
+            |event| {
+                if let Event::Ended { result, .. } = event {
+                    result.unwrap();
+                }
+            },
+        );
+        let both = Image::read(&path("c.tif")).unwrap();
+        let is_below = orientation > 4;
+        let size = (both.height, both.width);
+        if is_below {
+            assert_eq!(size, (2 * upright.height, upright.width), "{orientation}");
+        } else {
+            assert_eq!(size, (upright.height, 2 * upright.width), "{orientation}");
+        }
+        for y in 0..upright.height {
+            for i in 0..3 * upright.width {
+                let row = 3 * both.width;
+                let [noisy, denoised] = [0, 1].map(|k| {
+                    let (down, right) = if is_below { (k, 0) } else { (0, k) };
+                    let (y, i) = (y + down * upright.height, i + right * 3 * upright.width);
+                    both.data[y * row + i]
+                });
+                let value = upright.data[y * 3 * upright.width + i];
+                assert!((noisy - value).abs() < 1e-6, "{orientation}");
+                assert!(
+                    (denoised - value / 2.0).abs() < 0.51 / 255.0,
+                    "{orientation}"
+                );
+            }
+        }
+    }
+}
