@@ -11,6 +11,7 @@ use crate::denoise::shown;
 use crate::error::{Error, Result};
 use crate::network::{Losses, State};
 use crate::train::event::StepStats;
+use crate::train::validation::Merit;
 use crate::unet::UNet;
 use crate::weights::Weights;
 
@@ -34,6 +35,9 @@ pub struct Progress {
     pub elapsed_s: f64,
     /// The best score of a snapshot so far; higher is better.
     pub best: Option<f64>,
+    /// What that score is; `None` before the first one and in earlier checkpoints.
+    #[serde(default)]
+    pub merit: Option<Merit>,
     /// Losses not yet written to the table of losses.
     pub pending: Pending,
     /// The lowest reconstruction loss in a row of that table.
@@ -164,8 +168,13 @@ pub fn read(path: &Path) -> Result<(State, Progress)> {
         let found = shown.metadata.get(key);
         found.ok_or_else(|| wrong(format!("not a checkpoint: no {key:?} in its metadata")))
     };
-    let progress = serde_json::from_str(text(PROGRESS)?)
+    let progress: Progress = serde_json::from_str(text(PROGRESS)?)
         .map_err(|error| wrong(format!("the metadata {PROGRESS:?}: {error}")))?;
+    if progress.epoch == 0 {
+        return Err(wrong(format!(
+            "the metadata {PROGRESS:?}: expected an epoch of at least 1, found 0"
+        )));
+    }
     let steps = text(STEPS)?.parse();
     let steps =
         steps.map_err(|_| wrong(format!("the metadata {STEPS:?}: expected a whole number")))?;
@@ -214,6 +223,7 @@ mod tests {
             finished: false,
             elapsed_s: 1.0 / 3.0,
             best: Some(28.123_456_789),
+            merit: Some(Merit::Psnr),
             pending: Pending {
                 steps: 17,
                 loss1: 0.1 + 0.2,
@@ -297,11 +307,27 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_before_the_first_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latest.safetensors");
+        let progress = Progress {
+            epoch: 0,
+            ..progress()
+        };
+        write(&path, &state(false), &progress, BTreeMap::new()).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("latest.safetensors"), "{error}");
+        assert!(error.contains("expected an epoch of at least 1, found 0"));
+    }
+
+    #[test]
     fn a_checkpoint_of_an_earlier_version_has_no_values() {
         let mut text = serde_json::to_value(progress()).unwrap();
-        text.as_object_mut().unwrap().remove("values").unwrap();
+        for name in ["values", "merit"] {
+            text.as_object_mut().unwrap().remove(name).unwrap();
+        }
         let read: Progress = serde_json::from_value(text).unwrap();
-        assert_eq!(read.values, None);
+        assert_eq!((read.values, read.merit), (None, None));
     }
 
     #[test]

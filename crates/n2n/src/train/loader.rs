@@ -112,40 +112,30 @@ struct Cutter {
     dataset: Dataset,
     config: Config,
     iterations: usize,
-    /// The most recent epoch, and its order.
-    order: Mutex<(usize, Arc<[usize]>)>,
+    /// The most recent round, by its epoch and number, and its order.
+    order: Mutex<([usize; 2], Arc<[usize]>)>,
 }
 
 impl Cutter {
-    /// The images of an epoch in order: all of them shuffled, repeated as often as its iterations need.
-    fn order(&self, epoch: usize) -> Arc<[usize]> {
+    /// The images in the order of a round: an epoch goes through all of them as often as its iterations need.
+    fn order(&self, epoch: usize, round: usize) -> Arc<[usize]> {
         // The guarded data is consistent wherever a thread could panic.
         let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0 != epoch {
-            let length = self.iterations * self.config.batchsize;
-            let mut order = Vec::with_capacity(length + self.dataset.len());
-            for round in 0.. {
-                if order.len() >= length {
-                    break;
-                }
-                let mut images: Vec<_> = (0..self.dataset.len()).collect();
-                images.shuffle(&mut stream(
-                    self.config.seed,
-                    Purpose::Shuffle,
-                    epoch,
-                    round,
-                ));
-                order.extend(images);
-            }
-            *last = (epoch, order.into());
+        if last.0 != [epoch, round] {
+            let mut images: Vec<_> = (0..self.dataset.len()).collect();
+            let mut rng = stream(self.config.seed, Purpose::Shuffle, epoch, round);
+            images.shuffle(&mut rng);
+            *last = ([epoch, round], images.into());
         }
         Arc::clone(&last.1)
     }
 
     /// The images of a batch; `iteration` counts from 0, here and below.
     fn images(&self, epoch: usize, iteration: usize) -> Vec<usize> {
-        let n = self.config.batchsize;
-        self.order(epoch)[iteration * n..(iteration + 1) * n].to_vec()
+        let (n, all) = (self.config.batchsize, self.dataset.len());
+        let places = iteration * n..(iteration + 1) * n;
+        let image = |place| self.order(epoch, place / all)[place % all];
+        places.map(image).collect()
     }
 
     /// Passes each image of a batch with the position of its patch. An image that is not kept in memory is decoded for
@@ -282,7 +272,7 @@ mod tests {
             ..Config::default()
         };
         change(&mut config);
-        let dataset = Dataset::open(folder, &[], 3, config.cache_mb << 20, &mut |_| {}).unwrap();
+        let dataset = Dataset::open(folder, &[], 3, config.cache_bytes(), &mut |_| {}).unwrap();
         // As the reference has them.
         let batches = dataset.len() / config.batchsize;
         config.steps_per_epoch.get_or_insert(batches.max(1));
@@ -420,6 +410,22 @@ mod tests {
             assert_eq!(round, [0, 1, 2, 3]);
         }
         assert!(images.chunks(4).any(|round| round != &images[..4]));
+    }
+
+    #[test]
+    fn an_epoch_of_billions_of_patches_takes_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 7);
+        let steps = Config::MAX_PATCHES / 3 - 3;
+        let loader = loader(folder.path(), |c| c.steps_per_epoch = Some(steps));
+        // The last batch of an epoch, which straddles two rounds.
+        let places = 3 * (steps - 1)..3 * steps;
+        let expected = places.map(|place| {
+            let mut round: Vec<_> = (0..7).collect();
+            round.shuffle(&mut stream(0, Purpose::Shuffle, 2, place / 7));
+            format!("{:02}.png", round[place % 7])
+        });
+        assert_eq!(loader.names(2, steps - 1), expected.collect::<Vec<_>>());
     }
 
     #[test]

@@ -200,7 +200,7 @@ fn read_images(
     config: &Config,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<(Dataset, Dataset)> {
-    let mut dataset = Dataset::read(images, config.layout(), config.cache_mb << 20, observe);
+    let mut dataset = Dataset::read(images, config.layout(), config.cache_bytes(), observe);
     let repaired = dataset.repair(config.repair)?;
     if !config.repair.is_none() {
         observe(&Event::Repaired(repaired));

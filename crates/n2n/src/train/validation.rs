@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch::Batch;
 use crate::denoise::{ModelRange, Range};
 use crate::error::{Error, Result};
@@ -71,6 +73,18 @@ pub struct Scores {
     pub pictures: Option<&'static str>,
 }
 
+/// What snapshots are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Merit {
+    /// PSNR on clean images.
+    Psnr,
+    /// The estimated error on held-out images.
+    Sure,
+    /// The loss on them.
+    Loss,
+}
+
 /// A held-out image, and what the network makes of it.
 #[derive(Debug)]
 struct Trial {
@@ -82,13 +96,14 @@ struct Trial {
 }
 
 impl Scores {
-    /// A single score, the higher the better: PSNR if there are clean images, otherwise the negative estimated error
-    /// or, if there is none, the negative loss. None if it is not a number.
-    pub fn merit(&self) -> Option<f64> {
-        let psnr = self.set.as_ref().map(|score| score.psnr_db);
-        let loss = self.held_out.map(|losses| losses.loss_full);
-        let score = psnr.or(self.sure.or(loss).map(|error| -error));
-        score.filter(|score| !score.is_nan())
+    /// A single score, the higher the better, and what it is: PSNR if there are clean images, otherwise the negative
+    /// estimated error or, if there is none, the negative loss. None if it is not a number.
+    pub fn merit(&self) -> Option<(Merit, f64)> {
+        let psnr = (self.set.as_ref()).map(|score| (Merit::Psnr, score.psnr_db));
+        let sure = self.sure.map(|error| (Merit::Sure, -error));
+        let loss = (self.held_out).map(|losses| (Merit::Loss, -losses.loss_full));
+        let merit = psnr.or(sure).or(loss);
+        merit.filter(|(_, score)| !score.is_nan())
     }
 }
 
@@ -469,8 +484,8 @@ mod tests {
             }),
             ..Scores::default()
         };
-        assert_eq!(scores(None).merit(), Some(-2.0));
-        assert_eq!(scores(Some(0.5)).merit(), Some(-0.5));
+        assert_eq!(scores(None).merit(), Some((Merit::Loss, -2.0)));
+        assert_eq!(scores(Some(0.5)).merit(), Some((Merit::Sure, -0.5)));
         assert_eq!(scores(Some(f64::NAN)).merit(), None);
     }
 

@@ -327,6 +327,11 @@ impl Config {
         }
     }
 
+    /// Memory for decoded images, in bytes.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.cache_mb.saturating_mul(1 << 20)
+    }
+
     /// The parts of a step that a network has to know.
     pub fn method(&self) -> Method {
         Method {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::network::Train;
 use crate::train::checkpoint::{self, Pending, Progress, Values};
 use crate::train::event::Event;
-use crate::train::folder::RunFolder;
+use crate::train::folder::{CONFIG, RunFolder};
 
 impl Run<'_> {
     /// Continues an interrupted run from its checkpoint, or from the beginning if there is none.
@@ -39,6 +39,21 @@ impl Run<'_> {
             }
             (None, found) => progress.values = found,
             _ => {}
+        }
+        let iterations = self.loader.iterations();
+        if progress.iteration > iterations {
+            return Err(Error::value(
+                "iterations per epoch",
+                format!(
+                    "at least {}, those that {} has taken of epoch {}",
+                    progress.iteration,
+                    latest.display(),
+                    progress.epoch
+                ),
+                format!(
+                    "{iterations}; restore steps_per_epoch and batchsize in {CONFIG}, or start a new run"
+                ),
+            ));
         }
         network.set_state(&state)?;
         folder.cut_logs(&progress.logs)?;
@@ -111,6 +126,7 @@ impl Progress {
             finished: false,
             elapsed_s: 0.0,
             best: None,
+            merit: None,
             pending: Pending::default(),
             least_loss: None,
             images,

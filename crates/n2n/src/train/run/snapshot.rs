@@ -81,19 +81,22 @@ impl Run<'_> {
             None => None,
         };
         self.show_scores(&scores, epoch)?;
-        if let Some(merit) = scores.merit()
-            && self
-                .progress
-                .best
-                .is_none_or(|best| failure.is_none() && merit > best)
-        {
-            let weights = self.weights(network, epoch)?;
-            match &self.folder {
-                Some(folder) => weights.write(&folder.best())?,
-                None => self.best = Some(weights),
+        if let Some((merit, score)) = scores.merit() {
+            let before = self.progress.merit.replace(merit);
+            if before.is_some_and(|before| before != merit) {
+                // The run was resumed with other validation images, and scores of two kinds cannot be compared.
+                self.progress.best = None;
             }
-            // Any snapshot that does not fail is better.
-            self.progress.best = failure.is_none().then_some(merit);
+            let best = self.progress.best;
+            if best.is_none_or(|best| failure.is_none() && score > best) {
+                let weights = self.weights(network, epoch)?;
+                match &self.folder {
+                    Some(folder) => weights.write(&folder.best())?,
+                    None => self.best = Some(weights),
+                }
+                // Any snapshot that does not fail is better.
+                self.progress.best = failure.is_none().then_some(score);
+            }
         }
         if let Some(score) = scores.set {
             self.tell(&Event::Evaluated(score))?;
@@ -140,7 +143,8 @@ impl Run<'_> {
                 name: "denoised",
                 height,
                 width,
-                channels: self.config.n_channel,
+                // Of channels that are not colors, the picture shows one.
+                channels: if self.config.n_channel == 3 { 3 } else { 1 },
                 png: fs::read(&denoised).map_err(Error::io(&denoised))?,
             });
         }

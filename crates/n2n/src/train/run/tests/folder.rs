@@ -120,6 +120,36 @@ fn a_snapshot_is_scored_and_its_first_images_are_shown() {
 }
 
 #[test]
+fn of_channels_that_are_no_colors_a_gray_picture_is_shown() {
+    let (folder, config) = workplace();
+    let data = folder.path().join("channels");
+    for k in 0..2 {
+        let value = |i: usize| ((i * i / 7 + 50 * k) % 256) as f32 / 255.0;
+        let values = (0..64 * 64 * 4).map(value).collect();
+        let image = Image::from_f32(64, 64, 4, values).unwrap();
+        image.write(&data.join(format!("{k}.tif"))).unwrap();
+    }
+    let config = Config {
+        data_dir: data,
+        val_dirs: None,
+        n_channel: 4,
+        holdout: Some(1),
+        n_epoch: 1,
+        ..config
+    };
+    until(&config, Start::New, usize::MAX, |_| false);
+    let events = fs::read(config.folder().join("events.out.tfevents.n2n")).unwrap();
+    // The fields of the message before the encoded picture: tag 3, the number of its channels, and tag 4.
+    let png = b"\x89PNG\r\n\x1a\n";
+    let at = events.windows(8).position(|bytes| bytes == png).unwrap();
+    let before = &events[at - 6..at];
+    let is_gray = before.windows(3).any(|fields| fields == [0x18, 1, 0x22]);
+    assert!(is_gray, "{before:?}");
+    // The color type of a PNG: gray.
+    assert_eq!(events[at + 25], 0);
+}
+
+#[test]
 fn a_validation_set_that_cannot_be_scored_is_an_error_before_training() {
     let (folder, config) = workplace();
     let broken = folder.path().join("validation/BSD300/test/broken.png");

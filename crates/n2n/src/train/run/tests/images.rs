@@ -360,6 +360,19 @@ fn a_single_noisy_image_is_trained_on_and_scored() {
 }
 
 #[test]
+fn images_are_kept_however_large_the_limit_is() {
+    let (folder, config) = workplace();
+    let config = Config {
+        cache_mb: 1 << (usize::BITS - 20),
+        ..config
+    };
+    let images = Arc::new(open_folder(&config).unwrap());
+    let (dataset, _) = read_images(images, &config, &mut |_| {}).unwrap();
+    fs::remove_dir_all(folder.path().join("images")).unwrap();
+    assert!(dataset.image(0).is_ok());
+}
+
+#[test]
 fn a_run_whose_image_vanishes_saves_what_it_has() {
     let (folder, config) = workplace();
     let config = Config {

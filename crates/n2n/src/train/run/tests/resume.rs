@@ -187,6 +187,64 @@ fn a_run_does_not_go_on_with_other_values() {
 }
 
 #[test]
+fn a_run_does_not_go_on_where_its_epochs_have_become_too_short() {
+    let (_folder, config) = workplace();
+    let steps = |steps_per_epoch: usize| Config {
+        steps_per_epoch: Some(steps_per_epoch),
+        ..config.clone()
+    };
+    let step = |event: &Event| matches!(event, Event::Stepped(_));
+    until_with(&mut Recording::new(), &steps(5), Start::New, 3, step);
+    let before = left_by(&config.folder());
+    let error = resumed(&steps(2), &mut |_| {}).unwrap_err().to_string();
+    let latest = config.folder().join("latest.safetensors");
+    let expected = format!(
+        "iterations per epoch: expected at least 3, those that {} has taken of epoch 1, found 2; \
+         restore steps_per_epoch and batchsize in config.toml, or start a new run",
+        latest.display()
+    );
+    assert_eq!(error, expected);
+    assert!(left_by(&config.folder()) == before);
+    // An epoch that is just over ends.
+    until_with(
+        &mut Recording::new(),
+        &steps(3),
+        Start::Resume,
+        1,
+        |event| matches!(event, Event::EpochBegan { epoch: 2, .. }),
+    );
+}
+
+/// The network of this test has the same scores in each epoch, so that the first of a kind remains the best.
+#[test]
+fn scores_of_another_kind_do_not_compete() {
+    let (_folder, config) = workplace();
+    let config = Config {
+        holdout: Some(1),
+        n_snapshot: 1,
+        ..config
+    };
+    let without = Config {
+        val_dirs: None,
+        ..config.clone()
+    };
+    let snapshot = |event: &Event| matches!(event, Event::Reported { .. });
+    let best = || {
+        let path = config.folder().join("best.safetensors");
+        Weights::read(&path).unwrap().metadata["epoch"].clone()
+    };
+    let mut network = Recording::new();
+    for (settings, start, snapshots, expected) in [
+        (&config, Start::New, 2, "1"),
+        (&without, Start::Resume, 2, "3"),
+        (&config, Start::Resume, 1, "5"),
+    ] {
+        until_with(&mut network, settings, start, snapshots, snapshot);
+        assert_eq!(best(), expected);
+    }
+}
+
+#[test]
 fn a_run_with_a_time_budget_ends_in_time_and_with_its_schedule() {
     let (_folder, config) = workplace();
     let config = Config {
