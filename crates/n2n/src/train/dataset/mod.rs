@@ -174,15 +174,13 @@ impl Dataset {
             .par_iter_mut()
             .filter_map(|entry| {
                 let kept = entry.kept.as_mut()?;
-                let mut image = kept.to_image();
-                image.depth = entry.depth;
-                let repaired = repairer.repair(&mut image);
-                *kept = Arc::new(Packed::from(&unrounded(image)));
+                let (image, repaired) = repaired(&repairer, kept, entry.depth);
+                *kept = Arc::new(Packed::from(&image));
                 Some(repaired)
             })
             .collect();
-        for repaired in done {
-            all += repaired;
+        for one in done {
+            all += one;
         }
         self.repairer = Some(repairer);
         Ok(all)
@@ -356,12 +354,11 @@ impl Dataset {
     fn decoded(&self, entry: &Entry) -> Result<Image> {
         let image = self.source.image(entry.item, entry.page)?;
         let from = (&*self.source, entry.item, entry.page);
-        let mut image = converted(&image, from, self.layout, entry.channel)?;
-        if let Some(repairer) = &self.repairer {
-            repairer.repair(&mut image);
-            image = unrounded(image);
-        }
-        Ok(image)
+        let image = converted(&image, from, self.layout, entry.channel)?;
+        Ok(match &self.repairer {
+            Some(repairer) => repaired(repairer, &Packed::from(&image), image.depth).0,
+            None => image,
+        })
     }
 }
 
@@ -395,12 +392,14 @@ impl Dataset {
     }
 }
 
-/// An image that keeps values that its original type could not hold, as after a repair.
-fn unrounded(image: Image) -> Image {
-    Image {
-        depth: Depth::F32,
-        ..image
-    }
+/// Repairs an image as it is kept in memory, where converted channels are rounded, so that the result does not depend
+/// on whether it is kept. The result keeps values that its original type, `depth`, could not hold.
+fn repaired(repairer: &Repairer, packed: &Packed, depth: Depth) -> (Image, Repaired) {
+    let mut image = packed.to_image();
+    image.depth = depth;
+    let repaired = repairer.repair(&mut image);
+    image.depth = Depth::F32;
+    (image, repaired)
 }
 
 /// Rows and columns of an image.

@@ -78,6 +78,32 @@ fn repaired_images_are_the_same_from_memory_and_from_files() {
     assert!(value(1 << 20) == value(0));
 }
 
+/// The gray of an RGB pixel lies between two bytes, and is rounded in memory.
+#[test]
+fn converted_images_are_repaired_the_same_from_memory_and_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = (0..64 * 64 * 3_u32).map(|i| {
+        let row_offset = if i / (64 * 3) == 20 { 30 } else { 0 };
+        100 + row_offset + (i.wrapping_mul(2_654_435_761) >> 8) as u8 % 41
+    });
+    let image = Image::from_bytes(64, 64, 3, &bytes.collect::<Vec<_>>());
+    image.write(&folder.path().join("a.png")).unwrap();
+    let values = |cache: usize| {
+        let mut dataset = Dataset::open(folder.path(), &[], 1, cache, &mut |_| {}).unwrap();
+        dataset.repair("rows".parse().unwrap()).unwrap();
+        let mut values = vec![0.0; 64 * 64];
+        dataset.image(0).unwrap().crop(0, 0, 64, &mut values);
+        values
+    };
+    let (kept, decoded) = (values(1 << 20), values(0));
+    // The offset of a row is the same for all of its pixels, so their differences are whole bytes, as in memory.
+    for pixel in decoded[64 * 20..64 * 21].windows(2) {
+        let steps = (pixel[1] - pixel[0]) * 255.0;
+        assert!((steps - steps.round()).abs() < 1e-3, "{steps}");
+    }
+    assert!(kept == decoded);
+}
+
 #[test]
 fn unreadable_files_are_reported_and_left_out() {
     let folder = tempfile::tempdir().unwrap();
