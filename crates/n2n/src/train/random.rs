@@ -30,9 +30,11 @@ pub enum Purpose {
 /// The stream for one purpose at one point of a run. `index` is the position in the epoch, below 2³²; `epoch` is below
 /// 2²⁸.
 pub fn stream(seed: u64, purpose: Purpose, epoch: usize, index: usize) -> ChaCha8Rng {
+    // On WebAssembly, `usize` has 32 bits.
+    let (epoch, index) = (epoch as u64, index as u64);
     debug_assert!(epoch < 1 << 28 && index < 1 << 32);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream((purpose as u64) << 60 | (epoch as u64) << 32 | index as u64);
+    rng.set_stream((purpose as u64) << 60 | epoch << 32 | index);
     rng
 }
 

@@ -101,6 +101,20 @@ impl Config {
             expect(!budget.is_zero(), "time_budget", expected, Span(budget))?;
         }
 
+        // The settings are written to a file.
+        for (what, path) in [
+            ("data_dir", Some(&self.data_dir)),
+            ("val_dirs", self.val_dirs.as_ref()),
+            ("save_model_path", Some(&self.save_model_path)),
+            ("init_from", self.init_from.as_ref()),
+            ("teacher", self.teacher.as_ref()),
+        ] {
+            if let Some(path) = path {
+                let expected = || "a path in Unicode".into();
+                expect(path.to_str().is_some(), what, expected, path.display())?;
+            }
+        }
+
         // Any other name would place the run outside `save_model_path`, and overwriting it would remove files there.
         let mut parts = Path::new(&self.log_name).components().peekable();
         expect(
@@ -163,6 +177,22 @@ mod tests {
         assert!(refused(|c| c.lambda1 = f64::INFINITY).starts_with("Lambda1"));
         assert!(refused(|c| c.lambda2 = -1.0).starts_with("Lambda2"));
         assert!(refused(|c| c.increase_ratio = f64::NAN).starts_with("increase_ratio"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStringExt;
+            fn path() -> std::path::PathBuf {
+                std::ffi::OsString::from_vec(b"caf\xe9".to_vec()).into()
+            }
+            let found = "expected a path in Unicode, found caf\u{fffd}";
+            let is_refused = |name: &str, change: fn(&mut Config)| {
+                assert_eq!(refused(change), format!("{name}: {found}"));
+            };
+            is_refused("data_dir", |c| c.data_dir = path());
+            is_refused("val_dirs", |c| c.val_dirs = Some(path()));
+            is_refused("save_model_path", |c| c.save_model_path = path());
+            is_refused("init_from", |c| c.init_from = Some(path()));
+            is_refused("teacher", |c| c.teacher = Some(path()));
+        }
         for name in ["", ".", "..", "../other", "/tmp", "a/../.."] {
             let config = Config {
                 log_name: name.into(),
