@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::clock::{Event, OnEvent};
 use super::held_out;
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::model::Model;
 use crate::models;
 use crate::train;
@@ -24,7 +25,8 @@ pub(super) fn read(
         1 => Layout::Independent,
         channels => Layout::Together(channels),
     };
-    let dataset = Dataset::read(images, layout, cache_mb << 20, &mut |event| {
+    let cache_bytes = cache_mb.saturating_mul(1 << 20);
+    let dataset = Dataset::read(images, layout, cache_bytes, &mut |event| {
         if let train::Event::Skipped { error } = event {
             stopped |= on_event(Event::Skipped { error }).is_break();
         }
@@ -48,16 +50,61 @@ pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
     Ok(images.take(&drawn))
 }
 
-/// The gray companion of an RGB model, if it has one and the first readable image is not RGB or has equal channels.
+/// The gray companion of an RGB model, if it has one and no image is RGB, other than with equal channels. It would
+/// denoise the channels of an RGB image one by one.
 pub(super) fn gray_companion(model: &Model, images: &dyn Source) -> Result<Option<Model>> {
     let Some(weights) = models::gray_companion(model.weights())? else {
         return Ok(None);
     };
-    let mut all = (0..images.len()).filter_map(|item| images.images(item).ok());
     // Images that cannot be read are reported later.
-    let first = all.find_map(|mut images| images.find_map(Result::ok));
-    if first.is_none_or(|image| image.channels == 3 && !image.is_achromatic()) {
+    let items = (0..images.len()).filter_map(|item| images.images(item).ok());
+    let mut readable = items
+        .flat_map(|pages| pages.map_while(Result::ok))
+        .peekable();
+    let is_color = |image: Image| image.channels == 3 && !image.is_achromatic();
+    if readable.peek().is_none() || readable.any(is_color) {
         return Ok(None);
     }
     Model::from_weights(weights).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::source::{Folder, Memory};
+
+    #[test]
+    #[cfg(feature = "models")]
+    fn the_gray_companion_is_used_only_if_no_image_is_in_color() {
+        let model = Model::load("gauss5_50_fast").unwrap();
+        let gray = Image::from_u8(2, 2, 1, &[1, 2, 3, 4]).unwrap();
+        let gray_rgb = Image::from_u8(1, 1, 3, &[7, 7, 7]).unwrap();
+        let color = Image::from_u8(1, 1, 3, &[7, 8, 9]).unwrap();
+        for (images, channels) in [
+            (vec![&gray], Some(1)),
+            (vec![&gray_rgb, &gray], Some(1)),
+            (vec![&color], None),
+            (vec![&gray, &color], None),
+            (vec![&color, &gray], None),
+            (vec![&gray_rgb, &gray, &color], None),
+            (vec![], None),
+        ] {
+            let images: Vec<_> = images.into_iter().cloned().collect();
+            let companion = gray_companion(&model, &Memory::from(&images[..])).unwrap();
+            assert_eq!(companion.map(|model| model.channels()), channels);
+        }
+    }
+
+    #[test]
+    fn images_are_kept_however_large_the_limit_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let image = Image::from_u8(2, 2, 1, &[1, 2, 3, 4]).unwrap();
+        image.write(&path).unwrap();
+        let source = Arc::new(Folder::of_files(vec![path.clone()]));
+        let go_on = &mut |_: Event| std::ops::ControlFlow::Continue(());
+        let images = read(source, 1, 1 << (usize::BITS - 20), go_on).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert!(images.image(0).is_ok());
+    }
 }

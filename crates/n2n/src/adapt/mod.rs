@@ -96,7 +96,7 @@ pub struct Adapted {
     pub has_transform: bool,
     /// Whether its weights were fine-tuned on the images.
     pub is_fine_tuned: bool,
-    /// The held-out losses before and after.
+    /// The held-out losses before and after; 0 if there was nothing to hold out or all pixels have one value.
     pub losses: [f64; 2],
 }
 
@@ -131,6 +131,12 @@ impl Display for Adapted {
             (self.is_fine_tuned, "fine-tuning"),
         ];
         let ways: Vec<_> = (ways.iter().filter(|way| way.0)).map(|way| way.1).collect();
+        if ways.is_empty() && before == 0.0 {
+            return f.write_str(
+                "nothing could be learned, because the images have a single value or are too small: the model is \
+                 used unchanged",
+            );
+        }
         if ways.is_empty() {
             return write!(
                 f,
@@ -171,8 +177,8 @@ impl Model {
 /// The first model is the one that would denoise the images otherwise; its held-out loss is the one to lower. The other
 /// models need the same number of channels. They are compared with it before any learning, which starts from the best;
 /// those that state a range or a transform of their own are left out, and if the first model has a transform, all of
-/// them are. If the first readable image is not RGB, or is an RGB image of equal channels, and the first model is an
-/// RGB model with a [gray companion](models::gray_companion), only that companion is adapted.
+/// them are. If no readable image is RGB, other than with equal channels, and the first model is an RGB model with a
+/// [gray companion](models::gray_companion), only that companion is adapted.
 ///
 /// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], learning ends
 /// after the current step, and the model includes whatever has helped so far.
@@ -480,10 +486,15 @@ mod tests {
             adapted.to_string().starts_with("nothing lowered"),
             "{adapted}"
         );
-        // From a single value there is nothing to learn.
+        // From a single value there is nothing to learn, and from three pixels none can be held out.
         let flat = Image::from_u8(64, 64, 1, &[9; 64 * 64]).unwrap();
-        let adapted = untrained().adapt(&[flat], &steps(4)).unwrap();
-        assert!(adapted.model.weights() == untrained().weights());
+        let tiny = Image::from_u8(1, 3, 1, &[7, 8, 9]).unwrap();
+        for image in [flat, tiny] {
+            let adapted = untrained().adapt(&[image], &steps(4)).unwrap();
+            assert!(adapted.model.weights() == untrained().weights());
+            let told = adapted.to_string();
+            assert!(told.starts_with("nothing could be learned"), "{told}");
+        }
     }
 
     #[test]
