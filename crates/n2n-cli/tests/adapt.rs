@@ -83,6 +83,37 @@ fn a_model_is_fitted_to_the_images_and_can_be_kept() {
     assert!(denoised(&folder, "plain") != first);
 }
 
+/// A pipe can be read only once: a run that opened it again would wait for ever.
+#[cfg(unix)]
+#[test]
+fn a_pipe_among_the_images_is_read_once() {
+    let folder = workplace();
+    let path = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    for (more, told) in [
+        (&["--skip-existing"][..], ""),
+        (&["--skip-existing", "--adapt=0"], "adapted: "),
+        (&["--shard=1/1", "--adapt=0"], "adapted: "),
+    ] {
+        let bytes = fs::read(folder.path().join("stripes.tif")).unwrap();
+        let pipe = path.clone();
+        let writer = std::thread::spawn(move || fs::write(pipe, bytes).unwrap());
+        let mut command = Command::cargo_bin("n2n").unwrap();
+        let args = [
+            "predict",
+            "pipe",
+            "stripes.tif",
+            "--model-path=model.safetensors",
+        ];
+        command.current_dir(&folder).args(args).args(more);
+        command.timeout(std::time::Duration::from_mins(1));
+        command.assert().success().stderr(contains(told));
+        writer.join().unwrap();
+        fs::remove_dir_all(folder.path().join("output")).unwrap();
+    }
+}
+
 #[test]
 fn a_range_that_is_asked_for_is_kept_with_the_model() {
     let folder = workplace();

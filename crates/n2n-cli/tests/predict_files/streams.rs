@@ -18,6 +18,10 @@ fn standard_input_becomes_standard_output() {
     let mut rows = vec![];
     reader.read_rows(page.height, &mut rows).unwrap();
     assert_eq!(rows, picture(20, 30).data);
+    // More than any number of bytes.
+    let most = ["predict", "-", "--strength=0", "--max-memory=100000000TB"];
+    let image = fs::read(folder.path().join("a.png")).unwrap();
+    (command(&folder, &most).write_stdin(image).assert()).success();
     for (args, hint) in [
         (&["predict", "-", "a.png"][..], "cannot be combined"),
         (&["predict", "-", "--residual"], "cannot be combined"),

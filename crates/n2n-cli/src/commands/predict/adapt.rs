@@ -1,7 +1,7 @@
 //! `--adapt`: fits a copy of the model to the images before they are denoised.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -22,7 +22,7 @@ pub(super) fn adapted(
     budget: Budget,
     args: &args::Predict,
     jobs: &[predict::Job],
-    images: &[PathBuf],
+    images: &[Input],
     ui: Ui,
 ) -> anyhow::Result<Weights> {
     if args.range == Range::Percentile {
@@ -44,7 +44,7 @@ pub(super) fn adapted(
     let inputs: Vec<_> = if images.is_empty() {
         jobs.iter().map(|job| job.input.clone()).collect()
     } else {
-        images.iter().cloned().map(Input::File).collect()
+        images.to_vec()
     };
     let inputs = inputs.into_iter().map(|input| (input, selection(args)));
     let model = Model::from_weights(weights)?;

@@ -104,7 +104,7 @@ pub fn run(args: &args::Predict, ui: Ui) -> anyhow::Result<ExitCode> {
         warned_of_gray: Cell::new(false),
     };
     let range = ModelRange::of(&weights.metadata).with_context(model)?;
-    let config = config(args, range, images);
+    let config = config(args, range, &images);
     predict::predict(&mut *network, &jobs, &config, |event| {
         report.tell(event);
     });
@@ -130,20 +130,17 @@ fn check_names(args: &args::Predict) -> anyhow::Result<()> {
 fn check_files(
     args: &args::Predict,
     jobs: &[predict::Job],
-    images: &[PathBuf],
+    images: &[Input],
 ) -> anyhow::Result<()> {
     let of_jobs = jobs.iter().flat_map(|job| {
-        let input = match &job.input {
-            Input::File(path) => Some(path.as_path()),
-            Input::Bytes(..) => None,
-        };
+        let input = file(&job.input);
         let others = [&job.residual, &job.compare, &job.reference].map(Option::as_deref);
         [input, path(&job.output)]
             .into_iter()
             .chain(others)
             .flatten()
     });
-    let images = images.iter().map(PathBuf::as_path);
+    let images = images.iter().filter_map(file);
     jobs::reject_replacing(
         &[
             ("--json", args.json.as_deref()),
@@ -153,7 +150,15 @@ fn check_files(
     )
 }
 
-fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>) -> Config {
+/// The file of an input, unless it is a stream.
+fn file(input: &Input) -> Option<&Path> {
+    match input {
+        Input::File(path) => Some(path),
+        Input::Bytes(..) => None,
+    }
+}
+
+fn config(args: &args::Predict, model: Option<ModelRange>, images: &[Input]) -> Config {
     Config {
         options: Options {
             padding: match args.pad {
@@ -168,7 +173,12 @@ fn config(args: &args::Predict, model: Option<ModelRange>, images: Vec<PathBuf>)
         },
         range: args.range,
         model,
-        images,
+        // A stream has a range of its own.
+        images: images
+            .iter()
+            .filter_map(file)
+            .map(Path::to_path_buf)
+            .collect(),
         limits: limits(args),
         repair: args.repair.unwrap_or_default(),
     }

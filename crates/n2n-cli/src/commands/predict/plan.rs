@@ -21,7 +21,7 @@ pub(super) struct Plan {
     /// Number of images left out because their results exist.
     pub(super) skipped: usize,
     /// All images, including those that are left out or belong to another shard.
-    pub(super) images: Vec<PathBuf>,
+    pub(super) images: Vec<Input>,
 }
 
 pub(super) fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
@@ -59,7 +59,8 @@ pub(super) fn jobs(args: &args::Predict) -> anyhow::Result<Plan> {
         jobs::jobs(&inputs, &args.save_dir, &Named(args, &pipes), earlier)?
     };
     let images = if args.skip_existing || args.shard.is_some() {
-        found.iter().map(|job| job.input.clone()).collect()
+        let inputs = found.iter().map(|job| job.input.clone());
+        inputs.map(|input| pipes.input(input)).collect()
     } else {
         vec![]
     };
@@ -190,7 +191,9 @@ fn stream(args: &args::Predict) -> anyhow::Result<predict::Job> {
 /// A stream to its end, within the memory that may be used.
 fn all_of(stream: impl Read, args: &args::Predict) -> anyhow::Result<Vec<u8>> {
     let (mut bytes, most) = (Vec::new(), args.max_memory());
-    stream.take(most + 1).read_to_end(&mut bytes)?;
+    stream
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         bail!("expected at most {most} bytes; raise --max-memory");
     }
