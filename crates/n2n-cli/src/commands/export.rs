@@ -34,6 +34,10 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         weights.metadata.insert("license".into(), license.clone());
     }
     if !weights.metadata.contains_key("license") {
+        ensure!(
+            !args.format.contains(&ExportFormat::Bioimageio),
+            "the model states no license, which a bioimage.io package requires; set one with --license"
+        );
         ui.note("note: the model states no license; set one with --license");
     }
 
@@ -89,14 +93,7 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         }
         let package = match format {
             ExportFormat::Darktable => package::darktable(&weights, &name)?,
-            _ => {
-                let package = package::bioimageio(&weights, &name, range(args, &weights)?);
-                if weights.metadata.contains_key("license") {
-                    package?
-                } else {
-                    package.context("use --license to state the license")?
-                }
-            }
+            _ => package::bioimageio(&weights, &name, range(args, &weights)?)?,
         };
         let path = args.save_dir.join(file);
         files::write_atomically(&path, |file| {
