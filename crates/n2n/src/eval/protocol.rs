@@ -150,7 +150,7 @@ pub fn evaluate(
 /// much later.
 ///
 /// # Errors
-/// No sets; a folder that is missing or empty; a file that is not an image, or an image too small for SSIM's window.
+/// No sets, or no passes over them; a folder that is missing or empty; a file that is not an image, or an image too small for SSIM's window.
 pub fn check(config: &Config) -> Result<()> {
     passes(config).map(drop)
 }
@@ -167,6 +167,9 @@ struct Pass {
 fn passes(config: &Config) -> Result<Vec<Pass>> {
     if config.sets.is_empty() {
         return Err(Error::value("sets to score on", "at least one", "none"));
+    }
+    if config.repeats == Some(0) {
+        return Err(Error::value("repeats", "at least 1", 0));
     }
     let pass = |&set: &Set| {
         let paths = list(set, &set.folder(&config.val_dirs))?;
@@ -521,6 +524,17 @@ mod tests {
         let repeats: Vec<usize> = report.sets.iter().map(|set| set.repeats).collect();
         assert_eq!(repeats, [10, 20]);
         assert_eq!(report.images.len(), 3 * 10 + 20);
+    }
+
+    #[test]
+    fn at_least_one_repeat_is_needed() {
+        let root = validation();
+        let config = Config {
+            repeats: Some(0),
+            ..config(root.path(), "none")
+        };
+        let error = run(&mut Fake::identity(3), &config).unwrap_err();
+        assert_eq!(error.to_string(), "repeats: expected at least 1, found 0");
     }
 
     #[test]
