@@ -28,8 +28,9 @@ impl Amx {
     pub fn detect() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
         let found = || {
-            let vectors =
-                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+            let vectors = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bf16");
             vectors && has_tiles() && permitted()
         };
         FOUND.get_or_init(found).then_some(Self(()))
@@ -253,8 +254,7 @@ impl Amx {
                 }
             }
         }
-        // SAFETY: an `Amx` exists only if `detect` found the features, except `avx512vl`, which every processor with
-        // AMX has.
+        // SAFETY: an `Amx` exists only if `detect` found the features.
         unsafe { inside(finish) }
     }
 }
