@@ -183,7 +183,8 @@ impl GpuNetwork {
         self.unet
     }
 
-    /// [`Train::step`] on noisy patches and the neighbors drawn on them; waits for the losses.
+    /// [`Train::step`] on noisy patches and the neighbors drawn on them; waits for the losses, to which it adds those of
+    /// steps on clean patches that have not been taken yet.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn step(
         &mut self,
@@ -203,7 +204,6 @@ impl GpuNetwork {
         self.device
             .write(ready.program.buffer(ready.noisy.id), &values);
         self.device.write(ready.program.buffer(ready.pairs), &pairs);
-        self.restart(self.steps);
         self.send(factors, learning_rate, 0)?;
         self.losses()
     }

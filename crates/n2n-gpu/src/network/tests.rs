@@ -223,6 +223,37 @@ fn patches_are_turned_in_all_eight_ways_and_come_from_bytes_or_floats() {
 }
 
 #[test]
+fn losses_not_yet_taken_are_part_of_those_of_the_next_step() {
+    let (Some(mut one), Some(mut both)) = (network(1), network(1)) else {
+        return;
+    };
+    let clean = patches(1, 1, "gauss25", |i| (i * 7919 % 251) as u8);
+    let noisy = Batch::new(1, 128, 128, 1, vec![0.25; 128 * 128]);
+    let neighbors = Neighbors {
+        n: 1,
+        h: 64,
+        w: 64,
+        pairs: vec![0; 64 * 64],
+    };
+    let factors = LossFactors {
+        lambda1: 1.0,
+        lambda2: 1.0,
+        lambda: 0.0,
+    };
+    one.step_on_clean(&clean, factors, 1e-3).unwrap();
+    let first = one.take_losses().unwrap().loss1;
+    let second = one.step(&noisy, &neighbors, factors, 1e-3).unwrap().loss1;
+    both.step_on_clean(&clean, factors, 1e-3).unwrap();
+    let sum = both.step(&noisy, &neighbors, factors, 1e-3).unwrap().loss1;
+    assert!(first > 0.0 && second > 0.0);
+    assert!(
+        (sum - first - second).abs() < 1e-6 * sum,
+        "{first} + {second} = {sum}"
+    );
+    assert_eq!(both.steps, 2);
+}
+
+#[test]
 fn a_lost_device_is_an_error_at_once() {
     let Some(mut network) = network(1) else {
         return;
