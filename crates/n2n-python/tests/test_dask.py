@@ -30,6 +30,18 @@ def test_chunks_of_any_size_give_the_whole_images_result(chunks, dtype):
     assert found == n2n.Model.load("gauss25").measure_range(noisy)
 
 
+@pytest.mark.parametrize("shape", [(1025, 300), (300, 1025), (1025, 1025), (1, 1025), (1025, 1)])
+def test_a_last_odd_row_or_column_has_no_part_in_the_range(shape):
+    noisy = of_dtype(scene(*shape), np.uint16) // 15
+    if shape[0] > 1:
+        noisy[-1] = 65535
+    if shape[1] > 1:
+        noisy[:, -1] = 65535
+    array = da.from_array(noisy, chunks=(200, 300))
+    found = n2n.dask.measure_range(array, "gauss25").compute()
+    assert found == n2n.Model.load("gauss25").measure_range(noisy)
+
+
 def test_stacks_channels_and_options(model):
     noisy = of_dtype(scene(300, 200, 3), np.uint8)
     stack = np.stack([noisy, noisy[::-1]])

@@ -1,9 +1,12 @@
 """What is said of noise is what it was made with."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import n2n
+from n2n import _diagnose
 
 
 def ramp(noise, frames=1):
@@ -34,7 +37,24 @@ def test_noise_that_neighbors_share_is_a_warning():
     assert "warning: " in str(bad) and repr(bad) == str(bad)
 
 
+def test_a_crop_keeps_the_grid_of_blocks(monkeypatch):
+    seen = []
+
+    def look(images, offset):
+        seen.extend(images)
+        return "{}", [], []
+
+    monkeypatch.setattr(_diagnose, "_PIXELS", 64 * 64)
+    monkeypatch.setattr(_diagnose, "_n2n", SimpleNamespace(diagnose=look))
+    y, x = np.mgrid[0:90, 0:101].astype(np.float32)
+    n2n.diagnose(1000 * y + x)
+    # 13 rows and 18 columns are left on either side, of which 8 and 16 are whole blocks.
+    assert seen[0].shape[:2] == (64, 64) and seen[0].ravel()[0] == 8016
+
+
 def test_refusals():
+    with pytest.raises(ValueError, match="max_images: expected 1 or more, found 0"):
+        n2n.diagnose(np.zeros((32, 32)), max_images=0)
     with pytest.raises(ValueError, match="axes"):
         n2n.diagnose(np.zeros((2, 32, 32)))
     with pytest.raises(TypeError, match="dtype"):

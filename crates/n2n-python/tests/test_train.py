@@ -5,6 +5,7 @@ import pytest
 import tifffile
 
 import n2n
+from n2n import _images
 from conftest import of_dtype, scene
 
 SHORT = {"n_feature": 4, "patchsize": 64, "batchsize": 2, "time_budget": None}
@@ -41,6 +42,27 @@ def test_the_same_from_files_as_from_arrays(tmp_path):
     want = of_folder.denoise(stack[0])
     assert np.array_equal(of_files.denoise(stack[0]), want)
     assert np.array_equal(again.denoise(stack[0]), want)
+
+
+def test_an_array_of_another_library_is_one_array():
+    class Array:
+        """As h5py, xarray and PyTorch have them: convertible, and iterable along the first axis."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return self.values
+
+        def __iter__(self):
+            return map(Array, self.values)
+
+    stack = np.arange(2 * 8 * 9, dtype=np.uint16).reshape(2, 8, 9)
+    planes, channels = _images.source(Array(stack), "ZYX", None, None)
+    assert channels == 1 and [plane.shape for plane in planes] == [(8, 9, 1)] * 2
+    assert np.array_equal(np.stack(planes)[..., 0], stack)
+    planes, _ = _images.source([Array(stack[0]), stack[1]], None, None, None)
+    assert np.array_equal(np.stack(planes)[..., 0], stack)
 
 
 def test_a_callback_ends_training_and_its_exception_too():

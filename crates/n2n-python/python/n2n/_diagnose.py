@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _arrays, _n2n
+from . import _arrays, _checks, _n2n
 
 #: Maximum number of pixels analyzed, over all images, in each channel.
 _PIXELS = 16_000_000
@@ -97,11 +97,12 @@ def diagnose(
     stack = _arrays.layout(array.ndim, axes, channel_axis).images(array)
     samples = stack.shape[-1]
     places = list(np.ndindex(stack.shape[:-3]))
-    count = min(len(places), max(max_images, 1))
+    count = min(len(places), _checks.count(max_images, "max_images", 1))
     places = [places[i * len(places) // count] for i in range(count)]
     side = max(math.isqrt(_PIXELS // count), 64)
     height, width = stack.shape[-3:-1]
-    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
+    # Aligned to 8 pixels, so that the grids of JPEG and of a color filter array stay where they are.
+    top, left = (max(size - side, 0) // 2 // 8 * 8 for size in (height, width))
     stack = stack[..., top : top + side, left : left + side, : samples - (samples in (2, 4))]
     images = [_arrays.to_native(stack[at]) for at in places]
     measured, summary, findings = _n2n.diagnose(images, offset)

@@ -32,12 +32,13 @@ def source(
         if not os.path.exists(path):
             raise FileNotFoundError(f"images: expected a folder or a file, found nothing at {path}")
         return (path if os.path.isdir(path) else [path]), None
-    if not isinstance(images, np.ndarray):
+    # An array of any library, many of which can be iterated over.
+    if hasattr(images, "__array__"):
+        images = [images]
+    else:
         images = list(images)
         if images and all(isinstance(path, (str, os.PathLike)) for path in images):
             return [os.fspath(path) for path in images], None
-    if isinstance(images, np.ndarray):
-        images = [images]
     if not images:
         raise ValueError("images: expected at least one, found none")
     planes: list[NDArray[Any]] = []

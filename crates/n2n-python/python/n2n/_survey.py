@@ -26,13 +26,14 @@ def step(shape: Sequence[int], colors: int) -> int:
     return -(-blocks // _KEPT)
 
 
-def sample(piece: NDArray[Any], step: int) -> NDArray[Any]:
+def sample(piece: NDArray[Any], size: Sequence[int], step: int) -> NDArray[Any]:
     """Every `step`-th block of a piece of height x width x colors, as blocks x 2 x 2.
 
-    Of an image that is one pixel high or wide, every `step`-th value.
+    Of an image that is one pixel high or wide, as its `size` says, every `step`-th value. A last odd row or column of
+    others belongs to no block, even if it is all of a piece.
     """
     height, width, colors = piece.shape
-    if height == 1 or width == 1:
+    if 1 in size:
         return _arrays.to_native(piece).reshape(-1)[::step].copy()
     piece = piece[: height // 2 * 2, : width // 2 * 2]
     blocks = piece.reshape(height // 2, 2, width // 2, 2, colors).transpose(0, 2, 4, 1, 3)

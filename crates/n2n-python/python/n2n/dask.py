@@ -130,7 +130,11 @@ def measure_range(
     step = _survey.step(images.shape[:-1], colors)
     sample = delayed(_survey.sample, pure=True)
     samples = [
-        sample(images[(*at, slice(y, y + _survey.PIECE), slice(x, x + _survey.PIECE))], step)
+        sample(
+            images[(*at, slice(y, y + _survey.PIECE), slice(x, x + _survey.PIECE))],
+            (height, width),
+            step,
+        )
         for at in np.ndindex(*images.shape[:-3])
         for y in builtins.range(0, height, _survey.PIECE)
         for x in builtins.range(0, width, _survey.PIECE)

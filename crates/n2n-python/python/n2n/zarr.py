@@ -251,13 +251,14 @@ class _Image:
             unit[layout.samples] = array.shape[layout.samples]
         colors = 1 if layout.samples is None else model._colors(unit[layout.samples])
         lead = [array.shape[axis] for axis in layout.lead]
-        step = _survey.step([*lead, array.shape[layout.y], array.shape[layout.x]], colors)
+        size = array.shape[layout.y], array.shape[layout.x]
+        step = _survey.step([*lead, *size], colors)
 
         def samples() -> Iterator[NDArray[Any]]:
             for part in _cut(array.shape, unit):
                 images = layout.images(np.asarray(array[part]))[..., :colors]
                 for at in np.ndindex(images.shape[:-3]):
-                    yield _survey.sample(images[at], step)
+                    yield _survey.sample(images[at], size, step)
 
         return _survey.of_samples(model, samples(), dtype, range)
 
