@@ -69,6 +69,10 @@ export const loadOn =
     if (!weights && !MODELS.includes(model)) {
       throw new RangeError(`no model named ${model}; use one of ${MODELS.join(", ")}, or pass weights`);
     }
+    const { threads } = options;
+    if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
+      throw new RangeError(`threads: expected a whole number of at least 1, found ${threads}`);
+    }
     const engine = new Engine(platform, options);
     const own = { name: model, weights: weights ?? (await platform.shippedWeights(model)) };
     const takesGray = weights ? grayCompanion(weights) === GRAY : model !== GRAY;

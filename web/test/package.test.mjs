@@ -88,6 +88,9 @@ test("a signal stops the work, and the model goes on", async () => {
 
 test("what makes no sense is refused in a sentence", async () => {
   await assert.rejects(library.load({ model: "gauss26" }), /no model named gauss26; use one of gauss5_50/);
+  for (const threads of [0, -1, 1.5]) {
+    await assert.rejects(library.load({ threads }), new RegExp(`threads: expected .* at least 1, found ${threads}`));
+  }
   const model = await library.load();
   await assert.rejects(model.denoiseFile(Buffer.from("words"), { name: "notes.txt" }), /^DenoiseError: notes\.txt: not/);
   await assert.rejects(model.denoise({ width: 2, height: 2, data: new Uint8Array(3) }), /expected 4 x 2 x 2 bytes/);
