@@ -1,4 +1,4 @@
-//! Lists in sentences.
+//! Lists and counts in sentences.
 
 /// The items with commas between them, and "and" before the last.
 pub fn listed(items: &[impl AsRef<str>]) -> String {
@@ -8,6 +8,11 @@ pub fn listed(items: &[impl AsRef<str>]) -> String {
         [only] => (*only).to_owned(),
         [before @ .., last] => format!("{} and {last}", before.join(", ")),
     }
+}
+
+/// `1 image`, `2 images`.
+pub fn counted(count: usize, item: &str) -> String {
+    format!("{count} {item}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -213,12 +213,10 @@ fn lines(diagnosis: &Diagnosis, frames: &[Frame], jpeg: bool) -> Vec<String> {
     } else {
         String::new()
     };
-    let plural =
-        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut lines = vec![format!(
         "{}{size}, {}, {}",
-        plural(diagnosis.images, "image"),
-        plural(diagnosis.channels, "channel"),
+        counted(diagnosis.images, "image"),
+        counted(diagnosis.channels, "channel"),
         diagnosis.values
     )];
     lines.extend(diagnosis.summary());

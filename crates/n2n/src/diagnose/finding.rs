@@ -14,6 +14,9 @@ const INDEPENDENT: f64 = 0.15;
 /// Below this fraction of structure-free windows, texture may be mistaken for noise.
 const FLAT: f64 = 0.15;
 
+/// Channels share noise if their correlation is above this.
+const BETWEEN_CHANNELS: f64 = 0.3;
+
 /// A property of the images that matters for training on them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -246,25 +249,20 @@ impl Diagnosis {
         if falls || worst(|noise| noise.misfit) > 0.25 {
             found.push(Finding::Processed);
         }
-        let flat = self
-            .noise
-            .iter()
-            .map(|noise| noise.flat)
-            .fold(1.0, f64::min);
-        if flat < 0.15 && !self.same_scene {
-            found.push(Finding::FewFlatWindows { part: flat });
+        let part = self.flat();
+        if part < FLAT {
+            found.push(Finding::FewFlatWindows { part });
         }
-        let most = self
-            .between_channels
-            .iter()
-            .fold(0.0, |most: f64, c| most.max(c.abs()));
-        if most > 0.3 {
+        let most = self.between_channels();
+        if most > BETWEEN_CHANNELS {
             found.push(Finding::ChannelsCorrelated { most });
         }
     }
 
-    fn shares_channels(&self) -> bool {
-        self.between_channels.iter().any(|c| c.abs() > 0.3)
+    /// The largest correlation between two channels.
+    fn between_channels(&self) -> f64 {
+        let all = self.between_channels.iter();
+        all.fold(0.0, |most: f64, c| most.max(c.abs()))
     }
 
     /// The noise in sentences: how strong it is, and what that says about the camera.
@@ -303,7 +301,9 @@ impl Diagnosis {
                 )
             };
             // Processing and compression destroy photon statistics.
-            let from_camera = !self.jpeg.found && noise.misfit < 0.25 && !self.shares_channels();
+            let from_camera = !self.jpeg.found
+                && noise.misfit < 0.25
+                && self.between_channels() <= BETWEEN_CHANNELS;
             if let Some(gain) = noise.gain.filter(|_| from_camera) {
                 let _ = write!(
                     line,

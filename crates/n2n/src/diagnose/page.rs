@@ -6,6 +6,7 @@ use super::{CORRELATION, Diagnosis, Finding, Frame, LAGS, Severity, Transfer, pl
 use crate::error::Result;
 use crate::html::{self, Chart, escaped};
 use crate::image::{Depth, Image};
+use crate::words::counted;
 
 /// Side length of the part of an image that is shown, in pixels.
 const SHOWN: usize = 256;
@@ -23,12 +24,11 @@ pub fn page(
     frames: &[Frame],
     remedy: Remedy,
 ) -> Result<String> {
-    let (images, channels) = (diagnosis.images, diagnosis.channels);
     let mut body = format!(
-        "<header><h1>{}</h1><p>{images} image{} of {channels} channel{} · {}</p></header>",
+        "<header><h1>{}</h1><p>{} of {} · {}</p></header>",
         escaped(title),
-        if images == 1 { "" } else { "s" },
-        if channels == 1 { "" } else { "s" },
+        counted(diagnosis.images, "image"),
+        counted(diagnosis.channels, "channel"),
         diagnosis.values,
     );
     body += "<h2>Findings</h2><ul class=\"findings\">";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, EXTENSIONS, Image, Packed};
+use crate::words::counted;
 
 /// Images to train on, as a list of items, such as the files of a folder or arrays in memory. An item has one or
 /// several images (the pages of a stack).
@@ -53,10 +54,6 @@ pub trait Source: Debug + Send + Sync {
         let _ = (item, place);
         None
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The images of an item, decoded on demand.
