@@ -150,7 +150,8 @@ pub fn evaluate(
 /// much later.
 ///
 /// # Errors
-/// No sets, or no passes over them; a folder that is missing or empty; a file that is not an image, or an image too small for SSIM's window.
+/// No sets, or no passes over them; a folder that is missing or empty; a file that is not an image, or an image too small
+/// for SSIM's window.
 pub fn check(config: &Config) -> Result<()> {
     passes(config).map(drop)
 }
