@@ -1,6 +1,7 @@
 //! TIFFs of every layout that tifffile, imagecodecs and libtiff wrote, held against the formula their
 //! samples were made by: `tests/golden/images/make_tiff.py`.
 
+use std::fmt::Write as _;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -591,14 +592,14 @@ fn lossless_jpeg(bits: u8, [width, height]: [u16; 2], samples: &[u8]) -> Vec<u8>
         let difference = i32::from(sample) - i32::from(prediction);
         let count = (32 - difference.abs().leading_zeros()) as usize;
         // Every count of bits has a code of three.
-        stream += &format!("{count:03b}");
+        write!(stream, "{count:03b}").unwrap();
         if count > 0 {
             let value = if difference < 0 {
                 difference - 1
             } else {
                 difference
             };
-            stream += &format!("{:032b}", value)[32 - count..];
+            stream.push_str(&format!("{value:032b}")[32 - count..]);
         }
     }
     while !stream.len().is_multiple_of(8) {
