@@ -183,8 +183,8 @@ impl GpuNetwork {
         self.unet
     }
 
-    /// [`Train::step`] on noisy patches and the neighbors drawn on them; waits for the losses, to which it adds those of
-    /// steps on clean patches that have not been taken yet.
+    /// [`Train::step`] on noisy patches and the neighbors drawn on them; waits for the losses. These include the losses
+    /// of earlier steps on clean patches that [`Train::take_losses`] has not returned yet.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn step(
         &mut self,

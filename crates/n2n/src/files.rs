@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// Writes `path` whole or not at all: to a temporary name in the same folder, then renamed.
 ///
 /// Missing parent folders are created. If `write` fails, nothing at `path` changes. Links are followed: their target
-/// is replaced, or a broken link itself. Pipes and devices (`/dev/stdout`) cannot be replaced; they are written
-/// directly.
+/// is replaced; a broken link is itself replaced. Pipes and devices (`/dev/stdout`) cannot be replaced; they are
+/// written directly.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,

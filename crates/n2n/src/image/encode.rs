@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 pub struct Encoding {
     /// The format.
     pub format: Format,
-    /// The depth of the samples; `None` for the depth of the page, or the nearest one that the format has.
+    /// The depth of the samples; `None` for that of the page. [`Encoding::depth_of`] says what takes its place if the
+    /// format does not have it.
     pub depth: Option<Depth>,
     /// JPEG quality on libjpeg's scale, 1..=100. Chroma is not subsampled.
     pub quality: u8,
@@ -53,8 +54,8 @@ impl Encoding {
     }
 
     /// The depth that a page of depth `found` is written at: the requested one or, if none is, that of the page. If the
-    /// format does not have it, it is the next lower one that the format has, or else its lowest; in MRC, one that holds
-    /// the values.
+    /// format does not have that depth, the page is written at the next lower one that it has, or else at its lowest;
+    /// in MRC, at one that holds the values, up to the rounding of `f32`.
     pub fn depth_of(&self, found: Depth) -> Depth {
         let wanted = self.depth.unwrap_or(found);
         let depths = self.format.depths();

@@ -41,8 +41,9 @@ pub struct Metadata {
     pub description: Option<String>,
     /// The value that marks missing samples, in the units of the file; pages return such samples as [`MISSING`].
     pub nodata: Option<f64>,
-    /// At least the number of samples of all pages of the file; `None` if there is only this page. If the first page
-    /// states more than a TIFF can hold, it is written as a BigTIFF.
+    /// An upper bound on the number of samples in all pages of the file together; `None` for animations, and for
+    /// formats with a single page. If the first page states more than a classic TIFF can hold, the pages are written as
+    /// a BigTIFF.
     pub file_samples: Option<u64>,
     /// The position of the page in a stack, if the file states it.
     pub position: Option<Position>,

@@ -96,7 +96,7 @@ impl Packed {
     /// Beyond the bottom and right edges, the image is reflected without repeating the edge.
     ///
     /// # Panics
-    /// If `out` holds another number of values, or `left` lies beyond the image.
+    /// If `out` does not hold that many values, or `left` is greater than the width.
     pub fn crop(&self, top: usize, left: usize, side: usize, out: &mut [f32]) {
         let place = (top, left);
         match &self.samples {

@@ -3,7 +3,7 @@
 //!
 //! Three stages are connected by bounded channels. The reader thread decodes job after job into pieces of rows. The
 //! caller's thread runs them through the network. Each output of a job has a thread that encodes the result. A file
-//! that fails ends only its own job, and leaves no output but those that were complete before it failed.
+//! that fails ends only its own job, and leaves no outputs except those that were complete before it failed.
 
 mod encode;
 mod job;

@@ -45,7 +45,7 @@ impl Run<'_> {
             return Err(Error::value(
                 "iterations per epoch",
                 format!(
-                    "at least {}, those that {} has taken of epoch {}",
+                    "at least {}, as many as {} records for epoch {}",
                     progress.iteration,
                     latest.display(),
                     progress.epoch

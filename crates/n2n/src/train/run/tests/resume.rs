@@ -199,7 +199,7 @@ fn a_run_does_not_go_on_where_its_epochs_have_become_too_short() {
     let error = resumed(&steps(2), &mut |_| {}).unwrap_err().to_string();
     let latest = config.folder().join("latest.safetensors");
     let expected = format!(
-        "iterations per epoch: expected at least 3, those that {} has taken of epoch 1, found 2; \
+        "iterations per epoch: expected at least 3, as many as {} records for epoch 1, found 2; \
          restore steps_per_epoch and batchsize in config.toml, or start a new run",
         latest.display()
     );
