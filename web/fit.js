@@ -41,7 +41,7 @@ export class Fit {
         this.#offer(fitted);
         say(`Done: ${fitted.summary}. The picture is denoised again with the fitted model.`);
       } else {
-        say(`Done: ${fitted.summary}. More time may help.`);
+        say(`Done: ${fitted.summary}.`);
       }
     } catch (error) {
       say(error instanceof Canceled ? "Canceled. The model is unchanged." : error.message);

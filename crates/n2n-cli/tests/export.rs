@@ -142,13 +142,14 @@ fn packages_are_written_beside_the_model() {
         names(&folder.path().join("out")),
         ["net.bioimageio.zip", "net.dtmodel"]
     );
-    // Nothing is written without the license that one of the formats needs.
+    // Nothing is written if one of the formats cannot be.
     export(&["--format=onnx,bioimageio"])
         .failure()
         .stdout("")
         .stderr(contains("requires; set one with --license"));
-    export(&["--format=bioimageio", "--license=MIT", "--range=auto"])
+    export(&["--format=onnx,bioimageio", "--license=MIT", "--range=auto"])
         .failure()
+        .stdout("")
         .stderr(contains("--range: expected MIN,MAX, found auto"));
 }
 

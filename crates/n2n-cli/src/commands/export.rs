@@ -1,6 +1,7 @@
 //! `n2n export`
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
@@ -51,6 +52,8 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         );
     }
 
+    // Before anything is written, because not every model can be packaged.
+    let packages = packages(args, &weights)?;
     let onnx = args.save_dir.join("model.onnx");
     let safetensors = args.save_dir.join("model.safetensors");
     if args.format.contains(&ExportFormat::Onnx) {
@@ -81,27 +84,32 @@ pub fn run(args: &args::Export, ui: Ui) -> anyhow::Result<ExitCode> {
         weights.write_as(&safetensors, args.dtype.into())?;
         ui.result(safetensors.display())?;
     }
-    let name = args.model_path.file_stem().unwrap_or_default();
-    let name = name.to_string_lossy();
-    let packages = [
-        (ExportFormat::Bioimageio, format!("{name}.bioimageio.zip")),
-        (ExportFormat::Darktable, format!("{name}.dtmodel")),
-    ];
-    for (format, file) in packages {
-        if !args.format.contains(&format) {
-            continue;
-        }
-        let package = match format {
-            ExportFormat::Darktable => package::darktable(&weights, &name)?,
-            _ => package::bioimageio(&weights, &name, range(args, &weights)?)?,
-        };
-        let path = args.save_dir.join(file);
+    for (path, package) in packages {
         files::write_atomically(&path, |file| {
             file.write_all(&package).map_err(Error::io(&path))
         })?;
         ui.result(path.display())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The packages that were asked for, and their paths.
+fn packages(args: &args::Export, weights: &Weights) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let name = args.model_path.file_stem().unwrap_or_default();
+    let name = name.to_string_lossy();
+    let mut packages = vec![];
+    if args.format.contains(&ExportFormat::Bioimageio) {
+        let package = package::bioimageio(weights, &name, range(args, weights)?)?;
+        packages.push((format!("{name}.bioimageio.zip"), package));
+    }
+    if args.format.contains(&ExportFormat::Darktable) {
+        packages.push((
+            format!("{name}.dtmodel"),
+            package::darktable(weights, &name)?,
+        ));
+    }
+    let path = |(file, package)| (args.save_dir.join(file), package);
+    Ok(packages.into_iter().map(path).collect())
 }
 
 /// The range of a package, in the units of images.

@@ -208,8 +208,11 @@ impl TiffPages {
                 _ => default,
             };
             let is_packed = number(tag::COMPRESSION, 1) != u64::from(codec::compression::NONE);
-            let has_palette = number(tag::PHOTOMETRIC, 1) == u64::from(photometric::PALETTE);
-            if sum == 0 && !is_packed && !has_palette {
+            let color = number(tag::PHOTOMETRIC, 1);
+            let has_palette = color == u64::from(photometric::PALETTE);
+            // Its chroma may be stored for every second pixel only.
+            let is_ycbcr = color == u64::from(photometric::YCBCR);
+            if sum == 0 && !is_packed && !has_palette && !is_ycbcr {
                 // What the file can hold: stacks of many pages, which need not all be looked up, are rarely compressed.
                 let bits = number(tag::BITS_PER_SAMPLE, 1).max(1);
                 return self.file.bytes.saturating_mul(8) / bits;
