@@ -62,8 +62,12 @@ train gauss25_first gauss25 magnified --init-from "$(last gauss5_50_first)" $con
 train gauss25 gauss25 magnified --init-from "$(last gauss25_first)" $constant --lr 4e-4 --steps-per-epoch 20000 $large
 train gauss5_50 gauss5_50 magnified --init-from "$(last gauss25)" $constant --lr 4e-4 --steps-per-epoch 10000 $large
 train poisson30 poisson30 magnified --init-from "$(last gauss25)" $constant --lr 4e-4 --steps-per-epoch 9000 $large
-train poisson5_50 poisson5_50 magnified --init-from "$(last poisson30)" $constant --lr 4e-4 \
+train poisson5_50_first poisson5_50 magnified --init-from "$(last gauss5_50)" $constant --lr 4e-4 \
     --steps-per-epoch 4000 $large
+train poisson5_50_second poisson5_50 magnified --init-from "$(last poisson5_50_first)" $constant --lr 4e-4 \
+    --steps-per-epoch 20000 $large
+train poisson5_50 poisson5_50 magnified --init-from "$(last poisson5_50_second)" $constant --lr 3e-4 \
+    --steps-per-epoch 7000 $large
 train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50_first)" --n-channel 1 $constant --lr 5e-4 \
     --steps-per-epoch 5100 $large
 
