@@ -416,7 +416,7 @@ impl GpuNetwork {
         ];
         let adam = include_str!("wgsl/adam.wgsl");
         passes::over_parameters(&mut graph, &self.layout, adam, state.to_vec());
-        let asked = format!("a training step on {n} patches of {h}x{w} pixels");
+        let asked = format!("a training step on {n}x{h}x{w} pixels");
         Ok(Training {
             kind: kind.clone(),
             program: graph.compile(&self.device, &self.buffers.list(), &asked)?,

@@ -421,7 +421,7 @@ fn what_a_device_has_no_memory_for_is_refused_with_what_fits() {
     else {
         panic!("{error:?}");
     };
-    assert_eq!(asked, "a training step on 100 patches of 64x64 pixels");
+    assert_eq!(asked, "a training step on 100x64x64 pixels");
     let n: usize = fits.rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(fits, format!("a batch of {n}"));
     let mut step = |n| network.step_on_clean(&clean(n, 1, 1), FACTORS, 1e-3);

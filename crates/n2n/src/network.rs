@@ -11,6 +11,7 @@ use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::noise::Noise;
 use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
+use crate::words::counted;
 use serde::{Deserialize, Serialize};
 
 /// A network that denoises batches.
@@ -240,8 +241,7 @@ impl Display for Method {
         write!(f, "{optimizer}, the {target} target, ")?;
         match self.regularized_patches {
             None => f.write_str("all patches regularized")?,
-            Some(1) => f.write_str("1 patch regularized")?,
-            Some(count) => write!(f, "{count} patches regularized")?,
+            Some(count) => write!(f, "{} regularized", counted(count, "patch"))?,
         }
         f.write_str(if self.half { ", half precision" } else { "" })
     }

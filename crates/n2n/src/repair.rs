@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::diagnose::{Frame, NoiseLine, Options, diagnose, standing_out};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::words::listed;
+use crate::words::{counted, listed};
 
 /// What is repaired, written as `hot-pixels,rows,columns`, or some of these, or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,14 +107,14 @@ impl<'de> Deserialize<'de> for Repair {
 impl Display for Repaired {
     /// In words: `3 hot pixels and 2 rows`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counted = [
+        let counts = [
             (self.hot_pixels, "hot pixel"),
             (self.rows, "row"),
             (self.columns, "column"),
         ];
-        let parts: Vec<_> = (counted.into_iter())
+        let parts: Vec<_> = (counts.into_iter())
             .filter(|(count, _)| *count > 0)
-            .map(|(count, name)| format!("{count} {name}{}", if count == 1 { "" } else { "s" }))
+            .map(|(count, name)| counted(count, name))
             .collect();
         if parts.is_empty() {
             return f.write_str("nothing");

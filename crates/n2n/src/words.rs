@@ -10,9 +10,14 @@ pub fn listed(items: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// `1 image`, `2 images`.
+/// `1 image`, `2 images`, `2 patches`.
 pub fn counted(count: usize, item: &str) -> String {
-    format!("{count} {item}{}", if count == 1 { "" } else { "s" })
+    let ending = match count {
+        1 => "",
+        _ if item.ends_with("tch") => "es",
+        _ => "s",
+    };
+    format!("{count} {item}{ending}")
 }
 
 #[cfg(test)]
@@ -28,5 +33,13 @@ mod tests {
             listed(&["pixels", "rows", "columns"]),
             "pixels, rows and columns"
         );
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(counted(1, "patch"), "1 patch");
+        assert_eq!(counted(4, "patch"), "4 patches");
+        assert_eq!(counted(0, "epoch"), "0 epochs");
+        assert_eq!(counted(2, "image"), "2 images");
     }
 }

@@ -69,7 +69,7 @@ fn weights(args: &args::Bench) -> anyhow::Result<Weights> {
 fn lines(report: &Report) -> String {
     let work = match report.work {
         Work::Infer { size: [h, w] } => format!("infer {h}x{w}"),
-        Work::Train { batch, patch } => format!("train {batch} patches of {patch}x{patch}"),
+        Work::Train { batch, patch } => format!("train {batch}x{patch}x{patch}"),
     };
     let memory = match report.peak_rss_mb {
         Some(mb) => format!("{mb:.0} MB"),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::page::{Page, Pages};
 use crate::error::{Error, Result};
+use crate::words::counted;
 
 /// Numbers counted from 1, such as `2`, `1,3` or `5-8,12-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,10 +159,6 @@ impl Census {
         if self.pages == 0 || self.selected > 0 {
             return Ok(());
         }
-        let counted = |count: usize, what: &str| {
-            let s = if count == 1 { "" } else { "s" };
-            format!("{count} {what}{s}")
-        };
         let pages = selection.pages.as_ref().map(|n| format!("page {n}"));
         let channels = selection.channels.as_ref().map(|n| format!("channel {n}"));
         let asked: Vec<_> = pages.into_iter().chain(channels).collect();

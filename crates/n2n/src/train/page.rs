@@ -14,6 +14,7 @@ use crate::noise::Noise;
 use crate::train::config::Config;
 use crate::train::folder::{CONFIG, HELD_OUT, LOSSES, RunFolder};
 use crate::train::losses::LossRow;
+use crate::words::counted;
 
 /// Side of the parts of pictures that are shown, in pixels.
 const SHOWN: usize = 192;
@@ -54,7 +55,7 @@ pub fn write(folder: &RunFolder, config: &Config, iterations: usize) -> Result<(
 fn summary(config: &Config) -> String {
     let length = match config.time_budget {
         Some(budget) => format!("for {budget}"),
-        None => format!("for {} epochs", config.n_epoch),
+        None => format!("for {}", counted(config.n_epoch, "epoch")),
     };
     let noise = match config.noise {
         Noise::None => "<b>noisy images</b>".into(),
@@ -62,9 +63,11 @@ fn summary(config: &Config) -> String {
         noise => format!("noise <b>{noise}</b>"),
     };
     format!(
-        "{noise} · {} patches of {} pixels per step · {length} · network of {} \
-         channels · seed {}",
-        config.batchsize, config.patchsize, config.n_feature, config.seed
+        "{noise} · {} of {side} × {side} pixels per step · {length} · network of {} channels · seed {}",
+        counted(config.batchsize, "patch"),
+        config.n_feature,
+        config.seed,
+        side = config.patchsize,
     )
 }
 

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use super::{Channels, Config, Span};
 use crate::error::{Error, Result};
+use crate::words::counted;
 
 impl Config {
     /// Maximum number of epochs: in the number of a random stream, the epoch has 28 bits.
@@ -65,7 +66,7 @@ impl Config {
                     Self::MAX_BATCH_PIXELS
                 )
             },
-            format!("{} patches of {pixels} pixels", self.batchsize),
+            format!("{} of {pixels} pixels", counted(self.batchsize, "patch")),
         )?;
         let most = Self::MAX_PATCHES / self.batchsize;
         whole("steps_per_epoch", most, self.steps_per_epoch.unwrap_or(1))?;
