@@ -62,7 +62,7 @@ python-test:
         ../../../target/python/bin/python -m pytest --quiet --config-file ../pyproject.toml \
         --ignore-glob '/*/napari/*' . n2n
 
-# Test the napari plugin without a screen, and check its manifest; after `just python-test`, in the environment it made
+# Test the napari plugin without a screen, and check its manifest; run `just python-test` first, which makes the environment
 napari-test:
     target/python/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement crates/n2n-python/requirements-napari.txt
@@ -70,7 +70,7 @@ napari-test:
         ../../../../target/python/bin/python -m pytest --quiet --config-file ../../pyproject.toml -W ignore .
     target/python/bin/npe2 validate n2n
 
-# Check with bioimageio.core that what `n2n export` writes for bioimage.io is accepted, unedited
+# Check with bioimageio.core that packages from `n2n export` for bioimage.io are accepted as they are
 bioimageio-test:
     cargo build --release --locked --bin n2n
     rm -rf target/bioimageio
@@ -83,7 +83,7 @@ bioimageio-test:
         bin/bioimageio test "$package" > "$package.log" 2>&1 || { cat "$package.log"; exit 1; }; \
     done
 
-# Run the notebooks of docs/notebooks; after `just python-test`, in the environment it made
+# Run the notebooks of docs/notebooks; run `just python-test` first, which makes the environment
 notebooks:
     target/python/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement crates/n2n-python/requirements-notebooks.txt
@@ -109,7 +109,7 @@ miri *arguments:
     # rayon's queues violate stacked borrows, which are stricter than the language, and leak at the end.
     MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks" cargo +nightly miri test --package n2n-kernels --lib {{ arguments }}
 
-# Build the distributable program: as fast as the release, without debug information
+# Build the distributable program: as fast as the release build, without debug information
 dist *flags:
     cargo build --profile dist --bin n2n --locked {{ flags }}
 
@@ -200,7 +200,7 @@ bench-layers *arguments:
 peers *flags: peers-python
     bench/peers/.venv/bin/python bench/peers/run.py {{ flags }}
 
-# Create the Python environment for the other engines, as far as there are packages for this platform
+# Create the Python environment for those of the other engines that have packages for this platform
 peers-python:
     python3 -m venv bench/peers/.venv
     for engine in torch mnn ncnn onnxruntime openvino; do \

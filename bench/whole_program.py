@@ -7,9 +7,10 @@
     python bench/whole_program.py [jpeg] [folder] [tiff] [--scale F] [flags of n2n predict]
 
 The images are synthetic, with noise, and the same every time; `--scale 0.25` makes their sides a quarter as long, for a
-quick run. Each row has the wall time; the share of the processors in use (user and system time over wall time and
-processors), overall and while the network works, between its first row and its last; peak RSS, in the megabytes of
---max-memory (10⁶ bytes); and the pixels that the network was given over those of the images: what tiles see twice.
+quick run. Each row has the wall time; the share of the processors in use (user plus system time, divided by wall time
+and by the number of processors), overall and while the network works, between its first row and its last; peak RSS, in
+the megabytes of --max-memory (10⁶ bytes); and the number of pixels that the network was given, divided by that of the
+images: what exceeds 1 is what tiles see twice.
 
 Run it on an idle machine. Needs Linux, and Python with numpy, Pillow and tifffile. N2N names the program [default:
 target/release/n2n].

@@ -2,7 +2,7 @@
 
     python models/progress.py
 
-Takes Python with matplotlib.
+Needs Python with matplotlib.
 """
 
 import pathlib

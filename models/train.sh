@@ -15,7 +15,7 @@ if ! test -d magnified; then
     mkdir -p tuning/BSD300/test
     find clean/a -type f | LC_ALL=C sort | awk 'NR % 42 == 21' | xargs -I{} mv {} tuning/BSD300/test/
     "$n2n" prepare --input-dir "$more" --save-dir clean/b --max-size 800
-    # Half of a magnified image is as sharp as the image.
+    # Training halves images: half-size copies of magnified ones are as sharp as the originals.
     "$n2n" prepare --input-dir clean --save-dir magnified.part --max-size 800 --magnification 2
     # Both sizes, for one run.
     mkdir -p mixed
@@ -38,8 +38,8 @@ train() {
 # The weights of a run after its last epoch.
 last() { find "runs/$1" -name 'epoch_model_*' | sort | tail -n 1; }
 
-# First from half-size images as they are, with Adam and the paper's gradient. Without the regularizer, which skips the
-# second forward pass: the network learns what images look like.
+# First on images that are not magnified, with Adam and the paper's gradient. Without the regularizer, there is no second
+# forward pass; the network learns what images look like.
 papers="--optimizer adam --target drawn --regularized-patches 4"
 train base gauss5_50 clean/a $papers --lr-schedule step --gamma 1 --increase-ratio 0 \
     --n-epoch 6 --steps-per-epoch 1500 --n-snapshot 2
@@ -71,7 +71,8 @@ train poisson5_50 poisson5_50 magnified --init-from "$(last poisson5_50_second)"
 train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50_first)" --n-channel 1 $constant --lr 5e-4 \
     --steps-per-epoch 5100 $large
 
-# The small network learns from the blind model's results on noisy images as they are. Its patches have to be large.
+# The small network learns from the blind model's results on noisy images that are not magnified. Its patches have to be
+# large.
 teacher="--architecture fast --teacher $(last blind) --n-epoch 1"
 train fast_first gauss5_50 clean $teacher --lr 1.5e-3 --lr-schedule trapezoid --steps-per-epoch 2300
 train gauss5_50_fast gauss5_50 clean --init-from "$(last fast_first)" $teacher --lr 1e-3 --steps-per-epoch 10100 $large

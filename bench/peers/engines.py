@@ -5,8 +5,8 @@ the images [n, c, h, w] in float32, the number of threads. It returns (version, 
 the images, from an array in memory to an array in memory. An engine of `TRAIN` takes (model, noisy,
 pairs, threads) and returns the same; there, `run()` takes one step and returns its loss.
 
-Settings are those that make an engine fastest at float32 and nothing less exact. A package is
-imported by the engine that needs it, so that no process holds another engine's memory.
+Each engine has its fastest settings that keep the full precision of float32. A package is imported by
+the engine that needs it, so that no process holds another engine's memory.
 """
 
 import pathlib

@@ -4,8 +4,8 @@
 
 PATH is an `n2n` built with `--features gpu`. PyTorch runs the network of tests/golden/n2n_torch.py
 on `--torch-device` (cuda). In each round the engines run one after the other: n2n as a process,
-PyTorch here, with images that are on the device already; a run ends when its result is there. The
-figure is the median of the rounds; for n2n, the median of the medians that it prints.
+PyTorch here, with images that are already on the device; a run ends when its result is complete on
+the device. The figure is the median of the rounds; for n2n, the median of the medians that it prints.
 
 It needs no packages other than PyTorch, and none of the other scripts.
 """

@@ -2,12 +2,12 @@
 the answers of PyTorch in float64.
 
     model.py files FOLDER N2N              model.safetensors, and from it model.onnx (by `n2n export`),
-                                           model.mnn and model.ncnn.*, as far as the converters are installed
+                                           model.mnn and model.ncnn.*, if their converters are installed
     model.py infer FOLDER NAME N H W       NAME.images and NAME.answer, the output
     model.py train FOLDER NAME N H W STEPS NAME.images, NAME.pairs and NAME.answer, the last step's loss
 
 The weights are random with Kaiming's variance: outputs are of the order of 1, so that an engine that
-computes something else is found out.
+computes something else is detected.
 """
 
 import pathlib

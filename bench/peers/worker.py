@@ -6,7 +6,7 @@
 `IMAGES` holds float32 [n, h, w, 3], `PAIRS` a byte for each 2x2 cell. The process loads the engine,
 then answers each line of standard input with a line of JSON:
 
-    (at the start)  {"version": ...}, or {"error": ...} and the end
+    (at the start)  {"version": ...}, or {"error": ...}, and the process exits
     run             {"ms": ..., "peak_rss_mb": ...}
     save PATH       {}; the last run's result is in the file: float32 [n, h, w, 3], or the loss
 

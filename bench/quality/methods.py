@@ -1,8 +1,8 @@
 """The denoisers that run.py compares.
 
-`load(name, threads, model)` gives what denoises an image: a function from float32 [h, w, 3] in 0..255, noise included, to
-the same. `model` is the folder with the exported network. A package is imported by the method that needs it, in a process
-of its own.
+`load(name, threads, model)` returns the function that denoises an image: from and to float32 [h, w, 3] on the scale
+0..255, which noise may exceed. `model` is the folder with the exported network. A package is imported by the method that
+needs it, in a process of its own.
 """
 
 import itertools

@@ -5,8 +5,9 @@ against seconds per megapixel.
     run.py --data DIR --tune [--images N]
     run.py --draw results.json
 
-DIR holds the clean images; for the published scores, the 24 of Kodak. `--tune` prints, for images that are not in the
-test set, the settings in methods.py with the highest PSNR. `--draw` draws the picture again.
+DIR holds the clean images; for the published scores, the 24 of Kodak. `--tune` prints the settings, of those in
+methods.py, that give the highest PSNR on DIR, which must then hold other images than the test set. `--draw` redraws the
+plot.
 
 Every method is a process of its own that stays alive. On each image every method runs in turn, so that whatever else
 the machine does is spread over all of them.

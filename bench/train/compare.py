@@ -1,18 +1,18 @@
-"""Compares ways to train at an equal cost, on images that are neither in the training set nor in a test
+"""Compares ways to train at equal cost, on images that are neither in the training set nor in a test
 set.
 
     python bench/train/compare.py TABLE IMAGES [--budget 15] [--only NAME]… [--seeds 1] [--threads 2]
         [flags of n2n train]
     python bench/train/compare.py polyu FOLDER [--budget 15] …
 
-TABLE is `recipe`, what each part of --recipe fast buys, or `frozen`, what noise that is added once
-costs. IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed seed, are
-for tuning: left out of training and scored on. `polyu` trains on the *_real* images of FOLDER as they
+TABLE is `recipe` (what each part of --recipe fast contributes) or `frozen` (what it costs to add the
+noise only once). IMAGES is a folder of clean images; 24 of them (a quarter at most), drawn with a fixed
+seed, are held out of training and used for scoring. `polyu` trains on the *_real* images of FOLDER as they
 are, and scores them against the *_mean* images. Prints a Markdown table, in which every variant has the
 mean of --seeds runs; finished runs in --work are not repeated.
 
-The budget is turned into steps first, by a run of 15 seconds of every variant, for which the machine must
-be at rest; other work during the runs themselves then changes nothing.
+The budget is turned into steps first, by running every variant for 15 seconds, during which the machine
+must be idle; other work during the runs themselves then changes nothing.
 
 Needs Python with numpy and Pillow. N2N names the program [default: target/release/n2n].
 """

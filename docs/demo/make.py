@@ -1,5 +1,6 @@
-"""Makes the pictures of the demonstration beside this file: clean.png, noisy.png, and crops.png, a part of
-the two and of noisy_denoise.png, which `n2n predict docs/demo/noisy.png --save-dir docs/demo` makes.
+"""Makes the pictures of the demonstration beside this file: clean.png, noisy.png, and crops.png, the same
+crop of these two and of noisy_denoise.png, which `n2n predict docs/demo/noisy.png --save-dir docs/demo`
+makes.
 
 The environment is that of tests/golden/README.md.
 """

@@ -4,7 +4,7 @@ Writes FOLDER/stacks/cells.tif (16 pages of 384², uint16), FOLDER/unseen.tif (4
 4 would be without noise, and a part of the first of them as FOLDER/part.tif and FOLDER/part_clean.tif.
 Then, with a denoised unseen.tif: stack.py FOLDER --score FILE
 
-The camera: an offset of 100, 2.17 counts an electron, shot noise, and read noise of 1.4 electrons. Takes NumPy and
+The camera: an offset of 100, 2.17 counts per electron, shot noise, and read noise of 1.4 electrons. Needs NumPy and
 tifffile.
 """
 
