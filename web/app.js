@@ -147,7 +147,7 @@ async function run() {
       await denoise(item);
       item.seconds = (performance.now() - began) / 1000;
       item.state = "done";
-      say(`${item.file.name} is denoised.`);
+      say(`${item.file.name} has been denoised.`);
     } catch (error) {
       item.state = error instanceof Canceled ? "canceled" : "failed";
       item.error = error.isAboutData ? advised(error.message, item.file.name) : error.message;

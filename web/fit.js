@@ -39,7 +39,7 @@ export class Fit {
       $("fit-progress").value = 1;
       if (fitted.isNew) {
         this.#offer(fitted);
-        say(`Done: ${fitted.summary}. The picture is denoised again with the fitted model.`);
+        say(`Done: ${fitted.summary}. The picture is now being denoised again with the fitted model.`);
       } else {
         say(`Done: ${fitted.summary}.`);
       }

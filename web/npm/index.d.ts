@@ -7,7 +7,7 @@ export const MODELS: readonly ModelName[];
 export type Level = "simd128" | "relaxed-simd";
 
 export interface LoadOptions {
-  /** A shipped model, "gauss5_50" by default; with `weights`, their name in error messages. */
+  /** A shipped model, "gauss5_50" by default. If `weights` are given, the name for them in error messages. */
   model?: ModelName | (string & {});
   /** Weights of your own: safetensors or ONNX as n2n writes them, `.pth` or `.pdparams`. */
   weights?: Uint8Array;
@@ -51,7 +51,7 @@ export type Denoised<P extends Pixels> = P extends { colorSpace: unknown }
 export interface DenoisedFile {
   /** The file, in its format and depth, with its metadata. */
   bytes: Uint8Array;
-  /** Notes on what the result could not keep of the file, and warnings; one sentence each. */
+  /** Notes on anything in the file that the result could not keep, and warnings; one sentence each. */
   notes: string[];
 }
 

@@ -186,7 +186,7 @@ fn half_precision_is_for_denoising_on_units_that_have_it() {
         .arg("--half")
         .assert()
         .code(1)
-        .stderr(contains("--half is supported for infer only"));
+        .stderr(contains("n2n bench train does not support --half"));
     let trained = n2n(&folder, train).arg("--half").assert();
     if has_units {
         trained.success();

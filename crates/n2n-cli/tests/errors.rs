@@ -207,7 +207,10 @@ fn a_model_of_images_with_other_channels_is_refused() {
     let folder = workplace();
     let model = "--model-path=four.safetensors";
     for (command, found) in [
-        ("predict images/1.png", "expected 4, the network's, found 3"),
+        (
+            "predict images/1.png",
+            "expected 4, as the network has, found 3",
+        ),
         ("val --val-dirs=images", "found 4"),
     ] {
         refuse(&folder, &format!("{command} {model}"), 1, found);

@@ -226,7 +226,7 @@ fn damaged_missing_and_foreign_models_are_errors() {
         ("cut.onnx", "cut.onnx: a truncated or damaged ONNX model"),
         (
             "foreign.onnx",
-            "foreign.onnx: an ONNX model of 1 operations that is not this network",
+            "foreign.onnx: an ONNX model of 1 operations that n2n did not write",
         ),
         (
             "missing.onnx",

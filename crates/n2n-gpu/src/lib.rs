@@ -2,7 +2,7 @@
 //!
 //! [`GpuNetwork`] is the second implementation of [`n2n::network::Train`]. The rows of [`n2n::unet::UNet`] become
 //! passes of compute shaders, recorded once for each batch size; a training step stays on the device from the clean
-//! bytes to the updated weights. The CPU implementation is the reference.
+//! bytes to the updated weights. Its results are held to those of the CPU implementation.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 use n2n::batch::Batch;
 use n2n::neighbors::Neighbors;
 use n2n::network::{
-    self, CleanBatch, Denoise, Kind as SampleKind, LossFactors, Losses, Pixels as CleanPixels,
-    Sample, State, Train,
+    self, CleanBatch, Denoise, LossFactors, Losses, Pixels as CleanPixels, Sample, SampleKind,
+    State, Train,
 };
 use n2n::unet::{Grid, UNet};
 use n2n::weights::Weights;

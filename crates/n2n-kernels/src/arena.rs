@@ -56,9 +56,11 @@ impl Arena {
     }
 
     /// Sets or, with `None`, removes the plan for the tensors that are taken from now on. All memory must be in the
-    /// pool. Memory that is too small for the plan is returned to the system.
+    /// pool. If the pool is not enough for the plan, all of its memory is returned to the system; otherwise, what the
+    /// plan does not need.
     ///
-    /// Without a plan, a tensor gets the smallest memory that it fits, which may be what a larger tensor needs later.
+    /// Without a plan, a tensor gets the smallest memory that it fits into, which may be what a larger tensor needs
+    /// later.
     pub fn follow(&mut self, plan: Option<Plan>) {
         self.taken = 0;
         self.plan = plan.map(|mut plan| {

@@ -46,8 +46,8 @@ impl Memory {
         }
     }
 
-    /// [`Memory::zeros`], zeroed by all threads, between which the system divides its own zeroing of the pages. The
-    /// caller must not hold anything that other work on this thread may ask for.
+    /// [`Memory::zeros`], zeroed by all threads, which also divides the system's zeroing of new pages among them. The
+    /// caller must not hold a lock that other work on this thread may need.
     ///
     /// # Panics
     /// As for [`Memory::zeros`].

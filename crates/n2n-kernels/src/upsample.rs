@@ -51,7 +51,8 @@ impl Upsample {
 pub struct InputGradient(TapConv);
 
 impl InputGradient {
-    /// Packs the gradient of `inputs` channels as a function of that of `outputs` channels.
+    /// Packs the map from the gradient of the output, with `outputs` channels, to that of the input, with `inputs`
+    /// channels.
     ///
     /// # Panics
     /// If `weight` does not hold `[inputs, outputs, 2, 2]` values.

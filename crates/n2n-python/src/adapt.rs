@@ -46,7 +46,7 @@ pub fn adapt(
         let models: Vec<_> = models.iter().map(AsRef::as_ref).collect();
         n2n::adapt::adapt(&models, source, &config, &mut |event| {
             report(match event {
-                Event::Passed(passed) => Some(Told::Passed(passed)),
+                Event::Progress(passed) => Some(Told::Passed(passed)),
                 Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
                 _ => None,
             })

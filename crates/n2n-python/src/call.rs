@@ -53,7 +53,7 @@ pub fn waited<T: Send + 'static>(
 }
 
 /// Runs work that reports events while it runs, and waits for it as [`waited`] does. `tell` passes an event to Python;
-/// the answer `False` requests the work to stop, as does the end of the call.
+/// the answer `False` requests that the work stop, as does the end of the call.
 pub fn reported<T: Send + 'static, E: Send + 'static>(
     py: Python<'_>,
     threads: Option<usize>,
@@ -85,7 +85,7 @@ pub fn reported<T: Send + 'static, E: Send + 'static>(
     Ok(done)
 }
 
-/// A request to stop work, made when the call that waits for it ends.
+/// A request to stop work, made at the latest when the call that waits for it ends.
 #[derive(Default)]
 pub struct Stop(Arc<AtomicBool>);
 

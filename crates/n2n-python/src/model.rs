@@ -20,7 +20,7 @@ use crate::error::to_python;
 /// A region of an image as Python passes it: top, left, height, width.
 type Rectangle = (usize, usize, usize, usize);
 
-/// Two values in the units of the array, and whether integers cannot lie outside.
+/// Two values in the units of the array, and whether integer results are limited to them.
 type Bounds = (f64, f64, bool);
 
 /// A trained network. See `n2n.Model`.
@@ -279,7 +279,7 @@ fn in_units(value: f32, unit: f64) -> f64 {
     })
 }
 
-/// The quotient is the very float that the product was made of: `f64` holds both precisely enough.
+/// The quotient is exactly the `f32` that the bound was computed from: `f64` is precise enough for both.
 fn to_scale((low, high, is_limit): Bounds, depth: Depth) -> Scale {
     let unit = f64::from(depth.unit());
     Scale {

@@ -91,7 +91,7 @@ def test_channels_that_are_no_colors_go_through_the_network_together():
     assert clean.shape == spectrum.shape and clean.dtype == spectrum.dtype
     adapted = model.adapt(spectrum, axes="YXS", steps=2)
     assert adapted.channels == 5
-    with pytest.raises(ValueError, match="expected 5, the network's, found 3"):
+    with pytest.raises(ValueError, match="expected 5, as the network has, found 3"):
         model.denoise(spectrum[..., :3], axes="YXS")
 
 

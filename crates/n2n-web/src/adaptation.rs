@@ -97,7 +97,7 @@ impl Adaptation {
         let mut unusable = None;
         let result = adapt(&models, images, &config, &mut |event| {
             match event {
-                Event::Passed(passed) => tell(passed, None),
+                Event::Progress(passed) => tell(passed, None),
                 Event::HeldOut { passed, loss } => tell(passed, Some(loss)),
                 Event::Skipped { error } => {
                     unusable = Some(match error {
@@ -140,7 +140,10 @@ impl Adapted {
     #[wasm_bindgen(getter)]
     pub fn is_new(&self) -> bool {
         let adapted = &self.0;
-        adapted.place > 0 || adapted.has_range || adapted.has_transform || adapted.is_fine_tuned
+        adapted.model_index > 0
+            || adapted.range_changed
+            || adapted.has_transform
+            || adapted.is_fine_tuned
     }
 }
 

@@ -44,7 +44,7 @@ fn decode(weights: &[u8], name: &str) -> n2n::Result<Model> {
     }
 }
 
-/// The place of a type in `Depth::ALL`.
+/// The index of a type in `Depth::ALL`.
 fn number_of(depth: Depth) -> f64 {
     let others = Depth::ALL.iter().take_while(|&&other| other != depth);
     others.count() as f64

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use n2n::image::Image;
-use n2n::network::Kind;
+use n2n::network::SampleKind;
 use n2n::train::Config;
 use n2n::train::dataset::Dataset;
 use n2n::train::loader::Loader;
@@ -52,7 +52,7 @@ fn main() {
 
 /// The time of this many rounds, each with one batch from each thread, once all threads are at work.
 fn time(loader: &Loader, threads: usize, rounds: usize) -> Duration {
-    let samples = loader.batches(Kind::Clean, 1, 0, Config::MAX_EPOCHS);
+    let samples = loader.batches(SampleKind::Clean, 1, 0, Config::MAX_EPOCHS);
     let mut samples = samples.expect("threads");
     let mut take = |batches: usize| {
         for sample in samples.by_ref().take(batches) {

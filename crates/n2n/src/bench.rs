@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{CleanBatch, Kind, LossFactors, Pixels, Sample, Train};
+use crate::network::{CleanBatch, LossFactors, Pixels, Sample, SampleKind, Train};
 use crate::train::Config;
 use crate::unet::UNet;
 
@@ -121,8 +121,8 @@ impl Work {
                     lambda: 1.0,
                 };
                 let mut sample = match network.wants() {
-                    Kind::Noisy => Sample::Noisy(noisy, neighbors),
-                    Kind::Clean => Sample::Clean(CleanBatch {
+                    SampleKind::Noisy => Sample::Noisy(noisy, neighbors),
+                    SampleKind::Clean => Sample::Clean(CleanBatch {
                         n: batch,
                         side: patch,
                         c,

@@ -53,8 +53,12 @@ impl Pages for Corrupted<'_> {
         let values = page.height as u64 * page.row() as u64;
         let most = Limits::default().samples;
         if values > most {
-            let expected = format!("at most {most}, which must be in memory together");
-            return Err(Error::value("values of a page", expected, values));
+            let expected = format!("at most {most}");
+            return Err(Error::value(
+                "values of a page, which are in memory together",
+                expected,
+                values,
+            ));
         }
         let (samples, channels) = (page.samples(), page.color.channels());
         self.rows.clear();

@@ -1,4 +1,5 @@
-//! The single error type of the library. Variants carry facts; the program adds context and wording.
+//! The single error type of the library. Variants carry facts and state them in one line; the program adds context and
+//! hints.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ pub enum Error {
     Device {
         /// The device.
         device: String,
-        /// What happened, and what can be done.
+        /// What happened.
         reason: String,
     },
     /// A device has too little memory for a request.

@@ -98,8 +98,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// Rejects a path that [`write_atomically`] could not write, before hours of work for its contents. Nothing changes,
-/// except that missing parent folders are created.
+/// Rejects a path that [`write_atomically`] could not write to, for use before long work whose result would be lost.
+/// Nothing changes, except that missing parent folders are created.
 pub fn check_writable(path: &Path) -> Result<()> {
     if is_device(path) {
         return Ok(());

@@ -27,8 +27,8 @@
 //! # Train
 //!
 //! [`train()`] trains a [`Model`] on images in memory, noisy or clean; [`train_with`] takes any [`train::Source`] and a
-//! callback for progress and cancellation. [`train::run`] trains on a folder, as the program does, with checkpoints,
-//! scores and resume. The module [`mod@train`] has an example.
+//! callback for progress and cancellation. [`train::run`] trains on a folder, as the program does, with checkpoints and
+//! scores; its runs can be resumed. The module [`mod@train`] has an example.
 //!
 //! # Conventions
 //!

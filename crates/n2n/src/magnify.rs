@@ -1,8 +1,8 @@
 //! Magnification of clean images that keeps their detail.
 //!
-//! Bicubic interpolation attenuates it: when an image is enlarged by 2, a wave of 2.7 pixels keeps 0.79 of its
-//! amplitude. A network that learns from such images expects less detail than there is. The filter here is therefore a
-//! sinc with a wide Lanczos window, which changes the amplitude by 1 %.
+//! Bicubic interpolation attenuates it: when an image is enlarged by 2, a wave with a period of 2.7 pixels keeps 0.79
+//! of its amplitude. A network that learns from such images expects less detail than there is. The filter here is
+//! therefore a sinc with a wide Lanczos window, which changes the amplitude by 1 %.
 
 use std::f64::consts::PI;
 
@@ -49,8 +49,8 @@ pub(crate) fn magnified(image: &Image, height: usize, width: usize) -> Image {
     }
 }
 
-/// For each of the `to` pixels along an enlarged side, the pixels along the original side, which has `from`, that it is
-/// a weighted sum of, with their weights, which add up to 1.
+/// For each of the `to` pixels along an enlarged side, the pixels of the original side, `from` in number, that
+/// contribute to it, with their weights, which add up to 1.
 fn taps(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
     let lobes = LOBES as f64;
     let sinc = |x: f64| {

@@ -416,7 +416,7 @@ impl Model {
         let mut data = Vec::with_capacity(height * width * channels);
         self.with(|network| {
             Denoiser::new(network, pages_options)
-                .watched_by(options.on_progress)
+                .with_progress(options.on_progress)
                 .denoise_frame(page, frame, pages, scale, |band| {
                     data.extend(band.denoised);
                     Ok(())

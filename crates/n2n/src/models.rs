@@ -76,7 +76,7 @@ impl FromStr for Quality {
     }
 }
 
-/// A row per model: name, which is also that of its file, noise, quality, channels, scores, description, and its bytes.
+/// A row per model: its name (also that of its file), noise, quality, channels, scores, description and bytes.
 #[cfg(feature = "models")]
 macro_rules! shipped {
     ($($name:literal, $noise:literal, $quality:ident, $channels:literal, $scores:expr, $description:literal, $bytes:expr;)*) => {

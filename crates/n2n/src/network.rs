@@ -20,7 +20,7 @@ pub trait Denoise: Send {
     fn channels(&self) -> usize;
 
     /// Whether [`Self::denoise`] also accepts batches of one channel. Otherwise, single channels are repeated to fill
-    /// [`Self::channels`], so that all of them have the same noise.
+    /// [`Self::channels`], and all of these have the same noise.
     fn takes_gray(&self) -> bool {
         self.channels() == 1
     }
@@ -61,9 +61,9 @@ pub trait Train: Denoise {
     /// The architecture, hence the names and shapes of the weights.
     fn architecture(&self) -> UNet;
 
-    /// The preferred kind of samples for steps. Every device accepts [`Kind::Noisy`].
-    fn wants(&self) -> Kind {
-        Kind::Noisy
+    /// The preferred kind of samples for steps. Every device accepts [`SampleKind::Noisy`].
+    fn wants(&self) -> SampleKind {
+        SampleKind::Noisy
     }
 
     /// Reserves the memory for a [`Self::step`] on `n` patches of `h` × `w` pixels, as [`Denoise::reserve`] does.
@@ -158,7 +158,7 @@ pub enum Sample {
 
 /// The kind of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SampleKind {
     /// [`Sample::Noisy`]
     Noisy,
     /// [`Sample::Clean`]
@@ -217,7 +217,7 @@ pub struct Method {
     /// The network's target.
     pub target: Target,
     /// Number of patches per batch, in rotation, on which the regularizer is computed; they stand for all. `None`, or
-    /// the number of patches, for all, as in the paper.
+    /// the batch size, means all of them, as in the paper.
     ///
     /// `exp_diff` (see [`Losses`]) is a constant in the loss, and the gradient is linear in it, so a sample of the
     /// patches gives the same expected gradient. `Loss2` is then the mean over these patches.

@@ -123,7 +123,7 @@ fn check_transform(weights: &Weights) -> Result<()> {
     }
 }
 
-/// The side of the test image: the smallest that has a pixel from which no edge is seen.
+/// The side of the test image: the smallest with a pixel whose receptive field reaches no edge.
 fn side(unet: UNet) -> usize {
     let grid = unet.grid();
     2 * grid.halo + grid.multiple

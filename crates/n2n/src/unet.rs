@@ -78,7 +78,9 @@ pub fn named(name: &str) -> Result<UNet> {
 impl fmt::Display for UNet {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let [n_feature, n_channel, ..] = self.sizes();
-        let sizes = [n_feature, n_channel].into_iter().chain(self.departures());
+        let sizes = [n_feature, n_channel]
+            .into_iter()
+            .chain(self.non_default_sizes());
         let named: Vec<_> = sizes.map(|(name, size)| format!("{name} {size}")).collect();
         f.write_str(&named.join(", "))
     }
@@ -253,7 +255,7 @@ impl UNet {
 
     /// The sizes other than F and C that differ from the paper's. Weight files record them, because the shapes of the
     /// tensors do not determine all of them.
-    pub fn departures(&self) -> impl Iterator<Item = (&'static str, usize)> + use<> {
+    pub fn non_default_sizes(&self) -> impl Iterator<Item = (&'static str, usize)> + use<> {
         let sizes = self.sizes().into_iter().zip(Self::default().sizes());
         sizes
             .skip(2)

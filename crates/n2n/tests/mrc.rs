@@ -147,7 +147,8 @@ fn other_formats_become_stacks_and_stacks_others() {
     }
     let said = copy(read("rgb.tga"), Encoding::new(Format::Mrc)).unwrap_err();
     assert!(
-        said.to_string().contains("gray pages of one size, 10x7"),
+        said.to_string()
+            .contains("gray pages of one size: expected 10x7"),
         "{said}"
     );
 }

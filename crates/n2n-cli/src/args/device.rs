@@ -83,7 +83,8 @@ pub struct Denoiser {
     /// Where to compute.
     #[command(flatten)]
     pub device_args: DeviceArgs,
-    /// Compute in half precision, in less memory; faster on a CPU. Requires a GPU, or a CPU with matrix units (AMX)
+    /// Compute in half precision, which takes less memory and, on a CPU, less time. Requires a GPU, or a CPU with
+    /// matrix units (AMX)
     #[arg(long, display_order = 799)]
     pub half: bool,
 }

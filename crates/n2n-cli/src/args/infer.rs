@@ -18,7 +18,7 @@ use super::value::{BOOL, batch_size, boolean, named, no_image, optional_value, s
 )]
 #[allow(clippy::struct_excessive_bools, reason = "the reference's flags")]
 pub struct Infer {
-    /// An image, or a folder of images, searched recursively; of a file with several pages, the first
+    /// An image, or a folder of images, searched recursively; only the first page of a file is used
     #[arg(long, short, value_name = "PATH")]
     pub input_file: PathBuf,
     /// The exported model (.onnx); with the native engine, also any weight file or the name of a shipped model

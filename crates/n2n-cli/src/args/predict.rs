@@ -54,7 +54,7 @@ pub struct Predict {
     /// Format of the results [default: same as the image]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<ImageFormat>,
-    /// Bits per sample: 8, 16 or 32f (floats with the same values) [default: same as the image]
+    /// Bits per sample: 8, 16 or 32f (floats in the image's units) [default: same as the image]
     #[arg(long, value_enum, value_name = "BITS")]
     pub depth: Option<ImageDepth>,
     /// JPEG quality, 1 to 100
@@ -96,23 +96,23 @@ pub struct Predict {
     /// Average over eight flips and rotations: slightly better, eight times the work
     #[arg(long)]
     pub ensemble: bool,
-    /// Also write the removed noise, as <name>_residual; 128 stands for 0 in 8 bits, 32768 in 16, unless they are
-    /// signed
+    /// Also write the removed noise, as <name>_residual; in unsigned files, 128 (8 bits) or 32768 (16 bits) stands for
+    /// 0
     #[arg(long)]
     pub residual: bool,
     /// Also write input and result side by side, as <name>_compare
     #[arg(long)]
     pub compare: bool,
-    /// Clean image, or folder of clean images with the same names, to show first in the comparison, with scores; of the
-    /// same type as the image, or floats in its units
+    /// Clean image, or folder of clean images with the same names, to show first in the comparison and compute scores
+    /// against; their type is that of the image, or floats in its units
     #[arg(long, value_name = "PATH", requires = "compare")]
     pub reference: Option<PathBuf>,
-    /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory; an error if it needs
-    /// more than --max-memory
+    /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory; a size that needs
+    /// more than --max-memory is an error
     #[arg(long, value_name = "SIDE", default_value = "auto", value_parser = named::<Tile>)]
     pub tile: Tile,
-    /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from
-    /// [default: 2.5GB; no limit on the tiles of --tile none or --tile SIDE]
+    /// Limit on the total memory for the network, its tiles and the rows of an image that they are cut from [default:
+    /// 2.5GB, which does not apply to the tiles of --tile none or --tile SIDE]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
     /// Maximum number of pixels that a file may declare per page

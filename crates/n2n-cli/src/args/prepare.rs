@@ -9,7 +9,7 @@ use super::value::{positive, positive_number};
 /// `n2n prepare`
 #[derive(Debug, Args)]
 pub struct Prepare {
-    /// Folder of images, searched recursively; of a file with several pages, the first
+    /// Folder of images, searched recursively; only the first page of a file is used
     #[arg(long, value_name = "DIR")]
     pub input_dir: PathBuf,
     /// Folder for the converted images

@@ -24,7 +24,7 @@ pub fn run(args: &args::Bench, ui: Ui) -> anyhow::Result<ExitCode> {
     };
     let Denoiser { device_args, half } = &args.denoiser;
     if *half && args.work == BenchWork::Train {
-        bail!("--half is supported for infer only; train computes in full precision");
+        bail!("n2n bench train does not support --half");
     }
     let Placed { mut network, level } = device::place(device_args, *half, &weights(args)?, ui)?;
 

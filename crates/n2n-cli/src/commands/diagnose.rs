@@ -18,7 +18,7 @@ use crate::ui::{Ui, counted};
 /// Maximum number of pixels analyzed, over all images, in each channel.
 const PIXELS: usize = 16_000_000;
 
-/// Runs the command. A file that cannot be read is reported, and the others are looked at.
+/// Runs the command. A file that cannot be read is reported, and the others are analyzed.
 pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     for path in args.json.iter().chain(&args.html) {
         files::check_writable(path)?;
@@ -40,10 +40,10 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
     )?;
     let all = paths.len();
     let paths = spread(paths, args.max_images);
-    let looked = look(&paths, args.max_images, ui);
-    let Looked {
+    let inputs = look(&paths, args.max_images, ui);
+    let Inputs {
         frames, mut errors, ..
-    } = looked;
+    } = inputs;
     if frames.is_empty() && errors.len() == 1 {
         return Err(errors.remove(0).into());
     }
@@ -59,13 +59,13 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
             paths.len()
         ));
     }
-    if looked.left_out > 0 {
+    if inputs.left_out > 0 {
         ui.note(format_args!(
             "note: skipping {} with a different number of channels than the first",
-            counted(looked.left_out, "image")
+            counted(inputs.left_out, "image")
         ));
     }
-    if !looked.whole {
+    if !inputs.whole {
         ui.note("note: large images; using only their middles");
     }
     let options = Options {
@@ -73,11 +73,11 @@ pub fn run(args: &args::Diagnose, ui: Ui) -> anyhow::Result<ExitCode> {
         ..Options::default()
     };
     let diagnosis = diagnose::diagnose(&frames, &options)?;
-    for line in lines(&diagnosis, &frames, looked.jpeg) {
+    for line in lines(&diagnosis, &frames, inputs.jpeg) {
         ui.result(line)?;
     }
     if let Some(path) = &args.json {
-        write_json(path, &diagnosis, &looked.files)?;
+        write_json(path, &diagnosis, &inputs.files)?;
     }
     if let Some(path) = &args.html {
         let title = match args.inputs.as_slice() {
@@ -107,13 +107,13 @@ fn spread(paths: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
 }
 
 /// What was read.
-struct Looked {
+struct Inputs {
     frames: Vec<Frame>,
     /// For each file, its path and how many of its images were analyzed.
     files: Vec<(PathBuf, usize)>,
     /// Whether a file is a JPEG.
     jpeg: bool,
-    /// Whether all images were looked at as a whole.
+    /// Whether all images were inputs at as a whole.
     whole: bool,
     /// Number of images skipped because their number of channels differs.
     left_out: usize,
@@ -121,7 +121,7 @@ struct Looked {
     errors: Vec<Error>,
 }
 
-fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
+fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Inputs {
     let quota = (most / paths.len().max(1)).max(1);
     // A pipe cannot be read twice.
     let is_pipe = |path: &Path| path.metadata().is_ok_and(|found| !found.is_file());
@@ -138,7 +138,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
         }
     }
     let side = ((PIXELS / counts.iter().sum::<usize>().max(1)) as f64).sqrt() as usize;
-    let mut looked = Looked {
+    let mut inputs = Inputs {
         frames: vec![],
         files: vec![],
         jpeg,
@@ -151,7 +151,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
         progress.show(done as f64, paths.len(), &path.display().to_string());
         let mut count = 0;
         if is_pipe(path) {
-            looked.errors.push(Error::Image {
+            inputs.errors.push(Error::Image {
                 path: path.clone(),
                 reason: "expected a file, found a pipe or a device; save it as a file first".into(),
             });
@@ -160,7 +160,7 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
         let result: Result<()> = image::images(path).and_then(|images| {
             for image in images.take(quota) {
                 let frame = Frame::from(&image?);
-                let channels = looked
+                let channels = inputs
                     .frames
                     .first()
                     .map_or(frame.channels, |first| first.channels);
@@ -172,25 +172,25 @@ fn look(paths: &[PathBuf], most: usize, ui: Ui) -> Looked {
                         .height
                         .min((pixels / frame.width.min(side).max(1)).max(side));
                     let width = frame.width.min(pixels / height.max(1));
-                    looked.whole &= whole;
-                    looked.frames.push(if whole {
+                    inputs.whole &= whole;
+                    inputs.frames.push(if whole {
                         frame
                     } else {
                         frame.middle(height, width)
                     });
                     count += 1;
                 } else {
-                    looked.left_out += 1;
+                    inputs.left_out += 1;
                 }
             }
             Ok(())
         });
         if let Err(error) = result {
-            looked.errors.push(error);
+            inputs.errors.push(error);
         }
-        looked.files.push((path.clone(), count));
+        inputs.files.push((path.clone(), count));
     }
-    looked
+    inputs
 }
 
 /// How many images a file has, counted up to `most`, and its format.
@@ -282,7 +282,7 @@ pub fn remedy(finding: &Finding) -> Option<String> {
              median of their neighbors; otherwise they remain in the result."
                 .into()
         }
-        Finding::CutOff { .. } => {
+        Finding::Clipped { .. } => {
             "Save images with a black level above the noise, as the camera gives them, \
              without background subtraction."
                 .into()
@@ -301,7 +301,7 @@ pub fn remedy(finding: &Finding) -> Option<String> {
 fn write_json(
     path: &Path,
     diagnosis: &Diagnosis,
-    looked: &[(PathBuf, usize)],
+    inputs: &[(PathBuf, usize)],
 ) -> anyhow::Result<()> {
     let findings: Vec<_> = diagnosis
         .findings()
@@ -314,12 +314,12 @@ fn write_json(
             Ok(entry)
         })
         .collect::<serde_json::Result<_>>()?;
-    let looked: Vec<_> = looked
+    let inputs: Vec<_> = inputs
         .iter()
         .map(|(path, images)| serde_json::json!({"path": path.display().to_string(), "images": images}))
         .collect();
     let report = serde_json::json!({
-        "files": looked,
+        "files": inputs,
         "summary": diagnosis.summary(),
         "findings": findings,
         "diagnosis": diagnosis,

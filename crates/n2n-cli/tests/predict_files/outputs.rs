@@ -95,8 +95,7 @@ fn a_reference_is_compared_in_the_units_of_the_image() {
         .success()
         .stdout(contains("psnr:inf"));
     compare("noisy.tif", "share").code(1).stderr(contains(
-        "share.tif: expected a reference in the units of the image, whose mean is 65535.000 times \
-         that of the reference, found floats up to 0.06",
+        "share.tif: expected a reference in the units of the image, found floats up to 0.06",
     ));
     compare("noisy.tif", "bytes").code(1).stderr(contains(
         "bytes.tif: expected a reference of the same type as the image, uint16, or floats in its \

@@ -1,8 +1,8 @@
-// Noisy patches from clean ones, flipped and turned.
+// Noisy patches from clean ones, flipped and rotated.
 
 struct Params {
     n: u32, side: u32, c: u32, fours: u32,
-    // Whether the clean values are bytes; whether patches are turned.
+    // Whether the clean values are bytes; whether patches are flipped and rotated.
     bytes: u32, augment: u32,
     // 0: none; 1: Gaussian, standard deviation from min to max; 2: Poisson, intensity from min to max.
     noise: u32, min: f32, max: f32,

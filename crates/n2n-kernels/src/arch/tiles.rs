@@ -74,8 +74,8 @@ impl Product<'_> {
     }
 }
 
-/// Turns sums into activations: adds the bias, applies a `LeakyReLU` with `slope` (at most 1; 1 changes nothing),
-/// and rounds. Pixels are `stride` values apart in `to`, which holds as many as are wanted. Each gets 32 channels;
+/// Turns sums into activations: adds the bias, applies a `LeakyReLU` with `slope` (at most 1; 1 changes nothing), and
+/// rounds. Pixels are `stride` values apart in `to`, whose length says how many are written. Each gets 32 channels;
 /// those beyond `columns` tiles are zero.
 pub struct Finish<'a> {
     pub sums: &'a [f32; SUMS],

@@ -32,8 +32,8 @@ class Range(NamedTuple):
     low, high : float
         In the units of the array.
     is_limit : bool
-        Whether results for integers are clipped to the range, extended to the noisy value if that lies outside: for
-        ranges of a whole number of bits, such as 0 to 4095, beyond which a camera has no values.
+        Whether integer results are clipped to the range, or to the noisy value where that lies outside it. True for
+        ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
     """
 
     low: float
@@ -250,7 +250,7 @@ class Model:
 
     @property
     def halo(self) -> int:
-        """Number of pixels beyond a part of an image that its result depends on, if the part lies on the grid."""
+        """Number of pixels around a part of an image that its result depends on, if the part lies on the grid."""
         return self._native.halo
 
     @property
@@ -260,7 +260,7 @@ class Model:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata of the model's file: noise, training, license; free text by key."""
+        """The metadata of the model's file as a dictionary of strings: noise, training, license."""
         return self._native.metadata
 
     def denoise(
@@ -380,7 +380,7 @@ class Model:
             As for `n2n.denoise`; `origin`, `shape` and `region` refer to ``Y`` and ``X``.
         range : (low, high) or Range
             The range of the whole image: the result of `measure_range`, or two numbers. ``auto`` is accepted only if
-            the model states its range, which it then means, or for uint8, where it otherwise means 0 to 255.
+            the model states a range, which is then used, or for uint8, for which the range is otherwise 0 to 255.
 
         Returns
         -------

@@ -29,8 +29,8 @@ def step(shape: Sequence[int], colors: int) -> int:
 def sample(piece: NDArray[Any], size: Sequence[int], step: int) -> NDArray[Any]:
     """Every `step`-th block of a piece of height x width x colors, as blocks x 2 x 2.
 
-    Of an image that is one pixel high or wide, as its `size` says, every `step`-th value. A last odd row or column of
-    others belongs to no block, even if it is all of a piece.
+    If the image, according to `size`, is one pixel high or wide: every `step`-th value. In other images, an odd last
+    row or column belongs to no block, even if the piece contains nothing else.
     """
     height, width, colors = piece.shape
     if 1 in size:

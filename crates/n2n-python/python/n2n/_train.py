@@ -62,8 +62,8 @@ def train(
     time_budget : str or float, optional
         Time for training, as ``"1h 30m"`` or in seconds; if ``None``, give ``n_epoch`` instead.
     callback : callable, optional
-        Called with every step, soon after it. If it returns ``False``, training ends, and the model is what has been
-        learned so far.
+        Called once for every step, shortly after it. If it returns ``False``, training ends, and the model is what has
+        been learned so far.
     progress : bool
         Whether to show progress on a terminal or in a notebook.
     recipe : {"fast", "paper"}

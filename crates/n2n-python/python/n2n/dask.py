@@ -43,7 +43,7 @@ def denoise(
     ----------
     array : dask array
         Integers or floats, in chunks of any size. Small chunks waste work, because the network sees up to 159 pixels
-        beyond each; 1024 pixels or more is a good size.
+        beyond each; 1024 x 1024 pixels or more is a good size.
     model, axes, channel_axis, range, strength, ensemble, max_memory
         As for `n2n.denoise`. A range that has to be measured is measured once on the whole array, when
         the first chunk is computed.

@@ -59,10 +59,11 @@ def denoise(
     Format version, axes, scale, channel metadata, chunks, shards and compression are kept. The pyramid is rebuilt from
     the denoised image by averaging; its levels keep their shapes. Labels are not copied.
 
-    Memory holds a part of the image and at most `max_memory` bytes for the network. A part consists of whole chunks or,
-    if there are any, shards: at least 1024 x 1024 pixels unless the image is smaller, with the pixels around them, and
-    one chunk along each other axis. Until it is complete, the output is named ``OUTPUT.partial``. An interrupted run
-    resumes from it when it is started again with the same arguments, and repeats no finished part.
+    Memory holds a part of the image and at most `max_memory` bytes for the network. A part consists of whole chunks
+    (whole shards, if there are any): at least 1024 x 1024 pixels, unless the image is smaller, and one chunk along each
+    other axis. It is read with the pixels around it that the network sees. Until it is complete, the output is named
+    ``OUTPUT.partial``. An interrupted run that is started again with the same arguments resumes from this output and
+    repeats no finished part.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-//! The budget, the time or steps that are left of it, and the events reported while it passes.
+//! The budget, how much of it is left, and the events reported while it is spent.
 
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
@@ -16,7 +16,8 @@ use crate::train::config::Span;
 pub enum Budget {
     /// This many steps in total.
     Steps(usize),
-    /// This much time, including the comparisons between the stages.
+    /// This much time, including the comparisons of models and of stages, but not the first and the last measurement of
+    /// the held-out loss.
     Time(Duration),
 }
 
@@ -29,14 +30,14 @@ pub enum Event<'a> {
         /// The image and the reason.
         error: &'a Error,
     },
-    /// The fraction of the budget that has passed, 0 to 1.
-    Passed(f64),
+    /// The fraction of the budget that has been used, 0 to 1.
+    Progress(f64),
     /// A point of the learning curve: see [`Config::curve_points`](super::Config::curve_points).
     HeldOut {
-        /// The fraction of the budget that has passed, 0 to 1.
+        /// The fraction of the budget that has been used, 0 to 1.
         passed: f64,
-        /// The held-out loss at that point, measured on fewer pixels than [`Adapted::losses`](super::Adapted::losses):
-        /// comparable with other points only.
+        /// The Neighbor2Neighbor loss at that point, on one draw of neighbors per crop: comparable with other points
+        /// only, not with [`Adapted::losses`](super::Adapted::losses).
         loss: f64,
     },
 }
@@ -83,7 +84,7 @@ pub(super) struct Clock<'a> {
     steps: usize,
     /// Whether any step has been taken, in any part.
     has_learned: bool,
-    is_broken_off: bool,
+    is_stopped: bool,
     /// Points of the learning curve: how many to measure, and the next one.
     points: usize,
     next_point: usize,
@@ -99,7 +100,7 @@ impl<'a> Clock<'a> {
             begun: Duration::ZERO,
             steps: 0,
             has_learned: false,
-            is_broken_off: false,
+            is_stopped: false,
             points,
             next_point: 0,
         }
@@ -112,13 +113,13 @@ impl<'a> Clock<'a> {
         self.steps = 0;
     }
 
-    /// Counts a step that is about to be taken, and returns the fraction of the part that has passed before it, at
+    /// Counts a step that is about to be taken, and returns the fraction of the part that has been used before it, at
     /// least 0 and below 1; `None` if the part is over.
     ///
     /// # Errors
     /// [`Error::Stopped`] if the caller stops the work before the first step.
     pub(super) fn tick(&mut self) -> Result<Option<f64>> {
-        if self.is_broken_off {
+        if self.is_stopped {
             return Ok(None);
         }
         let (from, to) = self.part;
@@ -137,8 +138,8 @@ impl<'a> Clock<'a> {
         if passed.is_nan() || passed >= 1.0 {
             return Ok(None);
         }
-        self.tell(Event::Passed(from + passed * (to - from)))?;
-        if self.is_broken_off {
+        self.tell(Event::Progress(from + passed * (to - from)))?;
+        if self.is_stopped {
             return Ok(None);
         }
         self.steps += 1;
@@ -146,7 +147,7 @@ impl<'a> Clock<'a> {
         Ok(Some(passed))
     }
 
-    /// Reports a point of the learning curve, if one is due. `passed` is the fraction of the part that has passed;
+    /// Reports a point of the learning curve, if one is due. `passed` is the fraction of the part that has been used;
     /// `loss` measures the point.
     pub(super) fn plot(&mut self, passed: f64, loss: impl FnOnce() -> Result<f64>) -> Result<()> {
         let (from, to) = self.part;
@@ -166,7 +167,7 @@ impl<'a> Clock<'a> {
     /// [`Error::Stopped`] if the caller stops it before the first step.
     fn tell(&mut self, event: Event) -> Result<()> {
         if (self.on_event)(event).is_break() {
-            self.is_broken_off = true;
+            self.is_stopped = true;
             if !self.has_learned {
                 return Err(Error::Stopped);
             }
@@ -184,14 +185,14 @@ mod tests {
         let budget = format!("{}s", u64::MAX).parse().unwrap();
         let mut told = vec![];
         let mut on_event = |event: Event| {
-            if let Event::Passed(passed) = event {
+            if let Event::Progress(passed) = event {
                 told.push(passed);
             }
             ControlFlow::Continue(())
         };
         let mut clock = Clock::new(budget, 0, &mut on_event);
         clock.begin(0.0, 1.0);
-        // No test takes longer than a second per 10⁹ years.
+        // The budget is so large that a test takes less than 1e-9 of it.
         assert!(clock.tick().unwrap().unwrap() < 1e-9);
         assert!(told[0] < 1e-9);
     }

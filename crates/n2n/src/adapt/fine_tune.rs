@@ -1,12 +1,12 @@
 //! Fine-tuning of a network on the images that it will denoise.
 
+use super::candidate::around;
 use super::clock::Clock;
 use super::held_out::HeldOut;
-use super::way::around;
 use crate::cpu::CpuNetwork;
 use crate::denoise::Transform;
 use crate::error::{Error, Result};
-use crate::network::{Kind, LossFactors, Sample, Train};
+use crate::network::{LossFactors, Sample, SampleKind, Train};
 use crate::noise::Noise;
 use crate::train::config::Recipe;
 use crate::train::dataset::Dataset;
@@ -35,7 +35,7 @@ pub(super) fn run(
         pixel_shuffle: unet.pixel_shuffle,
         // The network sees half of it.
         patchsize: 2 * unet.grid().up(fast.patchsize / 2),
-        lr: Recipe::RATE_OF_TRAINED,
+        lr: Recipe::FINE_TUNING_RATE,
         steps_per_epoch: Some(1 << 10),
         neighbor_distance: NeighborDistance::Fixed(spacing),
         seed,
@@ -50,7 +50,7 @@ pub(super) fn run(
     };
     network.set_method(settings.method())?;
     let loader = Loader::new(images, &settings)?;
-    let mut samples = loader.batches(Kind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
+    let mut samples = loader.batches(SampleKind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
     let mut steps = 0.0;
     let mut best = Best::default();
     while let Some(passed) = clock.tick()? {
@@ -65,7 +65,7 @@ pub(super) fn run(
             network.swap_average();
             best.compare(network, (held_out, transform), passed)?;
             network.swap_average();
-            best.next_step = steps + Best::APART;
+            best.next_step = steps + Best::MIN_STEPS_BETWEEN;
         }
         let sample = samples.next().ok_or_else(|| Error::Loader {
             reason: "there is no batch".into(),
@@ -108,9 +108,9 @@ struct Best {
 
 impl Best {
     /// Maximum number of comparisons between the first and the last.
-    const TIMES: f64 = 16.0;
-    /// Steps between comparisons at least: one takes as long as five of them.
-    const APART: f64 = 32.0;
+    const MAX_COMPARISONS: f64 = 16.0;
+    /// Minimum number of steps between comparisons; a comparison takes as long as five steps.
+    const MIN_STEPS_BETWEEN: f64 = 32.0;
 
     fn compare(
         &mut self,
@@ -123,7 +123,7 @@ impl Best {
         if self.found.as_ref().is_none_or(is_best) {
             self.found = Some((loss, network.weights()));
         }
-        self.next = passed + 1.0 / Self::TIMES;
+        self.next = passed + 1.0 / Self::MAX_COMPARISONS;
         Ok(())
     }
 }

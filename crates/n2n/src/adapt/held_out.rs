@@ -1,9 +1,9 @@
-//! The criterion that compares ways to denoise: a loss on held-out pixels.
+//! The criterion that compares candidates: a loss on held-out pixels.
 //!
 //! If the noise can be measured, it is the expected squared difference from another noisy image of the same scene
-//! ([`NoiseVariance::prediction_errors`]); otherwise the Neighbor2Neighbor loss. Both are an error and the noise of what
-//! the result is compared with, which is the same for all ways. But the latter is the error on half-size images, which
-//! does not show when results on whole ones get worse again.
+//! ([`NoiseVariance::prediction_errors`]); otherwise the Neighbor2Neighbor loss. Both are the sum of an error and the
+//! noise of the target, which is the same for all candidates. But the Neighbor2Neighbor loss has the error on half-size
+//! images, which does not show when the results on whole images get worse again.
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -14,17 +14,17 @@ use crate::train::random::{Purpose, stream};
 use crate::train::risk::NoiseVariance;
 use crate::train::spacing::Spacing;
 
-/// The longest side of a part in pixels, so large that most pixels are as far from the edges as in a whole image.
+/// The longest side of a crop in pixels, large enough that its edges affect few of its pixels.
 pub(super) const LONGEST: usize = 256;
-/// The most parts, and the most pixels in all of them.
+/// Maximum number of crops, and of pixels in all of them.
 const MOST: (usize, usize) = (16, 4 * LONGEST * LONGEST);
-/// Draws of neighbors per part.
+/// Draws of neighbors per crop.
 const DRAWS: usize = 4;
-/// Side of the blocks, in pixels of the image, over which losses are averaged: differences between ways to denoise are
+/// Side of the blocks, in pixels of the image, over which losses are averaged: differences between candidates are
 /// nearly independent between blocks.
 const BLOCK: usize = 16;
 
-/// Parts of held-out images.
+/// Crops of held-out images.
 pub(super) struct HeldOut {
     parts: Vec<Batch>,
     draws: Vec<Neighbors>,
@@ -41,8 +41,8 @@ pub(super) struct Losses {
 }
 
 impl HeldOut {
-    /// Parts of images, of pixels `spacing` apart, whose sides are multiples of `unit`; the network sees half-size
-    /// images of them. `noise` is the variance of the noise, if it could be measured.
+    /// Crops of the images, of pixels `spacing` apart; their sides are multiples of `unit`, because the network sees
+    /// half-size images of them. `noise` is the variance of the noise, if it could be measured.
     pub fn new(
         images: &Dataset,
         spacing: Spacing,
@@ -109,13 +109,13 @@ impl HeldOut {
         Ok(Losses { blocks, draws: 1 })
     }
 
-    /// The mean Neighbor2Neighbor loss of `network` on one draw per part, in a fraction of the time. Comparable only with
-    /// other results of this function.
+    /// The mean Neighbor2Neighbor loss of `network` on one draw per crop, in a fraction of the time. Comparable only
+    /// with other results of this function.
     pub fn quick_loss(&self, network: &mut dyn Denoise) -> Result<f64> {
         Ok(self.losses_on(1, network)?.mean())
     }
 
-    /// The Neighbor2Neighbor losses on the first `draws` draws of every part.
+    /// The Neighbor2Neighbor losses on the first `draws` draws of every crop.
     fn losses_on(&self, draws: usize, network: &mut dyn Denoise) -> Result<Losses> {
         let mut blocks = vec![];
         for (i, neighbors) in self.draws.iter().enumerate() {
@@ -157,12 +157,12 @@ impl Losses {
     }
 
     /// Whether these losses are lower than others by more than twice the standard error of the difference.
-    pub fn are_less_than(&self, others: &Self) -> bool {
+    pub fn are_significantly_lower_than(&self, others: &Self) -> bool {
         let differences = || self.blocks.iter().zip(&others.blocks).map(|(a, b)| b - a);
         let count = self.blocks.len() as f64;
         let mean = differences().sum::<f64>() / count;
         let variance = differences().map(|d| (d - mean).powi(2)).sum::<f64>() / count;
-        // The draws on a part are not independent of each other.
+        // The draws on a crop are not independent of each other.
         let error = (variance / (count / self.draws as f64)).sqrt();
         mean.is_finite() && mean > 2.0 * error
     }
@@ -177,8 +177,8 @@ mod tests {
     use crate::network::fake::Fake;
     use crate::train::source::Memory;
 
-    /// A flat image with independent noise of known variance, which is told or not.
-    fn held_out(is_told: bool) -> (HeldOut, f64) {
+    /// A flat image with independent noise of known variance, which is passed on or withheld.
+    fn held_out(is_known: bool) -> (HeldOut, f64) {
         let variance = 0.1_f64.powi(2) / 12.0;
         let mut state = 1_u32;
         let mut image = Image::from_u8(128, 256, 1, &vec![0; 128 * 256]).unwrap();
@@ -188,7 +188,7 @@ mod tests {
         });
         let images = Arc::new(Memory::from(&[image][..]));
         let dataset = Dataset::read(images, 1, 0, &mut |_| {});
-        let noise = is_told.then(|| NoiseVariance::constant(variance));
+        let noise = is_known.then(|| NoiseVariance::constant(variance));
         let held_out = HeldOut::new(&dataset, Spacing::NONE, 64, noise, 1).unwrap();
         (held_out, variance)
     }
@@ -213,12 +213,12 @@ mod tests {
         assert_eq!(seen(1, 256, 512, wide), (1, (256, 128)));
     }
 
-    /// The mean of two neighbors has half of the variance of the noise, and another image all of it; a network that
-    /// returns its input has all of it in addition. (Rounding to bytes adds some.)
+    /// If the target is the mean of two neighbors, its noise has half the variance; if it is another image, the full
+    /// variance. A network that returns its input adds the full variance once more. (Rounding to bytes adds some.)
     #[test]
     fn the_loss_is_the_error_and_the_noise_of_the_target() {
-        for (is_told, part) in [(false, 0.5), (true, 1.0)] {
-            let (held_out, noise) = held_out(is_told);
+        for (is_known, part) in [(false, 0.5), (true, 1.0)] {
+            let (held_out, noise) = held_out(is_known);
             let loss =
                 |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap().mean();
             for (got, want) in [
@@ -243,18 +243,21 @@ mod tests {
 
     #[test]
     fn less_is_what_chance_does_not_explain() {
-        for is_told in [false, true] {
-            let (held_out, _) = held_out(is_told);
+        for is_known in [false, true] {
+            let (held_out, _) = held_out(is_known);
             let losses = |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap();
             let flat = losses(|_| 0.5);
             let same = losses(|x| x);
-            assert!(flat.are_less_than(&same));
-            assert!(!same.are_less_than(&flat));
-            assert!(!flat.are_less_than(&flat));
+            assert!(flat.are_significantly_lower_than(&same));
+            assert!(!same.are_significantly_lower_than(&flat));
+            assert!(!flat.are_significantly_lower_than(&flat));
             // As far from the middle as the mean of so many pixels may be.
             let near = losses(|_| 0.5001);
-            assert!(!flat.are_less_than(&near) && !near.are_less_than(&flat));
-            assert!(!losses(|_| f32::NAN).are_less_than(&flat));
+            assert!(
+                !flat.are_significantly_lower_than(&near)
+                    && !near.are_significantly_lower_than(&flat)
+            );
+            assert!(!losses(|_| f32::NAN).are_significantly_lower_than(&flat));
         }
     }
 }

@@ -38,9 +38,9 @@ pub(super) fn read(
     }
 }
 
-/// Takes out the images that nothing is learned on; of a single image, at most a quarter.
+/// Removes and returns the images to hold out: one in twenty or, of a single image, at most a quarter.
 pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
-    /// The most that is cut off the longer side of a single image, in pixels.
+    /// The longest strip that is cut off a single image, in pixels.
     const LONGEST: usize = 512;
     let count = images.len();
     if count == 1 {
@@ -50,8 +50,8 @@ pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
     Ok(images.take(&drawn))
 }
 
-/// The gray companion of an RGB model, if it has one and no image is RGB, other than with equal channels. It would
-/// denoise the channels of an RGB image one by one.
+/// The gray companion of an RGB model, if it has one and all images are gray, including RGB images with equal channels.
+/// It would denoise the channels of other RGB images one by one.
 pub(super) fn gray_companion(model: &Model, images: &dyn Source) -> Result<Option<Model>> {
     let Some(weights) = models::gray_companion(model.weights())? else {
         return Ok(None);

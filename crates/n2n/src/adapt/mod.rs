@@ -24,6 +24,7 @@
 //! # Ok::<(), n2n::Error>(())
 //! ```
 
+mod candidate;
 mod clock;
 mod fine_tune;
 mod held_out;
@@ -31,7 +32,6 @@ mod images;
 mod inputs;
 mod spline;
 mod stabilize;
-mod way;
 
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
@@ -52,12 +52,12 @@ use crate::train::spacing::Spacing;
 use crate::weights::Weights;
 use crate::words::listed;
 
+use self::candidate::{Candidate, Line, choose, network_of};
 use self::clock::Clock;
 pub use self::clock::{Budget, Event};
 use self::held_out::HeldOut;
 use self::images::{gray_companion, hold_out, read};
 pub use self::inputs::Inputs;
-use self::way::{Line, Way, choose, network_of};
 
 /// The fraction of the budget in which the transform is learned, if it is.
 const STABILIZING: f64 = 0.45;
@@ -89,9 +89,9 @@ pub struct Adapted {
     /// if there is one. A range that was asked for is always among them.
     pub model: Model,
     /// Index of the given model that it was made from.
-    pub place: usize,
+    pub model_index: usize,
     /// Whether its range differs from the one that the model would have been used with otherwise.
-    pub has_range: bool,
+    pub range_changed: bool,
     /// Whether it has a transform that was learned on the images.
     pub has_transform: bool,
     /// Whether its weights were fine-tuned on the images.
@@ -125,8 +125,8 @@ impl Display for Adapted {
             format!("the model for {noise}")
         });
         let ways = [
-            (self.place > 0, other.as_str()),
-            (self.has_range, "the range of the images"),
+            (self.model_index > 0, other.as_str()),
+            (self.range_changed, "the range of the images"),
             (self.has_transform, "a variance-stabilizing transform"),
             (self.is_fine_tuned, "fine-tuning"),
         ];
@@ -165,7 +165,7 @@ impl Model {
                 config,
                 &mut |event| match event {
                     Event::Skipped { error } => skipped(error),
-                    Event::Passed(_) | Event::HeldOut { .. } => ControlFlow::Continue(()),
+                    Event::Progress(_) | Event::HeldOut { .. } => ControlFlow::Continue(()),
                 },
             )
         })
@@ -177,8 +177,8 @@ impl Model {
 /// The first model is the one that would denoise the images otherwise; its held-out loss is the one to lower. The other
 /// models need the same number of channels. They are compared with it before any learning, which starts from the best;
 /// those that state a range or a transform of their own are left out, and if the first model has a transform, all of
-/// them are. If no readable image is RGB, other than with equal channels, and the first model is an RGB model with a
-/// [gray companion](models::gray_companion), only that companion is adapted.
+/// them are. If all readable images are gray, including RGB images with equal channels, and the first model is an RGB
+/// model with a [gray companion](models::gray_companion), only that companion is adapted.
 ///
 /// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], learning ends
 /// after the current step, and the model includes whatever has helped so far.
@@ -207,9 +207,13 @@ pub fn adapt(
             "none",
         ));
     }
-    let depth = images
-        .depth()
-        .ok_or_else(|| Error::value("types of the images to adapt to", "one", "several"))?;
+    let depth = images.depth().ok_or_else(|| {
+        Error::value(
+            "sample types of the images to adapt to",
+            "one, such as uint16",
+            "several",
+        )
+    })?;
     let asked_for = match config.range {
         Range::Between(low, high) => Some(ModelRange { low, high, depth }),
         Range::Auto | Range::Percentile => None,
@@ -239,19 +243,19 @@ pub fn adapt(
     let mut network = network_of(model, config.level)?;
     let given = Transform::of(model.metadata())?;
     let usual = match asked_for {
-        Some(_) => Line::UNIT,
+        Some(_) => Line::IDENTITY,
         None => Line::usual(model, &images, range),
     };
     let as_it_is = given.clone().unwrap_or(usual.transform());
-    let mut best = Way::new(&network, as_it_is, &held_out)?;
+    let mut best = Candidate::new(&network, as_it_is, &held_out)?;
     let before = best.losses.mean();
     let mut adapted = unchanged(model, asked_for, before)?;
     let mut clock = Clock::new(config.budget, config.curve_points, on_event);
     if given.is_none() {
         let line;
-        (adapted.place, line) = choose(models, usual, &held_out, config.level, &mut best)?;
-        adapted.has_range = line != usual;
-        network = network_of(models[adapted.place], config.level)?;
+        (adapted.model_index, line) = choose(models, usual, &held_out, config.level, &mut best)?;
+        adapted.range_changed = line != usual;
+        network = network_of(models[adapted.model_index], config.level)?;
         clock.begin(0.0, STABILIZING);
         let learned = stabilize::learn(
             &mut network,
@@ -263,9 +267,9 @@ pub fn adapt(
             &mut clock,
         )?;
         if let Some(transform) = learned {
-            let way = Way::new(&network, transform, &held_out)?;
-            if way.losses.are_less_than(&best.losses) {
-                (adapted.has_transform, best) = (true, way);
+            let candidate = Candidate::new(&network, transform, &held_out)?;
+            if candidate.losses.are_significantly_lower_than(&best.losses) {
+                (adapted.has_transform, best) = (true, candidate);
             }
         }
         clock.begin(STABILIZING, 1.0);
@@ -282,9 +286,9 @@ pub fn adapt(
         measure,
         &mut clock,
     )? {
-        let way = Way::new(&network, best.transform.clone(), &held_out)?;
-        if way.losses.are_less_than(&best.losses) {
-            (adapted.is_fine_tuned, best) = (true, way);
+        let candidate = Candidate::new(&network, best.transform.clone(), &held_out)?;
+        if candidate.losses.are_significantly_lower_than(&best.losses) {
+            (adapted.is_fine_tuned, best) = (true, candidate);
         }
     }
     adapted.losses[1] = best.losses.mean();
@@ -292,7 +296,7 @@ pub fn adapt(
     Ok(adapted)
 }
 
-/// Rejects other models that do not denoise the same images.
+/// Rejects other models with a different number of channels.
 fn check_channels(model: &Model, others: &[&Model]) -> Result<()> {
     let expected = model.channels();
     match others.iter().find(|other| other.channels() != expected) {
@@ -313,8 +317,8 @@ fn unchanged(model: &Model, asked_for: Option<ModelRange>, loss: f64) -> Result<
     }
     Ok(Adapted {
         model: Model::from_weights(weights)?,
-        place: 0,
-        has_range: false,
+        model_index: 0,
+        range_changed: false,
         has_transform: false,
         is_fine_tuned: false,
         losses: [loss; 2],
@@ -329,11 +333,11 @@ fn finish(
     range: ModelRange,
     transform: &Transform,
 ) -> Result<()> {
-    let is_new = adapted.has_range || adapted.has_transform || adapted.is_fine_tuned;
-    if !is_new && adapted.place == 0 {
+    let is_new = adapted.range_changed || adapted.has_transform || adapted.is_fine_tuned;
+    if !is_new && adapted.model_index == 0 {
         return Ok(());
     }
-    let chosen = models[adapted.place];
+    let chosen = models[adapted.model_index];
     let mut weights = if adapted.is_fine_tuned {
         network.weights()
     } else {
@@ -356,7 +360,7 @@ fn describe(weights: &mut Weights, range: ModelRange, transform: &Transform, ada
     for entry in range.entries() {
         put(entry);
     }
-    if *transform != Line::UNIT.transform() {
+    if *transform != Line::IDENTITY.transform() {
         put(transform.entry());
     }
     put(("adapted", adapted.to_string()));
@@ -537,13 +541,13 @@ mod tests {
         let chosen = try_on(&[&one, &other]).unwrap();
         assert_eq!(chosen.losses[1], best);
         assert_eq!(chosen.losses[0], losses(&[&one])[0]);
-        if chosen.place == 1 {
+        if chosen.model_index == 1 {
             assert!(
                 chosen.to_string().starts_with("the model for ramps"),
                 "{chosen}"
             );
         }
-        // On a grid of 48 pixels, which is no multiple of 32 and not the reverse.
+        // On a grid of 48 pixels: neither 48 nor 32 is a multiple of the other.
         let blocks = UNet {
             n_depth: 4,
             pixel_shuffle: 3,
@@ -567,8 +571,8 @@ mod tests {
             weights.metadata.extend(entries);
             let adapted = Adapted {
                 model: Model::from_weights(weights).unwrap(),
-                place: 1,
-                has_range: false,
+                model_index: 1,
+                range_changed: false,
                 has_transform: true,
                 is_fine_tuned: true,
                 losses: [0.5, 0.25],
@@ -593,7 +597,7 @@ mod tests {
                 Arc::clone(&images),
                 &steps(40),
                 &mut |event| match event {
-                    Event::Passed(passed) => {
+                    Event::Progress(passed) => {
                         told.push(passed);
                         if passed >= last {
                             ControlFlow::Break(())

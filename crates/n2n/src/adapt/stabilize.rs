@@ -9,10 +9,10 @@
 
 use rand::{Rng, RngExt};
 
+use super::candidate::{Line, around};
 use super::clock::Clock;
 use super::held_out::HeldOut;
 use super::spline::{Curve, Spline};
-use super::way::{Line, around};
 use crate::batch::Batch;
 use crate::cpu::CpuNetwork;
 use crate::denoise::{Scale, Transform};
@@ -122,8 +122,8 @@ fn draw(
         spacing.cut([side; 2], c, &mut cut, |large, out| {
             image.crop(top, left, large, out);
         });
-        let way = Dihedral(rng.random_range(0..8));
-        (batch.image_mut(patch)).copy_from_slice(&way.apply(&cut, (side, side)));
+        let turn = Dihedral(rng.random_range(0..8));
+        (batch.image_mut(patch)).copy_from_slice(&turn.apply(&cut, (side, side)));
     }
     let mask = mask(&batch, &mut rng);
     Ok((batch, mask))
@@ -306,7 +306,7 @@ mod tests {
     fn the_gradient_is_what_differences_of_the_loss_say() {
         let batch = batch(3);
         let c = batch.c;
-        // Half of a pixel and half of the one right of it.
+        // Half of a pixel plus half of the pixel to its right.
         let filter = |x: &Batch| {
             let mut y = x.clone();
             for (i, value) in y.data.iter_mut().enumerate() {

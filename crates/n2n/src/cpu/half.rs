@@ -1,6 +1,6 @@
-//! Inference in half precision: the rows of `unet` on the matrix units of `n2n_kernels::half`. The first two layers, and
-//! the three of each level of the decoder, run in bands of rows through windows that slide down the image, so that
-//! no tensor at the full size of the image is ever whole. The neighborhoods of the image serve the first
+//! Inference in half precision: the rows of `unet` on the matrix units of `n2n_kernels::half`. The first two layers,
+//! and the three of each level of the decoder, run in bands of rows through windows that slide down the image, so that
+//! no tensor at the full size of the image is ever in memory as a whole. The neighborhoods of the image serve the first
 //! convolution and the last skip; the chain of the last layers writes the result.
 
 use n2n_kernels::half::{Conv, Source, Tensor, Units, UpConv, run_chain};

@@ -22,8 +22,8 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 /// What a forward pass keeps for the gradients.
 pub(super) struct Tape {
     image: Tensor,
-    /// The output of each row before [`CpuNetwork::head`], before pooling; that of the last of them is
-    /// taken out, for its gradient. For a transposed convolution that is merged with the next row, the
+    /// The output of each layer before [`CpuNetwork::head`], before pooling. The last of these outputs is taken out,
+    /// and its memory used for its gradient. For a transposed convolution that is merged with the next row, the
     /// [side](upconv::side) of both.
     pub(super) outputs: Vec<Tensor>,
     /// The output of each pooling.
@@ -49,7 +49,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// Those of the patches `turn`, out of `n`.
+    /// The neighbors of the patches with the indices `turn`, out of `n` patches.
     fn new(n: usize, turn: Vec<usize>, first: Batch, second: Batch) -> Self {
         let mut place = vec![None; n];
         let share = n as f64 / turn.len().max(1) as f64;

@@ -48,7 +48,7 @@ pub struct CpuNetwork {
     level: Level,
     /// All weights and biases, laid out as [`UNet::tensors`] says. Shared between [forks](network::Denoise::fork).
     parameters: Arc<Vec<f32>>,
-    /// The layers as the kernels take them, packed from the parameters as they are.
+    /// The layers as the kernels take them, packed from the current parameters.
     packed: Arc<Packed>,
     /// The matrix units on which images are denoised in half precision, if they are.
     half: Option<Units>,
@@ -64,7 +64,7 @@ pub struct CpuNetwork {
     kept_for: usize,
     /// The state of training, created by the first step.
     learning: Option<Learning>,
-    /// The optimizer and the target of a step.
+    /// How steps estimate the gradient and update the weights.
     method: Method,
     /// The running average of the parameters, once there is one.
     average: Option<Vec<f32>>,

@@ -166,7 +166,7 @@ fn a_network_goes_on_from_a_state_to_the_bit() {
     let expected = network.state();
     assert_ne!(expected, state);
 
-    // In another network, and in one that has gone astray.
+    // In another network, and in one that has moved on.
     let mut another = CpuNetwork::initial(unet, 2);
     for other in [&mut another, &mut network] {
         other.set_state(&state).unwrap();
@@ -332,7 +332,7 @@ fn assert_same_gradient(got: &[f64], want: &[f64]) {
     assert!(gap < 1e-10 * size, "{gap:e} of {size:e}");
 }
 
-/// `exp_diff` is a constant that the gradient is linear in: over the turns, what is left out is made up for.
+/// The gradient is linear in the constant `exp_diff`, so its mean over a full rotation of the patches is the paper's.
 #[test]
 fn the_regularizer_of_some_patches_in_turn_has_the_papers_gradient_on_average() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
@@ -537,7 +537,7 @@ fn half_precision_is_full_precision_but_for_rounding() {
         let found = Units::detect();
         for units in std::iter::once(Units::portable()).chain(found) {
             network.half = Some(units);
-            // The second time on what the first left.
+            // The second time in memory that the first has left dirty.
             for _ in 0..2 {
                 let got = network.denoise(&noisy).unwrap();
                 let mean = want.data.iter().sum::<f32>() / want.data.len() as f32;
@@ -587,7 +587,8 @@ fn the_memory_that_is_planned_is_all_that_is_taken() {
     }
 }
 
-/// What is kept between calls is all that was taken at once, for memory is only freed where more of it takes its place.
+/// The memory kept between calls is all that was in use at once, because memory is freed only when a larger piece
+/// replaces it.
 #[test]
 fn an_image_takes_the_memory_that_is_said() {
     let narrow = UNet {
@@ -601,7 +602,7 @@ fn an_image_takes_the_memory_that_is_said() {
     one_thread.build().unwrap().install(|| {
         for (unet, half, sizes) in [
             (UNet::default(), false, [(512, 512), (768, 512)]),
-            // A level more in bands.
+            // One more level in bands.
             (UNet::default(), false, [(1024, 1024), (1280, 1024)]),
             (fast, false, [(1024, 1024), (1536, 1024)]),
             (UNet::default(), true, [(256, 512), (512, 512)]),

@@ -48,7 +48,7 @@ pub struct Denoiser<'a> {
     /// The tiles that fit on the device, once it has turned out to have less memory than planned.
     shrunk: Option<Shrunk>,
     /// Whether the next band should report them.
-    is_news: bool,
+    report_shrunk: bool,
 }
 
 /// Rows of a page before and after denoising, each with all samples.
@@ -59,7 +59,7 @@ pub struct Band {
     pub noisy: Vec<f32>,
     /// The denoised rows; samples that are not color, and non-finite values, are unchanged.
     pub denoised: Vec<f32>,
-    /// In the first band with smaller tiles than planned, what they are.
+    /// The size of the tiles in the first band where it is smaller than planned, otherwise `None`.
     pub shrunk: Option<Shrunk>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Denoiser<'a> {
             progress: Progress { done: 0, total: 0 },
             network_pixels: 0,
             shrunk: None,
-            is_news: false,
+            report_shrunk: false,
         }
     }
 
@@ -92,7 +92,7 @@ impl<'a> Denoiser<'a> {
     }
 
     /// Sets the function that is called with progress.
-    pub(crate) fn watched_by(self, on_progress: Option<OnProgress<'a>>) -> Self {
+    pub(crate) fn with_progress(self, on_progress: Option<OnProgress<'a>>) -> Self {
         Self {
             on_progress,
             ..self
@@ -234,8 +234,8 @@ impl<'a> Denoiser<'a> {
             } else {
                 vec![]
             };
-            let is_news = std::mem::take(&mut self.is_news);
-            let shrunk = self.shrunk.clone().filter(|_| is_news);
+            let report_shrunk = std::mem::take(&mut self.report_shrunk);
+            let shrunk = self.shrunk.clone().filter(|_| report_shrunk);
             give(Band {
                 noisy,
                 denoised,
@@ -283,7 +283,7 @@ impl<'a> Denoiser<'a> {
         let Some(side) = half else {
             return Err(error);
         };
-        self.is_news = true;
+        self.report_shrunk = true;
         self.shrunk = Some(Shrunk {
             side,
             reason: error.to_string(),
@@ -715,7 +715,7 @@ mod tests {
         let error = Denoiser::new(&mut Fake::identity(2), WHOLE)
             .denoise(&page, &mut pages, Scale::UNIT, |_| Ok(()))
             .unwrap_err();
-        let want = "channels of the image: expected 2, the network's, found 3";
+        let want = "channels of the image: expected 2, as the network has, found 3";
         assert_eq!(error.to_string(), want);
     }
 
@@ -804,7 +804,7 @@ mod tests {
             ControlFlow::Continue(())
         };
         let mut network = Fake::identity(3);
-        let mut denoiser = Denoiser::new(&mut network, WHOLE).watched_by(Some(&on_progress));
+        let mut denoiser = Denoiser::new(&mut network, WHOLE).with_progress(Some(&on_progress));
         denoiser
             .denoise(&page, &mut pages, Scale::UNIT, |band| {
                 assert_eq!(band.noisy, noisy.data);

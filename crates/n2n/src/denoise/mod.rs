@@ -85,10 +85,10 @@ pub fn padded(
     Ok(window(&denoised, (0, 0), (noisy.h, noisy.w)))
 }
 
-/// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the network can within
-/// `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts. In either case,
-/// values outside −1..2 are limited as by [`Scale::to_network`], and the excess is added back; values that are not
-/// finite are replaced for the network, and stay in the result.
+/// Denoises a batch as [`denoise`] does with [`Padding::Multiple`]: as many images at once as the network can process
+/// within `max_bytes`, and in tiles if a single image needs more, or has more pixels than [`denoise`] accepts. In
+/// either case, values outside −1..2 are limited as by [`Scale::to_network`], and the excess is added back; values that
+/// are not finite are replaced for the network, and stay in the result.
 pub fn denoise_in_tiles(network: &mut dyn Denoise, noisy: &Batch, max_bytes: u64) -> Result<Batch> {
     let grid = network.grid();
     let (h, w) = (grid.up(noisy.h), grid.up(noisy.w));

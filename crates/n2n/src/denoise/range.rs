@@ -10,13 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
 
-/// How the range of images is determined. It is undone on output.
+/// How the range of images is determined. Its mapping to 0..1 is undone on output.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Range {
-    /// The range that the type suggests. For unsigned integers of 8 and 16 bits, it begins at 0 and has as many bits as
-    /// the largest value needs, or all 8 bits if bytes reach 16; for floats, it is 0..1. If the values exceed this
-    /// range by more than half of it or fill less than an eighth of it, and for all other integer types, it is
-    /// [`Survey::measured`] instead, but never for bytes.
+    /// The range that the type suggests. For floats, that is 0..1; for unsigned integers of 8 and 16 bits, it begins at
+    /// 0 and has as many bits as the largest value needs, but bytes that reach 16 have all 8 bits. If the values exceed
+    /// this range by more than half of it or fill less than an eighth of it, it is [measured](Survey::measured)
+    /// instead, except for bytes. For all other integer types it is always measured.
     #[default]
     Auto,
     /// Between two finite values in the units of the file, the first below the second.
@@ -34,8 +34,8 @@ pub struct Scale {
     pub low: f32,
     /// The value that maps to 1.
     pub high: f32,
-    /// Whether results for integers are clamped to the range, extended to the noisy value if that lies outside: for
-    /// ranges of a whole number of bits, such as 0 to 4095, beyond which a camera has no values.
+    /// Whether integer results are clamped to the range, or to the noisy value where that lies outside it. True for
+    /// ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
     pub is_limit: bool,
 }
 
@@ -187,9 +187,10 @@ impl Scale {
         is_limit: true,
     };
 
-    /// How far beyond 0..1 values are passed to the network, on either side. Noise may lie that far out. Values
-    /// further out are not part of a picture that the network could know, and would affect its whole receptive field.
-    const DOOR: f32 = 1.0;
+    /// How far beyond 0..1 values may lie, on either side, to reach the network unchanged; noise may lie that far out.
+    /// Values further out are limited: no picture that the network knows has them, and they would affect its whole
+    /// receptive field.
+    const MARGIN: f32 = 1.0;
 
     /// Between two values; if they are not a range, it extends from `low` to `low + 1`.
     fn between(low: f32, high: f32, is_limit: bool) -> Self {
@@ -203,16 +204,19 @@ impl Scale {
 
     /// A value on the network's scale, limited to −1 and 2.
     pub fn to_network(self, value: f32) -> f32 {
-        let inside = ((value - self.low) / (self.high - self.low)).max(-Self::DOOR);
+        let inside = ((value - self.low) / (self.high - self.low)).max(-Self::MARGIN);
         // NaN was replaced by the lower limit in the line above.
-        inside.min(1.0 + Self::DOOR)
+        inside.min(1.0 + Self::MARGIN)
     }
 
     /// Maps the network's result for a pixel whose value was `from` back to the image's scale, and adds the part that
     /// [`Self::to_network`] cut off.
     pub fn from_network(self, value: f32, from: f32) -> f32 {
         let span = self.high - self.low;
-        let door = (self.low - Self::DOOR * span, self.high + Self::DOOR * span);
+        let door = (
+            self.low - Self::MARGIN * span,
+            self.high + Self::MARGIN * span,
+        );
         let excess = from - from.max(door.0).min(door.1);
         self.low + value * span + excess
     }
@@ -277,8 +281,8 @@ impl ModelRange {
         let found = (low * unit, high * unit);
         let span = self.high - self.low;
         let fits = depth == self.depth
-            && found.0 >= self.low - Scale::DOOR * span
-            && found.1 <= self.high + Scale::DOOR * span
+            && found.0 >= self.low - Scale::MARGIN * span
+            && found.1 <= self.high + Scale::MARGIN * span
             // A single value is always acceptable.
             && (found.0 >= found.1 || found.1 - found.0 >= FILLED * span);
         (!fits).then_some(Misfit {

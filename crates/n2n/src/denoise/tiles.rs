@@ -159,7 +159,7 @@ impl Cut {
     /// output rows.
     fn bytes(&self, page: &Page, frame: &Frame, network: &dyn Denoise, options: &Options) -> u64 {
         let (h, w) = self.seen();
-        // Input and output; with an ensemble, also a turned copy of each.
+        // Input and output; with an ensemble, also a flipped or rotated copy of each.
         let copies = if options.ensemble { 4 } else { 2 };
         let tile = copies * 4 * (h * w * network.channels()) as u64;
         let row = 4 * (frame.stored.width * page.samples()) as u64;
@@ -215,8 +215,8 @@ fn span(
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
     if needed == u64::MAX {
-        let expected = "to fit into the device's largest buffer";
-        return Error::value(what, expected, "more than that");
+        let expected = "to fit into the device's largest buffer; try a smaller tile";
+        return Error::value(what, expected, "a larger one");
     }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(

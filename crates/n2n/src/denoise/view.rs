@@ -13,7 +13,7 @@ pub(super) enum View {
     Tripled(usize),
     /// One channel in, one channel out.
     Single(usize),
-    /// The first channel in; its result is that of this many channels from the first, which are equal.
+    /// The first channel in; its result goes to this many channels, beginning with the first, which are all equal.
     Shared(usize),
 }
 
@@ -30,7 +30,7 @@ pub(super) fn views(page: &Page, network: &dyn Denoise) -> Result<Vec<View>> {
         (_, 3) => Ok((0..channels).map(View::Tripled).collect()),
         _ if taken == channels => Ok(vec![View::Together(taken)]),
         _ => {
-            let expected = format!("{taken}, the network's");
+            let expected = format!("{taken}, as the network has");
             Err(Error::value("channels of the image", expected, channels))
         }
     }

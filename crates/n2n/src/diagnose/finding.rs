@@ -27,14 +27,14 @@ pub enum Finding {
     /// Few windows are free of structure: the noise may be overestimated.
     FewFlatWindows {
         /// Fraction of all windows, 0 to 1.
-        part: f64,
+        fraction: f64,
     },
     /// The correlation looks like that of texture, which may have been measured in place of noise.
     Texture,
     /// The noise is small relative to the range of the signal.
     LittleNoise {
         /// Standard deviation of the noise, as a fraction of the range of the signal.
-        part: f64,
+        fraction: f64,
     },
     /// Neighboring pixels share noise, which a network mistakes for signal.
     Correlated {
@@ -49,12 +49,12 @@ pub enum Finding {
     /// The picture was interpolated from a color filter array.
     Demosaiced {
         /// The ratio of the largest to the smallest noise variance among the positions of a 2×2 cell.
-        variances: f64,
+        variance_ratio: f64,
     },
     /// The picture is raw data: neighboring pixels lie behind different color filters.
     Mosaic {
         /// How far apart the means at these positions are, in standard deviations of the noise.
-        means: f64,
+        mean_difference: f64,
     },
     /// Blocks of 8×8 pixels are visible.
     JpegBlocks {
@@ -80,19 +80,19 @@ pub enum Finding {
         /// The end of the scale.
         value: f64,
         /// Fraction of the pixels, 0 to 1.
-        part: f64,
+        fraction: f64,
     },
     /// The noise is clipped at the lower end of the scale.
-    CutOff {
+    Clipped {
         /// The end of the scale.
         value: f64,
         /// Fraction of the pixels there, 0 to 1.
-        part: f64,
+        fraction: f64,
     },
     /// Some values are not finite.
     NotFinite {
         /// Fraction of the values, 0 to 1.
-        part: f64,
+        fraction: f64,
     },
     /// Values were rounded to steps as large as the noise.
     Coarse {
@@ -104,14 +104,14 @@ pub enum Finding {
     /// There are gaps between values: the contrast was stretched after rounding.
     Gaps {
         /// Fraction of the values that are missing, 0 to 1.
-        part: f64,
+        fraction: f64,
     },
     /// The noise does not follow photon transfer: the picture was processed.
     Processed,
     /// Channels share noise.
     ChannelsCorrelated {
         /// The largest correlation between two channels.
-        most: f64,
+        max_correlation: f64,
     },
 }
 
@@ -154,21 +154,21 @@ impl Diagnosis {
         let mut found = vec![];
         let values = &self.values;
         if values.not_finite > 0.0 {
-            let part = values.not_finite;
-            found.push(Finding::NotFinite { part });
+            let fraction = values.not_finite;
+            found.push(Finding::NotFinite { fraction });
         }
         if self.noise.is_empty() {
             found.push(Finding::NothingMeasured);
         }
-        let mosaic = self.channels == 1 && self.color_filter.means > 0.5;
+        let mosaic = self.channels == 1 && self.color_filter.mean_difference > 0.5;
         if mosaic {
-            let means = self.color_filter.means;
-            found.push(Finding::Mosaic { means });
+            let mean_difference = self.color_filter.mean_difference;
+            found.push(Finding::Mosaic { mean_difference });
         }
-        let demosaiced = self.channels >= 3 && self.color_filter.variances > 1.35;
+        let demosaiced = self.channels >= 3 && self.color_filter.variance_ratio > 1.35;
         if demosaiced && !self.jpeg.found {
-            let variances = self.color_filter.variances;
-            found.push(Finding::Demosaiced { variances });
+            let variance_ratio = self.color_filter.variance_ratio;
+            found.push(Finding::Demosaiced { variance_ratio });
         }
         if self.jpeg.found {
             let strength = self.jpeg.strength;
@@ -202,13 +202,13 @@ impl Diagnosis {
                 fixed: hot.fixed,
             });
         }
-        if let Some(part) = values.clipped_low.filter(|&part| part >= 1e-3) {
+        if let Some(fraction) = values.clipped_low.filter(|&fraction| fraction >= 1e-3) {
             let value = values.min.into();
-            found.push(Finding::CutOff { value, part });
+            found.push(Finding::Clipped { value, fraction });
         }
-        if let Some(part) = values.clipped_high.filter(|&part| part >= 1e-4) {
+        if let Some(fraction) = values.clipped_high.filter(|&fraction| fraction >= 1e-4) {
             let value = values.max.into();
-            found.push(Finding::Saturated { value, part });
+            found.push(Finding::Saturated { value, fraction });
         }
         self.about_noise(&mut found);
         found.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
@@ -236,26 +236,26 @@ impl Diagnosis {
             found.push(Finding::Coarse { step, noise });
         }
         if self.values.gaps > 0.1 {
-            let part = self.values.gaps;
-            found.push(Finding::Gaps { part });
+            let fraction = self.values.gaps;
+            found.push(Finding::Gaps { fraction });
         }
         let range = bright.signal - dark.signal;
         if range > 0.0 && middle.noise < 0.005 * range {
-            let part = middle.noise / range;
-            found.push(Finding::LittleNoise { part });
+            let fraction = middle.noise / range;
+            found.push(Finding::LittleNoise { fraction });
         }
         let worst = |of: fn(&super::Transfer) -> f64| self.noise.iter().map(of).fold(0.0, f64::max);
         let falls = self.noise.iter().any(|noise| noise.slope < 0.0);
         if falls || worst(|noise| noise.misfit) > 0.25 {
             found.push(Finding::Processed);
         }
-        let part = self.flat();
-        if part < FLAT {
-            found.push(Finding::FewFlatWindows { part });
+        let fraction = self.flat();
+        if fraction < FLAT {
+            found.push(Finding::FewFlatWindows { fraction });
         }
-        let most = self.between_channels();
-        if most > BETWEEN_CHANNELS {
-            found.push(Finding::ChannelsCorrelated { most });
+        let max_correlation = self.between_channels();
+        if max_correlation > BETWEEN_CHANNELS {
+            found.push(Finding::ChannelsCorrelated { max_correlation });
         }
     }
 
@@ -292,8 +292,8 @@ impl Diagnosis {
                     "changes"
                 };
                 format!(
-                    "{name} noise {grows} from {} (standard deviation) where the signal is {} to {} \
-                     where it is {}.",
+                    "{name} noise {grows} with the signal: its standard deviation is {} at a signal of \
+                     {}, and {} at {}.",
                     number(dark.noise),
                     number(dark.signal),
                     number(bright.noise),
@@ -358,8 +358,8 @@ fn with_error(estimate: super::Estimate) -> String {
 }
 
 /// A fraction as a percentage with two digits.
-fn percent(part: f64) -> String {
-    let percent = 100.0 * part;
+fn percent(fraction: f64) -> String {
+    let percent = 100.0 * fraction;
     if percent >= 10.0 {
         return format!("{percent:.0} %");
     }
@@ -380,8 +380,8 @@ impl Finding {
             | Self::ChannelsCorrelated { .. }
             | Self::FewFlatWindows { .. }
             | Self::Texture => Severity::Note,
-            Self::Saturated { part, .. } if *part < 0.01 => Severity::Note,
-            Self::CutOff { part, .. } if *part < 0.02 => Severity::Note,
+            Self::Saturated { fraction, .. } if *fraction < 0.01 => Severity::Note,
+            Self::Clipped { fraction, .. } if *fraction < 0.02 => Severity::Note,
             Self::HotPixels { per_million, .. } if *per_million < 50.0 => Severity::Note,
             _ => Severity::Warning,
         }
@@ -398,21 +398,21 @@ impl fmt::Display for Finding {
                 "No noise could be measured: the images are too small for enough windows of 16×16 \
                  pixels, contain no noise, or contain structure everywhere."
             ),
-            Self::FewFlatWindows { part } => write!(
+            Self::FewFlatWindows { fraction } => write!(
                 f,
                 "Only {} of the windows are free of structure: some of these noise measurements \
                  may describe texture instead.",
-                percent(*part)
+                percent(*fraction)
             ),
             Self::Texture => write!(
                 f,
                 "The correlation resembles that of texture: some of these noise measurements may \
                  describe the picture instead."
             ),
-            Self::LittleNoise { part } => write!(
+            Self::LittleNoise { fraction } => write!(
                 f,
                 "There is little noise: its standard deviation is {} of the signal range.",
-                percent(*part)
+                percent(*fraction)
             ),
             Self::Correlated {
                 axis,
@@ -425,7 +425,7 @@ impl fmt::Display for Finding {
                     Axis::Both => (
                         "along rows and columns",
                         format!(
-                            "{x:.2} to the next pixel of the row, {y:.2} to that of the column"
+                            "{x:.2} to the next pixel in the row, {y:.2} to the next in the column"
                         ),
                     ),
                 };
@@ -453,11 +453,11 @@ impl fmt::Display for Finding {
                 let (first, rest) = clauses.split_at(1);
                 write!(f, " {}{rest}.", first.to_uppercase())
             }
-            Self::Demosaiced { variances } => write!(
+            Self::Demosaiced { variance_ratio } => write!(
                 f,
                 "The picture was interpolated from a color filter array: at some positions of \
                  every 2×2 cell the noise has {} times the variance it has at others.",
-                number(*variances)
+                number(*variance_ratio)
             ),
             Self::Mosaic { .. } => write!(
                 f,
@@ -507,21 +507,25 @@ impl fmt::Display for Finding {
                     _ => write!(f, ", {fixed} of them at the same positions in most images."),
                 }
             }
-            Self::Saturated { value, part } => write!(
+            Self::Saturated { value, fraction } => write!(
                 f,
                 "{} of the pixels are saturated at {}: anything brighter is lost.",
-                percent(*part),
+                percent(*fraction),
                 number(*value)
             ),
-            Self::CutOff { value, part } => write!(
+            Self::Clipped { value, fraction } => write!(
                 f,
                 "{} of the pixels are at the lowest value, {}, where the noise is clipped: \
                  averages there are too bright.",
-                percent(*part),
+                percent(*fraction),
                 number(*value)
             ),
-            Self::NotFinite { part } => {
-                write!(f, "{} of the pixels are NaN or infinite.", percent(*part))
+            Self::NotFinite { fraction } => {
+                write!(
+                    f,
+                    "{} of the pixels are NaN or infinite.",
+                    percent(*fraction)
+                )
             }
             Self::Coarse { step, noise } => write!(
                 f,
@@ -529,20 +533,20 @@ impl fmt::Display for Finding {
                 number(*step),
                 number(*noise)
             ),
-            Self::Gaps { part } => write!(
+            Self::Gaps { fraction } => write!(
                 f,
                 "{} of the intermediate values never occur: the contrast was stretched after \
                  rounding.",
-                percent(*part)
+                percent(*fraction)
             ),
             Self::Processed => write!(
                 f,
                 "The noise does not grow with the signal as photon noise does: the values went \
                  through a tone curve or other processing."
             ),
-            Self::ChannelsCorrelated { most } => write!(
+            Self::ChannelsCorrelated { max_correlation } => write!(
                 f,
-                "Channels share noise (correlation {most:.2}), from demosaicing, color conversion \
+                "Channels share noise (correlation {max_correlation:.2}), from demosaicing, color conversion \
                  or compression."
             ),
         }

@@ -102,10 +102,10 @@ fn edge(jumps: [f64; BLOCK], by_chance: f64) -> (usize, f64, bool) {
 pub struct ColorFilter {
     /// The ratio of the largest to the smallest noise variance at the four positions of a cell: above 1 after
     /// demosaicing, which averages some of the positions.
-    pub variances: f64,
+    pub variance_ratio: f64,
     /// How far apart the means of the four positions are, in standard deviations of the noise: above 0 in raw mosaic
     /// data.
-    pub means: f64,
+    pub mean_difference: f64,
 }
 
 impl ColorFilter {
@@ -152,8 +152,8 @@ impl ColorFilter {
             if least > 0.0 { most / least } else { 1.0 }
         };
         Self {
-            variances: (0..channels).map(ratio).fold(1.0, f64::max),
-            means: (means / f64::max(used, 1.0)).max(0.0).sqrt(),
+            variance_ratio: (0..channels).map(ratio).fold(1.0, f64::max),
+            mean_difference: (means / f64::max(used, 1.0)).max(0.0).sqrt(),
         }
     }
 }

@@ -44,7 +44,7 @@ pub use grid::{ColorFilter, JpegBlocks};
 pub use page::{Remedy, page};
 pub use pattern::{HotPixels, LinePattern};
 pub(crate) use pattern::{NoiseLine, standing_out};
-pub use transfer::{Estimate, Level, Transfer};
+pub use transfer::{Estimate, SignalLevel, Transfer};
 pub use values::Values;
 
 use serde::Serialize;
@@ -266,12 +266,12 @@ pub fn diagnose(frames: &[Frame], options: &Options) -> Result<Diagnosis> {
                 count: 0,
                 per_million: 0.0,
                 fixed: 0,
-                places: vec![],
+                positions: vec![],
             },
             jpeg,
             color_filter: ColorFilter {
-                variances: 1.0,
-                means: 0.0,
+                variance_ratio: 1.0,
+                mean_difference: 0.0,
             },
         });
     };
@@ -465,8 +465,8 @@ fn flat_noise(
     let mut color_filter = ColorFilter::of(noisy, windows, fit, &basis);
     for (windows, fit) in &rough[1..] {
         let other = ColorFilter::of(noisy, windows, fit, &basis);
-        color_filter.variances = color_filter.variances.max(other.variances);
-        color_filter.means = color_filter.means.max(other.means);
+        color_filter.variance_ratio = color_filter.variance_ratio.max(other.variance_ratio);
+        color_filter.mean_difference = color_filter.mean_difference.max(other.mean_difference);
     }
     let between_channels = between_channels(noisy, &rough, &basis, channels);
 

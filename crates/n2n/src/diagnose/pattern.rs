@@ -108,7 +108,7 @@ fn row_covariance(plane: &Plane) -> Option<(f64, f64)> {
     (error > 0.0).then_some((covariance, error))
 }
 
-/// Pixels far from all their neighbors.
+/// Pixels whose values are far from those of all their neighbors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HotPixels {
     /// Number in all images and channels.
@@ -119,7 +119,7 @@ pub struct HotPixels {
     /// opposed to particle hits and transmission errors.
     pub fixed: usize,
     /// Row, column and image of the first [`HotPixels::LISTED`].
-    pub places: Vec<[usize; 3]>,
+    pub positions: Vec<[usize; 3]>,
 }
 
 /// How far a hot pixel must stand out, in standard deviations of its noise.
@@ -137,14 +137,14 @@ impl HotPixels {
         let found: Vec<Vec<(usize, usize)>> = planes.par_iter().map(of_plane).collect();
         let pixels: usize = planes.iter().map(|plane| plane.data.len()).sum();
         let count = found.iter().map(Vec::len).sum();
-        let mut places: Vec<[usize; 3]> = vec![];
+        let mut positions: Vec<[usize; 3]> = vec![];
         let mut votes = std::collections::BTreeMap::new();
         for (plane, found) in planes.iter().zip(&found) {
             for &(y, x) in found {
                 let key = (plane.channel, plane.height, plane.width, y, x);
                 *votes.entry(key).or_insert(0) += 1;
-                if places.len() < Self::LISTED {
-                    places.push([y, x, plane.frame]);
+                if positions.len() < Self::LISTED {
+                    positions.push([y, x, plane.frame]);
                 }
             }
         }
@@ -158,7 +158,7 @@ impl HotPixels {
             count,
             per_million: 1e6 * count as f64 / pixels.max(1) as f64,
             fixed,
-            places,
+            positions,
         }
     }
 }

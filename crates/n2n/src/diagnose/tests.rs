@@ -751,7 +751,7 @@ fn hot_pixels_are_found_and_small_objects_are_not() {
         "{}",
         found.fixed
     );
-    assert!(found.places.contains(&[100, 100, 0]));
+    assert!(found.positions.contains(&[100, 100, 0]));
 }
 
 #[test]
@@ -785,7 +785,9 @@ fn saturation_and_cut_off_noise() {
         "{findings:?}"
     );
     assert!(
-        findings.iter().any(|f| matches!(f, Finding::CutOff { .. })),
+        findings
+            .iter()
+            .any(|f| matches!(f, Finding::Clipped { .. })),
         "{findings:?}"
     );
 }

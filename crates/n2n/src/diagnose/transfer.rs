@@ -41,7 +41,7 @@ pub struct Transfer {
     pub read_noise: Option<Estimate>,
     /// The 5th percentile, the median and the 95th percentile of the signal, with the standard deviation of the noise
     /// there.
-    pub levels: [Level; 3],
+    pub levels: [SignalLevel; 3],
     /// The measured curve: signal and variance in bins, from dark to bright.
     pub curve: Vec<[f64; 2]>,
     /// Root mean square deviation of the bins from the line, as a fraction of the line.
@@ -62,7 +62,7 @@ pub struct Estimate {
 
 /// The noise at one signal level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Level {
+pub struct SignalLevel {
     /// The signal.
     pub signal: f64,
     /// Standard deviation of a pixel there.
@@ -218,7 +218,7 @@ pub(super) fn interpret(
     let offset = offset.filter(|offset| offset.error < 0.25 * range.max(f64::MIN_POSITIVE));
     let level = |part| {
         let signal = percentile(windows, part);
-        Level {
+        SignalLevel {
             signal,
             noise: fit.variance(signal).sqrt(),
         }

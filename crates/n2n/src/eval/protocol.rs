@@ -31,10 +31,10 @@ pub struct Config {
     pub repeats: Option<usize>,
     /// The noise to add.
     pub noise: Noise,
-    /// Whether to score the mean over the eight flips and rotations of each noisy image. The protocol, and therefore
-    /// every published score, does not.
+    /// Whether to score the mean over the eight flips and rotations of each noisy image. Neither the protocol nor any
+    /// published score uses it.
     pub ensemble: bool,
-    /// The range that the model was trained on, in the units of bytes, if it was not 0..255.
+    /// The range that the model was trained on, on the scale of 8-bit samples, unless it was 0..255.
     pub range: Option<ModelRange>,
 }
 

@@ -193,7 +193,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// Reduces a line to at most [`MOST`] points by averaging neighbors, and its last point, which is kept.
+/// Reduces a line to at most [`MOST`] points, each the mean of several, followed by its last point.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let Some((&last, before)) = points.split_last() else {
         return vec![];

@@ -1,5 +1,5 @@
-//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), to find damage that decoders overlook, and
-//! that each of them decodes to different pixels.
+//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), to find damage that decoders overlook and
+//! that each of them decodes differently.
 
 use super::decode::{Decoded, Fault};
 use super::huffman::{Bits, Table, damaged};
@@ -142,7 +142,7 @@ impl<'a> Walk<'a> {
                     *mean += i64::from(bits.difference(&block.means)?);
                     if (*mean * block.step).abs() > MOST + block.step {
                         return Err(Fault::new(
-                            "it is damaged: the mean of one of its blocks is not an 8-bit sample",
+                            "it is damaged: a DC coefficient is out of range",
                         ));
                     }
                     skip_details(&mut bits, &block.details)?;
@@ -264,12 +264,12 @@ mod tests {
     const DOWN: u16 = 0b011_1111_1111;
 
     #[test]
-    fn means_that_leave_the_range_of_8_bits_are_refused() {
+    fn dc_coefficients_that_leave_the_range_of_8_bits_are_refused() {
         assert_eq!(said(&jpeg(&[UP])), "");
         assert_eq!(said(&jpeg(&[DOWN, UP, UP, DOWN])), "");
         for far in [UP, DOWN] {
             let said = said(&jpeg(&[far; 3]));
-            assert!(said.contains("not an 8-bit sample"), "{said}");
+            assert!(said.contains("a DC coefficient is out of range"), "{said}");
         }
     }
 

@@ -28,7 +28,7 @@ impl Default for Limits {
     }
 }
 
-/// What a format has to offer.
+/// The decoder of a format.
 pub(super) trait Decode: Send {
     /// The next page, its claims checked.
     fn next_page(&mut self) -> Decoded<Option<Page>>;
@@ -82,7 +82,9 @@ impl<E: std::error::Error + 'static> From<E> for Fault {
 pub(super) fn check_pixels(limits: Limits, height: usize, width: usize) -> Decoded<()> {
     let pixels = (height as u64).checked_mul(width as u64);
     if height == 0 || width == 0 {
-        return Err(Fault::new(format!("it declares {width}x{height} pixels")));
+        return Err(Fault::new(format!(
+            "it declares {width}x{height} pixels; expected at least 1x1"
+        )));
     }
     if pixels.is_none_or(|pixels| pixels > limits.pixels) {
         return Err(Fault::new(format!(
@@ -115,7 +117,7 @@ pub(super) fn check_samples(
     Ok(())
 }
 
-/// The samples of a page that is decoded as a whole, in the integers of its file.
+/// The samples of a page that is decoded as a whole, in the sample type of its file.
 pub(super) struct Whole {
     samples: Samples,
     /// Samples of a row.

@@ -1,4 +1,4 @@
-//! What every encoder is given: how to store pages, samples as bytes, and what Exif and profiles say.
+//! What encoders share: how pages are to be stored, samples as bytes, and access to Exif blocks and color profiles.
 
 use std::path::Path;
 
@@ -77,8 +77,8 @@ impl Encoding {
         }
     }
 
-    /// Whether a page of depth `found` keeps its range, not its values: those of wider types and of types with units of
-    /// their own do not fit unsigned integers of 8 and 16 bits.
+    /// Whether the range of a page of depth `found` is mapped to that of the written type, instead of its values being
+    /// kept: those of wider types, and of types with units of their own, do not fit unsigned integers of 8 and 16 bits.
     pub fn narrows(&self, found: Depth) -> bool {
         let written = self.depth_of(found);
         written.unit() != 1.0 && (found.unit() == 1.0 || written < found)

@@ -78,7 +78,9 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
     let layer = image.layer_data;
     let found = layer.channel_data.list;
     if layer.size != Vec2(width, height) {
-        return Err(Fault::new("its layer differs from the declared size"));
+        return Err(Fault::new(
+            "the size of its layer differs from the declared one",
+        ));
     }
     let names: Vec<(String, bool)> = found
         .iter()
@@ -190,7 +192,7 @@ fn check_lossy(bytes: &[u8], header: &Header) -> Decoded<()> {
             // Stored as it is.
             continue;
         }
-        // Pixels are padded to blocks of 8×8, and runs of bytes can take more than the bytes.
+        // Pixels are padded to blocks of 8×8, and run-length coding can make bytes longer.
         let most = (4 * (width + 8) * (height + 8) * per_pixel) as u64;
         // The first counter is a version, the last a method.
         let mut counters = data.as_chunks().0.iter().skip(1).take(9);

@@ -36,7 +36,7 @@ pub enum Format {
     /// Adobe's digital negative: the samples of a camera's sensor, 16 bits or floats. It can be written only from a DNG
     /// that was read.
     Dng,
-    /// Images, stacks and volumes of electron microscopes: integers of 8 and 16 bits, 32-bit floats.
+    /// Images, stacks and volumes from electron microscopes: integers of 8 and 16 bits, 32-bit floats.
     Mrc,
 }
 

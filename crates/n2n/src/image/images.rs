@@ -19,7 +19,7 @@ pub fn images(path: &Path) -> Result<impl Iterator<Item = Result<Image>> + Send 
     Ok(std::iter::from_fn(move || {
         let next = next_image(reader.as_mut()?).transpose();
         if !matches!(next, Some(Ok(_))) {
-            // What follows a page that cannot be read is not where it should be.
+            // After a page that cannot be read, the position of the next one is unknown.
             reader = None;
         }
         next

@@ -371,7 +371,7 @@ fn check_size(codestream: &[u8], components: &[Component], most: u64) -> Decoded
     }
     if bytes > most {
         return Err(Fault::new(
-            "its JPEG 2000 code blocks are too small for its size",
+            "its JPEG 2000 code blocks are so small that decoding would need more memory than the limit",
         ));
     }
     Ok(())

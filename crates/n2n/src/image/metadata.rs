@@ -14,7 +14,7 @@ use crate::words::listed;
 /// when it is written.
 pub const MISSING: f32 = f32::from_bits(0x7FC0_DA7A);
 
-/// The position of a page in a stack; all are counted from 0.
+/// The position of a page in a stack. Its coordinates are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// The time point.

@@ -303,8 +303,13 @@ pub(super) fn write(
     while let Some(page) = next {
         if page.samples() != 1 || page.upright_size() != size {
             return Err(Refused::Page(format!(
-                "MRC stores gray pages of one size, {}x{}; use TIFF",
-                size.0, size.1
+                "MRC stores gray pages of one size: expected {}x{} like the first page, with 1 channel, found \
+                 {}x{} with {}; use TIFF",
+                size.0,
+                size.1,
+                page.upright_size().0,
+                page.upright_size().1,
+                page.samples()
             )));
         }
         sections += 1;

@@ -55,7 +55,7 @@ impl Packed {
         }
     }
 
-    /// Whether these can be the samples of an image: by its size, channels and depth.
+    /// Whether these can be the samples of `image`, judging by its size, channels and depth.
     pub(crate) fn is_of(&self, image: &Image) -> bool {
         let depth = match self.samples {
             Samples::U8(_) => Depth::U8,

@@ -15,7 +15,7 @@ pub struct Numbers(Vec<RangeInclusive<usize>>);
 
 impl Numbers {
     /// Whether the item at `index`, counted from 0, is among them.
-    pub fn contain(&self, index: usize) -> bool {
+    pub fn contains(&self, index: usize) -> bool {
         self.0.iter().any(|range| range.contains(&(index + 1)))
     }
 }
@@ -71,18 +71,21 @@ pub struct Selection {
 impl Selection {
     /// Whether to denoise page `index` of a file, counted from 0, or any channel of it.
     pub fn has_page(&self, index: usize, page: &Page) -> bool {
-        let of_pages = self.pages.as_ref().is_none_or(|pages| pages.contain(index));
+        let of_pages = self
+            .pages
+            .as_ref()
+            .is_none_or(|pages| pages.contains(index));
         let of_channels = self
             .channels
             .as_ref()
-            .is_none_or(|channels| channels_of(page).any(|channel| channels.contain(channel)));
+            .is_none_or(|channels| channels_of(page).any(|channel| channels.contains(channel)));
         of_pages && of_channels
     }
 
-    /// The samples of a pixel to denoise, counted from 0, if they are not all.
+    /// The samples of a pixel to denoise, counted from 0; `None` for all.
     pub(crate) fn samples_of(&self, page: &Page) -> Option<Vec<usize>> {
         let channels = self.channels.as_ref().filter(|_| self.is_by_sample(page))?;
-        let wanted = channels_of(page).filter(|&channel| channels.contain(channel));
+        let wanted = channels_of(page).filter(|&channel| channels.contains(channel));
         Some(wanted.collect())
     }
 
@@ -95,7 +98,7 @@ impl Selection {
         let pixels = denoised.chunks_exact_mut(samples);
         for (to, from) in pixels.zip(noisy.chunks_exact(samples)) {
             for (channel, (to, &from)) in to.iter_mut().zip(from).enumerate() {
-                if !channels.contain(channel) {
+                if !channels.contains(channel) {
                     *to = from;
                 }
             }
@@ -214,7 +217,7 @@ mod tests {
             assert_eq!(text.parse::<Numbers>().unwrap().to_string(), text);
         }
         let numbers: Numbers = "2, 5-6,9-".parse().unwrap();
-        let found: Vec<_> = (0..12).filter(|&i| numbers.contain(i)).collect();
+        let found: Vec<_> = (0..12).filter(|&i| numbers.contains(i)).collect();
         assert_eq!(found, [1, 4, 5, 8, 9, 10, 11]);
         for text in ["", "0", "3-2", "a", "1,,2", "-3"] {
             assert!(text.parse::<Numbers>().is_err(), "{text}");

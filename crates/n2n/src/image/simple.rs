@@ -117,7 +117,11 @@ pub(super) fn decode_page(
         ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => Depth::U8,
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => Depth::U16,
         ColorType::Rgb32F | ColorType::Rgba32F => Depth::F32,
-        other => return Err(Fault::new(format!("its pixels are of type {other:?}"))),
+        other => {
+            return Err(Fault::new(format!(
+                "its pixels are of type {other:?}, which is not supported; save it as PNG or TIFF"
+            )));
+        }
     };
     let mut allowed = ::image::Limits::no_limits();
     allowed.max_alloc = Some(4 * limits.samples);

@@ -168,10 +168,10 @@ impl Clean {
                 Err(Error::Image {
                     path: self.path.clone(),
                     reason: format!(
-                        "expected a reference in the units of the image, whose mean is {:.3} times \
-                         that of the reference, found floats up to {}",
-                        noisy / clean.abs(),
-                        shown(largest)
+                        "expected a reference in the units of the image, found floats up to {}: the \
+                         mean of the image is {:.3} times that of the reference",
+                        shown(largest),
+                        noisy / clean.abs()
                     ),
                 })
             }

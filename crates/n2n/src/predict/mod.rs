@@ -57,7 +57,7 @@ pub fn predict(
         }),
         ..config.options
     };
-    let mut denoiser = Denoiser::new(network, options).watched_by(Some(&on_progress));
+    let mut denoiser = Denoiser::new(network, options).with_progress(Some(&on_progress));
     let abandoned = AtomicUsize::new(usize::MAX);
     scope(|scope| {
         let (sender, receiver) = sync_channel(PIECES);

@@ -59,8 +59,8 @@ pub(super) fn read(
             page.metadata.sensor = None;
         }
         let scale = match &page.metadata.sensor {
-            // A copied page keeps its values. If the encoding cannot hold these, it keeps its range instead, and is
-            // given that of the pages that are denoised.
+            // A copied page keeps its values. If the encoding cannot hold these, they are mapped by the range of the
+            // pages that are denoised.
             _ if is_copied && !job.encoding.narrows(page.depth) => Scale::UNIT,
             Some(of_page) => sensor::scale(of_page),
             None => ranges.of(at, page.depth)?,
@@ -120,7 +120,7 @@ pub(super) fn read(
     })
 }
 
-/// Whether the channels of the last of the first `pages` pages are equal below its first `rows` rows, too. The file is
+/// Whether the channels of page number `pages`, counted from 1, are equal below its first `rows` rows, too. The file is
 /// read once more: the page may be larger than memory, and how to denoise it has to be known before its first row.
 fn is_achromatic_below(rows: usize, mut again: Reader, pages: usize) -> Result<bool> {
     let mut page = None;

@@ -35,7 +35,7 @@ pub struct Progress {
     pub elapsed_s: f64,
     /// The best score of a snapshot so far; higher is better.
     pub best: Option<f64>,
-    /// What that score is; `None` before the first one and in earlier checkpoints.
+    /// What that score is; `None` before the first one and in checkpoints of earlier versions.
     #[serde(default)]
     pub merit: Option<Merit>,
     /// Losses not yet written to the table of losses.
@@ -45,7 +45,7 @@ pub struct Progress {
     pub least_loss: Option<f64>,
     /// The data set's fingerprint.
     pub images: u64,
-    /// Where its values lie; `None` in earlier checkpoints.
+    /// Where its values lie; `None` in checkpoints of earlier versions.
     #[serde(default)]
     pub values: Option<Values>,
     /// The device.

@@ -1,5 +1,5 @@
-//! The events of a run, and the lines of the training log. Lines that the reference prints too are its own to the
-//! letter, because people grep and plot them.
+//! The events of a run, and the lines of the training log. Lines that the reference also prints match it to the letter,
+//! because people grep and plot them.
 
 use std::path::PathBuf;
 

@@ -325,8 +325,8 @@ impl RunFolder {
     }
 }
 
-/// Beginning again would overwrite what is left of the run. The weights before training, which are written first, are
-/// no such loss.
+/// Starting again would overwrite what is left of the run. The weights before training, which are written first, do not
+/// count: losing them loses nothing.
 fn refuse_lost(path: &Path, start: Start) -> Result<()> {
     let (latest, best) = (latest(path), path.join(BEST));
     if start != Start::Resume || latest.exists() {

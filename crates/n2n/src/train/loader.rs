@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
 use crate::neighbors::Neighbors;
-use crate::network::{CleanBatch, Kind, Pixels, Sample};
+use crate::network::{CleanBatch, Pixels, Sample, SampleKind};
 use crate::train::config::Config;
 use crate::train::dataset::{Dataset, Scaled};
 use crate::train::frozen;
@@ -87,7 +87,7 @@ impl Loader {
     /// A thread that cannot be started.
     pub fn batches(
         &self,
-        kind: Kind,
+        kind: SampleKind,
         epoch: usize,
         iteration: usize,
         last_epoch: usize,
@@ -100,8 +100,8 @@ impl Loader {
             let index = first + index;
             let (epoch, iteration) = (1 + index / cutter.iterations, index % cutter.iterations);
             match kind {
-                Kind::Noisy => cutter.noisy(epoch, iteration),
-                Kind::Clean => cutter.clean(epoch, iteration),
+                SampleKind::Noisy => cutter.noisy(epoch, iteration),
+                SampleKind::Clean => cutter.clean(epoch, iteration),
             }
         })
     }
@@ -279,13 +279,13 @@ mod tests {
         Loader::new(dataset, &config).unwrap()
     }
 
-    fn samples(loader: &Loader, kind: Kind, epoch: usize) -> Vec<Sample> {
+    fn samples(loader: &Loader, kind: SampleKind, epoch: usize) -> Vec<Sample> {
         let samples = loader.batches(kind, epoch, 0, epoch).unwrap();
         samples.map(Result::unwrap).collect()
     }
 
     fn batches(loader: &Loader, epoch: usize) -> Vec<Batch> {
-        let samples = samples(loader, Kind::Noisy, epoch).into_iter();
+        let samples = samples(loader, SampleKind::Noisy, epoch).into_iter();
         let noisy = samples.map(|sample| match sample {
             Sample::Noisy(noisy, _) => noisy,
             Sample::Clean(_) => panic!("not what was asked for"),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     fn clean_batches(loader: &Loader, epoch: usize) -> Vec<CleanBatch> {
-        let samples = samples(loader, Kind::Clean, epoch).into_iter();
+        let samples = samples(loader, SampleKind::Clean, epoch).into_iter();
         let clean = samples.map(|sample| match sample {
             Sample::Noisy(..) => panic!("not what was asked for"),
             Sample::Clean(clean) => clean,
@@ -317,9 +317,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 10);
         for (frozen_noise, kind) in [
-            (false, Kind::Noisy),
-            (true, Kind::Noisy),
-            (false, Kind::Clean),
+            (false, SampleKind::Noisy),
+            (true, SampleKind::Noisy),
+            (false, SampleKind::Clean),
         ] {
             let loader = |threads, cache_mb| {
                 loader(folder.path(), |c| {
@@ -345,7 +345,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 10);
         let loader = loader(folder.path(), |c| c.noise = "gauss25".parse().unwrap());
-        for kind in [Kind::Noisy, Kind::Clean] {
+        for kind in [SampleKind::Noisy, SampleKind::Clean] {
             let expected: Vec<_> = (1..=3)
                 .flat_map(|epoch| samples(&loader, kind, epoch))
                 .collect();
@@ -589,7 +589,7 @@ mod tests {
         let loader = loader(folder.path(), |c| c.cache_mb = 0);
         std::fs::remove_file(folder.path().join("01.png")).unwrap();
         let error = loader
-            .batches(Kind::Noisy, 1, 0, 1)
+            .batches(SampleKind::Noisy, 1, 0, 1)
             .unwrap()
             .find_map(Result::err)
             .unwrap();
@@ -601,9 +601,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 3);
         for (kind, distance, x, y) in [
-            (Kind::Noisy, "2", 2, 2),
-            (Kind::Clean, "3x1", 3, 1),
-            (Kind::Noisy, "1x2", 1, 2),
+            (SampleKind::Noisy, "2", 2, 2),
+            (SampleKind::Clean, "3x1", 3, 1),
+            (SampleKind::Noisy, "1x2", 1, 2),
         ] {
             let loader = loader(folder.path(), |c| {
                 c.neighbor_distance = distance.parse().unwrap();
@@ -611,14 +611,14 @@ mod tests {
             // A patch of 64 pixels so far apart does not fit into 70 rows and 90 columns.
             assert_eq!(loader.padded(), 3);
             let patches: Vec<Vec<f32>> = match kind {
-                Kind::Noisy => {
+                SampleKind::Noisy => {
                     let batches = batches(&loader, 1);
                     batches
                         .iter()
                         .flat_map(|b| (0..b.n).map(|i| b.image(i).to_vec()))
                         .collect()
                 }
-                Kind::Clean => {
+                SampleKind::Clean => {
                     let floats = |clean: CleanBatch| match clean.pixels {
                         Pixels::U8(bytes) => bytes.iter().map(|&b| f32::from(b) / 255.0).collect(),
                         Pixels::F32(floats) => floats,

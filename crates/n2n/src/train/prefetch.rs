@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_taker_who_leaves_early_leaves_no_thread_behind() {
+    fn a_consumer_that_stops_early_leaves_no_thread_behind() {
         let alive = Arc::new(());
         let made = Arc::new(AtomicUsize::new(0));
         let (kept, counter) = (Arc::clone(&alive), Arc::clone(&made));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_a_thread_is_an_error_of_the_taker() {
+    fn a_panic_in_a_thread_is_an_error_of_the_consumer() {
         let mut items = Prefetch::start(2, 10, |index| {
             assert_ne!(index, 4, "no four");
             Ok(index)

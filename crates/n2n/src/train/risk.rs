@@ -4,8 +4,8 @@
 //! images, it keeps falling after the results have begun to get worse. Stein's unbiased risk estimate (Stein, 1981)
 //! needs the variance of the noise instead, which photon transfer measures. For independent noise of variance σ², the
 //! mean of `(f(y) − y)² − σ² + 2 σ² ∂f(y)/∂y` over the pixels has the expected value of the mean squared error of
-//! `f(y)`: exactly for Gaussian noise, and closely for that of cameras, whose variance is linear in the signal; it is
-//! taken at the noisy values, whose mean is the signal. The derivatives follow from the network's response to one
+//! `f(y)`: exactly for Gaussian noise, and closely for that of cameras, whose variance is linear in the signal. σ² is
+//! evaluated at the noisy values, whose mean is the signal. The derivatives follow from the network's response to one
 //! random perturbation (Ramani, Blu and Unser, 2008).
 
 use rand::Rng;
@@ -21,7 +21,7 @@ use crate::train::spacing::Spacing;
 const STEP: f64 = 0.1;
 /// Correlations between neighbors below this hardly change which network the estimate prefers.
 const INDEPENDENT: f64 = 0.1;
-/// The smallest part of saturated samples that changes it.
+/// The fraction of saturated samples from which no estimate is made.
 const SATURATED: f64 = 0.01;
 
 /// The variance of the noise in each channel, in the network's units.
@@ -43,8 +43,8 @@ impl Line {
 }
 
 impl NoiseVariance {
-    /// The variance that was measured on images whose `range` maps to 0 to 1; `None` unless the noise is independent
-    /// at this spacing, and its variance linear in the signal.
+    /// The variance that was measured on images whose `range` maps to 0 to 1; `None` if the noise is not independent at
+    /// this spacing, or if a finding says that its variance is not linear in the signal or could not be measured well.
     pub fn measured(diagnosis: &Diagnosis, range: ModelRange, spacing: Spacing) -> Option<Self> {
         let correlation = diagnosis.correlation.as_ref()?;
         let [x, y] = correlation.independent_at(INDEPENDENT);
@@ -62,9 +62,9 @@ impl NoiseVariance {
                     | Finding::Mosaic { .. }
                     | Finding::JpegBlocks { .. }
                     | Finding::ChannelsCorrelated { .. }
-                    | Finding::CutOff { .. }
+                    | Finding::Clipped { .. }
                     | Finding::Lines { .. }
-            ) || matches!(finding, Finding::Saturated { part, .. } if *part >= SATURATED)
+            ) || matches!(finding, Finding::Saturated { fraction, .. } if *fraction >= SATURATED)
         };
         if diagnosis.findings().iter().any(unsuitable)
             || diagnosis.noise.len() != diagnosis.channels
@@ -101,7 +101,7 @@ impl NoiseVariance {
     }
 
     /// Estimates, for each value of `denoised`, its squared difference from another noisy image of the same scene: the
-    /// squared error and the variance of the noise (Efron, 2004).
+    /// sum of the squared error and the variance of the noise (Efron, 2004).
     pub fn prediction_errors(
         &self,
         network: &mut dyn Denoise,

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::denoise::{ModelRange, Range};
 use crate::diagnose::{Options, diagnose};
 use crate::error::{Error, Result};
-use crate::network::{Kind, Sample, Train};
+use crate::network::{Sample, SampleKind, Train};
 use crate::noise::Noise;
 use crate::train::checkpoint::Progress;
 use crate::train::config::Config;
@@ -340,7 +340,7 @@ impl Run<'_> {
     fn samples(&self, network: &dyn Train) -> Result<Prefetch<Sample>> {
         // A device that draws noise itself draws new noise at every visit.
         let kind = if self.config.frozen_noise {
-            Kind::Noisy
+            SampleKind::Noisy
         } else {
             network.wants()
         };

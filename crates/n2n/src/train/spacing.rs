@@ -39,8 +39,8 @@ impl Spacing {
     pub const NONE: Self = Self { x: 1, y: 1 };
     /// The largest distance accepted.
     pub const MOST: usize = 8;
-    /// Noise with less correlation than this is still mostly told from signal. The larger the distance, the less of the
-    /// image is left to learn from.
+    /// Noise with less correlation than this can mostly still be told from signal. The larger the distance, the less of
+    /// the image is left to learn from.
     pub(super) const TOLERATED: f64 = 0.25;
 
     /// The smallest distances at and beyond which the noise is hardly correlated, but at most 4.

@@ -29,18 +29,18 @@ const SET: Set = Set::Bsd300;
 /// The name of the held-out images, as part of file names.
 const HELD_OUT: &str = "held_out";
 
-/// The longest side of the parts of images that are scored, in pixels: much larger than patches, so that most pixels are
-/// as far from the edges as in a whole image.
+/// The longest side of the parts of images that are scored, in pixels: much larger than patches, so that edges affect
+/// few pixels.
 const LONGEST: usize = 512;
 
-/// The most pixels of the held-out images that are scored, so that snapshots take a small part of a run.
+/// Maximum number of pixels of the held-out images that are scored, so that snapshots take a small part of a run.
 const MOST: usize = 8 * LONGEST * LONGEST;
 
-/// The most training images that are denoised as a whole and in parts after an epoch.
+/// Maximum number of training images that are denoised as a whole and in parts after an epoch.
 const COMPARED: usize = 4;
 
-/// The ratio of the squared changes of whole images and of parts above which a network fails on whole ones. It is
-/// below 1 otherwise, because parts have more edges.
+/// A network fails on whole images if their mean squared change is this many times that of parts. Usually it is smaller
+/// than that of parts, which have more edges.
 const FAILS: f64 = 1.1;
 
 /// Number of images of a set that are written as pictures.

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::unet::Skip;
 
 impl Weights {
-    /// The network that gives for a grayscale image what this one gives for the image in `C` equal channels, averaged
+    /// A network whose result for a grayscale image is that of this one for the image in `C` equal channels, averaged
     /// over the channels; a better start for training on grayscale images than random weights.
     ///
     /// The layers that see the image add up their weights over its channels; the last layer averages its outputs. The
@@ -17,7 +17,7 @@ impl Weights {
     pub fn to_gray(&self) -> Result<Self> {
         let unet = self.architecture()?;
         let (c, layers) = (unet.n_channel, unet.layers());
-        let sizes = unet.departures();
+        let sizes = unet.non_default_sizes();
         let mut gray = Self {
             tensors: self.tensors.clone(),
             metadata: sizes.map(|(k, v)| (k.into(), v.to_string())).collect(),

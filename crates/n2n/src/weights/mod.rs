@@ -41,7 +41,7 @@ pub struct Weights {
     /// The tensors.
     pub tensors: BTreeMap<String, Tensor>,
     /// Free text by key: noise, training summary. Files written here also have `format_version`, `n_feature` and
-    /// `n_channel`, and the sizes that differ from the paper's ([`UNet::departures`]), which are read back.
+    /// `n_channel`, and the sizes that differ from the paper's ([`UNet::non_default_sizes`]), which are read back.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -209,7 +209,7 @@ impl Weights {
             ("n_feature", unet.n_feature.to_string()),
             ("n_channel", unet.n_channel.to_string()),
         ];
-        let others = unet.departures();
+        let others = unet.non_default_sizes();
         facts.extend(others.map(|(name, size)| (name, size.to_string())));
         facts
     }
@@ -278,7 +278,7 @@ impl Weights {
             let shape = spec.shape;
             (spec.name, Tensor { shape, data })
         };
-        let sizes = unet.departures();
+        let sizes = unet.non_default_sizes();
         Self {
             tensors: unet.tensors().into_iter().map(tensor).collect(),
             metadata: sizes.map(|(k, v)| (k.into(), v.to_string())).collect(),

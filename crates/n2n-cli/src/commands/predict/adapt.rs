@@ -55,7 +55,7 @@ pub(super) fn adapted(
     let mut progress = Progress::new(ui, "");
     let adapted = adapt::adapt(&models, inputs, &config, &mut |event| {
         match event {
-            adapt::Event::Passed(passed) => {
+            adapt::Event::Progress(passed) => {
                 progress.show_part(passed, "fitting the model");
             }
             adapt::Event::Skipped { error } => progress.suspend(|| {
@@ -74,7 +74,8 @@ pub(super) fn adapted(
     Ok(adapted.model.weights().clone())
 }
 
-/// If `model` is a shipped one, the others of its quality and channels: which noise the images have is not known.
+/// If `model` is a shipped one, the others of the same quality and channels, because the noise of the images is not
+/// known.
 fn other_shipped(model: &Path) -> anyhow::Result<Vec<Model>> {
     // A file of that name takes precedence.
     let Some(name) = model.to_str().filter(|_| !model.exists() || model.is_dir()) else {

@@ -108,7 +108,7 @@ impl Codec {
             // Often in pieces that are not JPEGs by themselves.
             OLD_JPEG => self
                 .jpeg(&packed, expected)
-                .map_err(|_| unsupported("JPEG as in TIFF 6.0, in this form"))?,
+                .map_err(|_| unsupported("old-style JPEG (TIFF 6.0) of this kind"))?,
             WEBP => webp(packed, expected)?,
             FAX3 | FAX4 => fax(self.compression, &packed, expected)?,
             other => return Err(unsupported(&name(other))),
@@ -176,7 +176,7 @@ fn name(compression: u16) -> String {
         2 => "CCITT run-length encoding",
         compression::FAX3 => "Group 3",
         compression::FAX4 => "Group 4",
-        compression::OLD_JPEG => "JPEG as in TIFF 6.0",
+        compression::OLD_JPEG => "old-style JPEG (TIFF 6.0)",
         compression::JPEG => "JPEG",
         compression::WEBP => "WebP",
         32766 => "NeXT run-length encoding",
@@ -184,7 +184,7 @@ fn name(compression: u16) -> String {
         32809 => "ThunderScan",
         33003 | 33004 | 33005 | 34712 => "JPEG 2000",
         9 | 10 | 34661 => "JBIG",
-        34676 | 34677 => "SGI logarithms",
+        34676 | 34677 => "SGI LogLuv",
         34887 => "LERC",
         34892 => "lossy JPEG",
         34933 => "PNG",

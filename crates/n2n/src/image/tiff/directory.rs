@@ -304,7 +304,7 @@ impl<S: BufRead + Seek> Container<S> {
         let count = self.order.number(&count);
         if count > MAX_ENTRIES {
             return Err(Fault::new(format!(
-                "it declares a directory of {count} entries"
+                "it declares a directory of {count} entries; expected at most {MAX_ENTRIES}"
             )));
         }
         let offset_size = entry_size / 5 * 2;

@@ -1,10 +1,10 @@
 //! DNG (Adobe, version 1.6): the samples of a camera's sensor, as a mosaic of colors or as pixels of
 //! all of them, in a TIFF.
 //!
-//! The samples of a mosaic become one page of half the size with a channel for each place of its 2×2 cells. The file
-//! that is written is the one that was read, with its samples replaced. Everything else keeps its offset, because
-//! makers' notes contain file offsets. The new samples and the directories that lead to them are appended, and old
-//! samples at the end of the file are cut off.
+//! The samples of a mosaic become one page of half the size with a channel for each position in its 2×2 cells. The file
+//! that is written is the one that was read, with its samples replaced. Everything else keeps its offset, because maker
+//! notes contain file offsets. The new samples and the directories that lead to them are appended, and old samples at
+//! the end of the file are cut off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -64,7 +64,7 @@ impl Layout {
         check_depth(number(tag::IMAGE_DEPTH, 1)?)?;
         let samples = number(tag::SAMPLES_PER_PIXEL, 1)? as usize;
         if samples == 0 || samples > usize::from(u16::MAX) {
-            return Err(Fault::new(format!("its pixels have {samples} samples")));
+            return Err(Fault::new(format!("it has {samples} samples per pixel")));
         }
         let planar = number(tag::PLANAR_CONFIGURATION, 1)? == 2 && samples > 1;
         let predictor = number(tag::PREDICTOR, 1)?;
@@ -82,7 +82,7 @@ impl Layout {
         };
         codec.check(bits)?;
         if compression == compression::OLD_JPEG && samples > 1 && planar {
-            return Err(unsupported("JPEG as in TIFF 6.0, in this form"));
+            return Err(unsupported("old-style JPEG (TIFF 6.0) of this kind"));
         }
 
         let is_tiled = directory.has(tag::TILE_WIDTH);

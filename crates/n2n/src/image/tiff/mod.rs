@@ -174,16 +174,16 @@ impl TiffPages {
         }
         let directory = self.file.directory(self.next)?;
         self.next = directory.next;
-        let is_beside = self.is_beside(&directory)?;
-        if is_first && is_beside && directory.has(tag::SUB_IFDS) {
+        let is_auxiliary = self.is_auxiliary(&directory)?;
+        if is_first && is_auxiliary && directory.has(tag::SUB_IFDS) {
             return Err(Fault::new(
                 "it is a raw photograph that is not DNG; convert it to DNG, for example with Adobe DNG \
                  Converter or dnglab",
             ));
         }
-        let pass_through = is_beside && (self.given > 0 || self.is_image_ahead()?);
+        let pass_through = is_auxiliary && (self.given > 0 || self.is_image_ahead()?);
         let mut page = if pass_through {
-            self.page_beside(&directory)?
+            self.auxiliary_page(&directory)?
         } else {
             let (page, layout) = describe(&mut self.file, &directory, self.limits)?;
             self.rows = Some(Rows::new(layout));
@@ -198,7 +198,7 @@ impl TiffPages {
         Ok(Some(page))
     }
 
-    /// At least the number of samples of all pages, of which the first has this directory.
+    /// An upper bound on the number of samples of all pages; the first page has this directory.
     fn file_samples(&mut self, mut directory: Directory) -> u64 {
         let mut sum = 0_u64;
         let mut seen = HashSet::new();
@@ -213,7 +213,8 @@ impl TiffPages {
             // Its chroma may be stored for every second pixel only.
             let is_ycbcr = color == u64::from(photometric::YCBCR);
             if sum == 0 && !is_packed && !has_palette && !is_ycbcr {
-                // What the file can hold: stacks of many pages, which need not all be looked up, are rarely compressed.
+                // All that the file can hold. Stacks of many pages are rarely compressed, so that their directories
+                // need not be read one by one.
                 let bits = number(tag::BITS_PER_SAMPLE, 1).max(1);
                 return self.file.bytes.saturating_mul(8) / bits;
             }
@@ -233,7 +234,7 @@ impl TiffPages {
     }
 
     /// Whether a directory describes a mask or a smaller version of another image.
-    fn is_beside(&mut self, directory: &Directory) -> Decoded<bool> {
+    fn is_auxiliary(&mut self, directory: &Directory) -> Decoded<bool> {
         const SMALLER: u64 = 1;
         const MASK: u64 = 4;
         let kind = self.file.number(directory, tag::NEW_SUBFILE_TYPE)?;
@@ -246,7 +247,7 @@ impl TiffPages {
         let (mut at, mut seen) = (self.next, self.seen.clone());
         while at != 0 && seen.insert(at) {
             let directory = self.file.directory(at)?;
-            if !self.is_beside(&directory)? {
+            if !self.is_auxiliary(&directory)? {
                 return Ok(true);
             }
             at = directory.next;
@@ -255,7 +256,7 @@ impl TiffPages {
     }
 
     /// A mask or thumbnail, as stored.
-    fn page_beside(&mut self, directory: &Directory) -> Decoded<Page> {
+    fn auxiliary_page(&mut self, directory: &Directory) -> Decoded<Page> {
         let verbatim = Verbatim::of(&mut self.file, directory)?;
         let mut page = match describe(&mut self.file, directory, self.limits) {
             Ok((page, layout)) => {

@@ -28,7 +28,7 @@ impl Config {
         let is_told = |name: &str| layers.iter().any(|layer| layer.contains_key(name));
         // The recipe's rate is for random weights.
         if recipe == Recipe::Fast && is_told("init_from") && !is_told("lr") {
-            settings.insert("lr".into(), Value::Float(Recipe::RATE_OF_TRAINED));
+            settings.insert("lr".into(), Value::Float(Recipe::FINE_TUNING_RATE));
         }
         // A separate channel is a gray image.
         if !is_told("n_channel")

@@ -187,7 +187,7 @@ impl Recipe {
 
     /// The learning rate of [`Recipe::Fast`] for a network that is already trained (`init_from`), unless another one is
     /// given to [`Config::resolve`].
-    pub const RATE_OF_TRAINED: f64 = 3e-4;
+    pub const FINE_TUNING_RATE: f64 = 3e-4;
 
     /// Its settings.
     pub fn config(self) -> Config {

@@ -25,7 +25,7 @@ impl Run<'_> {
             return Err(Error::value(
                 format!("images in {}", self.config.data_dir.display()),
                 "the images that the run was started with, with the same names and sizes",
-                "others",
+                "others; restore the images, or start a new run",
             ));
         }
         match (progress.values, self.progress.values) {

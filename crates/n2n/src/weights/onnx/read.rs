@@ -110,8 +110,8 @@ fn check(found: &GraphProto, metadata: &BTreeMap<String, String>) -> Result<UNet
 
 fn foreign(nodes: usize, reason: &str) -> String {
     format!(
-        "an ONNX model of {nodes} operations that is not this network ({reason}); \
-         n2n infer --engine rten runs foreign models"
+        "an ONNX model of {nodes} operations that n2n did not write ({reason}); \
+         n2n infer --engine rten runs other models"
     )
 }
 

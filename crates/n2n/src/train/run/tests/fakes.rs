@@ -196,8 +196,8 @@ impl Train for Drawer {
         self.network.architecture()
     }
 
-    fn wants(&self) -> Kind {
-        Kind::Clean
+    fn wants(&self) -> SampleKind {
+        SampleKind::Clean
     }
 
     fn reserve_step(&mut self, _: usize, _: usize, _: usize) -> Result<()> {

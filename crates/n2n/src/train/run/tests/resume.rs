@@ -42,7 +42,7 @@ fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
         for count in counts {
             let part = named(&format!("part{k}_{count}"));
             assert_eq!(until(&part, Start::New, count, counted), Outcome::Stopped);
-            // Again at once, after a step more or within the same evaluation.
+            // Then again right away: after one more step, or within the same evaluation.
             assert_eq!(until(&part, Start::Resume, 1, counted), Outcome::Stopped);
             let end = until(&part, Start::Resume, usize::MAX, |_| false);
             assert_eq!(end, Outcome::Finished);
@@ -205,7 +205,7 @@ fn a_run_does_not_go_on_where_its_epochs_have_become_too_short() {
     );
     assert_eq!(error, expected);
     assert!(left_by(&config.folder()) == before);
-    // An epoch that is just over ends.
+    // A run can be resumed exactly where an epoch ends; the epoch then ends.
     until_with(
         &mut Recording::new(),
         &steps(3),

@@ -1,4 +1,4 @@
-//! Ways to denoise the images, and which of them is best: a network behind a transform.
+//! Candidates, each a network behind a transform, and which of them denoises the images best.
 
 use super::held_out::{HeldOut, Losses};
 use crate::cpu::{CpuNetwork, Level};
@@ -8,13 +8,13 @@ use crate::model::Model;
 use crate::network::Denoise;
 use crate::train::dataset::Dataset;
 
-/// A way to denoise: a network behind a transform.
-pub(super) struct Way {
+/// A network behind a transform, and its losses.
+pub(super) struct Candidate {
     pub(super) transform: Transform,
     pub(super) losses: Losses,
 }
 
-impl Way {
+impl Candidate {
     pub(super) fn new(
         network: &CpuNetwork,
         transform: Transform,
@@ -39,7 +39,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) const UNIT: Self = Self {
+    pub(super) const IDENTITY: Self = Self {
         slope: 1.0,
         offset: 0.0,
     };
@@ -68,14 +68,14 @@ pub(super) fn network_of(model: &Model, level: Level) -> Result<CpuNetwork> {
 }
 
 /// The index of the best model before any learning, and its line. A model counts as better than the ones before it only
-/// if its loss is lower by more than chance would explain. `best` is the first model's way, and is replaced with the
+/// if its loss is lower by more than chance would explain. `best` is the first model's, and is replaced with the
 /// chosen model's.
 pub(super) fn choose(
     models: &[&Model],
     usual: Line,
     held_out: &HeldOut,
     level: Level,
-    best: &mut Way,
+    best: &mut Candidate,
 ) -> Result<(usize, Line)> {
     let mut chosen = (0, usual);
     for (place, &model) in models.iter().enumerate() {
@@ -86,10 +86,10 @@ pub(super) fn choose(
             continue;
         }
         let network = network_of(model, level)?;
-        for line in [usual, Line::UNIT] {
-            let way = Way::new(&network, line.transform(), held_out)?;
-            if way.losses.are_less_than(&best.losses) {
-                *best = way;
+        for line in [usual, Line::IDENTITY] {
+            let candidate = Candidate::new(&network, line.transform(), held_out)?;
+            if candidate.losses.are_significantly_lower_than(&best.losses) {
+                *best = candidate;
                 chosen = (place, line);
             }
         }
