@@ -66,8 +66,10 @@ train poisson5_50_first poisson5_50 magnified --init-from "$(last gauss5_50)" $c
     --steps-per-epoch 4000 $large
 train poisson5_50_second poisson5_50 magnified --init-from "$(last poisson5_50_first)" $constant --lr 4e-4 \
     --steps-per-epoch 20000 $large
-train poisson5_50 poisson5_50 magnified --init-from "$(last poisson5_50_second)" $constant --lr 3e-4 \
+train poisson5_50_third poisson5_50 magnified --init-from "$(last poisson5_50_second)" $constant --lr 3e-4 \
     --steps-per-epoch 7000 $large
+train poisson5_50 poisson5_50 magnified --init-from "$(last poisson5_50_third)" $constant --lr 4e-4 \
+    --steps-per-epoch 12000 $large
 train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50_first)" --n-channel 1 $constant --lr 5e-4 \
     --steps-per-epoch 5100 $large
 

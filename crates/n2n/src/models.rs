@@ -107,7 +107,7 @@ pub static SHIPPED: &[Shipped] = {
             "RGB, Gaussian noise of level 25", GAUSS25;
         "poisson30", "poisson30", Best, 3, Some([30.16, 31.31]),
             "RGB, Poisson noise of λ 30", POISSON30;
-        "poisson5_50", "poisson5_50", Best, 3, Some([29.53, 30.74]),
+        "poisson5_50", "poisson5_50", Best, 3, Some([29.54, 30.76]),
             "RGB, Poisson noise of any λ from 5 to 50", POISSON5_50;
         "gauss5_50_gray", "gauss5_50", Best, 1, None,
             "gray, Gaussian noise of any level from 5 to 50", GAUSS5_50_GRAY;
