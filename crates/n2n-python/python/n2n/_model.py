@@ -32,8 +32,8 @@ class Range(NamedTuple):
     low, high : float
         In the units of the array.
     is_limit : bool
-        Whether integer results are clipped to the range, or to the noisy value where that lies outside it. True for
-        ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
+        Whether integer results are clipped to the range; a noisy value outside it takes the place of that end. True
+        for ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
     """
 
     low: float
@@ -481,7 +481,7 @@ class Model:
             on any number of threads.
         range : "auto", (low, high) or Range
             The values that map to the network's 0 and 1; ``auto`` is the range that the model was trained on, if it
-            states one, and otherwise a range measured on the images.
+            states one; otherwise, the range that `denoise` would use and one measured on the images are both tried.
         seed : int
             Seed of all random draws.
         threads : int, optional

@@ -68,7 +68,8 @@ pub struct Config {
     /// How long to learn.
     pub budget: Budget,
     /// Which values of the images map to the network's 0 and 1. Anything but [`Range::Between`] means the range that
-    /// the model was trained on or, if it has none, a range measured on the images.
+    /// the model was trained on; if it has none, both the range that it would be used with otherwise and one measured
+    /// on the images are tried.
     pub range: Range,
     /// Seed of all random draws. With a budget in steps, the same seed, images and model give bit-identical results on
     /// processors of the same level.

@@ -34,7 +34,7 @@ pub struct Scale {
     pub low: f32,
     /// The value that maps to 1.
     pub high: f32,
-    /// Whether integer results are clamped to the range, or to the noisy value where that lies outside it. True for
+    /// Whether integer results are clamped to the range; a noisy value outside it takes the place of that end. True for
     /// ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
     pub is_limit: bool,
 }
