@@ -6,6 +6,7 @@
 //! down; on the way up the upsampled channels come first, then those of the skip connection.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 
@@ -389,6 +390,15 @@ impl UNet {
             })
             .sum()
     }
+}
+
+/// Weight and bias of the layer at `i` in the flat vector of all parameters.
+pub(crate) fn layer_range(layers: &[Layer], i: usize) -> (Range<usize>, Range<usize>) {
+    let weights = |layer: &Layer| layer.weight_shape().iter().product::<usize>();
+    let before = layers[..i].iter();
+    let begin: usize = before.map(|layer| weights(layer) + layer.outputs).sum();
+    let bias = begin + weights(&layers[i]);
+    (begin..bias, bias..bias + layers[i].outputs)
 }
 
 impl Layer {

@@ -1,4 +1,4 @@
-//! Lists and counts in sentences.
+//! Lists, counts and values in sentences.
 
 /// The items with commas between them, and "and" before the last.
 pub fn listed(items: &[impl AsRef<str>]) -> String {
@@ -18,6 +18,15 @@ pub fn counted(count: usize, item: &str) -> String {
         _ => "s",
     };
     format!("{count} {item}{ending}")
+}
+
+/// Formats a value, with an exponent if it would otherwise be long.
+pub fn shown(value: f32) -> String {
+    if value == 0.0 || (1e-4..1e9).contains(&value.abs()) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
 }
 
 #[cfg(test)]

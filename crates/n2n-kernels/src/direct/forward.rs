@@ -11,7 +11,7 @@ use crate::memory::Memory;
 use crate::tensor::{RowsMut, Shape, Tensor};
 
 use super::narrow::{MAX_NARROW, Narrow};
-use super::{MAX_TAPS, Place, TALL, TILE, within_border};
+use super::{MAX_TAPS, Place, Source, TALL, TILE, within_border};
 
 /// A convolution packed for the register tile.
 #[derive(Debug)]
@@ -289,16 +289,6 @@ struct Row<'a> {
     begin: usize,
     /// Floats from one output pixel to the next.
     step: usize,
-}
-
-/// One input tensor as a row of tiles reads it.
-pub(super) struct Source<'a> {
-    pub floats: &'a [f32],
-    /// Where each tap of the first pixel begins.
-    pub taps: [usize; MAX_TAPS],
-    /// Floats from one grid pixel to the next.
-    pub stride: usize,
-    pub channels: usize,
 }
 
 impl Kernel for Row<'_> {

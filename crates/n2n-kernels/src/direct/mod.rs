@@ -46,6 +46,16 @@ pub(crate) fn widest(level: Level, taps: &[(isize, isize)]) -> usize {
     }
 }
 
+/// One input tensor as a row of tiles reads it.
+struct Source<'a> {
+    pub floats: &'a [f32],
+    /// Where each tap of the first pixel begins.
+    pub taps: [usize; MAX_TAPS],
+    /// Floats from one grid pixel to the next.
+    pub stride: usize,
+    pub channels: usize,
+}
+
 /// Positions of the output pixels: pixel `p` of the convolution is pixel `stride · p + (dy, dx)` of the output
 /// tensor.
 #[derive(Debug, Clone, Copy)]

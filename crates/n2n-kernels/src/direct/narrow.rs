@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::MAX_TAPS;
-use super::forward::Source;
+use super::{MAX_TAPS, Source};
 use crate::tensor::{Shape, Tensor};
 
 /// Maximum number of channels of an image that is copied before a 3×3 convolution.

@@ -9,7 +9,8 @@ use crate::image::Image;
 use crate::model::Model;
 use crate::models;
 use crate::train;
-use crate::train::dataset::{Dataset, Layout};
+use crate::train::dataset::Dataset;
+use crate::train::layout::Layout;
 use crate::train::source::Source;
 
 /// The images, converted to the number of channels of the model; those that cannot be used are reported.

@@ -8,10 +8,9 @@ use n2n_kernels::pool;
 use n2n_kernels::tensor::Shape;
 
 use super::infer::doubled;
-use super::packed::layer_range;
 use super::shape;
 use crate::batch::Batch;
-use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
+use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet, layer_range};
 
 /// Pixels of a band per thread.
 const PIXELS: usize = 1 << 13;

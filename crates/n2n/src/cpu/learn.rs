@@ -12,12 +12,12 @@ use n2n_kernels::upconv::{self, UpConv};
 use n2n_kernels::upsample::{self, InputGradient};
 
 use super::infer::doubled;
-use super::packed::{input_channels, layer_range, size};
+use super::packed::{input_channels, size};
 use super::{CpuNetwork, Learning, epilogue, shape};
 use crate::batch::Batch;
 use crate::neighbors::{Neighbors, Target};
 use crate::network::{LossFactors, Losses, Optimizer};
-use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
+use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip, layer_range};
 
 /// What a forward pass keeps for the gradients.
 pub(super) struct Tape {

@@ -1,6 +1,5 @@
 //! The layers in the kernels' layout, each packed from the parameters when it is first needed.
 
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use n2n_kernels::Level;
@@ -9,7 +8,7 @@ use n2n_kernels::upconv::{self, UpConv};
 use n2n_kernels::upsample::Upsample;
 
 use super::half::HalfNetwork;
-use crate::unet::{Kind, Layer, Skip, UNet};
+use crate::unet::{Kind, Layer, Skip, UNet, layer_range};
 
 /// The packed layers of one set of parameters.
 pub(super) struct Packed {
@@ -125,15 +124,6 @@ fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
         let _ = cell.set(make());
     }
     cell.get().expect("set above")
-}
-
-/// Weight and bias of row `i` in the flat vector of all parameters.
-pub(super) fn layer_range(layers: &[Layer], i: usize) -> (Range<usize>, Range<usize>) {
-    let weights = |layer: &Layer| layer.weight_shape().iter().product::<usize>();
-    let before = layers[..i].iter();
-    let begin: usize = before.map(|layer| weights(layer) + layer.outputs).sum();
-    let bias = begin + weights(&layers[i]);
-    (begin..bias, bias..bias + layers[i].outputs)
 }
 
 /// Channels of the row above, then those of the skip if there is one.

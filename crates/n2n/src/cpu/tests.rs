@@ -23,7 +23,7 @@ fn initial_weights_have_the_references_spread() {
     let unet = UNet::default();
     let network = CpuNetwork::initial(unet, 1);
     for (i, layer) in unet.layers().iter().enumerate() {
-        let (weight, bias) = packed::layer_range(&network.layers, i);
+        let (weight, bias) = crate::unet::layer_range(&network.layers, i);
         let weight = &network.parameters[weight];
         let n = weight.len() as f64;
         let square: f64 = weight.iter().map(|&w| f64::from(w).powi(2)).sum();

@@ -13,10 +13,11 @@ mod transform;
 mod view;
 mod window;
 
+pub use crate::words::shown;
 pub use denoiser::{Band, Denoiser, OnProgress, Progress, Shrunk};
 pub use gray::WithGray;
 pub use options::{Options, Tile};
-pub use range::{Misfit, ModelRange, Range, Scale, Survey, shown, type_name};
+pub use range::{Misfit, ModelRange, Range, Scale, Survey, type_name};
 pub(crate) use region::Frame;
 pub use region::Region;
 pub use transform::{Knot, Transform};

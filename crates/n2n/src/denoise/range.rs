@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, OfImage, Page, Pages};
+use crate::words::shown;
 
 /// How the range of images is determined. Its mapping to 0..1 is undone on output.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -112,15 +113,6 @@ fn bounds(text: &str) -> Option<(f32, f32)> {
     let (low, high) = text.split_once(',')?;
     let (low, high): (f32, f32) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
     (low < high && (high - low).is_finite()).then_some((low, high))
-}
-
-/// Formats a value, with an exponent if it would otherwise be long.
-pub fn shown(value: f32) -> String {
-    if value == 0.0 || (1e-4..1e9).contains(&value.abs()) {
-        value.to_string()
-    } else {
-        format!("{value:e}")
-    }
 }
 
 impl Display for Range {

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-use crate::denoise::shown;
+use crate::words::shown;
 
 /// Maximum number of values analyzed.
 const SAMPLE: usize = 1 << 21;

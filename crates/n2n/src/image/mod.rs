@@ -16,6 +16,7 @@ mod bmp;
 mod decode;
 mod depth;
 mod detect;
+mod dropped;
 mod encode;
 mod exr;
 mod format;

@@ -8,12 +8,13 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use super::job::{Input, Job, Output};
 use super::queue::Queue;
-use crate::denoise::{Band, Scale, shown, type_name};
+use crate::denoise::{Band, Scale, type_name};
 use crate::error::{Error, Result};
 use crate::eval::psnr::psnr_db;
 use crate::eval::ssim::{self, ssim};
 use crate::files::write_atomically;
 use crate::image::{Depth, Encoding, Limits, Orientation, Page, Pages, Reader, write_pages};
+use crate::words::shown;
 
 /// What the network's stage sends to each output.
 #[derive(Clone)]

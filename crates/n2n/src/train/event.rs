@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::denoise::{ModelRange, shown, type_name};
+use crate::denoise::{ModelRange, type_name};
 use crate::diagnose::Diagnosis;
 use crate::error::Error;
 use crate::eval::report::SetScore;
@@ -11,6 +11,7 @@ use crate::network::Losses;
 use crate::repair::Repaired;
 use crate::train::config::Span;
 use crate::train::spacing::Spacing;
+use crate::words::shown;
 
 /// Something that happened during a run.
 #[derive(Debug)]

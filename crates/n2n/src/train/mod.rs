@@ -39,6 +39,7 @@ mod distill;
 mod event;
 pub mod folder;
 mod frozen;
+pub mod layout;
 pub mod loader;
 mod losses;
 mod page;

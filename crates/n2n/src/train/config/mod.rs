@@ -19,7 +19,7 @@ use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
 use crate::noise::{Noise, NoiseLevel};
 use crate::repair::Repair;
-use crate::train::dataset::Layout;
+use crate::train::layout::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
 use crate::unet::{INIT_SCALE, UNet};
 

@@ -4,9 +4,9 @@
 //! could otherwise stop a run on its second day: files that are not images, too few images, images smaller than a
 //! patch.
 
-mod layout;
 mod scaled;
 mod scan;
+mod values;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,16 +18,16 @@ use std::sync::atomic::AtomicUsize;
 use rand::seq::index;
 use rayon::prelude::*;
 
-pub use self::layout::Layout;
 pub use self::scaled::Scaled;
 use self::scan::{Entry, Scan, converted, scan};
+pub use self::values::Values;
 use crate::denoise::{ModelRange, Range, Survey, Transform};
 use crate::diagnose::Frame;
 use crate::error::Result;
 use crate::image::{Depth, Image, Packed};
 use crate::repair::{Repair, Repaired, Repairer};
 use crate::train::Event;
-use crate::train::checkpoint::Values;
+use crate::train::layout::Layout;
 use crate::train::random::{Purpose, fnv1a, stream};
 use crate::train::source::{Folder, Source};
 

@@ -4,10 +4,10 @@ use std::ops::Range as Span;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::layout::Layout;
 use crate::denoise::Survey;
 use crate::error::{Error, Result};
 use crate::image::{Depth, Image, Packed};
+use crate::train::layout::Layout;
 use crate::train::source::Source;
 
 /// A training image: where it comes from, and what is known of it.

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::Run;
 use crate::error::{Error, Result};
 use crate::network::Train;
-use crate::train::checkpoint::{self, Pending, Progress, Values};
+use crate::train::checkpoint::{self, Pending, Progress};
+use crate::train::dataset::Values;
 use crate::train::event::Event;
 use crate::train::folder::{CONFIG, RunFolder};
 
