@@ -18,6 +18,7 @@ const TYPES = {
 const READS = "Choose a picture in PNG, JPEG, WebP, TIFF, BMP, PNM or OpenEXR.";
 const SMALLER = "Choose a smaller picture, or use the program, n2n predict, which takes larger ones.";
 const DAMAGED = "If the file is incomplete or damaged, download or copy it again.";
+const MODEL = "Choose a model that n2n trained or exported, or another kind of noise.";
 
 // The model for gray pictures, whichever kind of noise is chosen.
 const GRAY = "gauss5_50_gray";
@@ -184,6 +185,7 @@ async function denoise(item) {
 
 /** An error about a file, with what to do. */
 function advised(message, name) {
+  if (ownModel && message.includes(ownModel.name)) return `${message}. ${MODEL}`;
   const reason = message.replace(name, "");
   // A raw photograph.
   if (reason.includes("n2n predict")) return `${message}.`;

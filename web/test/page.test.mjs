@@ -431,6 +431,14 @@ test("a JPEG keeps its metadata", async () => {
   assert(bytes.includes("Exif\0\0"), "the Exif block");
 });
 
+test("of a weight file that is none, the page says that it is the model", async () => {
+  await chooseModel(Buffer.from("no weights"));
+  await choose(["small.ppm", noisyPpm(64, 96)]);
+  await hasState(0, "failed");
+  const said = await item(0).locator(".state").textContent();
+  assert.match(said, /own\.safetensors: .* Choose a model that n2n trained or exported/);
+});
+
 test("the noise and the strength are those of the settings, and a model is loaded when it is asked for", async () => {
   const noisy = noisyPpm(64, 64);
   await page.locator("#strength").fill("30");

@@ -15,7 +15,7 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Prints results, warnings and errors only if `quiet`.
+    /// If `quiet`, prints only results, warnings and errors.
     pub fn new(quiet: bool) -> Self {
         Self { quiet }
     }

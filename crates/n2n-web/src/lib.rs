@@ -34,7 +34,13 @@ pub fn level() -> String {
 /// The model in a weight file.
 fn decode(weights: &[u8], name: &str) -> n2n::Result<Model> {
     let (weights, _) = Weights::decode(weights, name.as_ref())?;
-    let model = Model::from_weights(weights)?;
+    let model = Model::from_weights(weights).map_err(|error| match error {
+        error @ n2n::Error::Weights { .. } => error,
+        other => n2n::Error::Weights {
+            path: name.into(),
+            reason: other.to_string(),
+        },
+    })?;
     match model.channels() {
         1 | 3 => Ok(model),
         other => Err(n2n::Error::Weights {

@@ -113,7 +113,7 @@ struct Inputs {
     files: Vec<(PathBuf, usize)>,
     /// Whether a file is a JPEG.
     jpeg: bool,
-    /// Whether all images were inputs at as a whole.
+    /// Whether all images were analyzed as a whole.
     whole: bool,
     /// Number of images skipped because their number of channels differs.
     left_out: usize,

@@ -151,7 +151,7 @@ fn difference(
             ensure!(
                 relative <= TOLERANCE,
                 "for images of [{n}, {h}, {w}] (n, h, w) rten gives {b}, n2n gives {a}; \
-                 expected a difference of at most {TOLERANCE:e} of {largest}"
+                 expected a difference of at most {TOLERANCE:e} times the largest value, {largest}"
             );
             worst = worst.max(relative);
         }

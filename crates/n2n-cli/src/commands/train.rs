@@ -157,7 +157,14 @@ fn before_resuming(error: &Error) -> &'static str {
         Error::Io { ref reason, .. } if reason.kind() == ErrorKind::PermissionDenied => {
             "make the folder writable, then "
         }
-        Error::Io { .. } => "free disk space, then ",
+        Error::Io { ref reason, .. }
+            if matches!(
+                reason.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            ) =>
+        {
+            "free disk space, then "
+        }
         _ => "once this is resolved: ",
     }
 }

@@ -32,8 +32,9 @@ class Range(NamedTuple):
     low, high : float
         In the units of the array.
     is_limit : bool
-        Whether integer results are clipped to the range; a noisy value outside it takes the place of that end. True
-        for ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
+        Whether integer results are clipped to the range; if the noisy value itself lies outside, it is the limit on
+        that side. True for ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values
+        beyond them.
     """
 
     low: float

@@ -59,7 +59,7 @@ pub struct Band {
     pub noisy: Vec<f32>,
     /// The denoised rows; samples that are not color, and non-finite values, are unchanged.
     pub denoised: Vec<f32>,
-    /// The size of the tiles in the first band where it is smaller than planned, otherwise `None`.
+    /// The new size of the tiles, in the first band after they became smaller than before; otherwise `None`.
     pub shrunk: Option<Shrunk>,
 }
 

@@ -35,8 +35,9 @@ pub struct Scale {
     pub low: f32,
     /// The value that maps to 1.
     pub high: f32,
-    /// Whether integer results are clamped to the range; a noisy value outside it takes the place of that end. True for
-    /// ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values beyond them.
+    /// Whether integer results are clamped to the range; if the noisy value itself lies outside, it is the limit on
+    /// that side. True for ranges of a whole number of bits, such as 0 to 4095, because a camera produces no values
+    /// beyond them.
     pub is_limit: bool,
 }
 
@@ -227,7 +228,9 @@ impl ModelRange {
             let expected = "two numbers MIN,MAX with MIN below MAX";
             Error::value("range in the metadata of the model", expected, text)
         })?;
-        let name = metadata.get(Self::TYPE).map_or("", String::as_str);
+        let name = metadata
+            .get(Self::TYPE)
+            .map_or("no such entry", String::as_str);
         let depth = Depth::ALL
             .into_iter()
             .find(|&depth| type_name(depth) == name);

@@ -215,8 +215,8 @@ fn span(
 
 fn too_little(what: &str, needed: u64, allowed: u64) -> Error {
     if needed == u64::MAX {
-        let expected = "to fit into the device's largest buffer; try a smaller tile";
-        return Error::value(what, expected, "a larger one");
+        let expected = "a size that fits into the device's largest buffer";
+        return Error::value(what, expected, "a larger one; use another device");
     }
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     Error::value(

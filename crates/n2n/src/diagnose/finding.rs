@@ -72,7 +72,7 @@ pub enum Finding {
     HotPixels {
         /// Number per million pixels.
         per_million: f64,
-        /// Number of them at the same position in most images.
+        /// Number of positions that stand out in most images.
         fixed: usize,
     },
     /// Pixels are at the upper end of the scale.
@@ -503,8 +503,8 @@ impl fmt::Display for Finding {
                 )?;
                 match fixed {
                     0 => write!(f, "."),
-                    1 => write!(f, ", one of them at the same position in most images."),
-                    _ => write!(f, ", {fixed} of them at the same positions in most images."),
+                    1 => write!(f, "; one position stands out in most images."),
+                    _ => write!(f, "; {fixed} positions stand out in most images."),
                 }
             }
             Self::Saturated { value, fraction } => write!(

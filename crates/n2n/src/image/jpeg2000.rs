@@ -489,9 +489,20 @@ fn depth(planes: &[Plane]) -> Decoded<Depth> {
         return Ok(Depth::U8);
     }
     if !planes.iter().all(is_alike) {
-        let bits: Vec<u8> = planes.iter().map(|plane| plane.bits).collect();
+        let types: Vec<_> = planes
+            .iter()
+            .map(|plane| {
+                let sign = if plane.is_signed {
+                    "signed"
+                } else {
+                    "unsigned"
+                };
+                format!("{sign} {}-bit", plane.bits)
+            })
+            .collect();
         return Err(Fault::new(format!(
-            "its samples have different types: {bits:?} bits"
+            "its channels have different types: {}",
+            types.join(", ")
         )));
     }
     Ok(match (first.bits, first.is_signed) {

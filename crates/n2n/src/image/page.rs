@@ -106,7 +106,9 @@ pub trait Pages {
     /// If there is no current page, or it has fewer rows left.
     fn read_rows(&mut self, count: usize, rows: &mut Vec<f32>) -> Result<()>;
 
-    /// Replaces [`Pages::read_rows`] for pages of a [wide](Depth::is_wide) depth, and returns every sample exactly.
+    /// Like [`Pages::read_rows`], but in `f64`, and called instead of it for pages of a [wide](Depth::is_wide) depth. A
+    /// source of such pages must override it to return every sample exactly: the default converts what `read_rows`
+    /// returns.
     fn read_wide(&mut self, count: usize, rows: &mut Vec<f64>) -> Result<()> {
         let mut narrow = Vec::new();
         self.read_rows(count, &mut narrow)?;

@@ -284,7 +284,7 @@ fn samples_of<S: BufRead + Seek>(
     let differ = |values: &[u64]| values.iter().take(samples).any(|value| *value != values[0]);
     if differ(&bits) || differ(&formats) {
         return Err(Fault::new(format!(
-            "its samples have different types: {bits:?} bits"
+            "its channels have different types: {bits:?} bits, sample formats {formats:?}"
         )));
     }
     let (bits, format) = (bits[0] as u16, formats[0]);
