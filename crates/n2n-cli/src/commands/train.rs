@@ -157,10 +157,14 @@ fn before_resuming(error: &Error) -> &'static str {
         Error::Io { ref reason, .. } if reason.kind() == ErrorKind::PermissionDenied => {
             "make the folder writable, then "
         }
+        // The encoder of PNG reports a full disk as another error.
         Error::Io { ref reason, .. }
             if matches!(
                 reason.kind(),
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+                ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::FileTooLarge
+                    | ErrorKind::Other
             ) =>
         {
             "free disk space, then "
