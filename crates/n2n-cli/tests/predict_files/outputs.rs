@@ -94,9 +94,14 @@ fn a_reference_is_compared_in_the_units_of_the_image() {
     compare("f32.tif", "f64")
         .success()
         .stdout(contains("psnr:inf"));
-    compare("noisy.tif", "share").code(1).stderr(contains(
-        "share.tif: expected a reference in the units of the image, found floats up to 0.06",
-    ));
+    compare("noisy.tif", "share")
+        .code(1)
+        .stderr(contains(
+            "share.tif: expected a reference in the units of the image, found floats up to 0.06",
+        ))
+        .stderr(contains(
+            ": the mean of the image is 65535.000 times that of the reference",
+        ));
     compare("noisy.tif", "bytes").code(1).stderr(contains(
         "bytes.tif: expected a reference of the same type as the image, uint16, or floats in its \
          units, found uint8",
