@@ -294,7 +294,8 @@ fn no_report_and_no_model_replaces_an_image() {
 #[test]
 fn a_wrong_command_line_is_a_usage_error_that_says_what_is_expected() {
     let folder = workplace();
-    let noise = "expected gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters";
+    let noise = "expected gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters, two of them as \
+                 in poissonL+gaussS, or none";
     for (command, text) in [
         ("predict", "required arguments were not provided"),
         ("diagnose", "required arguments were not provided"),
@@ -307,6 +308,10 @@ fn a_wrong_command_line_is_a_usage_error_that_says_what_is_expected() {
         ("train --patchsize=100", "expected a multiple of 64"),
         ("train --noisetype=foo", noise),
         ("train --noisetype=gauss", "expected gaussS or gaussA_B"),
+        (
+            "train --noisetype=gauss1+poisson9",
+            "expected poisson before gauss",
+        ),
         ("train --lr -1", "'--lr <RATE>': expected a number above 0"),
         ("train --gamma=inf", "expected a number above 0"),
         ("train --Lambda1=nan", "expected a number of at least 0"),

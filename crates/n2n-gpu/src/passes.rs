@@ -2,7 +2,7 @@
 
 use n2n::neighbors::PAIRS;
 use n2n::network::CleanBatch;
-use n2n::noise::Noise;
+use n2n::noise::{Levels, Noise};
 use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
 
 use crate::conv::{Conv, ConvParams, Epilogue, Output};
@@ -443,11 +443,9 @@ pub fn draw(
     clean: Id,
     (noisy, pairs): (Pixels, Id),
 ) {
-    let (kind, min, max) = match batch.noise {
-        Noise::None => (0, 0.0, 0.0),
-        Noise::Gauss { min, max } => (1, min.sigma(), max.sigma()),
-        Noise::Poisson { min, max } => (2, min, max),
-    };
+    let Noise { poisson, gauss } = batch.noise;
+    // A level of 0 means none.
+    let bounds = |levels: Option<Levels>| levels.map_or([0.0; 2], |Levels { min, max }| [min, max]);
     let bytes = matches!(batch.pixels, n2n::network::Pixels::U8(_));
     let mut params = words([
         noisy.n,
@@ -456,9 +454,10 @@ pub fn draw(
         noisy.fours,
         usize::from(bytes),
         usize::from(batch.augment),
-        kind,
     ]);
-    params.extend([min, max].map(|level| (level as f32).to_bits()));
+    for levels in [poisson, gauss.map(Levels::from_8bit)] {
+        params.extend(bounds(levels).map(|level| (level as f32).to_bits()));
+    }
     graph.push(Pass {
         kernel: Kernel::Text(
             with_step(include_str!("wgsl/random.wgsl")) + include_str!("wgsl/draw_noise.wgsl"),

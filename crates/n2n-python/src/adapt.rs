@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::train::to_source;
 
 /// What is reported to Python.
-enum Told {
+enum Message {
     /// The fraction of the budget that has passed.
     Passed(f64),
     /// An image is skipped: the reason.
@@ -42,20 +42,20 @@ pub fn adapt(
         ..Config::default()
     };
     let source = to_source(source)?;
-    let work = move |report: &mut dyn FnMut(Option<Told>) -> ControlFlow<()>| {
+    let work = move |report: &mut dyn FnMut(Option<Message>) -> ControlFlow<()>| {
         let models: Vec<_> = models.iter().map(AsRef::as_ref).collect();
         n2n::adapt::adapt(&models, source, &config, &mut |event| {
             report(match event {
-                Event::Progress(passed) => Some(Told::Passed(passed)),
-                Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
+                Event::Progress(passed) => Some(Message::Passed(passed)),
+                Event::Skipped { error } => Some(Message::Skipped(error.to_string())),
                 _ => None,
             })
         })
     };
-    let adapted = call::reported(py, threads, work, |told| {
-        let answer = match told {
-            Told::Passed(passed) => on_event.call1(("passed", passed)),
-            Told::Skipped(why) => on_event.call1(("skipped", why)),
+    let adapted = call::reported(py, threads, work, |message| {
+        let answer = match message {
+            Message::Passed(passed) => on_event.call1(("passed", passed)),
+            Message::Skipped(why) => on_event.call1(("skipped", why)),
         };
         Ok(answer?.unbind())
     })?;

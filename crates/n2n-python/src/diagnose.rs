@@ -9,7 +9,7 @@ use crate::call;
 use crate::error::to_python;
 
 /// A diagnosis: the measurements as JSON, the summary line by line, and each finding with whether it is a warning.
-type Told = (String, Vec<String>, Vec<(bool, String)>);
+type Report = (String, Vec<String>, Vec<(bool, String)>);
 
 /// Diagnoses images of height × width × channels.
 #[pyfunction]
@@ -18,7 +18,7 @@ pub fn diagnose(
     py: Python<'_>,
     images: Vec<Bound<'_, PyAny>>,
     offset: Option<f64>,
-) -> PyResult<Told> {
+) -> PyResult<Report> {
     let frames = images.iter().map(|array| {
         let dtype = array.getattr("dtype")?.to_string();
         Ok(Frame::from(&image(array, depth(&dtype)?)?))

@@ -16,7 +16,7 @@ use crate::error::to_python;
 use crate::model::Model;
 
 /// What is reported to Python.
-enum Told {
+enum Message {
     /// The fraction of the run that has passed, epoch, iteration, and the loss if it is known.
     Step(f64, usize, usize, Option<f64>),
     /// An image is skipped: the reason.
@@ -42,40 +42,40 @@ pub fn train(
         .map(|(name, value)| Ok((name.clone(), setting(name, value)?)));
     let config = Config::resolve(&[settings.collect::<PyResult<Table>>()?]).map_err(to_python)?;
     let source = to_source(source)?;
-    let work = move |report: &mut dyn FnMut(Option<Told>) -> ControlFlow<()>| {
+    let work = move |report: &mut dyn FnMut(Option<Message>) -> ControlFlow<()>| {
         n2n::train_with(source, &config, &mut |event| {
             report(match event {
                 Event::Stepped(step) => {
                     let loss = step.stats.map(|stats| stats.losses.loss_full);
-                    Some(Told::Step(step.passed, step.epoch, step.iteration, loss))
+                    Some(Message::Step(step.passed, step.epoch, step.iteration, loss))
                 }
-                Event::Skipped { error } => Some(Told::Skipped(error.to_string())),
+                Event::Skipped { error } => Some(Message::Skipped(error.to_string())),
                 Event::Constant => {
                     let text = "all pixels have the same value, so there is nothing to learn";
-                    Some(Told::Warning(text.into()))
+                    Some(Message::Warning(text.into()))
                 }
                 Event::FailsOnWhole {
                     changes: [whole, parts],
                     patchsize,
-                } => Some(Told::Warning(format!(
+                } => Some(Message::Warning(format!(
                     "after an epoch, the network fails on whole images: it changes them by \
                      {whole:.4} (RMS, on a scale of 0 to 1), but parts of {} pixels by {parts:.4}; \
                      if that persists, train with patchsize={}, or with a lower lr",
                     patchsize / 2,
                     2 * patchsize
                 ))),
-                event => event.line().map(Told::Line),
+                event => event.line().map(Message::Line),
             })
         })
     };
-    let model = call::reported(py, threads, work, |told| {
-        let answer = match told {
-            Told::Step(passed, epoch, iteration, loss) => {
+    let model = call::reported(py, threads, work, |message| {
+        let answer = match message {
+            Message::Step(passed, epoch, iteration, loss) => {
                 on_event.call1(("step", (passed, epoch, iteration, loss)))
             }
-            Told::Skipped(why) => on_event.call1(("skipped", why)),
-            Told::Warning(text) => on_event.call1(("warning", text)),
-            Told::Line(line) => on_event.call1(("line", line)),
+            Message::Skipped(why) => on_event.call1(("skipped", why)),
+            Message::Warning(text) => on_event.call1(("warning", text)),
+            Message::Line(line) => on_event.call1(("line", line)),
         };
         Ok(answer?.unbind())
     })?;

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: train FOLDER OUTPUT [TIME]".into()),
     };
     let config = Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         time_budget: Some(time.parse()?),
         ..Config::fast()
     };

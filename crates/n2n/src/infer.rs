@@ -217,7 +217,7 @@ fn run_batch(
         let image = Denoised {
             against_noisy: Score::of(&result, &like_clean(picture.noisy))?,
             against_clean: match config.noise {
-                Noise::None => None,
+                Noise::NONE => None,
                 _ => Some(Score::of(&result, &picture.clean)?),
             },
             input: picture.input,
@@ -303,7 +303,7 @@ mod tests {
             images,
             batch_size: 1,
             size: None,
-            noise: Noise::None,
+            noise: Noise::NONE,
             seed: 0,
             range: None,
         }
@@ -386,7 +386,7 @@ mod tests {
         assert_ne!(noisy(&one), noisy(&other));
 
         let clean = Config {
-            noise: Noise::None,
+            noise: Noise::NONE,
             ..one.clone()
         };
         let (noisy, clean) = (noisy(&one), noisy(&clean));

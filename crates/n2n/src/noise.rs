@@ -1,4 +1,4 @@
-//! The noise of the paper: gaussS, gaussA_B, poissonL, poissonA_B, and none.
+//! Noise: the paper's kinds, gaussS, gaussA_B, poissonL, poissonA_B and none, and poissonL+gaussS for cameras.
 //!
 //! The same noise can be added in two ways. Training needs it fresh and fast, from a generator that the caller
 //! provides. Evaluation needs the exact draws of the published scores, from NumPy's stream.
@@ -16,45 +16,78 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::numpy::RandomState;
 
-/// A kind of noise and its level; parsed and printed as the reference spells it.
+/// Kinds of noise and their levels; parsed and printed as the reference spells them.
+///
+/// With both kinds, `y = Poisson(λ · x) / λ + N(0, σ²)`: the shot noise and the read noise of a camera.
+///
+/// ```
+/// use n2n::noise::Noise;
+///
+/// let camera: Noise = "poisson5_50+gauss0_30".parse()?;
+/// assert_eq!(camera.poisson.unwrap().max, 50.0);
+/// assert_eq!(camera.to_string(), "poisson5_50+gauss0_30");
+/// # Ok::<(), n2n::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Noise {
-    /// The images are used as they are.
-    None,
-    /// `N(0, σ²)`, σ uniform in `[min, max]` per image; equal bounds for a fixed level.
-    Gauss {
-        /// Lowest σ.
-        min: NoiseLevel,
-        /// Highest σ.
-        max: NoiseLevel,
-    },
-    /// `Poisson(λ · x) / λ`, λ uniform in `[min, max]` per image; equal bounds for a fixed level.
-    Poisson {
-        /// Lowest λ.
-        min: f64,
-        /// Highest λ.
-        max: f64,
-    },
+pub struct Noise {
+    /// The levels λ of `Poisson(λ · x) / λ`: the mean count at the brightest value, 1.
+    pub poisson: Option<Levels>,
+    /// The levels σ of `N(0, σ²)`, on the 0..255 scale, which papers use.
+    pub gauss: Option<Levels>,
 }
 
-/// A standard deviation of noise.
-// Kept on the scale it was given in, because 255 · (σ / 255) is not always σ.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct NoiseLevel(f64);
+/// A range of levels, uniformly distributed over the images; equal bounds for a fixed level.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Levels {
+    /// The lowest.
+    pub min: f64,
+    /// The highest.
+    pub max: f64,
+}
 
-impl NoiseLevel {
-    /// From a level on the 0..255 scale, which papers use.
-    pub fn from_8bit(sigma: f64) -> Self {
-        Self(sigma)
+impl Levels {
+    /// A fixed level.
+    pub fn fixed(level: f64) -> Self {
+        Self {
+            min: level,
+            max: level,
+        }
     }
 
-    /// On the 0..1 scale of pixels.
-    pub fn sigma(self) -> f64 {
-        self.0 / 255.0
+    /// The bounds of σ on the 0..1 scale of pixels.
+    #[must_use]
+    pub fn from_8bit(self) -> Self {
+        Self {
+            min: self.min / 255.0,
+            max: self.max / 255.0,
+        }
+    }
+
+    /// Draws a level for one image.
+    fn draw(self, rng: &mut impl Rng) -> f64 {
+        if self.min == self.max {
+            self.min
+        } else {
+            self.min + (self.max - self.min) * rng.random::<f64>()
+        }
+    }
+
+    fn draw_as_numpy(self, random: &mut RandomState) -> f64 {
+        if self.min == self.max {
+            self.min
+        } else {
+            random.uniform(self.min, self.max)
+        }
     }
 }
 
 impl Noise {
+    /// No noise: the images are used as they are.
+    pub const NONE: Self = Self {
+        poisson: None,
+        gauss: None,
+    };
+
     /// Adds fresh noise to every image of the batch. Nothing is clipped.
     ///
     /// `rng` seeds a generator for each image; the images are then corrupted in parallel. For Poisson noise, pixels
@@ -80,22 +113,13 @@ impl Noise {
         }
     }
 
-    /// The noise at a single level, which is drawn if the noise has a range of levels.
+    /// The noise with fixed levels, which are drawn from ranges.
     #[must_use]
     pub fn at_one_level(self, rng: &mut impl Rng) -> Self {
-        match self {
-            Self::None => self,
-            Self::Gauss { min, max } => {
-                let sigma = NoiseLevel(level(min.0, max.0, rng));
-                Self::Gauss {
-                    min: sigma,
-                    max: sigma,
-                }
-            }
-            Self::Poisson { min, max } => {
-                let lam = level(min, max, rng);
-                Self::Poisson { min: lam, max: lam }
-            }
+        let mut one = |levels: Levels| Levels::fixed(levels.draw(rng));
+        Self {
+            poisson: self.poisson.map(&mut one),
+            gauss: self.gauss.map(&mut one),
         }
     }
 
@@ -103,109 +127,98 @@ impl Noise {
     ///
     /// The draws and the arithmetic match the reference bit for bit: for a range of levels, one uniform draw comes
     /// first; normal noise is scaled and added in `f64`; the rates of Poisson noise are products in `f32` for a fixed
-    /// level, in `f64` for a drawn one. Nothing is clipped.
+    /// level, in `f64` for a drawn one. Gaussian noise is drawn after Poisson noise, which is rounded to `f32` before.
+    /// Nothing is clipped.
     pub fn corrupt_as_numpy(&self, clean: &[f32], random: &mut RandomState) -> Vec<f32> {
-        match *self {
-            Self::None => clean.to_vec(),
-            Self::Gauss { min, max } => {
-                let sigma = if min == max {
-                    min.sigma()
+        let mut noisy = clean.to_vec();
+        if let Some(levels) = self.poisson {
+            let lam = levels.draw_as_numpy(random);
+            for x in &mut noisy {
+                let rate = if levels.min == levels.max {
+                    f64::from(lam as f32 * *x)
                 } else {
-                    random.uniform(min.sigma(), max.sigma())
+                    lam * f64::from(*x)
                 };
-                let corrupt = |&x: &f32| (f64::from(x) + random.normal(0.0, 1.0) * sigma) as f32;
-                clean.iter().map(corrupt).collect()
-            }
-            Self::Poisson { min, max } if min == max => {
-                let corrupt =
-                    |&x: &f32| (random.poisson(f64::from(min as f32 * x)) as f64 / min) as f32;
-                clean.iter().map(corrupt).collect()
-            }
-            Self::Poisson { min, max } => {
-                let lam = random.uniform(min, max);
-                let corrupt = |&x: &f32| (random.poisson(lam * f64::from(x)) as f64 / lam) as f32;
-                clean.iter().map(corrupt).collect()
+                *x = (random.poisson(rate) as f64 / lam) as f32;
             }
         }
+        if let Some(levels) = self.gauss {
+            let sigma = levels.from_8bit().draw_as_numpy(random);
+            for x in &mut noisy {
+                *x = (f64::from(*x) + random.normal(0.0, 1.0) * sigma) as f32;
+            }
+        }
+        noisy
     }
 
     /// Adds fresh noise to all channels of one image; a range of levels is drawn from once.
     pub(crate) fn corrupt_image(&self, image: &mut [f32], rng: &mut impl Rng) {
-        match *self {
-            Self::None => {}
-            Self::Gauss { min, max } => {
-                let sigma = level(min.sigma(), max.sigma(), rng) as f32;
-                for x in image {
-                    let z: f32 = rng.sample(StandardNormal);
-                    *x += sigma * z;
-                }
-            }
-            Self::Poisson { min, max } => {
-                let lam = level(min, max, rng);
-                for x in image {
-                    let count = Poisson::new(lam * f64::from(*x)).map_or(0.0, |p| rng.sample(p));
-                    *x = (count / lam) as f32;
-                }
+        if let Some(levels) = self.poisson {
+            let lam = levels.draw(rng);
+            for x in &mut *image {
+                let count = Poisson::new(lam * f64::from(*x)).map_or(0.0, |p| rng.sample(p));
+                *x = (count / lam) as f32;
             }
         }
-    }
-}
-
-/// Draws a level for one image.
-fn level(min: f64, max: f64, rng: &mut impl Rng) -> f64 {
-    if min == max {
-        min
-    } else {
-        min + (max - min) * rng.random::<f64>()
+        if let Some(levels) = self.gauss {
+            let sigma = levels.from_8bit().draw(rng) as f32;
+            for x in image {
+                let z: f32 = rng.sample(StandardNormal);
+                *x += sigma * z;
+            }
+        }
     }
 }
 
 impl FromStr for Noise {
     type Err = Error;
 
-    /// Parses `none`, or `gauss` or `poisson` followed by one level or two, `low_high`.
+    /// Parses `none`, or `gauss` or `poisson` followed by one level or two, `low_high`, or both kinds joined by `+`.
     ///
     /// Levels of Gaussian noise range from 0 to [`MAX_LEVEL`], on the 0..255 scale; those of Poisson noise must be
     /// positive, up to the same limit.
     fn from_str(text: &str) -> Result<Self> {
         let bad = |expected: String| Error::value("noise", expected, format!("'{text}'"));
+        let mut noise = Self::NONE;
         if text == "none" {
-            return Ok(Self::None);
+            return Ok(noise);
         }
-        let (levels, poisson) = if let Some(levels) = text.strip_prefix("gauss") {
-            (levels, false)
-        } else if let Some(levels) = text.strip_prefix("poisson") {
-            (levels, true)
-        } else {
-            return Err(bad(
-                "gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters, or none"
-                    .into(),
-            ));
-        };
-        let (min, max) = levels.split_once('_').unwrap_or((levels, levels));
-        let number = |text: &str| {
-            text.parse::<f64>()
-                .ok()
-                .filter(|&level| (0.0..=MAX_LEVEL).contains(&level) && !(poisson && level == 0.0))
-        };
-        let (Some(min), Some(max)) = (number(min), number(max)) else {
-            return Err(bad(if poisson {
-                format!("poissonL or poissonA_B with numbers above 0, up to {MAX_LEVEL}")
-            } else {
-                format!("gaussS or gaussA_B with numbers from 0 to {MAX_LEVEL}")
-            }));
-        };
-        if min > max {
-            return Err(bad("the lower level first".into()));
-        }
-        Ok(if poisson {
-            Self::Poisson { min, max }
-        } else {
-            Self::Gauss {
-                min: NoiseLevel::from_8bit(min),
-                max: NoiseLevel::from_8bit(max),
+        for part in text.split('+') {
+            let kind = [("poisson", &mut noise.poisson), ("gauss", &mut noise.gauss)]
+                .into_iter()
+                .find_map(|(kind, levels)| Some((kind, part.strip_prefix(kind)?, levels)));
+            let Some((kind, numbers, levels)) = kind else {
+                return Err(bad(
+                    "gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters, two of them as in \
+                     poissonL+gaussS, or none"
+                        .into(),
+                ));
+            };
+            let is_poisson = kind == "poisson";
+            let (min, max) = numbers.split_once('_').unwrap_or((numbers, numbers));
+            let number = |text: &str| {
+                text.parse::<f64>().ok().filter(|&level| {
+                    (0.0..=MAX_LEVEL).contains(&level) && !(is_poisson && level == 0.0)
+                })
+            };
+            let (Some(min), Some(max)) = (number(min), number(max)) else {
+                return Err(bad(if is_poisson {
+                    format!("poissonL or poissonA_B with numbers above 0, up to {MAX_LEVEL}")
+                } else {
+                    format!("gaussS or gaussA_B with numbers from 0 to {MAX_LEVEL}")
+                }));
+            };
+            if min > max {
+                return Err(bad("the lower level first".into()));
             }
-        })
+            if levels.replace(Levels { min, max }).is_some() {
+                return Err(bad(format!("{kind} once")));
+            }
+        }
+        if text.starts_with("gauss") && noise.poisson.is_some() {
+            return Err(bad("poisson before gauss, which is added to it".into()));
+        }
+        Ok(noise)
     }
 }
 
@@ -228,15 +241,27 @@ pub const MAX_LEVEL: f64 = 1e6;
 
 impl fmt::Display for Noise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, min, max) = match *self {
-            Self::None => return f.write_str("none"),
-            Self::Gauss { min, max } => ("gauss", min.0, max.0),
-            Self::Poisson { min, max } => ("poisson", min, max),
-        };
+        if *self == Self::NONE {
+            return f.write_str("none");
+        }
+        if let Some(levels) = self.poisson {
+            write!(f, "poisson{levels}")?;
+        }
+        if let Some(levels) = self.gauss {
+            let plus = if self.poisson.is_some() { "+" } else { "" };
+            write!(f, "{plus}gauss{levels}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min, max } = self;
         if min == max {
-            write!(f, "{name}{min}")
+            write!(f, "{min}")
         } else {
-            write!(f, "{name}{min}_{max}")
+            write!(f, "{min}_{max}")
         }
     }
 }
@@ -264,22 +289,25 @@ mod tests {
             "poisson0.001",
             "poisson5_50",
             "poisson2.5_3.75",
+            "poisson10+gauss25.5",
+            "poisson5_50+gauss0_30",
         ] {
             assert_eq!(noise(text).to_string(), text);
         }
+        let levels = |min, max| Some(Levels { min, max });
         assert_eq!(
             noise("gauss25"),
-            Noise::Gauss {
-                min: NoiseLevel::from_8bit(25.0),
-                max: NoiseLevel::from_8bit(25.0),
+            Noise {
+                poisson: None,
+                gauss: levels(25.0, 25.0),
             }
         );
-        assert_eq!(NoiseLevel::from_8bit(25.0).sigma(), 25.0 / 255.0);
+        assert_eq!(Levels::fixed(25.0).from_8bit(), Levels::fixed(25.0 / 255.0));
         assert_eq!(
-            noise("poisson5_50"),
-            Noise::Poisson {
-                min: 5.0,
-                max: 50.0
+            noise("poisson5_50+gauss1"),
+            Noise {
+                poisson: levels(5.0, 50.0),
+                gauss: levels(1.0, 1.0),
             }
         );
     }
@@ -305,6 +333,13 @@ mod tests {
             ("poisson-30", "above 0"),
             ("poissonnan", "above 0"),
             ("poisson50_5", "lower level first"),
+            ("poisson30+", "poissonL+gaussS"),
+            ("+gauss5", "poissonL+gaussS"),
+            ("none+gauss5", "poissonL+gaussS"),
+            ("poisson30+gauss-1", "numbers from 0"),
+            ("gauss5+poisson30", "poisson before gauss"),
+            ("gauss5+gauss6", "gauss once"),
+            ("poisson5+gauss6+poisson5", "poisson once"),
         ] {
             let error = text.parse::<Noise>().unwrap_err().to_string();
             assert!(error.contains(hint), "{text}: {error}");
@@ -358,9 +393,7 @@ mod tests {
         ] {
             let clean = Batch::new(1, 256, 256, 3, vec![x; 256 * 256 * 3]);
             let noise = noise(text);
-            let Noise::Poisson { min: lam, .. } = noise else {
-                panic!("{text} is Poisson noise")
-            };
+            let lam = noise.poisson.unwrap().min;
             let noisy = noise.corrupt(&clean, &mut rng);
             let (clean, rate) = (f64::from(x), lam * f64::from(x));
             // Central moments of a Poisson variable: rate, and rate + 3 rate².
@@ -374,6 +407,25 @@ mod tests {
                         || (f64::from(y) * lam).fract() > 1.0 - 1e-5)
             );
         }
+    }
+
+    #[test]
+    fn read_noise_adds_its_variance_to_that_of_shot_noise() {
+        let clean = Batch::new(1, 256, 256, 3, vec![0.4; 256 * 256 * 3]);
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let noisy = noise("poisson10+gauss25.5").corrupt(&clean, &mut rng);
+        let (shot, read) = (0.4 / 10.0, 0.01_f64);
+        let variance = shot + read;
+        // The fourth cumulant of the sum is that of the Poisson noise, rate / λ⁴.
+        let fourth = 0.4 * 10.0 / 10.0_f64.powi(4) + 3.0 * variance * variance;
+        assert_moments(&noisy.data, f64::from(0.4_f32), variance, fourth);
+        // One after the other, with draws of one stream.
+        let clean = &clean.data[..300];
+        let random = &mut RandomState::new(7);
+        let shot = noise("poisson5_50").corrupt_as_numpy(clean, random);
+        let both = noise("gauss5_50").corrupt_as_numpy(&shot, random);
+        let got = noise("poisson5_50+gauss5_50").corrupt_as_numpy(clean, &mut RandomState::new(7));
+        assert_eq!(got, both);
     }
 
     #[test]
@@ -425,9 +477,9 @@ mod tests {
     fn none_changes_nothing_and_fresh_noise_differs() {
         let clean = Batch::new(2, 3, 5, 3, (0..90).map(|i| i as f32 / 90.0).collect());
         let mut rng = ChaCha8Rng::seed_from_u64(4);
-        assert_eq!(Noise::None.corrupt(&clean, &mut rng), clean);
+        assert_eq!(Noise::NONE.corrupt(&clean, &mut rng), clean);
         assert_eq!(
-            Noise::None.corrupt_as_numpy(&clean.data, &mut RandomState::new(1)),
+            Noise::NONE.corrupt_as_numpy(&clean.data, &mut RandomState::new(1)),
             clean.data
         );
         let gauss = noise("gauss25");
@@ -459,7 +511,7 @@ mod tests {
             assert_eq!(noisy.data.len(), 6);
             let noisy = noise.corrupt_as_numpy(&clean.data, &mut RandomState::new(5));
             assert_eq!(noisy.len(), 6);
-            if matches!(noise, Noise::Poisson { .. }) {
+            if noise.poisson.is_some() {
                 assert_eq!(noisy[..2], [0.0, 0.0]);
             }
         }

@@ -18,7 +18,8 @@ pub struct Corrupt {
     /// Output file; its extension determines the format
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels)
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or both
+    /// as in poissonL+gaussS
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
     /// Values that map to 0 and 1 for the noise: auto, percentile or MIN,MAX

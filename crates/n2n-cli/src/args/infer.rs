@@ -36,8 +36,8 @@ pub struct Infer {
     /// Keep each image's own size instead of resizing it to 256×256
     #[arg(long)]
     pub keep_size: bool,
-    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
-    /// none (the images are already noisy)
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), both
+    /// as in poissonL+gaussS, or none (the images are already noisy)
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
     /// Seed of the noise

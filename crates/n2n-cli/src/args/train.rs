@@ -51,8 +51,8 @@ pub struct Train {
     /// patch per step, Muon, cosine schedule, EMA, flips and rotations, larger initial weights)
     #[arg(long, value_name = "paper|fast")]
     pub recipe: Option<String>,
-    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
-    /// none (the images are already noisy)
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), both
+    /// as in poissonL+gaussS, or none (the images are already noisy)
     #[arg(long, value_name = "NOISE", value_parser = named::<Noise>)]
     pub noisetype: Option<Noise>,
     /// Add the noise to each image once, derived from the seed and its path relative to --data-dir, instead of anew at

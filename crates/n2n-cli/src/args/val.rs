@@ -32,8 +32,8 @@ pub struct Val {
     /// Passes over each set [default: BSD300 3, Kodak 10, Set14 20]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub repeats: Option<usize>,
-    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), or
-    /// none
+    /// Noise to add: gaussS (σ on a scale of 255), poissonL (rate), gaussA_B or poissonA_B (a range of levels), both
+    /// as in poissonL+gaussS, or none
     #[arg(long, value_name = "NOISE", default_value = "gauss25", value_parser = named::<Noise>)]
     pub noisetype: Noise,
     /// Score the mean over the eight flips and rotations of each noisy image; published scores do not use it

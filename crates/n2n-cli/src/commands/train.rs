@@ -227,7 +227,7 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
     layers.push(flags);
     let mut config = Config::resolve(&layers)?;
     // Clean images without noise would say nothing about the network: changing nothing would score best.
-    let is_scored = config.noise != Noise::None;
+    let is_scored = config.noise != Noise::NONE;
     if is_scored && !layers.iter().any(|layer| layer.contains_key("val_dirs")) {
         let usual = Path::new("./validation");
         if usual.join("BSD300/test").is_dir() {
@@ -247,7 +247,7 @@ fn settings(args: &args::Train, ui: Ui) -> anyhow::Result<(Config, Start)> {
 /// What a user should know of an event.
 fn note_of(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Fitted {
+        Event::PatchesReduced {
             patchsizes: [asked, patchsize],
             batchsizes: [_, batchsize],
         } => format!(

@@ -153,6 +153,22 @@ fn poisson_noise_has_the_mean_and_the_variance_of_its_rate() {
 }
 
 #[test]
+fn read_noise_adds_its_variance_to_that_of_shot_noise() {
+    let Some(mut network) = network(1) else {
+        return;
+    };
+    let clean = patches(8, 1, "poisson10+gauss25.5", |_| 102);
+    let (noisy, _) = draw(&mut network, &clean);
+    let n = noisy.data.len() as f64;
+    let [mean, variance, ..] = moments(&noisy.data.iter().map(|&v| f64::from(v)));
+    let expected = 0.4 / 10.0 + 0.01;
+    assert!((mean - 0.4).abs() < 5.0 * (expected / n).sqrt(), "{mean}");
+    // Drawn with the same random numbers, the two would be correlated and the variance almost twice as large.
+    let error = (2.5 / n).sqrt() * expected;
+    assert!((variance - expected).abs() < 5.0 * error, "{variance}");
+}
+
+#[test]
 fn pairs_are_uniform_and_follow_from_the_seed() {
     let Some(mut network) = network(1) else {
         return;

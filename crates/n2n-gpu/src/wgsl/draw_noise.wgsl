@@ -4,8 +4,8 @@ struct Params {
     n: u32, side: u32, c: u32, fours: u32,
     // Whether the clean values are bytes; whether patches are flipped and rotated.
     bytes: u32, augment: u32,
-    // 0: none; 1: Gaussian, standard deviation from min to max; 2: Poisson, intensity from min to max.
-    noise: u32, min: f32, max: f32,
+    // The bounds of the intensity of Poisson noise, and of the standard deviation of Gaussian noise; 0 for none.
+    poisson: vec2<f32>, gauss: vec2<f32>,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -37,7 +37,7 @@ fn normals(words: vec4<u32>) -> vec4<f32> {
 // a normal draw is just as good: the skewness is 0.03.
 fn poisson(rate: f32, pixel: u32, channel: u32) -> f32 {
     if (rate > 1000.0) {
-        let draw = normals(philox(vec4<u32>(pixel, channel, 0u, NOISE), step.seed)).x;
+        let draw = normals(philox(vec4<u32>(pixel, channel, 0u, POISSON), step.seed)).x;
         return max(0.0, round(rate + sqrt(rate) * draw));
     }
     var left = rate;
@@ -46,7 +46,7 @@ fn poisson(rate: f32, pixel: u32, channel: u32) -> f32 {
     while (left > 0.0) {
         let mean = min(left, 16.0);
         left -= mean;
-        let words = philox(vec4<u32>(pixel, channel, part, NOISE), step.seed);
+        let words = philox(vec4<u32>(pixel, channel, part, POISSON), step.seed);
         part += 1u;
         let u = uniform_of(words.x);
         var probability = exp(-mean);
@@ -79,8 +79,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         if ((how & 2u) != 0u) { source.y = p.side - 1u - source.y; }
         if ((how & 4u) != 0u) { source = source.yx; }
     }
-    let level = philox(vec4<u32>(image, 0u, 0u, LEVEL), step.seed).x;
-    let strength = p.min + (p.max - p.min) * uniform_of(level);
+    let levels = philox(vec4<u32>(image, 0u, 0u, LEVEL), step.seed);
+    let intensity = p.poisson.x + (p.poisson.y - p.poisson.x) * uniform_of(levels.x);
+    let deviation = p.gauss.x + (p.gauss.y - p.gauss.x) * uniform_of(levels.y);
     let start = ((image * p.side + source.y) * p.side + source.x) * p.c;
     for (var four = 0u; four < p.fours; four++) {
         var value = vec4<f32>();
@@ -88,15 +89,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let channel = 4u * four + lane;
             if (channel < p.c) {
                 value[lane] = clean_value(start + channel);
-                if (p.noise == 2u) {
-                    value[lane] = poisson(strength * value[lane], pixel, channel) / strength;
+                if (intensity > 0.0) {
+                    value[lane] = poisson(intensity * value[lane], pixel, channel) / intensity;
                 }
             }
         }
-        if (p.noise == 1u) {
-            let noise = normals(philox(vec4<u32>(pixel, four, 0u, NOISE), step.seed));
+        if (deviation > 0.0) {
+            let noise = normals(philox(vec4<u32>(pixel, four, 0u, GAUSS), step.seed));
             let inside = vec4<u32>(4u * four) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.c);
-            value += select(vec4<f32>(), strength * noise, inside);
+            value += select(vec4<f32>(), deviation * noise, inside);
         }
         noisy[pixel * p.fours + four] = value;
     }

@@ -29,5 +29,6 @@ fn uniform_of(word: u32) -> f32 {
 // The purpose of a draw: the last word of its counter.
 const LEVEL: u32 = 0u;
 const TURN: u32 = 1u;
-const NOISE: u32 = 2u;
+const GAUSS: u32 = 2u;
 const PAIR: u32 = 3u;
+const POISSON: u32 = 4u;

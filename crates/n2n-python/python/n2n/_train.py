@@ -58,7 +58,8 @@ def train(
         As for `n2n.denoise`, for each array. Arrays with three samples are RGB and give an RGB model. With
         ``n_channel=5``, five samples are channels that the network processes together; at most 16.
     noise : str
-        ``none`` for images that are already noisy; ``gauss25``, ``poisson5_50`` and so on add noise to clean ones.
+        ``none`` for images that are already noisy; ``gauss25``, ``poisson5_50``, ``poisson10+gauss5`` and so on add noise
+        to clean ones.
     time_budget : str or float, optional
         Time for training, as ``"1h 30m"`` or in seconds; if ``None``, give ``n_epoch`` instead.
     callback : callable, optional

@@ -27,7 +27,7 @@ pub(super) fn run(
     let unet = network.architecture();
     let fast = train::Config::fast();
     let settings = train::Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         n_feature: unet.n_feature,
         n_channel: unet.n_channel,
         n_depth: unet.n_depth,

@@ -1,5 +1,5 @@
-//! Baseline JPEG: a walk through its coefficients (ITU-T T.81, annex F.2), to find damage that decoders overlook and
-//! that each of them decodes differently.
+//! Baseline JPEG: a decoder of its coefficients alone (ITU-T T.81, annex F.2), to find damage that decoders overlook
+//! and that each of them decodes differently.
 
 use super::decode::{Decoded, Fault};
 use super::huffman::{Bits, Table, damaged};
@@ -9,34 +9,35 @@ type Codes<'a> = (&'a [u8], &'a [u8]);
 
 /// The contents of the segments before a scan.
 #[derive(Default)]
-struct Walk<'a> {
+struct Headers<'a> {
     width: usize,
     height: usize,
     components: Vec<Component>,
-    /// The codes of means and of the other coefficients of a block, by number.
-    means: [Option<Codes<'a>>; 4],
-    details: [Option<Codes<'a>>; 4],
-    /// Steps of the means, by the number of their table.
-    steps: [i64; 4],
-    /// Units between two restart markers; 0 for none.
-    restart: usize,
-    /// Scans walked through so far.
+    /// The Huffman codes of DC and AC coefficients, by the number of the table.
+    dc_codes: [Option<Codes<'a>>; 4],
+    ac_codes: [Option<Codes<'a>>; 4],
+    /// The quantizer steps of DC coefficients, by the number of the table.
+    dc_steps: [i64; 4],
+    /// MCUs between two restart markers; 0 for none.
+    restart_interval: usize,
+    /// Scans decoded so far.
     scans: usize,
 }
 
 #[derive(Clone, Copy)]
 struct Component {
     id: u8,
-    /// Blocks of a unit, across and down.
-    across: usize,
-    down: usize,
-    step: u8,
+    /// Sampling factors: the blocks of an MCU across and down.
+    horizontal: usize,
+    vertical: usize,
+    /// The number of its quantization table.
+    quantization: u8,
 }
 
-/// Rejects a baseline JPEG with blocks whose means are not 8-bit samples, or that have too many coefficients. Other
-/// JPEGs, and files that are not JPEGs, are left to the decoder.
+/// Rejects a baseline JPEG with blocks whose DC coefficients are not means of 8-bit samples, or that have too many
+/// coefficients. Other JPEGs, and files that are not JPEGs, are left to the decoder.
 pub(super) fn check(bytes: &[u8]) -> Decoded<()> {
-    let mut walk = Walk::default();
+    let mut headers = Headers::default();
     let mut rest = bytes.get(2..).unwrap_or_default();
     while let Some(start) = rest.iter().position(|&byte| byte == 0xFF) {
         rest = &rest[start + 1..];
@@ -49,16 +50,16 @@ pub(super) fn check(bytes: &[u8]) -> Decoded<()> {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
                 let content = rest.get(3..1 + length).unwrap_or_default();
                 rest = rest.get(1 + length..).unwrap_or_default();
-                let is_walked = match marker {
-                    0xC4 => walk.read_codes(content),
-                    0xDB => walk.read_steps(content),
-                    0xC0 | 0xC1 => walk.read_frame(content),
+                let is_read = match marker {
+                    0xC4 => headers.read_huffman_tables(content),
+                    0xDB => headers.read_quantization_tables(content),
+                    0xC0 | 0xC1 => headers.read_frame(content),
                     0xC2..=0xCF => None,
-                    0xDD => walk.read_restart(content),
-                    0xDA => walk.scan(content, rest)?,
+                    0xDD => headers.read_restart_interval(content),
+                    0xDA => headers.scan(content, rest)?,
                     _ => Some(()),
                 };
-                if is_walked.is_none() {
+                if is_read.is_none() {
                     break;
                 }
             }
@@ -68,16 +69,16 @@ pub(super) fn check(bytes: &[u8]) -> Decoded<()> {
     Ok(())
 }
 
-impl<'a> Walk<'a> {
-    fn read_codes(&mut self, mut content: &'a [u8]) -> Option<()> {
+impl<'a> Headers<'a> {
+    fn read_huffman_tables(&mut self, mut content: &'a [u8]) -> Option<()> {
         while let [which, rest @ ..] = content {
             let (counts, rest) = rest.split_at_checked(16)?;
             let count = counts.iter().map(|&count| usize::from(count)).sum();
             let (symbols, rest) = rest.split_at_checked(count)?;
             let tables = if which >> 4 == 0 {
-                &mut self.means
+                &mut self.dc_codes
             } else {
-                &mut self.details
+                &mut self.ac_codes
             };
             *tables.get_mut(usize::from(which & 15))? = Some((counts, symbols));
             content = rest;
@@ -85,7 +86,7 @@ impl<'a> Walk<'a> {
         Some(())
     }
 
-    fn read_steps(&mut self, mut content: &[u8]) -> Option<()> {
+    fn read_quantization_tables(&mut self, mut content: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = content {
             let (step, size) = if which >> 4 == 0 {
                 (i64::from(*rest.first()?), 64)
@@ -93,7 +94,7 @@ impl<'a> Walk<'a> {
                 let &[high, low] = rest.first_chunk()?;
                 (i64::from(u16::from_be_bytes([high, low])), 128)
             };
-            *self.steps.get_mut(usize::from(which & 15))? = step.max(1);
+            *self.dc_steps.get_mut(usize::from(which & 15))? = step.max(1);
             content = rest.get(size..)?;
         }
         Some(())
@@ -107,52 +108,52 @@ impl<'a> Walk<'a> {
         self.width = u16::from_be_bytes([w0, w1]).into();
         let components = components.as_chunks().0.iter().take(count.into());
         self.components = components
-            .map(|&[id, sampling, step]| Component {
+            .map(|&[id, sampling, quantization]| Component {
                 id,
-                across: (sampling >> 4).into(),
-                down: (sampling & 15).into(),
-                step,
+                horizontal: (sampling >> 4).into(),
+                vertical: (sampling & 15).into(),
+                quantization,
             })
             .collect();
         Some(())
     }
 
-    fn read_restart(&mut self, content: &[u8]) -> Option<()> {
+    fn read_restart_interval(&mut self, content: &[u8]) -> Option<()> {
         let &[high, low] = content.first_chunk()?;
-        self.restart = u16::from_be_bytes([high, low]).into();
+        self.restart_interval = u16::from_be_bytes([high, low]).into();
         Some(())
     }
 
-    /// Walks through a scan; `None` if something that it needs is missing.
+    /// Decodes a scan; `None` if something that it needs is missing.
     fn scan(&mut self, content: &[u8], data: &[u8]) -> Decoded<Option<()>> {
-        /// Twice the range of 8 bits: a mean is eight times the mean of the samples, relative to mid-gray.
+        /// Twice the range of 8 bits: a DC coefficient is eight times the mean of the samples, relative to mid-gray.
         const MOST: i64 = 2048;
-        let Some((blocks, units)) = self.blocks(content) else {
+        let Some((blocks, mcus)) = self.blocks(content) else {
             return Ok(None);
         };
         let mut bits = Bits::of(data);
-        let mut means = vec![0_i64; blocks.len()];
-        for unit in 0..units {
-            if self.restart > 0 && unit > 0 && unit % self.restart == 0 {
+        let mut dc = vec![0_i64; blocks.len()];
+        for mcu in 0..mcus {
+            if self.restart_interval > 0 && mcu > 0 && mcu % self.restart_interval == 0 {
                 bits.restart()?;
-                means.fill(0);
+                dc.fill(0);
             }
-            for (block, mean) in blocks.iter().zip(&mut means) {
+            for (block, dc) in blocks.iter().zip(&mut dc) {
                 for _ in 0..block.count {
-                    *mean += i64::from(bits.difference(&block.means)?);
-                    if (*mean * block.step).abs() > MOST + block.step {
+                    *dc += i64::from(bits.difference(&block.dc_codes)?);
+                    if (*dc * block.dc_step).abs() > MOST + block.dc_step {
                         return Err(Fault::new(
                             "it is damaged: a DC coefficient is out of range",
                         ));
                     }
-                    skip_details(&mut bits, &block.details)?;
+                    skip_ac(&mut bits, &block.ac_codes)?;
                 }
             }
         }
         Ok(Some(()))
     }
 
-    /// The blocks of a unit, and how many units a scan has.
+    /// The blocks of an MCU, and how many MCUs a scan has.
     fn blocks(&mut self, content: &[u8]) -> Option<(Vec<Blocks>, usize)> {
         /// As many as there can be components, each of which is in one scan.
         const MOST_SCANS: usize = 4;
@@ -160,46 +161,47 @@ impl<'a> Walk<'a> {
         let (&count, rest) = content.split_first()?;
         let chosen = rest.as_chunks::<2>().0.get(..count.into())?;
         let most = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
-        let (across, down) = (most(|found| found.across)?, most(|found| found.down)?);
-        if self.scans > MOST_SCANS || chosen.len() > 4 || across == 0 || down == 0 {
+        let horizontal = most(|found| found.horizontal)?;
+        let vertical = most(|found| found.vertical)?;
+        if self.scans > MOST_SCANS || chosen.len() > 4 || horizontal == 0 || vertical == 0 {
             return None;
         }
         let table = |codes: &[Option<Codes<'_>>; 4], number: u8| {
             let (counts, symbols) = (*codes.get(usize::from(number))?)?;
             Table::of(counts, symbols).ok()
         };
-        let mut units = self.width.div_ceil(8 * across) * self.height.div_ceil(8 * down);
+        let mut mcus = self.width.div_ceil(8 * horizontal) * self.height.div_ceil(8 * vertical);
         let mut blocks = Vec::new();
         for &[id, tables] in chosen {
             let component = self.components.iter().find(|found| found.id == id)?;
-            let mut count = component.across * component.down;
+            let mut count = component.horizontal * component.vertical;
             if chosen.len() == 1 {
-                // A unit is one block, whatever the sampling.
-                let columns = (self.width * component.across).div_ceil(8 * across);
-                let rows = (self.height * component.down).div_ceil(8 * down);
-                (units, count) = (columns * rows, 1);
+                // An MCU is one block, whatever the sampling.
+                let columns = (self.width * component.horizontal).div_ceil(8 * horizontal);
+                let rows = (self.height * component.vertical).div_ceil(8 * vertical);
+                (mcus, count) = (columns * rows, 1);
             }
             blocks.push(Blocks {
                 count,
-                means: table(&self.means, tables >> 4)?,
-                details: table(&self.details, tables & 15)?,
-                step: *self.steps.get(usize::from(component.step))?,
+                dc_codes: table(&self.dc_codes, tables >> 4)?,
+                ac_codes: table(&self.ac_codes, tables & 15)?,
+                dc_step: *self.dc_steps.get(usize::from(component.quantization))?,
             });
         }
-        Some((blocks, units))
+        Some((blocks, mcus))
     }
 }
 
-/// The blocks of a component in a unit: how many there are, and how they are coded.
+/// The blocks of a component in an MCU: how many there are, and how they are coded.
 struct Blocks {
     count: usize,
-    means: Table,
-    details: Table,
-    step: i64,
+    dc_codes: Table,
+    ac_codes: Table,
+    dc_step: i64,
 }
 
-/// Skips all coefficients of a block except its mean.
-fn skip_details(bits: &mut Bits<'_>, codes: &Table) -> Decoded<()> {
+/// Skips the AC coefficients of a block.
+fn skip_ac(bits: &mut Bits<'_>, codes: &Table) -> Decoded<()> {
     let mut next = 1;
     while next < 64 {
         let symbol = bits.symbol(codes)?;
@@ -221,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// A gray JPEG, eight pixels high, of blocks whose means differ from the one before by these 11 bits, at a step
+    /// A gray JPEG, eight pixels high, of blocks whose DC coefficients differ by these 11 bits, at a quantizer step
     /// of 1. There is one code of each kind: "11 bits follow" and "the block ends".
     fn jpeg(differences: &[u16]) -> Vec<u8> {
         let mut jpeg = b"\xFF\xD8\xFF\xDB\0\x43\0".to_vec();

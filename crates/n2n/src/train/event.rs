@@ -30,7 +30,7 @@ pub enum Event {
         error: Error,
     },
     /// No image is as large as the patches, so smaller patches are used, and more of them.
-    Fitted {
+    PatchesReduced {
         /// Side of the patches in pixels, before and after.
         patchsizes: [usize; 2],
         /// Patches per step, before and after.
@@ -51,7 +51,7 @@ pub enum Event {
         images: usize,
     },
     /// The range, measured or set: the values of the images that map to the network's 0 and 1.
-    Ranged(ModelRange),
+    RangeSet(ModelRange),
     /// The images have several types, so no range could be measured.
     MixedTypes,
     /// All pixels of all images have the same value: there is neither signal nor noise to learn from.
@@ -106,7 +106,7 @@ pub enum Event {
         path: PathBuf,
     },
     /// The checkpoint that the run is resumed from was written.
-    Kept {
+    LatestSaved {
         /// The file.
         path: PathBuf,
     },
@@ -185,7 +185,7 @@ impl Event {
     /// The event as a line of the training log, without the line ending; `None` if it is not logged.
     pub fn line(&self) -> Option<String> {
         Some(match self {
-            Self::Ranged(ModelRange { low, high, depth }) => format!(
+            Self::RangeSet(ModelRange { low, high, depth }) => format!(
                 "values {} to {} ({}) map to the network's 0 to 1",
                 shown(*low),
                 shown(*high),

@@ -268,7 +268,7 @@ mod tests {
             data_dir: folder.into(),
             patchsize: 64,
             batchsize: 3,
-            noise: Noise::None,
+            noise: Noise::NONE,
             ..Config::default()
         };
         change(&mut config);

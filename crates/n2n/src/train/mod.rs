@@ -17,7 +17,7 @@
 //! };
 //! let images = [frame(48_271)?, frame(69_621)?];
 //! let config = Config {
-//!     noise: Noise::None, // the images are already noisy
+//!     noise: Noise::NONE, // the images are already noisy
 //!     n_channel: 1,
 //! #   n_feature: 4,
 //!     n_epoch: 1,
@@ -75,7 +75,7 @@ use crate::weights::Weights;
 
 /// Trains a model on images in memory, on the CPU.
 ///
-/// If `config.noise` is [`Noise::None`](crate::noise::Noise::None), the images are noisy; otherwise they are clean, and
+/// If `config.noise` is [`Noise::NONE`](crate::noise::Noise::NONE), the images are noisy; otherwise they are clean, and
 /// that noise is added. They are converted between gray and RGB as `config.n_channel` requires; with any other number
 /// of channels, they must have as many, unless `config.channels` separates them. [`train_with`] reports progress, and
 /// takes images from other sources. The [module](self) has an example.

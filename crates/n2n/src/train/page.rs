@@ -58,7 +58,7 @@ fn summary(config: &Config) -> String {
         None => format!("for {}", counted(config.n_epoch, "epoch")),
     };
     let noise = match config.noise {
-        Noise::None => "<b>noisy images</b>".into(),
+        Noise::NONE => "<b>noisy images</b>".into(),
         noise if config.frozen_noise => format!("noise <b>{noise}, frozen</b>"),
         noise => format!("noise <b>{noise}</b>"),
     };

@@ -239,7 +239,7 @@ fn examine(
     observe: &mut dyn FnMut(&Event),
 ) -> Result<(Spacing, Option<NoiseVariance>)> {
     let given = config.neighbor_distance;
-    if config.noise != Noise::None || dataset.is_empty() {
+    if config.noise != Noise::NONE || dataset.is_empty() {
         return Ok((given.spacing(), None));
     }
     let diagnosis = diagnose(&dataset.middles(8, 512)?, &Options::quick())?;
@@ -258,7 +258,7 @@ fn examine(
 fn fitted(config: &Config, dataset: &Dataset, observe: &mut dyn FnMut(&Event)) -> Result<Config> {
     let fitted = config.fitted(dataset.sizes())?;
     if fitted.patchsize < config.patchsize {
-        observe(&Event::Fitted {
+        observe(&Event::PatchesReduced {
             patchsizes: [config.patchsize, fitted.patchsize],
             batchsizes: [config.batchsize, fitted.batchsize],
         });
@@ -385,7 +385,7 @@ impl Run<'_> {
                 time_budget: self.config.time_budget,
             },
         ];
-        let events: Vec<_> = (self.range.map(Event::Ranged).into_iter())
+        let events: Vec<_> = (self.range.map(Event::RangeSet).into_iter())
             .chain(began)
             .collect();
         if self.kept.is_some() {

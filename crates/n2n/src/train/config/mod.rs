@@ -17,7 +17,7 @@ use crate::denoise::Range;
 use crate::error::Result;
 use crate::neighbors::Target;
 use crate::network::{Method, Optimizer};
-use crate::noise::{Noise, NoiseLevel};
+use crate::noise::{Levels, Noise};
 use crate::repair::Repair;
 use crate::train::layout::Layout;
 use crate::train::spacing::{NeighborDistance, Spacing};
@@ -218,12 +218,11 @@ impl Recipe {
 impl Default for Config {
     /// The paper's settings.
     fn default() -> Self {
-        let level = NoiseLevel::from_8bit(25.0);
         Self {
             recipe: Recipe::Paper,
-            noise: Noise::Gauss {
-                min: level,
-                max: level,
+            noise: Noise {
+                gauss: Some(Levels::fixed(25.0)),
+                ..Noise::NONE
             },
             frozen_noise: false,
             range: Range::Auto,
@@ -350,7 +349,7 @@ impl Config {
     /// Whether the range has to be measured on the images.
     pub fn measures_range(&self) -> bool {
         match self.range {
-            Range::Auto => self.noise == Noise::None,
+            Range::Auto => self.noise == Noise::NONE,
             Range::Percentile => true,
             Range::Between(..) => false,
         }
@@ -365,7 +364,7 @@ impl Config {
     pub fn held_out(&self, images: usize) -> usize {
         match self.holdout {
             Some(count) => count,
-            None if self.noise == Noise::None => (images / 20).clamp(1, 32),
+            None if self.noise == Noise::NONE => (images / 20).clamp(1, 32),
             None => 0,
         }
     }
@@ -377,7 +376,7 @@ impl Config {
         let batches = (images / self.batchsize).max(1);
         match self.steps_per_epoch {
             Some(steps) => steps,
-            None if self.noise == Noise::None => batches.max(WORTH_A_SCORE),
+            None if self.noise == Noise::NONE => batches.max(WORTH_A_SCORE),
             None => batches,
         }
     }

@@ -92,7 +92,7 @@ impl Run<'_> {
         folder.sync_logs()?;
         checkpoint::write(&path, &network.state()?, &self.progress, metadata)?;
         self.kept = Some((Instant::now(), epoch, iteration));
-        (self.observe)(&Event::Kept { path });
+        (self.observe)(&Event::LatestSaved { path });
         Ok(())
     }
 

@@ -57,7 +57,7 @@ fn patches_larger_than_the_images_become_more_and_smaller_ones() {
     let mut told = vec![];
     let mut network = Recording::new();
     run(&config, &mut network, &mut |event| match event {
-        Event::Fitted {
+        Event::PatchesReduced {
             patchsizes,
             batchsizes,
         } => told.push((*patchsizes, *batchsizes)),
@@ -105,7 +105,7 @@ fn images_held_out_are_not_much_smaller_than_a_patch() {
             holdout: Some(2),
             patchsize: 64,
             n_channel: 1,
-            noise: Noise::None,
+            noise: Noise::NONE,
             ..Config::default()
         };
         let (kept, held_out) = read_images(Arc::new(images), &config, &mut |_| {}).unwrap();
@@ -178,7 +178,7 @@ fn the_range_of_noisy_images_is_measured_told_and_kept_with_the_weights() {
     let (folder, config) = workplace();
     counts(folder.path());
     let config = Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         val_dirs: None,
         n_epoch: 1,
         steps_per_epoch: Some(4),
@@ -265,7 +265,7 @@ fn images_of_several_types_have_no_common_range() {
     counts(folder.path());
     write_image(&folder.path().join("images/9.png"), 64, 80, 9);
     let config = Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         val_dirs: None,
         n_epoch: 1,
         steps_per_epoch: Some(2),
@@ -323,7 +323,7 @@ fn what_is_far_beyond_the_range_does_not_reach_the_loss() {
         image.write(&path).unwrap();
     }
     let (network, lines) = trained(&Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         val_dirs: None,
         steps_per_epoch: Some(2),
         ..config
@@ -343,7 +343,7 @@ fn a_single_noisy_image_is_trained_on_and_scored() {
         fs::remove_file(folder.path().join(format!("images/{k}.png"))).unwrap();
     }
     let config = Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         val_dirs: None,
         n_epoch: 2,
         n_snapshot: 1,

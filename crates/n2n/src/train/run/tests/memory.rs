@@ -15,7 +15,7 @@ fn noisy_images(count: usize) -> Vec<Image> {
 
 fn in_memory() -> Config {
     Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         n_channel: 1,
         n_feature: 2,
         patchsize: 64,

@@ -74,7 +74,7 @@ fn a_run_with_fitted_patches_resumes_from_its_settings() {
         n_snapshot: 1,
         n_feature: 1,
         n_channel: 1,
-        noise: Noise::None,
+        noise: Noise::NONE,
         data_dir: images.clone(),
         val_dirs: None,
         steps_per_epoch: Some(2),
@@ -154,7 +154,7 @@ fn a_run_does_not_go_on_with_other_images() {
 fn a_run_does_not_go_on_with_other_values() {
     let (folder, config) = workplace();
     let config = Config {
-        noise: Noise::None,
+        noise: Noise::NONE,
         val_dirs: None,
         ..config
     };

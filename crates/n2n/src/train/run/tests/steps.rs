@@ -40,7 +40,7 @@ fn the_noise_asked_for_is_added_and_none_when_none_is() {
     // 81,920 values: the standard error of the deviation is 0.25 %.
     assert!((deviation * 255.0 - 25.0).abs() < 0.3, "{deviation}");
 
-    config.noise = Noise::None;
+    config.noise = Noise::NONE;
     config.steps_per_epoch = Some(2);
     config.holdout = Some(0);
     config.log_name = "real".into();
