@@ -46,7 +46,7 @@ libfuzzer_sys::fuzz_target!(init: watch_panics(), |bytes: &[u8]| {
             if read.is_err() {
                 return;
             }
-            assert_eq!(values, count * page.row());
+            assert_eq!(values, count * page.row_len());
         }
     }
     for format in [None, Some(Format::Tiff)] {

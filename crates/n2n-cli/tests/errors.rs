@@ -294,7 +294,7 @@ fn no_report_and_no_model_replaces_an_image() {
 #[test]
 fn a_wrong_command_line_is_a_usage_error_that_says_what_is_expected() {
     let folder = workplace();
-    let noise = "expected gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters, two of them as \
+    let noise = "expected gaussS, gaussA_B, poissonL or poissonA_B with numbers for S, A, B and L, both kinds as \
                  in poissonL+gaussS, or none";
     for (command, text) in [
         ("predict", "required arguments were not provided"),

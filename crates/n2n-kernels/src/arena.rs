@@ -88,7 +88,7 @@ impl Arena {
             .and_then(|plan| plan.piece(self.taken - 1));
         match planned {
             Some(size) if size >= len => size..size + 1,
-            // The limit is generous: images in one folder differ a few times in size.
+            // The limit is generous: images in one folder may differ severalfold in size.
             _ => len..len.saturating_mul(LARGER).saturating_add(1),
         }
     }

@@ -257,7 +257,7 @@ impl Picture {
         let Some(page) = page.filter(|page| page.color == Color::Rgb) else {
             return Ok(false);
         };
-        let at_once = ((1 << 20) / page.row()).clamp(1, page.height);
+        let at_once = ((1 << 20) / page.row_len()).clamp(1, page.height);
         let mut rows = vec![];
         for top in (0..page.height).step_by(at_once) {
             rows.clear();
@@ -477,7 +477,7 @@ impl Current {
 
     /// Drops the rows above `seen`, and reads on to its end.
     fn read(&mut self, seen: &Region, reader: &mut Reader) -> n2n::Result<()> {
-        let row = self.page.row();
+        let row = self.page.row_len();
         let above = (seen.top.saturating_sub(self.top) * row).min(self.rows.len());
         self.rows.drain(..above);
         self.top += above / row;
@@ -491,7 +491,7 @@ impl Current {
 
     /// The samples of some channels of a region of the rows in memory.
     fn samples(&self, of: &Region, channels: std::ops::Range<usize>) -> Vec<f32> {
-        let (row, samples) = (self.page.row(), self.page.samples());
+        let (row, samples) = (self.page.row_len(), self.page.samples());
         let mut found = Vec::with_capacity(of.height * of.width * channels.len());
         let rows = self.rows.chunks_exact(row).skip(of.top - self.top);
         for row in rows.take(of.height) {

@@ -50,7 +50,7 @@ impl Pages for Corrupted<'_> {
         let Some(page) = self.clean.next_page()? else {
             return Ok(None);
         };
-        let values = page.height as u64 * page.row() as u64;
+        let values = page.height as u64 * page.row_len() as u64;
         let most = Limits::default().samples;
         if values > most {
             let expected = format!("at most {most}");
@@ -63,7 +63,7 @@ impl Pages for Corrupted<'_> {
         let (samples, channels) = (page.samples(), page.color.channels());
         self.rows.clear();
         self.clean.read_rows(page.height, &mut self.rows)?;
-        (self.row, self.read) = (page.row(), 0);
+        (self.row, self.read) = (page.row_len(), 0);
         if page.metadata.pass_through {
             return Ok(Some(page));
         }

@@ -177,7 +177,7 @@ pub enum Error {
         "{reason}; the checkpoint of epoch {epoch}, iteration {iteration} was kept: {}",
         checkpoint.display()
     )]
-    Unsaved {
+    RunEnded {
         /// The reason.
         reason: Box<Error>,
         /// The checkpoint that was kept.

@@ -189,7 +189,7 @@ impl FromStr for Noise {
                 .find_map(|(kind, levels)| Some((kind, part.strip_prefix(kind)?, levels)));
             let Some((kind, numbers, levels)) = kind else {
                 return Err(bad(
-                    "gaussS, gaussA_B, poissonL, poissonA_B with numbers for the letters, two of them as in \
+                    "gaussS, gaussA_B, poissonL or poissonA_B with numbers for S, A, B and L, both kinds as in \
                      poissonL+gaussS, or none"
                         .into(),
                 ));

@@ -43,8 +43,8 @@ impl RandomState {
         low + (high - low) * self.random_sample()
     }
 
-    /// `np.random.poisson(lam)`: products of uniforms below a rate of 10, and from there the transformed rejection
-    /// PTRS of Hörmann, *The transformed rejection method for generating Poisson random variables* (1993).
+    /// `np.random.poisson(lam)`: for rates below 10, products of uniforms; for all others, the transformed rejection
+    /// method PTRS of Hörmann, *The transformed rejection method for generating Poisson random variables* (1993).
     ///
     /// A negative or NaN rate, which NumPy rejects, counts as 0 and consumes nothing of the stream.
     pub fn poisson(&mut self, lam: f64) -> u64 {

@@ -116,8 +116,8 @@ fn check_transform(weights: &Weights) -> Result<()> {
         None => Ok(()),
         Some(transform) => Err(Error::value(
             "transform of the model",
-            "none, because other programs would not apply it; package a model without one, such as the one that \
-             this model was adapted from",
+            "none, because other programs would not apply it (package a model without one, such as the one that \
+             this model was adapted from)",
             format!("{} knots", transform.knots().len()),
         )),
     }

@@ -96,7 +96,7 @@ fn every_format_and_layout_gives_the_samples_that_were_written() {
             assert_eq!((page.height, page.width), size, "{name}");
             assert_eq!((page.color, page.extra), (color, extra), "{name}");
             assert_eq!(page.depth, depth, "{name}");
-            assert_eq!(rows.len(), page.height * page.row(), "{name}");
+            assert_eq!(rows.len(), page.height * page.row_len(), "{name}");
             for (i, &value) in rows.iter().enumerate() {
                 let want = sample(depth, i, at);
                 // Half floats keep eleven bits of these; the others everything.
@@ -227,6 +227,19 @@ fn jpeg_2000_of_other_types_has_the_samples_that_were_written() {
             assert_eq!((value * depth.unit()).round(), want, "{name}, sample {i}");
         }
     }
+}
+
+#[test]
+fn jpeg_2000_of_channels_of_different_types_is_refused_with_their_names() {
+    let mut codestream = std::fs::read(golden("rgb_u16.j2k")).unwrap();
+    // The type of the second component: one bit less than its depth, and the sign.
+    assert_eq!(codestream[45], 0x0F);
+    codestream[45] |= 0x80;
+    let read = Reader::from_bytes(Path::new("a"), codestream, Limits::default());
+    let error = read.err().unwrap().to_string();
+    let types =
+        "its channels have different types: unsigned 16-bit, signed 16-bit, unsigned 16-bit";
+    assert!(error.contains(types), "{error}");
 }
 
 /// The largest difference between two files of one page.

@@ -53,7 +53,7 @@ fn use_image(bytes: &[u8]) {
             if read.is_err() {
                 return;
             }
-            assert_eq!(rows.len() + wide.len(), count * page.row());
+            assert_eq!(rows.len() + wide.len(), count * page.row_len());
         }
     }
     for format in [None, Some(Format::Tiff)] {

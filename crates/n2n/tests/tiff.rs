@@ -520,6 +520,13 @@ fn samples_that_are_not_understood_are_named() {
         error.contains("its samples are 64-bit complex numbers"),
         "{error}"
     );
+    let mut mixed = file("lzw_u8_rgb.tif");
+    let bits = entry(&mixed, 258) + 8;
+    let bits = u32::from_le_bytes(mixed[bits..bits + 4].try_into().unwrap()) as usize;
+    mixed[bits + 2] = 16;
+    let error = pages(mixed).unwrap_err().to_string();
+    let types = "its channels have different types: [8, 16, 8] bits, sample formats [1";
+    assert!(error.contains(types), "{error}");
 }
 
 #[test]

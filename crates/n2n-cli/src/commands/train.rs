@@ -102,11 +102,11 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
                 config.folder().join("config.toml").display()
             )
         }
-        Err(error @ Error::Unsaved { .. }) if has_diverged(&error) => bail!(
+        Err(error @ Error::RunEnded { .. }) if has_diverged(&error) => bail!(
             "{error}\nhint: start again with a lower --lr, or from a snapshot with --init-from; \
              --resume would take the same steps again"
         ),
-        Err(error @ Error::Unsaved { .. }) => {
+        Err(error @ Error::RunEnded { .. }) => {
             bail!("{error}\nhint: {}{resume}", before_resuming(&error))
         }
         Err(error @ Error::OutOfMemory { .. }) => {
@@ -139,12 +139,12 @@ fn as_gpus_train(config: &mut Config, args: &args::Train, ui: Ui) {
 }
 
 fn has_diverged(error: &Error) -> bool {
-    matches!(error, Error::Unsaved { reason, .. } if matches!(**reason, Error::Diverged { .. }))
+    matches!(error, Error::RunEnded { reason, .. } if matches!(**reason, Error::Diverged { .. }))
 }
 
 /// What to do before resuming a run that could not continue.
 fn before_resuming(error: &Error) -> &'static str {
-    let Error::Unsaved { reason, .. } = error else {
+    let Error::RunEnded { reason, .. } = error else {
         return "";
     };
     match **reason {

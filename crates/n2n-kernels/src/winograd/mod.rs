@@ -27,9 +27,9 @@ use crate::direct::Chain;
 use crate::picks::Picks;
 use crate::tensor::Shape;
 
-/// Inputs along a tile's side, which is also the number of points, for F(4×4, 3×3).
+/// Inputs, and points, along each side of a tile, for F(4×4, 3×3).
 pub(crate) const SAME: usize = 6;
-/// Inputs along a tile's side, which is also the number of points, for the four F(4×4, 2×2).
+/// Inputs, and points, along each side of a tile, for the four F(4×4, 2×2).
 pub(crate) const TWO_TAPS: usize = 5;
 
 /// Outputs along a tile's side, for each phase.
@@ -106,7 +106,7 @@ impl Layout {
     /// The pixels that tiles read from one of the inputs.
     const fn input_window(self, input: usize) -> Window {
         match self {
-            // One row above and left of the tile's first pixel.
+            // One pixel above and to the left of the tile's first pixel.
             Self::Same | Self::Doubling => Window {
                 step: 1,
                 before: (1, 1),

@@ -1,9 +1,9 @@
 //! The criterion that compares candidates: a loss on held-out pixels.
 //!
-//! If the noise can be measured, it is the expected squared difference from another noisy image of the same scene
+//! If the noise can be measured, the loss is the expected squared difference from another noisy image of the same scene
 //! ([`NoiseVariance::prediction_errors`]); otherwise the Neighbor2Neighbor loss. Both are the sum of an error and the
-//! noise of the target, which is the same for all candidates. But the Neighbor2Neighbor loss has the error on half-size
-//! images, which does not show when the results on whole images get worse again.
+//! noise of the target, which is the same for all candidates. But in the Neighbor2Neighbor loss, that error is the one
+//! on half-size images, which does not reveal that the results on whole images are getting worse again.
 
 use crate::batch::Batch;
 use crate::error::Result;

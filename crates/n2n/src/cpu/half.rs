@@ -1,4 +1,4 @@
-//! Inference in half precision: the rows of `unet` on the matrix units of `n2n_kernels::half`. The first two layers,
+//! Inference in half precision: the layers of `unet` on the matrix units of `n2n_kernels::half`. The first two layers,
 //! and the three of each level of the decoder, run in bands of rows through windows that slide down the image, so that
 //! no tensor at the full size of the image is ever in memory as a whole. The neighborhoods of the image serve the first
 //! convolution and the last skip; the chain of the last layers writes the result.
@@ -191,7 +191,7 @@ impl HalfNetwork {
         let mut neighborhoods = spare.window(Tensor::of_neighborhoods(image), band);
         let mut ahead = spare.window(of(first.outputs()), band + 3);
         let mut behind = spare.window(of(second.outputs()), band + 2);
-        // Rows of each layer that have been computed.
+        // Layers of each layer that have been computed.
         let (mut ready, mut done) = (0, 0);
         while done < h {
             let begin = ready;
@@ -242,7 +242,7 @@ impl HalfNetwork {
         };
         // A row of a convolution reads the one below it.
         let above = |ready: usize| if ready == h { h } else { ready - 1 };
-        // Rows of each layer that have been computed.
+        // Layers of each layer that have been computed.
         let (mut up, mut first, mut done) = (0, 0, 0);
         while done < h {
             let begin = up;
@@ -286,7 +286,7 @@ impl HalfNetwork {
     }
 }
 
-/// Rows of a band of images of this shape, an even number.
+/// Layers of a band of images of this shape, an even number.
 fn band_rows(images: Shape) -> usize {
     let rows = PIXELS * rayon::current_num_threads() / (images.n * images.w).max(1);
     rows.max(MIN_ROWS).min(images.h).next_multiple_of(2)
@@ -322,7 +322,7 @@ pub(super) fn working_bytes(unet: &UNet, h: usize, w: usize) -> u64 {
     (whole + windows + 4 * 2 * unet.parameters() + (16 << 20)) as u64
 }
 
-/// Row `i`, a convolution.
+/// Layer `i`, a convolution.
 fn conv(unet: &UNet, layers: &[Layer], i: usize, weight: &[f32], bias: &[f32]) -> Conv {
     let layer = &layers[i];
     let slope = if layer.activation { LEAKY_SLOPE } else { 1.0 };

@@ -68,7 +68,7 @@ impl CpuNetwork {
         self.download(of_images)
     }
 
-    /// The output of the 1×1 rows at the end, from that of the row before them.
+    /// The output of the 1×1 layers at the end, from that of the layer before them.
     fn run_head(&mut self, pixels: &Tensor) -> Tensor {
         let rows = self.head()..self.layers.len();
         let mut output = self.arena.take(Shape {

@@ -1,7 +1,7 @@
-//! Inference: the rows in order. Each tensor is returned to the arena as soon as nothing needs it, and rows are fused
-//! wherever the tensors between them need not be stored. The first and the last layers, at the full size of the image,
-//! run in bands; a transposed convolution is merged with the convolution after it; poolings are computed on the way;
-//! the 1×1 layers at the end run as one chain.
+//! Inference: the layers in order. Each tensor is returned to the arena as soon as nothing needs it, and layers are
+//! fused wherever the tensors between them need not be stored. The first and the last layers, at the full size of the
+//! image, run in bands; a transposed convolution is merged with the convolution after it; poolings are computed on the
+//! way; the 1×1 layers at the end run as one chain.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use crate::batch::Batch;
 use crate::neighbors::{Neighbors, PAIRS, Target};
 use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip};
 
-/// Rows that are computed together.
+/// Layers that are computed together.
 struct Step {
-    /// The first row, and how many there are.
+    /// The first layer, and how many there are.
     first: usize,
     count: usize,
     /// The shapes of their input, of their output before it is pooled (its channels aside), and of their output.
@@ -48,7 +48,7 @@ impl CpuNetwork {
     }
 
     /// The neighbors of the denoised batch, `g1(f(y))` and `g2(f(y))`. They are half of its pixels, and where the last
-    /// rows run in bands, only these go through the 1×1 layers.
+    /// layers run in bands, only these go through the 1×1 layers.
     pub(super) fn infer_neighbors(
         &mut self,
         noisy: &Batch,
@@ -79,7 +79,7 @@ impl CpuNetwork {
     }
 
     /// The network's output; with picks, only that of the picked pixels, laid out as by
-    /// [`PickedChain`](Then::PickedChain). Picks require that the last rows run in bands.
+    /// [`PickedChain`](Then::PickedChain). Picks require that the last layers run in bands.
     fn infer_tensor(&mut self, noisy: &Batch, picks: Option<Picks>) -> Tensor {
         let image = self.upload(noisy);
         let mut pools = vec![];
@@ -101,7 +101,7 @@ impl CpuNetwork {
         current.expect("the network has layers")
     }
 
-    /// The rows in order, in groups that are computed together, for images of this shape.
+    /// The layers in order, in groups that are computed together, for images of this shape.
     fn steps(&self, image: Shape) -> Vec<Step> {
         let mut steps = vec![];
         let (mut i, mut input) = (0, image);
@@ -132,7 +132,7 @@ impl CpuNetwork {
         steps
     }
 
-    /// How many rows, starting with row `i` with an input of this shape, are computed together.
+    /// How many layers, starting with layer `i` with an input of this shape, are computed together.
     fn together(&self, i: usize, input: Shape) -> usize {
         let chained = |from: usize| {
             let rows = self.layers[from..].iter();
@@ -161,14 +161,14 @@ impl CpuNetwork {
         }
     }
 
-    /// Whether the last rows run in bands for images of this shape.
+    /// Whether the last layers run in bands for images of this shape.
     pub(super) fn ends_in_bands(&self, image: Shape) -> bool {
         let up = self.layers.iter().rposition(|row| row.kind == Kind::Up2x2);
         up.is_some_and(|up| self.together(up, pool::pooled(image)) == self.layers.len() - up)
     }
 
-    /// The memory that [`Self::infer`] needs for images of this shape: what [`Self::infer_tensor`] takes and gives, in the
-    /// same order.
+    /// The memory that [`Self::infer`] needs for images of this shape: what [`Self::infer_tensor`] takes and gives, in
+    /// the same order.
     pub(super) fn plan(&self, images: Shape) -> Plan {
         let block = self.unet.pixel_shuffle;
         let mut memory = Planner::default();
@@ -217,7 +217,7 @@ impl CpuNetwork {
         memory.finish()
     }
 
-    /// Whether two 3×3 layers, the second being row `i`, can run in bands for images of this shape.
+    /// Whether two 3×3 layers, the second being layer `i`, can run in bands for images of this shape.
     fn in_bands(&self, first: &Layer, second: &Layer, i: usize, image: Shape) -> bool {
         [first, second]
             .iter()
@@ -226,7 +226,7 @@ impl CpuNetwork {
             && self.packed.conv(&self.parameters, i).is_by_winograd(image)
     }
 
-    /// Runs rows that [`Self::together`] counted.
+    /// Runs layers that [`Self::together`] counted.
     fn run_rows(
         &mut self,
         i: usize,
@@ -344,7 +344,8 @@ impl CpuNetwork {
         output
     }
 
-    /// What row `i`, a transposed convolution merged with the next row, reads in addition to its input of this shape.
+    /// What layer `i`, a transposed convolution merged with the next layer, reads in addition to its input of this
+    /// shape.
     pub(super) fn side(&mut self, i: usize, input: Shape, image: &Tensor) -> Tensor {
         let image = (self.layers[i + 1].skip == Some(Skip::Image)).then_some(image);
         let mut side = self.arena.take(self.side_shape(i, input));
@@ -366,7 +367,7 @@ impl CpuNetwork {
         }
     }
 
-    /// Whether a later row reads the pooling after row `i`.
+    /// Whether a later layer reads the pooling after layer `i`.
     fn is_skipped_to(&self, i: usize) -> bool {
         let pool = self.layers[..=i].iter().filter(|layer| layer.pool).count();
         self.layers

@@ -1,5 +1,5 @@
 //! Training: one step of Neighbor2Neighbor. A forward pass that keeps what the gradients need (the tape), the gradients
-//! from the last row to the first, and one update by the optimizer.
+//! from the last layer to the first, and one update by the optimizer.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::unet::{Kind, LEAKY_SLOPE, Layer, Skip, layer_range};
 pub(super) struct Tape {
     image: Tensor,
     /// The output of each layer before [`CpuNetwork::head`], before pooling. The last of these outputs is taken out,
-    /// and its memory used for its gradient. For a transposed convolution that is merged with the next row, the
+    /// and its memory used for its gradient. For a transposed convolution that is merged with the next layer, the
     /// [side](upconv::side) of both.
     pub(super) outputs: Vec<Tensor>,
     /// The output of each pooling.
@@ -32,7 +32,7 @@ pub(super) struct Tape {
 
 /// What a backward pass computes.
 pub(super) enum Wanted<'a> {
-    /// The gradients of the rows before [`CpuNetwork::head`], laid out as the parameters.
+    /// The gradients of the layers before [`CpuNetwork::head`], laid out as the parameters.
     Parameters(&'a mut [f32]),
     /// The gradient of the image.
     Image(&'a mut Tensor),
@@ -77,7 +77,7 @@ impl Expected {
     }
 }
 
-/// The weights of all rows but the first and the last as matrices, outputs by inputs; of transposed convolutions
+/// The weights of all layers but the first and the last as matrices, outputs by inputs; of transposed convolutions
 /// as they lie, inputs by outputs.
 fn hidden_weights(layers: &[Layer]) -> Vec<Matrix> {
     let hidden = 1..layers.len().saturating_sub(1);
@@ -179,7 +179,7 @@ impl CpuNetwork {
 
         let learning = self.learning.take();
         let mut learning = learning.unwrap_or_else(|| Learning::new(self.parameters.len()));
-        // Otherwise no gradient is written either, so that all are always those of one step.
+        // If the loss is not finite, no gradient is written, so that all are always those of one step.
         if loss_full.is_finite() {
             let gradients = &mut learning.gradients;
             for (i, row) in (self.head()..).zip(of_head) {
@@ -258,14 +258,14 @@ impl CpuNetwork {
         (self.in_blocks(first), self.in_blocks(second))
     }
 
-    /// The first of the 1×1 rows at the end, through which output, loss and gradients go together.
+    /// The first of the 1×1 layers at the end, through which output, loss and gradients go together.
     pub(super) fn head(&self) -> usize {
         let rows = self.layers.iter().rev();
         self.layers.len() - rows.take_while(|row| row.kind == Kind::Conv1x1).count()
     }
 
-    /// The 1×1 rows at the end, forward and backward: turns the output of the row before them into the
-    /// gradient of that row's sums, and returns the gradients of each row's parameters and the sums of `loss`.
+    /// The 1×1 layers at the end, forward and backward: turns the output of the layer before them into the
+    /// gradient of that layer's sums, and returns the gradients of each layer's parameters and the sums of `loss`.
     pub(super) fn learn_head(
         &self,
         pixels: &mut Tensor,
@@ -293,7 +293,7 @@ impl CpuNetwork {
         conv::learn_chain(self.level, &layers, pixels, LEAKY_SLOPE, loss)
     }
 
-    /// The rows before [`Self::head`].
+    /// The layers before [`Self::head`].
     pub(super) fn forward(&mut self, input: &Batch) -> Tape {
         let mut tape = Tape {
             image: self.upload(input),
@@ -327,7 +327,7 @@ impl CpuNetwork {
         tape
     }
 
-    /// Whether row `i` is a transposed convolution that is merged with the next, whose inputs are the doubled
+    /// Whether layer `i` is a transposed convolution that is merged with the next, whose inputs are the doubled
     /// tensor and at most the image.
     fn is_merged(&self, tape: &Tape, i: usize) -> bool {
         let Some(above) = i.checked_sub(1) else {
@@ -344,7 +344,7 @@ impl CpuNetwork {
         n * h * w >= self.merged_pixels
     }
 
-    /// The input tensors of layer `i`: the row above (pooled, if it pools), then the skip.
+    /// The input tensors of layer `i`: the layer above (pooled, if it pools), then the skip.
     fn inputs<'a>(&self, tape: &'a Tape, i: usize) -> Vec<&'a Tensor> {
         let main = match i.checked_sub(1) {
             None => &tape.image,
@@ -358,16 +358,16 @@ impl CpuNetwork {
         std::iter::once(main).chain(skip).collect()
     }
 
-    /// Poolings in the rows before row `i`.
+    /// Poolings in the layers before layer `i`.
     fn pools_before(&self, i: usize) -> usize {
         self.layers[..i].iter().filter(|layer| layer.pool).count()
     }
 
-    /// Computes what is wanted from the gradient of the sums of the last row before [`Self::head`].
+    /// Computes `wanted`, given the gradient of the sums of the last layer before [`Self::head`].
     pub(super) fn backward(&mut self, tape: Tape, last: Tensor, mut wanted: Wanted) {
-        // Gradients of the poolings' outputs, from the decoder rows that read them.
+        // Gradients of the poolings' outputs, from the decoder layers that read them.
         let mut skipped: Vec<Option<Tensor>> = tape.pools.iter().map(|_| None).collect();
-        // The gradient of the row's output before its activation.
+        // The gradient of the layer's output before its activation.
         let mut gradient = last;
         let mut rows = (0..self.head()).rev();
         while let Some(i) = rows.next() {
@@ -458,7 +458,7 @@ impl CpuNetwork {
         }
     }
 
-    /// Adds the contribution of row `i`, whose sums have the given gradient, to the gradient of the image.
+    /// Adds the contribution of layer `i`, whose sums have the given gradient, to the gradient of the image.
     fn add_image_gradient(&self, i: usize, gradient: &Tensor, to: &mut Tensor) {
         let layer = &self.layers[i];
         let image = match layer.skip {
@@ -475,8 +475,8 @@ impl CpuNetwork {
         );
     }
 
-    /// Computes what is wanted from row `up`, which is merged with the next row, and from that next row, whose sums
-    /// have the given gradient; returns the gradient of the sums of the row above both.
+    /// Computes the parts of `wanted` that belong to layer `up`, which is merged with the next layer, and to that next
+    /// layer, whose sums have the given gradient; returns the gradient of the sums of the layer above both.
     fn backward_merged(
         &mut self,
         tape: &Tape,
@@ -488,7 +488,7 @@ impl CpuNetwork {
         if let Wanted::Parameters(gradients) = wanted {
             let (up_weight, up_bias) = layer_range(&self.layers, up);
             let (weight, bias) = layer_range(&self.layers, up + 1);
-            // The parameters of the two rows follow one another.
+            // The parameters of the two layers follow one another.
             let (of_up_weight, rest) =
                 gradients[up_weight.start..bias.end].split_at_mut(up_weight.len());
             let (of_up_bias, rest) = rest.split_at_mut(up_bias.len());

@@ -1,4 +1,4 @@
-//! The network on the CPU: the rows of [`UNet`] on the kernels of `n2n-kernels`.
+//! The network on the CPU: the layers of [`UNet`] on the kernels of `n2n-kernels`.
 
 mod device;
 mod half;
@@ -29,19 +29,19 @@ use crate::network::{self, LossFactors, Losses, Method, State};
 use crate::unet::{INIT_SCALE, Kind, LEAKY_SLOPE, Layer, UNet};
 use crate::weights::Weights;
 
-/// The number of input pixels from which merging an upsampling with the next layer pays. The merged filter is larger
-/// than the two it replaces, is read once for every few hundred pixels, and in training is packed again for every step
-/// (decision 10).
+/// The minimum number of input pixels for which merging an upsampling with the next layer pays. The merged filter is
+/// larger than the two it replaces, is read once for every few hundred pixels, and in training is packed again for
+/// every step (decision 10).
 const MERGED_PIXELS: usize = 1 << 12;
 
-/// The number of pixels from which the layers of a middle level of the decoder run in bands, as those at full size
-/// always do. It saves memory, of which small images need little.
+/// The minimum number of pixels for which the layers of a middle level of the decoder run in bands, as those at full
+/// size always do. It saves memory, of which small images need little.
 const BANDED_PIXELS: usize = 1 << 18;
 
 /// The network on the CPU.
 ///
 /// It runs on the threads of the rayon pool that it is called in; its results do not depend on their number. Memory is
-/// kept between calls, for batches of about the same size.
+/// kept between calls, until a batch is larger than those before or less than an eighth as large.
 pub struct CpuNetwork {
     unet: UNet,
     layers: Arc<[Layer]>,
@@ -243,7 +243,8 @@ impl CpuNetwork {
         self.packed = Arc::new(Packed::new(self.unet, &self.layers, self.level));
     }
 
-    /// Frees memory that was kept for batches of a very different size: it would only add to what this size needs.
+    /// Frees memory that was kept for smaller batches, which is too small, or for batches more than eight times as
+    /// large, most of which this size does not need.
     fn keep_memory_for(&mut self, batch: &Batch) {
         self.arena.follow(None);
         let pixels = batch.n * batch.h * batch.w;
@@ -285,7 +286,7 @@ impl CpuNetwork {
         batch
     }
 
-    /// Runs row `i` on its inputs; with `pooled`, its pooling too.
+    /// Runs layer `i` on its inputs; with `pooled`, its pooling too.
     fn run_layer(&mut self, i: usize, inputs: &[&Tensor], pooled: bool) -> Tensor {
         let layer = &self.layers[i];
         let from = inputs[0].shape();

@@ -43,7 +43,7 @@ impl Packed {
         }
     }
 
-    /// Row `i`, a convolution.
+    /// Layer `i`, a convolution.
     pub fn conv(&self, parameters: &[f32], i: usize) -> &Conv {
         once(&self.convs[i], || {
             let layer = &self.layers[i];
@@ -53,7 +53,7 @@ impl Packed {
         })
     }
 
-    /// Row `i`, a transposed convolution.
+    /// Layer `i`, a transposed convolution.
     pub fn upsample(&self, parameters: &[f32], i: usize) -> &Upsample {
         once(&self.upsamples[i], || {
             let (weight, bias) = self.parameters(parameters, i);
@@ -61,7 +61,7 @@ impl Packed {
         })
     }
 
-    /// Row `i`, a transposed convolution, and the row after it.
+    /// Layer `i`, a transposed convolution, and the layer after it.
     pub fn merged(&self, parameters: &[f32], i: usize) -> &Merged {
         once(&self.merged[i], || {
             let layers = self.pair(parameters, i);
@@ -80,12 +80,12 @@ impl Packed {
         })
     }
 
-    /// All rows, for matrix units.
+    /// All layers, for matrix units.
     pub fn half(&self, parameters: &[f32]) -> &HalfNetwork {
         once(&self.half, || HalfNetwork::new(self.unet, parameters))
     }
 
-    /// The parameters of row `i`, a transposed convolution, and of the row after it.
+    /// The parameters of layer `i`, a transposed convolution, and of the layer after it.
     pub fn pair<'a>(&self, parameters: &'a [f32], i: usize) -> upconv::Layers<'a> {
         let (up_weight, up_bias) = self.parameters(parameters, i);
         let (weight, bias) = self.parameters(parameters, i + 1);
@@ -103,7 +103,7 @@ impl Packed {
         }
     }
 
-    /// Weight and bias of row `i`.
+    /// Weight and bias of layer `i`.
     fn parameters<'a>(&self, parameters: &'a [f32], i: usize) -> (&'a [f32], &'a [f32]) {
         let (weight, bias) = layer_range(&self.layers, i);
         (&parameters[weight], &parameters[bias])
@@ -126,7 +126,7 @@ fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
     cell.get().expect("set above")
 }
 
-/// Channels of the row above, then those of the skip if there is one.
+/// Channels of the layer above, then those of the skip if there is one.
 pub(super) fn input_channels(unet: &UNet, layer: &Layer) -> Vec<usize> {
     match layer.skip {
         None => vec![layer.inputs],

@@ -380,7 +380,7 @@ fn copy(
     pages: &mut dyn Pages,
     mut give: impl FnMut(Band) -> Result<()>,
 ) -> Result<()> {
-    let at_once = ((1 << 20) / page.row()).clamp(1, page.height);
+    let at_once = ((1 << 20) / page.row_len()).clamp(1, page.height);
     let mut left = page.height;
     while left > 0 {
         let count = left.min(at_once);

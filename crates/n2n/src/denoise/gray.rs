@@ -38,7 +38,7 @@ impl Denoise for WithGray {
         true
     }
 
-    /// The cells of both networks fit into its cells, and what both see into its halo.
+    /// Its cells are whole numbers of both networks' cells, and its halo covers both halos.
     fn grid(&self) -> Grid {
         self.color.grid().join(self.gray.grid())
     }

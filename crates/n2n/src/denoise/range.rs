@@ -330,7 +330,7 @@ impl Survey {
                 continue;
             }
             // At least two rows, to form blocks.
-            let at_once = ((1 << 20) / page.row() / 2 * 2).clamp(2, page.height.max(2));
+            let at_once = ((1 << 20) / page.row_len() / 2 * 2).clamp(2, page.height.max(2));
             let mut left = page.height;
             while left > 0 {
                 let count = left.min(at_once);
@@ -714,6 +714,10 @@ mod tests {
             let error = ModelRange::of(&metadata).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
         }
+        let mut without = metadata;
+        without.remove("range_type");
+        let error = ModelRange::of(&without).unwrap_err().to_string();
+        assert!(error.ends_with("found no such entry"), "{error}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Cut {
         }
     }
 
-    /// The layout with the fewest pixels for the network that needs at most `max_bytes`.
+    /// Of the layouts that need at most `max_bytes`, the one that gives the network the fewest pixels.
     fn largest_within(self, need: impl Fn(&Self) -> u64, max_bytes: u64) -> Result<Self> {
         let cell = self.grid.multiple;
         let (rows, columns) = (self.kept.0 / cell, self.kept.1 / cell);
@@ -164,7 +164,8 @@ impl Cut {
         let tile = copies * 4 * (h * w * network.channels()) as u64;
         let row = 4 * (frame.stored.width * page.samples()) as u64;
         // The rows that are seen, the results for those that are kept, and the previous band, which is being written.
-        // With the noisy rows, also those of both bands, and each of up to four images across.
+        // With the noisy rows, also those of both bands, and up to four more for the outputs: three images side by side
+        // in a comparison, and a residual.
         let bands = if options.with_noisy { 8 } else { 2 };
         let rows = h.min(page.height) + bands * self.kept.0.min(page.height);
         (PROGRAM + tile + row * rows as u64).saturating_add(network.working_bytes(h, w))

@@ -329,8 +329,8 @@ impl Autocorrelation {
             .all(|at_one| at_one.abs() < CORRELATED)
     }
 
-    /// Whether the correlation is that of texture rather than that of a filter: less at a distance of 1 than the decay
-    /// beyond suggests, because texture adds to independent noise; or over the whole window.
+    /// Whether the correlation is that of texture rather than that of a filter: it is less at a distance of 1 than the
+    /// decay beyond suggests, because texture adds to independent noise, or it extends over the whole window.
     pub(super) fn resembles_texture(&self) -> bool {
         // Filtered noise with a correlation of c at a distance of 1 has at most about c² at 2.
         let slow = |along: &[f64; LAGS + 1]| {

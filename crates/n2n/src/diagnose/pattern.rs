@@ -102,7 +102,8 @@ fn row_covariance(plane: &Plane) -> Option<(f64, f64)> {
     };
     let (together, apart) = (spread(1.0), spread(-1.0));
     let covariance = (together - apart) / 4.0;
-    // The error of a variance estimated from median deviations is 2 / (0.37 n), and adjacent differences share rows.
+    // The squared relative error of a variance estimated from median deviations is 2 / (0.37 n); the factor 1.5 is
+    // there because adjacent differences share rows.
     let error = (together.powi(2) + apart.powi(2)).sqrt() / 4.0
         * (2.0 / (0.37 * halves[0].len().max(1) as f64) * 1.5).sqrt();
     (error > 0.0).then_some((covariance, error))

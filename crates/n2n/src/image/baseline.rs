@@ -126,7 +126,8 @@ impl<'a> Headers<'a> {
 
     /// Decodes a scan; `None` if something that it needs is missing.
     fn scan(&mut self, content: &[u8], data: &[u8]) -> Decoded<Option<()>> {
-        /// Twice the range of 8 bits: a DC coefficient is eight times the mean of the samples, relative to mid-gray.
+        /// Twice the largest magnitude that 8-bit samples can give, 1024: a DC coefficient is eight times the mean of
+        /// the samples relative to mid-gray.
         const MOST: i64 = 2048;
         let Some((blocks, mcus)) = self.blocks(content) else {
             return Ok(None);

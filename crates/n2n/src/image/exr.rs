@@ -132,7 +132,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         },
     };
     Ok(Box::new(OnePage {
-        whole: Whole::from_floats(page.row(), floats),
+        whole: Whole::from_floats(page.row_len(), floats),
         page: Some(page),
     }))
 }

@@ -154,7 +154,7 @@ impl<T: Sample> Decode for Frames<T> {
             orientation: Orientation::NoTransforms,
             metadata: metadata.unwrap_or_else(|| self.shared.clone()),
         };
-        self.rows = Some(T::whole(page.row(), samples.collect()));
+        self.rows = Some(T::whole(page.row_len(), samples.collect()));
         Ok(Some(page))
     }
 

@@ -307,9 +307,7 @@ impl Frame<'_> {
             read += result.consumed_in;
             written += result.consumed_out;
             if written < indices.len() && !matches!(result.status?, LzwStatus::Ok) {
-                return Err(Fault::new(
-                    "one of its frames ends before all of its pixels",
-                ));
+                return Err(Fault::new("one of its frames ends before its last pixel"));
             }
         }
         Ok(indices)

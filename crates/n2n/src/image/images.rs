@@ -104,7 +104,7 @@ fn next_image(reader: &mut Reader) -> Result<Option<Image>> {
     next_wanted(reader, |_| true)
 }
 
-/// The next page that is `wanted` as an image.
+/// The next page that is `wanted`, as an image.
 fn next_wanted(
     reader: &mut Reader,
     mut wanted: impl FnMut(&Page) -> bool,
@@ -116,7 +116,7 @@ fn next_wanted(
             Some(page) => break page,
         }
     };
-    reader.check_is_image(&page)?;
+    reader.check_fits_own_limits(&page)?;
     let (samples, channels) = (page.samples(), page.color.channels());
     let mut data = Vec::new();
     reader.read_rows(page.height, &mut data)?;

@@ -167,7 +167,7 @@ fn lossless(
         metadata,
     };
     page.metadata.note_other_profile(color);
-    let row = page.row();
+    let row = page.row_len();
     let whole = if depth == Depth::U8 {
         let most = u32::from(most);
         let bytes = words.iter().map(|&word| {
@@ -296,8 +296,8 @@ fn icc(segments: &[(u8, &[u8])]) -> Option<Vec<u8>> {
     (!profile.is_empty()).then_some(profile)
 }
 
-/// Rejects scans that omit a component, or that the decoder reads wrongly: those of single components if some are
-/// subsampled vertically (ITU-T T.81, B.2.2 and B.2.3).
+/// Rejects a JPEG with a component that is in no scan, or with scans that the decoder reads wrongly: those of single
+/// components if some are subsampled vertically (ITU-T T.81, B.2.2 and B.2.3).
 pub(super) fn check_scans(segments: &[(u8, &[u8])]) -> Decoded<()> {
     const PROGRESSIVE: u8 = 0xC2;
     const SCAN: u8 = 0xDA;
@@ -483,7 +483,7 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn row(&mut self, y: usize) -> &[u8] {
-        let row = self.page.row();
+        let row = self.page.row_len();
         while y >= self.held.end {
             let count = 8.min(self.page.height - self.held.end);
             self.held = self.held.end..self.held.end + count;

@@ -92,7 +92,7 @@ pub(super) fn decoder(source: Box<dyn Source>, limits: Limits) -> Decoded<Box<dy
         },
     };
     Ok(Box::new(OnePage {
-        whole: Whole::from_floats(page.row(), samples),
+        whole: Whole::from_floats(page.row_len(), samples),
         page: Some(page),
     }))
 }

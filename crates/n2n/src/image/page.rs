@@ -60,7 +60,7 @@ impl Page {
     }
 
     /// The number of samples of a row.
-    pub fn row(&self) -> usize {
+    pub fn row_len(&self) -> usize {
         self.width * self.samples()
     }
 

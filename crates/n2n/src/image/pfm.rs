@@ -81,7 +81,7 @@ pub(super) fn write(raster: &Raster, out: &mut impl Write) -> std::io::Result<()
         "PF"
     };
     write!(out, "{kind}\n{} {}\n-1.0\n", page.width, page.height)?;
-    for row in raster.samples.chunks_exact(page.row()).rev() {
+    for row in raster.samples.chunks_exact(page.row_len()).rev() {
         let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
         out.write_all(&bytes)?;
     }

@@ -118,7 +118,7 @@ pub(super) fn decoder(mut source: Box<dyn Source>, limits: Limits) -> Decoded<Bo
                 *word = u16::from_be_bytes(*word).to_ne_bytes();
             });
         }
-        Some(Whole::from_bytes(depth, page.row(), bytes))
+        Some(Whole::from_bytes(depth, page.row_len(), bytes))
     } else {
         None
     };
@@ -208,7 +208,7 @@ impl Animation {
         Ok(found)
     }
 
-    /// Whether there is more than one frame; numbers of 32 bits are invalid.
+    /// Whether there is more than one frame; numbers of 2³¹ or more are invalid.
     pub(super) fn is_moving(&self) -> bool {
         (2..1 << 31).contains(&self.frames)
     }
@@ -399,7 +399,7 @@ pub(super) fn write(
         writer.write_chunk(ChunkType(kind), &bytes)?;
     }
     let mut stream = writer.stream_writer()?;
-    let mut row = Vec::with_capacity(page.row());
+    let mut row = Vec::with_capacity(page.row_len());
     for _ in 0..page.height {
         row.clear();
         pages.read_rows(1, &mut row)?;

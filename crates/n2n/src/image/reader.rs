@@ -95,7 +95,7 @@ impl Reader {
     }
 
     /// [`Self::check_fits`] with the limits that the file was opened with.
-    pub(super) fn check_is_image(&self, page: &Page) -> Result<()> {
+    pub(super) fn check_fits_own_limits(&self, page: &Page) -> Result<()> {
         check_samples(self.limits, page.height, page.width, page.samples())
             .map_err(|fault| unreadable(&self.path, &fault.into_words()))
     }

@@ -143,7 +143,7 @@ pub(super) fn decode_page(
     let mut bytes = vec![0; decoder.total_bytes() as usize];
     decoder.read_image(&mut bytes)?;
     Ok(OnePage {
-        whole: Whole::from_bytes(depth, page.row(), bytes),
+        whole: Whole::from_bytes(depth, page.row_len(), bytes),
         page: Some(page),
     })
 }

@@ -294,7 +294,7 @@ impl Outgoing<'_> {
                 self.ready.push(ready);
             }
             Part::Compared(_) => {
-                let count = band.denoised.len() / page.row();
+                let count = band.denoised.len() / page.row_len();
                 let clean = match &mut self.clean {
                     Some(clean) => clean.rows(count, &band.noisy, page.depth.unit())?,
                     None => vec![],
@@ -306,7 +306,7 @@ impl Outgoing<'_> {
                 let mut ready = Vec::with_capacity(3 * band.denoised.len());
                 for y in 0..count {
                     for rows in parts {
-                        let row = rows.chunks_exact(page.row()).nth(y);
+                        let row = rows.chunks_exact(page.row_len()).nth(y);
                         for pixel in row.unwrap_or_default().chunks_exact(samples) {
                             ready.extend(pixel[..channels].iter().map(|&x| value(x)));
                         }
@@ -396,7 +396,7 @@ impl Outgoing<'_> {
                     .then_some((f32::NEG_INFINITY, [0.0; 2])),
             });
             across = 3;
-            let fits_memory = (page.height * page.row()) as u64 <= self.limits.samples;
+            let fits_memory = (page.height * page.row_len()) as u64 <= self.limits.samples;
             self.seen = fits_memory.then(<[Vec<u8>; 3]>::default);
         }
         let mut metadata = page.metadata.icc_alone();
@@ -444,7 +444,7 @@ impl Pages for Outgoing<'_> {
                 let across = if reference.is_some() { 3 } else { 2 };
                 across * page.width * page.color.channels()
             }
-            _ => page.row(),
+            _ => page.row_len(),
         };
         while self.ready.len() < count * row {
             match self.receiver.recv() {

@@ -40,7 +40,7 @@ impl Pages for Incoming {
         loop {
             match self.receiver.recv() {
                 Ok(Piece::Page(page, scale)) => {
-                    (self.row, self.scale) = (page.row(), scale);
+                    (self.row, self.scale) = (page.row_len(), scale);
                     return Ok(Some(*page));
                 }
                 Ok(Piece::Rows(_)) => {}

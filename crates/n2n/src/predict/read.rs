@@ -65,7 +65,7 @@ pub(super) fn read(
             Some(of_page) => sensor::scale(of_page),
             None => ranges.of(at, page.depth)?,
         };
-        let (height, row) = (page.height, page.row());
+        let (height, row) = (page.height, page.row_len());
         let mut whole = if is_copied || repairs.what.is_none() {
             None
         } else {
@@ -128,11 +128,11 @@ fn is_achromatic_below(rows: usize, mut again: Reader, pages: usize) -> Result<b
         page = again.next_page()?;
     }
     let Some(page) = page else { return Ok(false) };
-    let at_once = (PIECE / page.row()).clamp(1, page.height);
+    let at_once = (PIECE / page.row_len()).clamp(1, page.height);
     let mut read = 0;
     while read < page.height {
         let count = at_once.min(page.height - read);
-        let mut samples = Vec::with_capacity(count * page.row());
+        let mut samples = Vec::with_capacity(count * page.row_len());
         again.read_rows(count, &mut samples)?;
         if read + count > rows && !page.is_achromatic(&samples) {
             return Ok(false);
@@ -156,7 +156,7 @@ impl Repairs {
         /// The middle of a page, this wide and high, says enough about its noise.
         const MIDDLE: usize = 512;
         reader.check_fits(page, self.limits)?;
-        let mut samples = Vec::with_capacity(page.height * page.row());
+        let mut samples = Vec::with_capacity(page.height * page.row_len());
         reader.read_rows(page.height, &mut samples)?;
         let (all, channels) = (page.samples(), page.color.channels());
         let colors = samples

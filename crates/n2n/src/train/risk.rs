@@ -21,7 +21,7 @@ use crate::train::spacing::Spacing;
 const STEP: f64 = 0.1;
 /// Correlations between neighbors below this hardly change which network the estimate prefers.
 const INDEPENDENT: f64 = 0.1;
-/// The fraction of saturated samples from which no estimate is made.
+/// The fraction of saturated samples at or above which no estimate is made.
 const SATURATED: f64 = 0.01;
 
 /// The variance of the noise in each channel, in the network's units.

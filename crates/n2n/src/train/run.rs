@@ -51,7 +51,7 @@ pub enum Outcome {
 /// # Errors
 /// Invalid settings, or those of another network; a folder that is in use, that already contains a run
 /// ([`Start::New`]) or that has lost its checkpoint ([`Start::Resume`]); no usable image, or other images than those
-/// that the run was started with; a non-finite loss; [`Error::Unsaved`], which names the checkpoint that was kept, if
+/// that the run was started with; a non-finite loss; [`Error::RunEnded`], which names the checkpoint that was kept, if
 /// the run has diverged, or an image, the folder or the device fails.
 pub fn run(
     config: &Config,

@@ -337,7 +337,7 @@ fn samples_of(
     table: Option<&[f32]>,
 ) -> Decoded<Vec<f32>> {
     const AT_ONCE: usize = 64;
-    let (height, row) = (layout.height, layout.row());
+    let (height, row) = (layout.height, layout.row_len());
     let is_integer = !layout.sample.depth().is_float();
     let mut rows = Rows::new(layout);
     let mut samples = Vec::with_capacity(height * row);

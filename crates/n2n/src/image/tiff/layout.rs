@@ -170,7 +170,7 @@ impl Layout {
     }
 
     /// Number of samples of a row as it is returned.
-    pub(super) fn row(&self) -> usize {
+    pub(super) fn row_len(&self) -> usize {
         self.width * self.given
     }
 

@@ -146,7 +146,7 @@ impl Decode for TiffPages {
             (Some(source), _) => source.read_rows(&mut self.file, count, rows),
             // What is only copied need not be understood.
             (None, Some(page)) => {
-                rows.resize(rows.len() + count * page.row(), 0.0);
+                rows.resize(rows.len() + count * page.row_len(), 0.0);
                 Ok(())
             }
             (None, None) => Err(Fault::new("no page has been begun")),
@@ -314,7 +314,7 @@ impl TiffPages {
         }
         let words = page.metadata.description.clone().unwrap_or_default();
         let uic = directory.count(tag::UIC2);
-        let page_samples = (page.height * page.row()) as u64;
+        let page_samples = (page.height * page.row_len()) as u64;
         let frames = axes::frames_behind_one_directory(&words, page_samples).unwrap_or(uic);
         if frames < 2 {
             return Ok(());

@@ -55,7 +55,7 @@ impl Rows {
         values: &mut Vec<f32>,
     ) -> Decoded<()> {
         let (sample, nodata) = (self.layout.sample, self.layout.nodata);
-        values.reserve(count * self.layout.row());
+        values.reserve(count * self.layout.row_len());
         self.each(file, count, |bytes| sample.append(bytes, nodata, values))
     }
 
@@ -77,7 +77,7 @@ impl Rows {
         count: usize,
         mut give: impl FnMut(&[u8]),
     ) -> Decoded<()> {
-        let row = self.layout.row() * self.layout.sample.bytes();
+        let row = self.layout.row_len() * self.layout.sample.bytes();
         let mut wanted = count * row;
         while wanted > 0 {
             if self.read == self.ready.len() {

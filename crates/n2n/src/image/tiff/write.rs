@@ -26,7 +26,7 @@ pub(in crate::image) fn write(
     /// The range of 32-bit offsets, less some space for the directories.
     const MOST: u64 = (4 << 30) - (64 << 20);
     let depth = encoding.depth_of(first.depth);
-    let page = (first.height * first.row()) as u64;
+    let page = (first.height * first.row_len()) as u64;
     let samples = first.metadata.file_samples.unwrap_or(0).max(page);
     let is_long = samples.saturating_mul(depth.bytes() as u64) > MOST;
     let (is_big, order) = match native(&first) {
@@ -158,7 +158,7 @@ fn write_page<W: Write + Seek>(
 /// The next rows as the samples of a TIFF, in the byte order of this machine.
 fn strip(pages: &mut dyn Pages, page: &Page, count: usize, depth: Depth) -> Encoded<Vec<u8>> {
     if depth.is_wide() && page.depth == depth {
-        let mut rows = Vec::with_capacity(count * page.row());
+        let mut rows = Vec::with_capacity(count * page.row_len());
         pages.read_wide(count, &mut rows)?;
         return Ok(match depth {
             Depth::U32 => rows
@@ -172,7 +172,7 @@ fn strip(pages: &mut dyn Pages, page: &Page, count: usize, depth: Depth) -> Enco
             _ => rows.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
         });
     }
-    let mut rows = Vec::with_capacity(count * page.row());
+    let mut rows = Vec::with_capacity(count * page.row_len());
     pages.read_rows(count, &mut rows)?;
     restore_missing(&mut rows, page, depth);
     let mut bytes = native_bytes(&rows, depth);

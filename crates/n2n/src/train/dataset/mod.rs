@@ -242,8 +242,8 @@ impl Dataset {
         fnv1a(&text)
     }
 
-    /// Draws `count` images to hold out, for patches of `side` pixels. Images that fill less than half as much of a
-    /// patch as the largest do would tell little about a network; they are drawn only if there are too few of the
+    /// Draws `count` images to hold out, for patches of `side` pixels. An image that fills less than half as much of a
+    /// patch as the largest image says little about a network; such images are drawn only if there are too few of the
     /// others, one of which must remain to train on.
     pub(crate) fn to_hold_out(&self, count: usize, side: usize, seed: u64) -> Vec<usize> {
         let filled = |&(height, width): &(usize, usize)| height.min(side) * width.min(side);

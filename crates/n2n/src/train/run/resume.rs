@@ -107,7 +107,7 @@ impl Run<'_> {
             error => return error,
         };
         match (&self.folder, self.kept) {
-            (Some(folder), Some((_, epoch, iteration))) => Error::Unsaved {
+            (Some(folder), Some((_, epoch, iteration))) => Error::RunEnded {
                 reason,
                 checkpoint: folder.latest(),
                 epoch,

@@ -391,7 +391,7 @@ fn a_run_whose_image_vanishes_saves_what_it_has() {
         }
     })
     .unwrap_err();
-    let Error::Unsaved {
+    let Error::RunEnded {
         reason,
         checkpoint,
         epoch: 1,

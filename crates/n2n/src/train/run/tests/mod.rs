@@ -123,7 +123,7 @@ fn not_finite(error: Error, iteration: usize, config: &Config) -> String {
 
 /// The reason why a run ended. Checks that its checkpoint is that of the start of epoch 2.
 fn unsaved(error: Error) -> Error {
-    let Error::Unsaved {
+    let Error::RunEnded {
         reason,
         checkpoint,
         epoch: 2,
