@@ -197,7 +197,7 @@ async function readFile(file) {
   try {
     return new Uint8Array(await file.arrayBuffer());
   } catch {
-    // Browsers refuse about two gigabytes, with the error of a file that has gone.
+    // Browsers refuse files of about two gigabytes or more, with the same error as for a file that is gone.
     const advice = file.size > 1e9 ? SMALLER : "Check that the file is still there, and choose it again.";
     throw new Error(`${file.name} (${size(file.size)}) cannot be read. ${advice}`);
   }

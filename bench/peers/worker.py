@@ -39,7 +39,7 @@ def peak_rss_mb():
 
 
 def load(work, engine, threads, model, images, n, h, w, pairs=None):
-    """(version, run) of the engine; `run()` gives a float32 array as `save` writes it."""
+    """(version, run, stored) of the engine: `stored` converts what `run()` returns to the float32 array to save."""
     n, h, w = int(n), int(h), int(w)
     images = np.fromfile(images, np.float32).reshape(n, h, w, 3)
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -1,8 +1,8 @@
 """The denoisers that run.py compares.
 
-`load(name, threads, model)` returns the function that denoises an image: from and to float32 [h, w, 3] on the scale
-0..255, which noise may exceed. `model` is the folder with the exported network. A package is imported by the method that
-needs it, in a process of its own.
+`load(name, threads, model)` returns (version, run): `run` denoises an image, from and to float32 [h, w, 3] on the scale
+0..255, which noise may exceed. `model` is the folder with the exported network. A package is imported by the method
+that needs it, in a process of its own.
 """
 
 import itertools

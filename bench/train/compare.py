@@ -119,7 +119,7 @@ def split(images, work):
 
 
 def polyu(args, flags):
-    """Real noise: the held-out loss, and the gain over doing nothing, against the means."""
+    """Real noise: the PSNR against the means, and the gain over doing nothing."""
     noisy = sorted(args.images.glob("*[Rr]eal*"))
     assert noisy, f"no *real* image in {args.images}"
     folder = args.work / "real"

@@ -83,7 +83,7 @@ def kills(images, wanted, folder):
             assert found.get(name) == content, f"{name} differs after {killed} kills"
         assert found.keys() == expected.keys()
     print(
-        f"{killed} kills over {runs} runs, {halves} of them in the middle of writing a file: "
+        f"{killed} kills, {halves} of them while a file was being written, over {runs} runs: "
         "every run ended with the files of one never interrupted, to the byte"
     )
 

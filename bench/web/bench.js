@@ -70,5 +70,5 @@ window.denoise = async () => {
   return milliseconds;
 };
 
-/** The result of the last run, of every 101st value, to compare engines. */
+/** Every 101st value of the last run's result, to compare engines. */
 window.sample = () => Array.from(last).filter((_, i) => i % 101 === 0);

@@ -85,7 +85,7 @@ try {
   const results = await Promise.all(runs.map(({ page }) => page.evaluate(() => window.sample())));
   const median = (times) => times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)];
   console.log(`${width} x ${height}, ${rounds} rounds in turn, Chromium ${browser.version()}\n`);
-  console.log("| engine | threads | median, ms | fastest, ms | largest difference of 255 |");
+  console.log("| engine | threads | median, ms | fastest, ms | largest difference (on a scale of 255) |");
   console.log("|---|--:|--:|--:|--:|");
   runs.forEach(({ name, threads, times }, i) => {
     const difference = Math.max(...results[i].map((value, at) => Math.abs(value - results[2][at])));

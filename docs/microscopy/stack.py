@@ -1,7 +1,7 @@
 """A synthetic fluorescence stack: stack.py FOLDER [SEED]
 
-Writes FOLDER/stacks/cells.tif (16 pages of 384², uint16), FOLDER/unseen.tif (4 more), FOLDER/clean.npy, what those
-4 would be without noise, and a part of the first of them as FOLDER/part.tif and FOLDER/part_clean.tif.
+Writes FOLDER/stacks/cells.tif (16 pages of 384², uint16), FOLDER/unseen.tif (4 more), FOLDER/clean.npy (what
+those 4 would be without noise), and a part of the first of them as FOLDER/part.tif and FOLDER/part_clean.tif.
 Then, with a denoised unseen.tif: stack.py FOLDER --score FILE
 
 The camera: an offset of 100, 2.17 counts per electron, shot noise, and read noise of 1.4 electrons. Needs NumPy and
@@ -68,7 +68,7 @@ def make(folder, seed):
 
 
 def score(folder, denoised):
-    """PSNR of the four pages, its peak the range of all but the darkest and brightest 0.1 % of the clean ones."""
+    """PSNR of the four pages; its peak is the range of the clean values without the darkest and brightest 0.1 %."""
     clean = np.load(f"{folder}/clean.npy").astype(np.float64)
     peak = np.quantile(clean, 0.999) - np.quantile(clean, 0.001)
     dark = clean <= np.quantile(clean, 0.1)

@@ -431,7 +431,7 @@ test("a JPEG keeps its metadata", async () => {
   assert(bytes.includes("Exif\0\0"), "the Exif block");
 });
 
-test("of a weight file that is none, the page says that it is the model", async () => {
+test("if a weight file is not one, the page says that the model is at fault", async () => {
   await chooseModel(Buffer.from("no weights"));
   await choose(["small.ppm", noisyPpm(64, 96)]);
   await hasState(0, "failed");

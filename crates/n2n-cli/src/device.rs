@@ -24,8 +24,8 @@ pub struct Placed {
 pub const NO_UNITS: &str = "--half: expected a processor with matrix units for bfloat16 (AMX: Intel Xeon since \
                             Sapphire Rapids), found none";
 
-/// Places a network with the given weights where the flags say; its sizes follow from their shapes and metadata. If
-/// there was a choice to make, a note names the device.
+/// Places a network with the given weights where the flags say; its sizes follow from their shapes and metadata. If a
+/// device was asked for, a note names it.
 ///
 /// With `half`, [`Denoise::denoise`](n2n::network::Denoise::denoise) keeps what lies between layers in half precision;
 /// on the CPU, this requires matrix units.
@@ -90,7 +90,7 @@ mod gpu {
         }
     }
 
-    /// A network on the adapter of a number, or on the first that is a GPU.
+    /// A network on the adapter with this number, or on the first hardware GPU.
     pub fn place(number: Option<usize>, half: bool, weights: &Weights) -> anyhow::Result<Placed> {
         let adapters = Adapter::all();
         let number = choose(number, &found(&adapters))?;
@@ -175,7 +175,7 @@ mod gpu {
         use super::*;
 
         #[test]
-        fn a_gpu_is_taken_before_software_and_software_by_its_number_alone() {
+        fn hardware_is_preferred_and_software_is_used_only_by_number() {
             let found = |software: &[bool]| {
                 let adapter = |(i, &is_software): (usize, &bool)| Found {
                     name: format!("Adapter {i}"),

@@ -20,7 +20,7 @@ static BEFORE_END: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 /// How long it may take: a pipe that nobody reads, or a disk that is gone, must not keep the program from ending.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The flag of a command that ends by itself.
+/// Set by the first signal, for a command that then stops by itself.
 static STOP: OnceLock<(Arc<AtomicBool>, Ui)> = OnceLock::new();
 
 /// Watches for the signals, from now on.

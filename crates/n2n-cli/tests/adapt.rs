@@ -68,7 +68,7 @@ fn a_model_is_fitted_to_the_images_and_can_be_kept() {
         "--save-dir=exported",
     ];
     let exported = export.current_dir(&folder).args(args).assert().success();
-    // Other engines would do without what lies around the network.
+    // Other engines would leave out the transform around the network.
     exported.stderr(contains("transform"));
     for model in ["mine.safetensors", "exported/model.onnx"] {
         let mut command = Command::cargo_bin("n2n").unwrap();
@@ -78,7 +78,7 @@ fn a_model_is_fitted_to_the_images_and_can_be_kept() {
         assert!(denoised(&folder, "kept") == first, "{model}");
     }
 
-    // The model that it was made of is what it was.
+    // The model that it was fitted from is unchanged.
     predict(&folder, &[&STRIPES[..], &["--save-dir=plain"]].concat()).success();
     assert!(denoised(&folder, "plain") != first);
 }

@@ -139,7 +139,7 @@ fn what_cannot_be_timed_is_refused() {
 }
 
 #[test]
-fn the_level_is_the_flags_before_the_environments() {
+fn the_flag_for_the_level_takes_precedence_over_the_environment() {
     let folder = workplace();
     let level = |name| contains(format!("cpu level       {name}\n"));
     let timed = |name| contains(format!("device          cpu {name}\n"));

@@ -163,7 +163,7 @@ fn what_is_no_device_is_refused() {
 }
 
 #[test]
-fn half_precision_is_for_denoising_on_units_that_have_it() {
+fn half_precision_needs_units_that_have_it() {
     let folder = workplace();
     let has_units = n2n::cpu::CpuNetwork::matrix_units().is_some();
     let [train, val, predict, infer, learn] = COMMANDS;

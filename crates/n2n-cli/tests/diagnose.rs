@@ -15,7 +15,8 @@ fn diagnose(folder: &TempDir, args: &[&str]) -> assert_cmd::assert::Assert {
     command.assert()
 }
 
-/// A ramp of 16 bits from 1,000 to 2,000 with noise of σ = 40, in each row the mean of `shared` pixels.
+/// A ramp of 16 bits from 1,000 to 2,000 with noise of σ = 40: each value is the sum of `shared` consecutive draws,
+/// divided by √`shared`.
 fn write_ramp(path: &Path, shared: usize, seed: u32) {
     const SIDE: usize = 192;
     // SplitMix64: the low bits of a simpler generator are not independent enough.

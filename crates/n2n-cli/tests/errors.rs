@@ -126,7 +126,7 @@ fn a_file_where_a_folder_should_be_is_an_error() {
 }
 
 #[test]
-fn what_is_no_image_is_said_to_be_none() {
+fn a_file_that_is_not_an_image_is_reported_as_such() {
     let folder = workplace();
     let reason = "not a readable image: ";
     for (name, what) in [
@@ -156,7 +156,7 @@ fn what_is_no_image_is_said_to_be_none() {
 }
 
 #[test]
-fn what_are_no_weights_is_said_to_be_none() {
+fn a_file_that_holds_no_weights_is_reported_as_such() {
     let folder = workplace();
     let golden = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -268,7 +268,7 @@ fn no_report_and_no_model_replaces_an_image() {
             "expected the name of a file",
         );
     }
-    // Neither does the name have to be that of an image, nor is it always spelled the same way.
+    // The name need not be that of an image, and it is not always spelled the same way.
     for flags in ["--json=./scan", "--adapt=1 --save-model=images/../scan"] {
         let command = format!("predict images/1.png scan {model} {flags}");
         refuse(&folder, &command, 1, "scan is an image or its result");

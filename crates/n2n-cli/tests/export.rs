@@ -36,7 +36,7 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn both_files_hold_the_model_and_the_onnx_file_was_checked() {
     let (folder, weights) = folder();
-    // The seed's spelling.
+    // The reference's spelling.
     let args = [
         "export",
         "--model_path",
@@ -226,7 +226,7 @@ fn damaged_missing_and_foreign_models_are_errors() {
         ("cut.onnx", "cut.onnx: a truncated or damaged ONNX model"),
         (
             "foreign.onnx",
-            "foreign.onnx: an ONNX model of 1 operations that n2n did not write",
+            "foreign.onnx: an ONNX model with 1 operation that n2n did not write",
         ),
         (
             "missing.onnx",

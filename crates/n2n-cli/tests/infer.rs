@@ -139,7 +139,7 @@ fn parse_report(report: &str) -> HashMap<String, String> {
 }
 
 #[test]
-fn a_script_of_the_seeds_needs_only_its_first_word_changed() {
+fn a_script_for_the_reference_needs_only_its_first_word_changed() {
     let folder = workplace();
     let flags = [
         "--use_gpu=False",
@@ -262,7 +262,7 @@ fn both_engines_write_the_same_pictures() {
 
 #[cfg(feature = "rten")]
 #[test]
-fn rten_runs_foreign_models_and_refuses_what_is_none() {
+fn rten_runs_foreign_models_and_refuses_what_is_not_a_model() {
     let folder = workplace();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("foreign.onnx"), foreign_onnx()).unwrap();
@@ -364,7 +364,7 @@ fn the_report_is_autologs_with_figures_of_this_run() {
 }
 
 #[test]
-fn booleans_have_the_seeds_spellings() {
+fn booleans_have_the_references_spellings() {
     let folder = workplace();
     let run = |flags: &[&str]| {
         let always = ["-i", "pictures/b.jpg", "--model_file", "gray.safetensors"];

@@ -33,7 +33,7 @@ fn the_build_and_the_shipped_models_are_shown() {
         .stderr(is_empty());
 }
 
-/// They stand in the program and in the models' README, which has the lines of `n2n val`.
+/// The scores are both in the program and in the models' README, which quotes the lines of `n2n val`.
 #[test]
 fn the_scores_of_the_shipped_models_are_those_of_their_readme() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/README.md");

@@ -90,7 +90,7 @@ fn predict(folder: &TempDir, args: &[&str]) -> Assert {
     command.assert()
 }
 
-/// Holds a result against what the model makes of the image, to one step of its depth.
+/// Compares a result with what the model makes of the image, to within one step of its depth.
 fn assert_halved(folder: &TempDir, path: &str, noisy: &Image) {
     let denoised = read(folder, path);
     let shape = |image: &Image| (image.height, image.width, image.channels, image.depth);

@@ -80,7 +80,7 @@ fn it_does_no_work_twice() {
     let dir = folder_of_images();
     prepare(dir.path(), &IN_TO_OUT).success();
     let image = dir.path().join("out/color.jpg");
-    // Read-only: to write it again would take its place and its rights.
+    // Read-only: writing it again would replace it, and its permissions would be lost.
     let mut rights = fs::metadata(&image).unwrap().permissions();
     rights.set_readonly(true);
     fs::set_permissions(&image, rights).unwrap();

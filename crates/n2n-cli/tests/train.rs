@@ -263,7 +263,7 @@ fn the_settings_of_a_run_make_the_same_run_again() {
         fs::read(folder.path().join(path)).unwrap()
     };
     assert!(weights("run") == weights("again"));
-    // A slip in a file is told as one in a flag is.
+    // A mistake in a file is reported like one in a flag.
     fs::write(folder.path().join("mine.toml"), "learning_rate = 1\n").unwrap();
     train(&folder, &["--config=mine.toml", "--log-name=other"])
         .assert()
@@ -603,7 +603,7 @@ fn what_no_run_can_be_made_of_is_refused_and_nothing_is_written() {
     assert!(!folder.path().join("results").exists());
 }
 
-/// Sixteen bits of which a camera fills 9, above an offset, and what they would be without noise.
+/// Writes 16-bit images of which a camera fills 9 bits, above an offset; returns what they would be without noise.
 fn stack(folder: &TempDir) -> Vec<f32> {
     let (side, offset) = (96, 100.0);
     let clean = |i: usize| {
@@ -635,7 +635,7 @@ fn stack(folder: &TempDir) -> Vec<f32> {
     (0..side * side).map(clean).collect()
 }
 
-/// Three images whose noise is the mean of that of each two pixels of a row.
+/// Three images in which each pixel's noise is the mean of two draws, one of them shared with its neighbor in the row.
 fn write_correlated(folder: &TempDir) {
     let side = 128;
     let mut state = 7_u64;
@@ -731,7 +731,7 @@ fn images_as_a_microscope_gives_them_are_denoised_in_their_own_counts() {
     assert!(after < before / 2.0, "from {before} to {after}");
     assert!(bias.abs() < 0.5, "{bias}");
 
-    // The export has the range too, in either form; infer is told it by the file.
+    // The export has the range too, in either form; `predict` reads it from the file.
     let best = "--model-path=results/mine/best.safetensors";
     n2n(&["export", best, "--save-dir=exported"]);
     for name in ["model.onnx", "model.safetensors"] {

@@ -175,9 +175,9 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
         "the lower level first",
     );
     fails(&[model, "--repeats=0"], 2, "at least 1");
-    let features = "--n-feature: expected 2, the model's, found 48";
+    let features = "--n-feature: expected 2, as the model has, found 48";
     fails(&[model, "--n-feature=48"], 1, features);
-    let channels = "--n-channel: expected 3, the model's, found 1";
+    let channels = "--n-channel: expected 3, as the model has, found 1";
     fails(&[model, "--n-channel=1"], 1, channels);
     fails(&[model, "--sets=Set14"], 1, "no such folder");
     fails(&[model, "--val-dirs=nowhere"], 1, "nowhere");

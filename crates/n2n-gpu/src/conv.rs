@@ -17,7 +17,7 @@ pub const BLOCK: usize = 12;
 pub enum Epilogue {
     Store,
     LeakyRelu,
-    /// Multiplied by the slope of the `LeakyReLU` whose output is the buffer bound before the output.
+    /// Multiplied by the slope of a `LeakyReLU`, whose output is in the buffer bound just before this convolution's.
     Slope,
     /// Added to the output buffer.
     Add,
@@ -115,7 +115,7 @@ impl Conv {
     /// The kernel in WGSL.
     pub fn source(self) -> String {
         let side = 2 * self.radius + 1;
-        let (across, down) = self.halo();
+        let (across, down) = self.tile_with_halo();
         let mut sums = String::new();
         let mut load = String::new();
         for (y, x) in pixels() {
@@ -184,7 +184,7 @@ impl Conv {
     }
 
     /// Width and height of a tile, including the pixels around it that the taps reach.
-    fn halo(self) -> (usize, usize) {
+    fn tile_with_halo(self) -> (usize, usize) {
         (TILE[0] + 2 * self.radius, TILE[1] + 2 * self.radius)
     }
 
@@ -235,7 +235,7 @@ impl Conv {
                 input(1, "pixel * p.k1 + k - p.k0")
             )
         };
-        let (across, down) = self.halo();
+        let (across, down) = self.tile_with_halo();
         format!(
             "for (var i = thread; i < {area}u; i += {THREADS}u) {{
                 let y = i32(group.y * {tile_y}u + i / {across}u) - {r};
@@ -253,7 +253,8 @@ impl Conv {
         )
     }
 
-    /// Loads the weights from those channels to the workgroup's, tap by tap, one row per channel.
+    /// Loads the weights from the current four input channels to the workgroup's output channels, tap by tap, one row
+    /// per channel.
     fn load_weights(self) -> String {
         let taps = (2 * self.radius + 1).pow(2);
         if self.transposed {

@@ -9,8 +9,9 @@ pub const STRIP: [usize; 2] = [16, 2];
 /// The gradient of a weight: for each tap, the products of every input channel of a pixel and every output gradient
 /// that the pixel contributes to, summed over the pixels.
 ///
-/// A workgroup handles some channels of both and every `splits`-th strip of pixels. Its sums form one copy of the
-/// layer in `partial`; the copies are added later, always in the same order.
+/// A workgroup handles some channels of both and every `splits`-th strip of pixels. Its sums go into one copy of the
+/// layer in `partial`, which it shares with the workgroups of the other channels; the copies are added later, always in
+/// the same order.
 ///
 /// Buffers: input, gradient, partial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

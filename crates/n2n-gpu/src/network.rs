@@ -254,7 +254,7 @@ impl GpuNetwork {
         Ok(self.layout.to_device(&weights.to_parameters(&self.unet)?))
     }
 
-    /// Forgets the steps taken so far.
+    /// Clears the sums of the losses and the failure, and counts updates on from `steps`.
     fn restart(&mut self, steps: u64) {
         self.steps = steps;
         self.device
@@ -311,7 +311,7 @@ impl GpuNetwork {
                 passes: graph.len(),
             });
         }
-        Ok(self.inference.as_ref().expect("made where it was not"))
+        Ok(self.inference.as_ref().expect("made if it was missing"))
     }
 
     fn prepare_training(&mut self, kind: &Kind) -> Result<()> {
@@ -488,7 +488,8 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// The sums of the losses since the last call; resets the device if a step failed.
+    /// The sums of the losses since the last call. Sets them to zero and clears a failure, so that training can
+    /// continue.
     fn losses(&mut self) -> Result<Losses> {
         let words: Vec<u32> = self.device.read(&self.buffers.losses, 4)?;
         self.in_flight.clear();

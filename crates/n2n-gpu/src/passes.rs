@@ -525,7 +525,8 @@ pub fn loss(
     gradient
 }
 
-/// A pass over all parameters, with one of the sources in `wgsl/` and its buffers after the step's parameters.
+/// A pass over all parameters, with one of the sources in `wgsl/`; `buffers` are its buffers, the step's parameters
+/// first.
 pub fn over_parameters(graph: &mut Graph, layout: &Layout, source: &str, buffers: Vec<Id>) {
     graph.push(Pass {
         kernel: Kernel::Text(with_step(source)),

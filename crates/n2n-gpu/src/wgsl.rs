@@ -39,7 +39,7 @@ impl Storage {
         }
     }
 
-    /// The value of an expression after storing it in the buffer.
+    /// An expression for `value` in the form in which the buffer stores it.
     pub fn held(self, value: &str) -> String {
         match self {
             Self::F32 => value.into(),

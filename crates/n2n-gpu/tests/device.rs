@@ -282,7 +282,7 @@ fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<n2n:
 }
 
 #[test]
-fn a_network_goes_on_from_a_state_to_the_bit() {
+fn a_network_resumes_from_a_state_bit_for_bit() {
     let weights = weights(UNet::new(4, 1).unwrap());
     let Some(mut network) = on_device(&weights) else {
         return;
@@ -311,7 +311,7 @@ fn a_network_goes_on_from_a_state_to_the_bit() {
 }
 
 #[test]
-fn the_average_takes_the_place_of_the_weights_and_back() {
+fn the_average_is_swapped_with_the_weights_and_back() {
     let weights = weights(UNet::new(2, 1).unwrap());
     let Some(mut network) = on_device(&weights) else {
         return;
@@ -396,7 +396,7 @@ fn after_a_step_that_fails_the_network_is_as_it_was_before() {
 }
 
 #[test]
-fn what_a_device_has_no_memory_for_is_refused_with_what_fits() {
+fn what_does_not_fit_into_memory_is_refused_and_the_error_says_what_fits() {
     let weights = weights(UNet::new(2, 1).unwrap());
     let Some(mut network) = on_device(&weights) else {
         return;

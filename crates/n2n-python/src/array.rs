@@ -84,7 +84,7 @@ fn of_samples<T: Copy>(
     image(height, width, channels, &samples(array)).map_err(to_python)
 }
 
-/// Without a copy if they are stored in that order.
+/// The samples of an array in the order of its axes, without a copy if they are stored in that order.
 fn samples<T: Copy>(array: ArrayView3<'_, T>) -> Cow<'_, [T]> {
     match array.to_slice() {
         Some(samples) => Cow::Borrowed(samples),

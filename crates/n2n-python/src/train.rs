@@ -59,8 +59,8 @@ pub fn train(
                     patchsize,
                 } => Some(Message::Warning(format!(
                     "after an epoch, the network fails on whole images: it changes them by \
-                     {whole:.4} (RMS, on a scale of 0 to 1), but parts of {} pixels by {parts:.4}; \
-                     if that persists, train with patchsize={}, or with a lower lr",
+                     {whole:.4} (RMS, on a scale of 0 to 1), but parts of {0} × {0} pixels by \
+                     {parts:.4}; if that persists, train with patchsize={1}, or with a lower lr",
                     patchsize / 2,
                     2 * patchsize
                 ))),

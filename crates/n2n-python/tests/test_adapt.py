@@ -12,7 +12,7 @@ SHORT = {"n_feature": 4, "patchsize": 64, "time_budget": None, "n_epoch": 1, "st
 
 
 def counts(seed, shape=(128, 112)):
-    """Counts of a camera with an offset, with noise that grows with the signal; and what they are without."""
+    """Counts of a camera with an offset, with noise that grows with the signal; and the same without noise."""
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
     clean = 60 + 40 * np.sin(y / 9) * np.cos(x / 13)
     return (400 + np.random.default_rng(seed).poisson(clean)).astype(np.uint16), 400 + clean
@@ -63,7 +63,7 @@ def test_equal_to_predict(program, tmp_path):
     assert np.array_equal(of_file.denoise(noisy), want)
 
 
-def test_a_callback_ends_learning_and_its_exception_the_call(untrained):
+def test_a_callback_can_end_learning_and_its_exception_ends_the_call(untrained):
     noisy = counts(1)[0]
     fractions = []
 
@@ -85,7 +85,7 @@ def test_a_callback_ends_learning_and_its_exception_the_call(untrained):
 def test_a_measured_range_is_in_the_units_of_the_dtype(dtype):
     noisy, clean = (values - 380 for values in counts(1))
     noisy = noisy.astype(dtype)
-    # A model of no range of its own.
+    # A model without a range of its own.
     untrained = n2n.train(noisy.astype(np.uint8), noise="gauss25", **SHORT)
     adapted = untrained.adapt(noisy, steps=30)
     assert "adapted" in adapted.metadata

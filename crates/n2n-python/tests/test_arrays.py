@@ -161,7 +161,7 @@ REFUSED = [
     (np.zeros((1, 1, 1, 2, 8, 8)), {}, ValueError, "axes: expected 6 letters, such as 'VTZCYX'"),
     (np.zeros(8), {}, ValueError, "at least two dimensions, height and width, found 1"),
     (np.float32(3), {}, ValueError, "at least two dimensions, height and width, found 0"),
-    (np.zeros((8, 3)), {"channel_axis": 1}, ValueError, "besides the samples, height and width"),
+    (np.zeros((8, 3)), {"channel_axis": 1}, ValueError, "height and width, besides the samples, found 1"),
     (np.zeros((8, 8)), {"axes": 5}, TypeError, "axes: expected letters, such as 'ZYX', found 5"),
     (np.zeros((8, 8, 3)), {"channel_axis": "S"}, TypeError, "channel_axis: expected a whole number"),
     (np.zeros((8, 8)), {"axes": "YXS"}, ValueError, "expected 2 different capital letters"),

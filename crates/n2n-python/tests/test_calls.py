@@ -116,7 +116,7 @@ def test_threads_share_a_model_in_different_calls(model):
         together.wait(timeout=60)
         return [(i, calls[i]()) for i in order]
 
-    # Threads first: what calls set up once, such as pools, then is set up by several at once.
+    # The threads run first, so that what calls set up once, such as a pool, is set up by several of them at once.
     with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
         found = list(itertools.chain(*pool.map(rotated, range(len(calls)))))
     want = [call() for call in calls]

@@ -1,4 +1,4 @@
-"""What is said of noise is what it was made with."""
+"""What `diagnose` reports about noise agrees with how the noise was made."""
 
 from types import SimpleNamespace
 

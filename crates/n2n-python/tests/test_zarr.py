@@ -86,7 +86,7 @@ def test_an_image_is_denoised_with_all_that_is_known_of_it(tmp_path, noisy, vers
     assert np.abs(result["0"][:] - clean).max() <= 1
     for finer, coarser in ("01", "12"):
         assert np.array_equal(result[coarser][:], means(result[finer][:]))
-    # The same by path: a reader of another version finds its files.
+    # The files have the same paths, so any reader of the source also finds those of the result.
     names = {
         str(path.relative_to(tmp_path / "in.zarr"))
         for path in (tmp_path / "in.zarr").rglob("*")
@@ -138,7 +138,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, noisy, monkeypatch)
     assert np.abs(result["0"][:] - clean).max() <= 1
 
 
-def test_a_journal_that_was_cut_off_anywhere_goes_on(tmp_path, noisy, monkeypatch):
+def test_a_run_resumes_from_a_journal_cut_off_anywhere(tmp_path, noisy, monkeypatch):
     monkeypatch.setattr(n2n.zarr, "_PART", 1)
     source, output = tmp_path / "in.zarr", tmp_path / "out.zarr"
     write(source, "0.5", noisy)

@@ -75,7 +75,7 @@ struct Current {
     /// The first row in memory, and the rows.
     top: usize,
     rows: Vec<f32>,
-    /// The samples of tiles in flight, where the change to the samples is kept instead of the result.
+    /// The noisy samples of parts in flight; only for pages whose change is kept instead of their result.
     noisy: HashMap<usize, Vec<f32>>,
 }
 
@@ -137,7 +137,8 @@ impl Picture {
         self.notes.clone()
     }
 
-    /// Whether the first page consists of single channels for a network: it is not RGB, or its channels are equal.
+    /// Whether a network sees the first page as single channels, because it is not RGB or because its channels are
+    /// equal.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -662,12 +663,12 @@ mod tests {
         weights
     }
 
-    /// The page's result for a file.
+    /// The web page's result for a file.
     fn by_tiles(bytes: &[u8], workers: usize, pixels: usize) -> n2n::Result<(Vec<u8>, usize)> {
         by_tiles_of(&weights(), bytes, workers, pixels)
     }
 
-    /// The page's result for a file and a network.
+    /// The web page's result for a file and a network.
     fn by_tiles_of(
         weights: &Weights,
         bytes: &[u8],
@@ -752,7 +753,8 @@ mod tests {
                     assert!(found == expected, "{}", path.display());
                     compared += 1;
                 }
-                // What the program would write in another format, if a folder is named, is refused before it is denoised.
+                // Files that `n2n predict --save-dir` would write in another format are refused before they are
+                // denoised.
                 (Err(found), _) if found.to_string().contains("another format") => {
                     refused += 1;
                 }

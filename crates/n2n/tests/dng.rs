@@ -1,4 +1,4 @@
-//! Digital negatives, which `tests/golden/images/make_dng.py` made and `LibRaw` has read, held against the
+//! Digital negatives, which `tests/golden/images/make_dng.py` made and `LibRaw` has read, compared with the
 //! formula of their samples.
 
 use std::io::Cursor;
@@ -64,7 +64,7 @@ fn the_samples_of_a_cell_are_channels_of_a_pixel() {
         for (i, &value) in rows.iter().enumerate() {
             let (y, x, place) = (i / 4 / size.1, i / 4 % size.1, i % 4);
             let (mut y, mut x) = (2 * y + place / 2, 2 * x + place % 2);
-            // Of an odd side the last cells are filled by those before.
+            // On an odd side, the last cells are completed from those before them.
             y -= if y < height { 0 } else { 2 };
             x -= if x < width { 0 } else { 2 };
             let want = measured(name, top + y, left + x) / 65535.0;
@@ -120,7 +120,7 @@ fn linear_pixels_are_red_green_and_blue() {
     }
 }
 
-/// The value of a tag of the first directory, of files in either byte order.
+/// Whether the first directory has a tag, in files of either byte order.
 fn has_tag(bytes: &[u8], tag: u16) -> bool {
     let is_big = &bytes[..2] == b"MM";
     let word = |at: usize| {

@@ -135,7 +135,7 @@ fn losses_and_gradients_match_the_chain_rule_in_f64() {
 /// The loss is half of the mean squared distance from a target.
 ///
 /// The gradient jumps where an activation passes 0 or a pooling takes another pixel. In some images rounding decides
-/// one of those, hence three, of which one at least has to be right everywhere.
+/// such a case; hence there are three images, at least one of which has to be right everywhere.
 #[test]
 fn the_gradient_of_the_image_matches_the_chain_rule_in_f64() {
     let shuffled = UNet {

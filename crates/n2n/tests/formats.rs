@@ -1,4 +1,4 @@
-//! Files that other programs wrote, in every format and layout, held against the formula their
+//! Files that other programs wrote, in every format and layout, compared with the formula their
 //! samples were made by: `tests/golden/images/make_formats.py`.
 
 use std::io::Cursor;
@@ -129,7 +129,7 @@ fn a_bitmap_with_a_gray_palette_is_gray() {
     }
 }
 
-/// A bitmap with a header of OS/2 2, of this many bytes, as the header of Windows and more fields; or as less.
+/// A bitmap with an OS/2 2 header of this many bytes: the Windows header, extended by more fields or cut short.
 fn with_os2_header(name: &str, size: usize) -> Vec<u8> {
     let bytes = std::fs::read(golden(name)).unwrap();
     let (file, rest) = bytes.split_at(14);
@@ -202,7 +202,7 @@ fn a_lossless_jpeg_of_12_bits_keeps_its_samples_and_becomes_a_tiff() {
 fn a_lossless_jpeg_with_damaged_data_is_refused() {
     let whole = std::fs::read(golden("lossless_u12.jpg")).unwrap();
     let scan = whole.windows(2).position(|pair| pair == [0xFF, 0xDA]);
-    // Without the second half of its data; and with less bits than its samples have.
+    // Without the second half of its data; and with fewer bits than its samples have.
     let half = usize::midpoint(scan.unwrap(), whole.len());
     let cut = [&whole[..half], b"\xFF\xD9"].concat();
     let precision = whole.windows(2).position(|pair| pair == [0xFF, 0xC3]);
@@ -242,7 +242,6 @@ fn jpeg_2000_of_channels_of_different_types_is_refused_with_their_names() {
     assert!(error.contains(types), "{error}");
 }
 
-/// The largest difference between two files of one page.
 #[test]
 fn colors_of_a_palette_count_for_the_limits() {
     let mut jp2 = std::fs::read(golden("grey.jp2")).unwrap();
@@ -282,6 +281,7 @@ fn colors_of_a_palette_count_for_the_limits() {
     );
 }
 
+/// The largest difference between two files of one page.
 fn difference(a: &str, b: &str) -> f32 {
     let (a, b) = (pages(a).remove(0).1, pages(b).remove(0).1);
     assert_eq!(a.len(), b.len());
@@ -561,7 +561,7 @@ fn a_copy_in_the_same_format_has_every_sample_and_all_that_was_said() {
     }
 }
 
-/// Every lossless change of format: what the other can hold.
+/// Changes of format in which the other format can hold everything.
 #[test]
 fn a_copy_in_another_format_has_every_sample_that_it_can_hold() {
     for (name, format) in [
@@ -778,7 +778,7 @@ fn frames_of_a_webp_are_pages_as_libwebp_shows_them() {
         let shape = (page.height, page.width, page.color, page.extra);
         assert_eq!(shape, (10, 12, Color::Rgb, 1));
         for (i, (found, want)) in rows.chunks(4).zip(shown.chunks(4)).enumerate() {
-            // It rounds blended samples down; and the color of what is not seen is any.
+            // libwebp rounds blended samples down, and the color of a transparent pixel is arbitrary.
             let compared = if want[3] == 0.0 { 3..4 } else { 0..4 };
             for channel in compared {
                 let difference = (found[channel] - want[channel]).abs() * 255.0;
@@ -858,7 +858,7 @@ fn an_animation_with_an_invalid_number_of_frames_is_a_still_image() {
 fn an_animation_keeps_its_profile_and_resolution() {
     let mut png = std::fs::read(golden("animation.png")).unwrap();
     let marked = std::fs::read(golden("marked.png")).unwrap();
-    // The chunks behind the header of the one, up to its pixels, go behind that of the other.
+    // The chunks between header and pixels of `marked.png` are inserted after the header of `animation.png`.
     let pixels = marked.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
     png.splice(33..33, marked[33..pixels].iter().copied());
     for (page, _) in pages_of(copied_bytes(png, Encoding::new(Format::Tiff)).unwrap()) {

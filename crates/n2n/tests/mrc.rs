@@ -1,4 +1,4 @@
-//! Stacks of electron microscopes, which `tests/golden/images/make_mrc.py` made with mrcfile, held against the
+//! Stacks of electron microscopes, which `tests/golden/images/make_mrc.py` made with mrcfile, compared with the
 //! formula of their samples.
 
 use std::io::Cursor;
@@ -98,7 +98,7 @@ fn a_copy_has_every_sample_and_header() {
             assert!(pages(copied).unwrap()[2].1 == pages(bytes).unwrap()[2].1);
             continue;
         }
-        // But for what the header says of the values, which mrcfile rounds otherwise.
+        // Except for what the header says about the values, which mrcfile rounds differently.
         let said = |bytes: &[u8]| [76, 80, 84, 216].map(|at| float(bytes, at));
         if name != "stack_imod.mrc" {
             for (ours, theirs) in said(&copied).into_iter().zip(said(&bytes)) {

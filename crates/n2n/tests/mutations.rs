@@ -182,7 +182,7 @@ fn running_time(start: Instant) -> Duration {
     nanoseconds.map_or_else(|| start.elapsed(), Duration::from_nanos)
 }
 
-/// Runs until a number of inputs or a time is reached; how many inputs there were.
+/// Runs until a number of inputs or a time is reached; returns how many inputs there were.
 fn run(format: Format, seeds: &[Vec<u8>], inputs: u64, time: Duration, seed: u64) -> u64 {
     let name = format!("{format:?}");
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutated.{name}"));

@@ -101,7 +101,7 @@ fn the_sizes_of_other_networks_come_back_too() {
     assert_eq!(read.metadata["size_multiple"], "8");
     assert_eq!(read.encode_onnx().unwrap(), bytes);
 
-    // A size that is none, in a metadata entry: its key, and its value of one byte.
+    // An invalid size in a metadata entry: its key, and its value of one byte.
     let mut damaged = bytes.clone();
     let at = find(&damaged, b"head_width\x12\x01") + b"head_width\x12\x01".len();
     damaged[at] = b'x';
@@ -237,7 +237,7 @@ fn tensors_that_are_not_in_the_file_or_not_f32_are_errors() {
         error.contains("\"enc_conv0.weight\": expected data_type 1 (FLOAT), found 10"),
         "{error}"
     );
-    // The values under another number, data_location, are none.
+    // Values under another field number, that of data_location, are invalid.
     let error = with(name + 18, 14 << 3 | 2);
     assert!(error.contains("damaged"), "{error}");
     // Another field that is not read.

@@ -1,4 +1,4 @@
-//! TIFFs of every layout that tifffile, imagecodecs and libtiff wrote, held against the formula their
+//! TIFFs of every layout that tifffile, imagecodecs and libtiff wrote, compared with the formula their
 //! samples were made by: `tests/golden/images/make_tiff.py`.
 
 use std::fmt::Write as _;
@@ -202,7 +202,7 @@ fn byte_order_and_private_tags_stay() {
     let before = file("imagej_big.tif");
     let after = copy(before.clone(), Format::Tiff).unwrap();
     assert_eq!(&after[..4], b"MM\0*");
-    // ImageJ's labels are big-endian UTF-16 behind a big-endian header, in bytes to everyone else.
+    // ImageJ's labels are big-endian UTF-16 after a big-endian header, in a tag that is plain bytes to other readers.
     let metadata = b"IJIJ";
     let at = |bytes: &[u8]| bytes.windows(4).position(|four| four == metadata).unwrap();
     let (from, to) = (at(&before), at(&after));
@@ -234,7 +234,7 @@ fn stacks_say_which_page_is_which() {
 }
 
 #[test]
-fn samples_that_are_no_value_are_missing_and_written_again() {
+fn samples_marked_as_missing_are_missing_and_written_again() {
     let missing = |samples: &[f64]| {
         let bits = u64::from(MISSING.to_bits());
         let found = samples.iter().enumerate();
@@ -255,7 +255,7 @@ fn samples_that_are_no_value_are_missing_and_written_again() {
     assert!(!missing(&samples).is_empty());
     let mrc = copy(file("nodata_f32.tif"), Format::Mrc).unwrap();
     assert!(mrc.windows(12).any(|bytes| bytes == raw));
-    // Another format gets the value that stands for none.
+    // Another format gets the value that marks missing samples.
     let png = copy(file("nodata_u8.tif"), Format::Png).unwrap();
     for (i, value) in pages(png).unwrap()[0].1.iter().enumerate() {
         assert_eq!(value.round(), sample('u', 8, i, 0));
@@ -382,7 +382,7 @@ fn infrared_is_a_channel_of_its_own() {
 fn white_that_is_zero_is_white_and_stays_zero() {
     let (_, samples) = pages(file("white_is_zero_u12.tif")).unwrap().remove(0);
     for (i, value) in samples.iter().enumerate() {
-        // Of other than 8 and 16 bits, samples stay what they are.
+        // Samples of other than 8 or 16 bits stay as they are.
         assert_eq!(value.round(), sample('u', 12, i, 0));
     }
     let copied = copy(file("white_is_zero_u12.tif"), Format::Tiff).unwrap();
@@ -694,7 +694,7 @@ fn a_lossless_jpeg_of_fewer_than_8_bits_has_their_range() {
 
 #[test]
 fn the_codestream_of_a_narrow_strip_is_limited_too() {
-    // Room for padding makes hundreds of thousands of samples of these thousands.
+    // With room for padding, these few thousand samples would become hundreds of thousands.
     let jpeg = lossless_jpeg(4, [500, 500], &vec![8; 500 * 500]);
     let tiff = around(&jpeg, 4, [1, 4096], 1);
     let limits = Limits {

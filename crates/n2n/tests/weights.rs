@@ -211,7 +211,7 @@ fn a_size_that_a_zip_file_only_claims_is_not_believed() {
         .windows(name.len())
         .rposition(|window| window == name)
         .unwrap();
-    // The two sizes in the central directory's entry, 46 bytes before the name on.
+    // The two sizes in the central directory's entry, which begins 46 bytes before the name.
     bytes[at - 26..at - 18].copy_from_slice(&[0xf0, 0xff, 0xff, 0x7f, 0xf0, 0xff, 0xff, 0x7f]);
     let message = message(decode(&bytes));
     assert!(
@@ -428,7 +428,7 @@ fn sizes_that_are_not_the_papers_are_written_and_read_back() {
             "pixel_shuffle 2"
         ]
     );
-    // 12 channels of whole pixels and 3 in blocks have the same tensors: without the metadata these are others.
+    // 12 channels of whole pixels and 3 channels in blocks of 2×2 have the same tensors; only the metadata differ.
     for (name, value, part) in [
         (
             "pixel_shuffle",

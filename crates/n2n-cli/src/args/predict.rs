@@ -104,7 +104,7 @@ pub struct Predict {
     #[arg(long)]
     pub compare: bool,
     /// Clean image, or folder of clean images with the same names, to show first in the comparison and compute scores
-    /// against; their type is that of the image, or floats in its units
+    /// against; they must have the type of the image, or be floats in its units
     #[arg(long, value_name = "PATH", requires = "compare")]
     pub reference: Option<PathBuf>,
     /// Tile size in pixels, auto (as memory allows) or none; reduced if a GPU runs out of memory; a size that needs

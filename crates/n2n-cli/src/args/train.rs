@@ -55,8 +55,8 @@ pub struct Train {
     /// as in poissonL+gaussS, or none (the images are already noisy)
     #[arg(long, value_name = "NOISE", value_parser = named::<Noise>)]
     pub noisetype: Option<Noise>,
-    /// Add the noise to each image once, derived from the seed and its path relative to --data-dir, instead of anew at
-    /// every visit
+    /// Give each image the same noise at every visit, derived from the seed and the image's path relative to
+    /// --data-dir, instead of new noise
     #[arg(long, value_name = BOOL, value_parser = boolean)]
     pub frozen_noise: Option<bool>,
     /// Values that map to the network's 0 and 1, in the units of the images: MIN,MAX; percentile (measured); or auto

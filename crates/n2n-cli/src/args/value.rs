@@ -15,7 +15,7 @@ pub(super) fn named<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     })
 }
 
-/// A file to write that is no image. The name of an image is most likely that of an input, which would be lost.
+/// A file to write that is not an image. The name of an image is most likely that of an input, which would be lost.
 pub(super) fn no_image() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| {
         if image::is_supported(&path) {

@@ -111,7 +111,7 @@ struct Inputs {
     frames: Vec<Frame>,
     /// For each file, its path and how many of its images were analyzed.
     files: Vec<(PathBuf, usize)>,
-    /// Whether a file is a JPEG.
+    /// Whether any of the files is a JPEG.
     jpeg: bool,
     /// Whether all images were analyzed as a whole.
     whole: bool,

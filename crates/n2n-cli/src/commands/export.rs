@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_overflow_are_no_agreement() {
+    fn values_that_overflow_do_not_count_as_agreement() {
         let network = network(2, 1, 1);
         let mut weights = network.weights();
         for tensor in weights.tensors.values_mut() {

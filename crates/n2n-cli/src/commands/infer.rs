@@ -102,7 +102,7 @@ fn note_ineffective(args: &args::Infer, ui: Ui) {
     }
 }
 
-/// A model in what runs it.
+/// A model, loaded into the engine that runs it.
 struct Model {
     network: Box<dyn Denoise>,
     engine: &'static str,

@@ -44,7 +44,7 @@ fn describe_build(level: Level) -> String {
     for model in models::SHIPPED {
         let unet = models::load(Some(Path::new(model.name)))
             .and_then(|weights| weights.architecture())
-            .expect("a shipped model is one");
+            .expect("a shipped model is valid");
         let scores = model.scores.map_or_else(
             || format!("{:<15}", ""),
             |[bsd300, kodak]| format!("{bsd300:<8.2}{kodak:<7.2}"),

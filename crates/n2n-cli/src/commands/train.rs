@@ -292,8 +292,8 @@ fn warning_of(event: &Event) -> Option<String> {
             other_device: Some(device),
             ..
         } => format!(
-            "the run was started on {device}; results will differ in their last bits, and in the \
-             noise if one of the two devices draws it itself"
+            "the run was started on {device}; on this device, results will differ in their last \
+             bits, and the random noise too if one of the two devices draws its own"
         ),
         Event::Collapsed(collapse) => {
             let text = match collapse {
@@ -307,8 +307,8 @@ fn warning_of(event: &Event) -> Option<String> {
             patchsize,
         } => format!(
             "the network fails on whole images: it changes them by {whole:.4} (RMS, on a scale of \
-             0 to 1), but parts of {} pixels by {parts:.4}; if that persists, train on larger \
-             patches, as with --batchsize 1 --patchsize {}, or at a lower learning rate (--lr)",
+             0 to 1), but parts of {0} × {0} pixels by {parts:.4}; if that persists, train on \
+             larger patches, as with --batchsize 1 --patchsize {1}, or at a lower learning rate (--lr)",
             patchsize / 2,
             2 * patchsize
         ),

@@ -95,7 +95,11 @@ fn check(args: &args::Val, model: UNet) -> Result<(), Error> {
         ("--n-channel", args.n_channel, model.n_channel),
     ] {
         if let Some(told) = told.filter(|&told| told != found) {
-            return Err(Error::value(flag, format!("{found}, the model's"), told));
+            return Err(Error::value(
+                flag,
+                format!("{found}, as the model has"),
+                told,
+            ));
         }
     }
     Ok(())

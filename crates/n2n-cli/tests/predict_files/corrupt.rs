@@ -61,7 +61,7 @@ fn corrupted_images_are_noisy_by_as_much_as_was_asked_for() {
 }
 
 #[test]
-fn noise_knows_the_range_and_leaves_what_is_no_number() {
+fn noise_is_scaled_to_the_range_and_leaves_nan() {
     let folder = workplace();
     let mut image = Image::from_bytes(64, 64, 1, &[0; 4096]);
     image.depth = Depth::F32;

@@ -23,7 +23,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use tempfile::TempDir;
 
-/// A folder with `zero.safetensors`, a small model whose output is nothing, and the picture `a.png`.
+/// A folder with `zero.safetensors`, a small model whose output is 0 everywhere, and the picture `a.png`.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let unet = UNet::new(1, 3).unwrap();
@@ -79,7 +79,7 @@ fn pages(path: &Path) -> Vec<(Page, Vec<f32>)> {
     pages
 }
 
-/// Waits until a result has a temporary file, and so many bytes in it.
+/// Waits until a result has a temporary file of at least this many bytes.
 #[cfg(unix)]
 fn wait_for_result(output: &Path, bytes: u64) {
     let start = Instant::now();

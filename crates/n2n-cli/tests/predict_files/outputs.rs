@@ -176,7 +176,7 @@ fn places_that_cannot_be_written_are_named_and_nothing_is_lost() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("error: standard output"));
 }
 
-/// Of three outputs one cannot be written: the job fails, and what it had begun is gone.
+/// Of two outputs, one cannot be written: the job fails, and what it had begun is gone.
 #[test]
 fn an_output_that_fails_leaves_no_half_of_itself() {
     let folder = workplace();
@@ -216,7 +216,7 @@ fn a_report_or_a_suffix_cannot_replace_an_image() {
 }
 
 #[test]
-fn results_beside_their_images_are_no_images_of_a_second_run() {
+fn results_beside_their_images_are_not_inputs_of_a_second_run() {
     let folder = workplace();
     fs::copy(folder.path().join("a.png"), folder.path().join("b.png")).unwrap();
     n2n(&folder, &["predict", "a.png", "--save-dir", "."]).success();

@@ -18,7 +18,7 @@ fn standard_input_becomes_standard_output() {
     let mut rows = vec![];
     reader.read_rows(page.height, &mut rows).unwrap();
     assert_eq!(rows, picture(20, 30).data);
-    // More than any number of bytes.
+    // A limit beyond the largest `u64`.
     let most = ["predict", "-", "--strength=0", "--max-memory=100000000TB"];
     let image = fs::read(folder.path().join("a.png")).unwrap();
     (command(&folder, &most).write_stdin(image).assert()).success();

@@ -103,7 +103,7 @@ fn depth_format_and_range_are_what_was_asked_for() {
     )
     .success();
     let image = Image::read(&folder.path().join("output/a_denoise.tif")).unwrap();
-    // Floats of integers have their values.
+    // Floats made from integers have the integers' values.
     assert_eq!(image.depth, Depth::F32);
     for (x, y) in picture(20, 30).data.iter().zip(&image.data) {
         assert!((x * 255.0 - y).abs() < 1e-4, "{x} became {y}");
@@ -191,7 +191,7 @@ fn pages_that_are_copied_in_fewer_bits_have_the_range_of_the_others() {
 }
 
 #[test]
-fn numbers_that_are_none_stay_and_spoil_nothing() {
+fn values_that_are_not_finite_stay_and_spoil_nothing() {
     let folder = workplace();
     let mut image = Image {
         depth: Depth::F32,
@@ -278,8 +278,8 @@ fn integers_beyond_the_range_are_not_cut_off() {
     image.data = vec![0.004; 1024];
     image.data[500] = 0.5;
     image.write(&folder.path().join("spot.png")).unwrap();
-    // The model's output is nothing, so half of every value stays; but what the spot has beyond twice the
-    // range the model is not given, and all of that stays.
+    // The model's output is 0, so half of every value stays; but the model is not given the part of the spot
+    // beyond twice the range, and all of that stays.
     let args = [
         "predict",
         "spot.png",

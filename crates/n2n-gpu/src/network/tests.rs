@@ -88,7 +88,7 @@ fn gaussian_noise_has_its_moments_and_no_pattern() {
         let correlation = pairs.map(|(a, b)| a * b).sum::<f64>() / n / variance;
         assert!(correlation.abs() < 5.0 / n.sqrt(), "{lag}: {correlation}");
     }
-    // The tails are present: 13.6 of 1e6 lie beyond 4.35 standard deviations.
+    // The tails are present: 63.3 of 1e6 lie beyond 4 standard deviations.
     let far = noise.iter().filter(|v| v.abs() > 4.0 * sigma).count() as f64;
     let expected = n * 6.334e-5;
     assert!(

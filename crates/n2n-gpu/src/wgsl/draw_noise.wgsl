@@ -52,7 +52,7 @@ fn poisson(rate: f32, pixel: u32, channel: u32) -> f32 {
         var probability = exp(-mean);
         var sum = probability;
         var k = 0.0;
-        // Rounding may keep the sum below 1 while u is not; then there is nothing left to add.
+        // Rounding may keep the sum below u for good; the loop then ends when there is nothing left to add.
         while (sum < u && (k < mean || probability > 1e-8)) {
             k += 1.0;
             probability *= mean / k;

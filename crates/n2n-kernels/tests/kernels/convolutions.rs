@@ -406,13 +406,13 @@ fn end_with(epilogue: Epilogue, side: usize) {
 
 #[test]
 #[should_panic(expected = "slope of the LeakyReLU")]
-fn a_direct_convolution_refuses_a_slope_that_turns_values_round() {
+fn a_direct_convolution_refuses_a_slope_above_1() {
     end_with(Epilogue::LeakyRelu(1.5), 1);
 }
 
 #[test]
 #[should_panic(expected = "slope of the LeakyReLU")]
-fn winograds_algorithm_refuses_a_slope_that_turns_values_round() {
+fn winograds_algorithm_refuses_a_slope_above_1() {
     end_with(Epilogue::AddLeakyRelu(1.5), 16);
 }
 

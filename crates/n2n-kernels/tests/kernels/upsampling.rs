@@ -251,7 +251,8 @@ fn gradients_of_an_upsampling_merged_with_a_convolution_are_those_of_both() {
     }
 }
 
-/// The gradient of the first weight of a merged pair from 8 to `channels` channels, for `n` images.
+/// The gradient of the first weight of a merged pair from 8 to 9 channels, for `n` images and an output gradient of
+/// `channels` channels.
 fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
     let both = Both::new(8, 8, 0, 9);
     let shape = |h, w, c| Shape { n, h, w, c };
@@ -264,7 +265,7 @@ fn merged_weight_gradient(n: usize, channels: usize) -> Vec<f32> {
 }
 
 #[test]
-fn no_image_has_no_gradient() {
+fn an_empty_batch_gives_a_zero_gradient() {
     assert!(
         merged_weight_gradient(1, 9)
             .iter()

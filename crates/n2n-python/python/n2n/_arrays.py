@@ -78,9 +78,9 @@ def layout(ndim: int, axes: str | None, channel_axis: int | None) -> Layout:
     if axes is None:
         spatial = ndim - (channel_axis is not None)
         if spatial < 2:
-            beside = "" if channel_axis is None else " besides the samples"
+            beside = "" if channel_axis is None else ", besides the samples"
             raise ValueError(
-                f"expected an array of at least two dimensions{beside}, height and width, found {spatial}"
+                f"expected an array of at least two dimensions, height and width{beside}, found {spatial}"
             )
         if spatial > 2:
             example = {3: "'ZYX' for a stack or 'YXS' for an image in RGB", 4: "'TZYX' or 'ZYXS'"}
@@ -143,7 +143,7 @@ def from_native(plane: NDArray[Any], native: NDArray[Any], clean: NDArray[Any]) 
         return clean
     values = plane.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        # Equal values, infinite ones and NaN too, stay what they are.
+        # Unchanged values stay as they are, infinite ones included, and so does NaN.
         change = np.where(clean == native, 0.0, clean.astype(np.float64) - native)
         change[np.isnan(native)] = 0.0
         result = values + change
@@ -152,7 +152,8 @@ def from_native(plane: NDArray[Any], native: NDArray[Any], clean: NDArray[Any]) 
         limits = np.iinfo(plane.dtype)
         if plane.dtype.itemsize < 8:
             return np.rint(result).clip(limits.min, limits.max).astype(plane.dtype)
-    # float64 does not hold these: add in their own type, whose ends are then out of reach.
+    # float64 does not represent 64-bit integers exactly, so the change is added in their own type; sums at or beyond
+    # its limits become the limit.
     change = np.rint(change)
     highest, lowest = np.array(limits.max, plane.dtype), np.array(limits.min, plane.dtype)
     return np.where(

@@ -102,10 +102,10 @@ def denoise(
         other letter (``Z``, ``T``, ``C``, ...) for a dimension along which images are stacked. Optional only for
         two-dimensional arrays, not counting `channel_axis`.
 
-        For RGB and gray models, three samples are RGB, which an RGB model denoises together; a second or fourth sample
-        is transparency and is left unchanged; with any other number, each sample is denoised as a gray image. An RGB
-        image whose samples are equal in every pixel is denoised as gray. A model with another number of channels takes
-        that number of samples and denoises them together.
+        For RGB and gray models, three samples are RGB, which an RGB model denoises together; the last of two or of
+        four samples is transparency and is left unchanged; with any other number, each sample is denoised as a gray
+        image. An RGB image whose samples are equal in every pixel is denoised as gray. A model with another number of
+        channels takes that number of samples and denoises them together.
     channel_axis : int, optional
         The dimension of the samples, as an alternative to the letter ``S``.
     range : {"auto", "percentile"}, (low, high) or Range

@@ -97,7 +97,8 @@ def test_the_preview_is_of_the_visible_region_and_follows_the_slider(qtbot, widg
     part = whole[2, 10:74, 20:100].astype(int)
     assert np.abs(preview.data[0] - part).max() <= 1
     assert np.allclose(preview.data_to_world((0, 0, 0)), layer.data_to_world((2, 10, 20)))
-    # It does not bring about another one, and the next is the same layer: napari takes half a second to remove one.
+    # The preview does not trigger another one, and the next one reuses its layer: napari takes half a second to
+    # remove one.
     qtbot.wait(600)
     assert not widget.previewing and not widget.rest.isActive() and previews == [preview]
     layer.corner_pixels = np.array([[0, 0, 0], [0, 31, 31]])
@@ -147,7 +148,7 @@ def test_training_shows_its_curve_and_gives_a_model(qtbot, widget, monkeypatch):
     finished(qtbot, widget)
     assert "stack denoised" in widget.viewer.layers
 
-    # Ended by its button, it is what was learned by then.
+    # If training is ended with the button, the model is what has been learned by then.
     monkeypatch.setattr(widget, "settings", lambda: {"n_epoch": 1000} | settings)
     widget.train.click()
     qtbot.waitUntil(lambda: len(widget.curve.losses) > 3, timeout=120_000)

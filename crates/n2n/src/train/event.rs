@@ -71,8 +71,8 @@ pub enum Event {
         iteration: usize,
         /// Steps taken in total.
         steps: u64,
-        /// The device used so far, if it differs from the current one. Results then differ in their last bits, and in
-        /// the noise if one of the two devices draws it itself.
+        /// The device used so far, if it differs from the current one. Results then differ in their last bits, and the
+        /// random noise differs too if one of the two devices draws its own.
         other_device: Option<String>,
     },
     /// The training images are ready.

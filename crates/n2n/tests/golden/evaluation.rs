@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::generator;
 
-/// Now and then a pixel lies so near to the middle between two bytes that another rounding in the
-/// network turns it: `PyTorch` in float32 is within 4e-5 dB and 2e-5 of `PyTorch` in float64, and
+/// Now and then a pixel lies so near to the middle between two bytes that a different rounding in
+/// the network changes the byte: `PyTorch` in float32 is within 4e-5 dB and 2e-5 of `PyTorch` in float64, and
 /// one byte of the smallest image may weigh 3e-4 dB. Every wrong padding, rounding, clipping, order
 /// of images or draw that was tried moves some score by 7e-3 dB or more.
 const PSNR_TOLERANCE_DB: f64 = 1e-3;

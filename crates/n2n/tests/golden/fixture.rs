@@ -1,5 +1,5 @@
 //! The fixtures of `tests/golden/network`: what `PyTorch` gave for the weights and images of
-//! [`generator`]. Every device is held against them.
+//! [`generator`]. Every device is compared with them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

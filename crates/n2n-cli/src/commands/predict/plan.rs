@@ -290,8 +290,8 @@ pub(super) fn name(input: &Input) -> String {
     }
 }
 
-/// Samples in memory take four bytes each, plus what they are decoded from, so more of them than a quarter of the limit
-/// in bytes would not fit.
+/// Each sample takes four bytes in memory, besides what it is decoded from, so no more samples fit than a quarter of
+/// the limit in bytes.
 pub(super) fn limits(args: &args::Predict) -> Limits {
     Limits {
         pixels: args.max_pixels,

@@ -10,6 +10,7 @@ use super::schema::{DataType, GraphProto, ModelProto, TensorProto};
 use crate::unet::UNet;
 use crate::weights::storage::{Budget, Storage, row_major};
 use crate::weights::{DType, FIRST, Tensor, Weights, stated_sizes, with_first_layer};
+use crate::words::counted;
 
 /// Maximum size in bytes of everything except tensor values: a hundred times what the network needs. When decoded, an
 /// empty operation of two bytes takes a hundred times as much.
@@ -110,8 +111,9 @@ fn check(found: &GraphProto, metadata: &BTreeMap<String, String>) -> Result<UNet
 
 fn foreign(nodes: usize, reason: &str) -> String {
     format!(
-        "an ONNX model of {nodes} operations that n2n did not write ({reason}); \
-         n2n infer --engine rten runs other models"
+        "an ONNX model with {} that n2n did not write ({reason}); \
+         n2n infer --engine rten runs other models",
+        counted(nodes, "operation")
     )
 }
 
