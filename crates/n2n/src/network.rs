@@ -104,9 +104,9 @@ pub trait Train: Denoise {
         Err(Error::value("the device", expected, self.device()))
     }
 
-    /// Waits for the steps taken so far, and returns the sums of the losses of all steps since the last call that did
-    /// not return theirs. If a loss or a gradient of a step was not finite, `loss_full` is not finite either, and the
-    /// network is in its state before that step, whatever steps followed.
+    /// Waits for the steps taken so far, and returns the sums of the losses of those since the last call whose losses
+    /// [`Self::step`] did not return. If a loss or a gradient of a step was not finite, `loss_full` is not finite
+    /// either, and the network is in its state before that step, whatever steps followed.
     fn take_losses(&mut self) -> Result<Losses> {
         Ok(Losses::default())
     }

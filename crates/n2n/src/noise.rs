@@ -130,8 +130,9 @@ impl Noise {
     /// level, in `f64` for a drawn one. Gaussian noise is drawn after Poisson noise, which is rounded to `f32` before.
     /// Nothing is clipped.
     pub fn corrupt_as_numpy(&self, clean: &[f32], random: &mut RandomState) -> Vec<f32> {
+        let Self { poisson, gauss } = *self;
         let mut noisy = clean.to_vec();
-        if let Some(levels) = self.poisson {
+        if let Some(levels) = poisson {
             let lam = levels.draw_as_numpy(random);
             for x in &mut noisy {
                 let rate = if levels.min == levels.max {
@@ -142,7 +143,7 @@ impl Noise {
                 *x = (random.poisson(rate) as f64 / lam) as f32;
             }
         }
-        if let Some(levels) = self.gauss {
+        if let Some(levels) = gauss {
             let sigma = levels.from_8bit().draw_as_numpy(random);
             for x in &mut noisy {
                 *x = (f64::from(*x) + random.normal(0.0, 1.0) * sigma) as f32;
@@ -153,14 +154,15 @@ impl Noise {
 
     /// Adds fresh noise to all channels of one image; a range of levels is drawn from once.
     pub(crate) fn corrupt_image(&self, image: &mut [f32], rng: &mut impl Rng) {
-        if let Some(levels) = self.poisson {
+        let Self { poisson, gauss } = *self;
+        if let Some(levels) = poisson {
             let lam = levels.draw(rng);
             for x in &mut *image {
                 let count = Poisson::new(lam * f64::from(*x)).map_or(0.0, |p| rng.sample(p));
                 *x = (count / lam) as f32;
             }
         }
-        if let Some(levels) = self.gauss {
+        if let Some(levels) = gauss {
             let sigma = levels.from_8bit().draw(rng) as f32;
             for x in image {
                 let z: f32 = rng.sample(StandardNormal);
@@ -241,17 +243,13 @@ pub const MAX_LEVEL: f64 = 1e6;
 
 impl fmt::Display for Noise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::NONE {
-            return f.write_str("none");
+        let Self { poisson, gauss } = *self;
+        match (poisson, gauss) {
+            (None, None) => f.write_str("none"),
+            (Some(lam), None) => write!(f, "poisson{lam}"),
+            (None, Some(sigma)) => write!(f, "gauss{sigma}"),
+            (Some(lam), Some(sigma)) => write!(f, "poisson{lam}+gauss{sigma}"),
         }
-        if let Some(levels) = self.poisson {
-            write!(f, "poisson{levels}")?;
-        }
-        if let Some(levels) = self.gauss {
-            let plus = if self.poisson.is_some() { "+" } else { "" };
-            write!(f, "{plus}gauss{levels}")?;
-        }
-        Ok(())
     }
 }
 

@@ -60,20 +60,20 @@ fn pages_and_channels_that_are_not_chosen_are_copied() {
         (
             "hyperstack_imagej.tif",
             "--pages=13,99",
-            "12 pages and 2 channels, and page 13,99 was",
+            "12 pages and 2 channels; asked for: page 13,99",
         ),
         (
             "hyperstack_imagej.tif",
             "--channel=3",
-            "12 pages and 2 channels, and channel 3 was",
+            "12 pages and 2 channels; asked for: channel 3",
         ),
         (
             "planes_f32_bands.tif",
             "--channel=9",
-            "1 page and 5 channels, and channel 9 was",
+            "1 page and 5 channels; asked for: channel 9",
         ),
     ] {
-        let found = format!("{name}: nothing in it is selected: it has {found} asked for");
+        let found = format!("{name}: nothing in it is selected: it has {found}");
         let before = fs::read(folder.path().join(name)).unwrap();
         for more in ["--suffix=", "--in-place"] {
             n2n(&folder, &["predict", name, args, more])

@@ -2,8 +2,8 @@
 //! columns, then to the rows.
 //!
 //! F(4, 3) uses the points 0, ±5/8, ±3/2 and ∞; F(4, 2) uses ±1/2, ±5/4 and ∞. The usual choices, 0, ±1, ±2, ∞ and 0,
-//! ±1, 1/2, ∞, lose twice as many bits: relative RMS errors of 1.9e-6 against 8.8e-7 and of 1.2e-6 against 5.6e-7 for
-//! 96 channels, where the direct sum has 5.2e-7.
+//! ±1, 1/2, ∞, have about twice the error: relative RMS errors of 1.9e-6 against 8.8e-7 and of 1.2e-6 against 5.6e-7
+//! for 96 channels, where the direct sum has 5.2e-7.
 //!
 //! Loops and arrays here avoid closures: a closure that the compiler chooses not to inline is compiled separately,
 //! without the level's instructions.

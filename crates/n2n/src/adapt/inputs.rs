@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(values("2", 2).unwrap(), [1.0, 1000.0, 2.0, 2000.0]);
         let error = values("9", 1).unwrap_err().to_string();
         assert!(
-            error.ends_with("it has 1 page and 2 channels, and channel 9 was asked for"),
+            error.ends_with("it has 1 page and 2 channels; asked for: channel 9"),
             "{error}"
         );
     }

@@ -191,7 +191,7 @@ impl HalfNetwork {
         let mut neighborhoods = spare.window(Tensor::of_neighborhoods(image), band);
         let mut ahead = spare.window(of(first.outputs()), band + 3);
         let mut behind = spare.window(of(second.outputs()), band + 2);
-        // Layers of each layer that have been computed.
+        // Rows of each layer that have been computed.
         let (mut ready, mut done) = (0, 0);
         while done < h {
             let begin = ready;
@@ -242,7 +242,7 @@ impl HalfNetwork {
         };
         // A row of a convolution reads the one below it.
         let above = |ready: usize| if ready == h { h } else { ready - 1 };
-        // Layers of each layer that have been computed.
+        // Rows of each layer that have been computed.
         let (mut up, mut first, mut done) = (0, 0, 0);
         while done < h {
             let begin = up;
@@ -286,7 +286,7 @@ impl HalfNetwork {
     }
 }
 
-/// Layers of a band of images of this shape, an even number.
+/// Rows of a band of images of this shape; an even number.
 fn band_rows(images: Shape) -> usize {
     let rows = PIXELS * rayon::current_num_threads() / (images.n * images.w).max(1);
     rows.max(MIN_ROWS).min(images.h).next_multiple_of(2)

@@ -46,7 +46,7 @@ impl CpuNetwork {
 
     fn gradient_of_images(&mut self, images: &Batch, loss: impl FnOnce(&Batch) -> Batch) -> Batch {
         let mut tape = self.forward(images);
-        let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
+        let mut pixels = tape.outputs.pop().expect("layers before the 1×1 layers");
         let output = self.run_head(&pixels);
         let output = self.download(output);
         let gradient = loss(&output);

@@ -137,7 +137,7 @@ impl CpuNetwork {
             }
         };
         let mut tape = self.forward(input);
-        let mut pixels = tape.outputs.pop().expect("rows before the 1×1 rows");
+        let mut pixels = tape.outputs.pop().expect("layers before the 1×1 layers");
         // diff = f(g1(y)) − g2(y) and exp_diff = g1(f(y)) − g2(f(y)), pixel by pixel.
         let count = target.data.len() as f64;
         let share = expected.share;

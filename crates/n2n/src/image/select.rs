@@ -168,7 +168,7 @@ impl Census {
         Err(Error::Image {
             path: path.to_path_buf(),
             reason: format!(
-                "nothing in it is selected: it has {} and {}, and {} was asked for",
+                "nothing in it is selected: it has {} and {}; asked for: {}",
                 counted(self.pages, "page"),
                 counted(self.channels, "channel"),
                 asked.join(", ")

@@ -161,13 +161,14 @@ impl Run<'_> {
         self.tell(&Event::Saved { path })
     }
 
-    /// The metadata of the weights: how they were trained.
+    /// The network's weights, with the metadata of this epoch.
     pub(super) fn weights(&self, network: &dyn Train, epoch: usize) -> Result<Weights> {
         let mut weights = network.weights()?;
         weights.metadata.extend(self.metadata(epoch));
         Ok(weights)
     }
 
+    /// The metadata of the weights: how they were trained.
     pub(super) fn metadata(&self, epoch: usize) -> BTreeMap<String, String> {
         let config = self.config;
         [
