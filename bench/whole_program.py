@@ -1,4 +1,6 @@
-"""Measures `n2n predict` as a whole: reading, network and writing, on
+"""Measures `n2n predict` as a whole: reading, network and writing.
+
+The cases:
 
     jpeg    a photograph of 24 megapixels as JPEG
     folder  200 photographs of 2 megapixels as JPEG
@@ -8,9 +10,9 @@
 
 The images are synthetic, with noise, and the same every time; `--scale 0.25` makes their sides a quarter as long, for a
 quick run. Each row has the wall time; the share of the processors in use (user plus system time, divided by wall time
-and by the number of processors), overall and while the network works, between its first row and its last; peak RSS, in
-the megabytes of --max-memory (10⁶ bytes); and the number of pixels that the network was given, divided by that of the
-images: what exceeds 1 is what tiles see twice.
+and by the number of processors), overall and from the time that the network is given the first row of pixels until it
+has finished the last; peak RSS, in the megabytes of --max-memory (10⁶ bytes); and the number of pixels that the network
+was given, divided by that of the images: what exceeds 1 is padding and what tiles see twice.
 
 Run it on an idle machine. Needs Linux, and Python with numpy, Pillow and tifffile. N2N names the program [default:
 target/release/n2n].

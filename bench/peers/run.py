@@ -1,5 +1,6 @@
-"""Times n2n and other engines on the same network, and writes one table for the processor level that n2n ran
-at: results-LEVEL.md, results-LEVEL.json.
+"""Times n2n and other engines on the same network, and writes results-LEVEL.md and results-LEVEL.json.
+
+LEVEL is the processor level that n2n ran at.
 
     run.py [--quick] [--rounds N] [--only TEXT] [--save-dir DIR]
 
@@ -213,7 +214,7 @@ def model(*arguments):
 
 
 def build(folder):
-    """Builds n2n; returns the process that speaks the workers' protocol, and fills the folder."""
+    """Builds n2n and fills the folder; returns the path of the program that speaks the workers' protocol."""
     cargo = ["cargo", "build", "--release", "--locked"]
     subprocess.run([*cargo, "--package", "n2n-cli"], cwd=ROOT, check=True)
     subprocess.run([*cargo, "--package", "n2n", "--example", "peer"], cwd=ROOT, check=True)

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-# The level of the noise, which all but the blind models are told.
+# The level of the noise. BM3D and scikit-image's non-local means and wavelets are told it.
 SIGMA = 25.0
 
 # The settings with the highest mean PSNR on images outside the test set; README.md says which, and how to repeat it.

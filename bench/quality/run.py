@@ -1,5 +1,6 @@
-"""Compares denoisers by quality and time on one machine: PSNR on clean images with synthetic Gaussian noise of σ = 25,
-against seconds per megapixel.
+"""Compares denoisers by quality and time on one machine.
+
+Quality is the PSNR on clean images with synthetic Gaussian noise of σ = 25; time is seconds per megapixel.
 
     run.py --data DIR [--images N] [--threads N] [--only TEXT]… [--save-dir DIR]
     run.py --data DIR --tune [--images N]

@@ -1,5 +1,6 @@
-"""Compares ways to train at equal cost, on images that are neither in the training set nor in a test
-set.
+"""Compares ways to train at equal cost.
+
+Scores are on images that are neither in the training set nor in a test set.
 
     python bench/train/compare.py TABLE IMAGES [--budget 15] [--only NAME]… [--seeds 1] [--threads 2]
         [flags of n2n train]

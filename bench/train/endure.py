@@ -1,5 +1,6 @@
-"""Tests how robust training is: `kills` ends it 50 times with SIGKILL, `memory` watches its memory for
-2,000 steps.
+"""Tests how robust training is.
+
+`kills` ends it 50 times with SIGKILL; `memory` watches its memory for 2,000 steps.
 
     python bench/train/endure.py kills IMAGES [--kills 50]
     python bench/train/endure.py memory IMAGES [--steps 2000]

@@ -1,4 +1,5 @@
-// One engine in a page: `start` loads it, `denoise` runs it once and returns milliseconds and the result in RGBA.
+// One engine in a page: `start` loads it, `denoise` runs it once and returns the time in milliseconds, and `sample`
+// returns some values of the last result.
 
 const query = new URLSearchParams(location.search);
 const [engine, threads] = [query.get("engine"), Number(query.get("threads"))];

@@ -38,7 +38,8 @@ fn predict(folder: &TempDir, args: &[&str]) -> Assert {
     command.arg("--model-path=model.safetensors").assert()
 }
 
-/// What was made of the stripes, as floats: an untrained model leaves the range of the type.
+/// The file made from the stripes. Its samples are floats, because the output of an untrained model goes beyond the
+/// range of the type.
 fn denoised(folder: &TempDir, save_dir: &str) -> Vec<u8> {
     let path = folder.path().join(save_dir).join("stripes_denoise.tif");
     fs::read(path).unwrap()
@@ -83,7 +84,7 @@ fn a_model_is_fitted_to_the_images_and_can_be_kept() {
     assert!(denoised(&folder, "plain") != first);
 }
 
-/// A pipe can be read only once: a run that opened it again would wait for ever.
+/// A pipe can be read only once: a run that opened it again would wait forever.
 #[cfg(unix)]
 #[test]
 fn a_pipe_among_the_images_is_read_once() {

@@ -13,7 +13,7 @@ use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 use tempfile::TempDir;
 
-/// A folder with four good images, a good model, and much that is neither.
+/// A folder with five good images, a good model, and much that is neither.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path);

@@ -349,7 +349,7 @@ fn the_report_is_autologs_with_figures_of_this_run() {
     assert!(entries["OS_version"].contains(std::env::consts::ARCH));
 
     let number = |key: &str| entries[key].parse::<f64>().unwrap();
-    // Three images of the batch alone take 2 MB.
+    // Three arrays of 256 × 256 × 3 floats take more than 2 MB, and a batch of two images holds four: clean and noisy.
     let rss = number("cpu_rss(MB)");
     assert!((2.0..2000.0).contains(&rss), "{rss} MB");
     let stages =

@@ -93,7 +93,7 @@ fn it_does_no_work_twice() {
 }
 
 #[test]
-fn its_range_can_be_chosen_and_its_flags_spelt_with_underscores() {
+fn its_range_can_be_chosen_and_its_flags_spelled_with_underscores() {
     let dir = folder_of_images();
     let args = ["--input_dir", "in", "--save_dir=out", "--min_size=300"];
     prepare(dir.path(), &[&args[..], &["--max_size", "513"]].concat())

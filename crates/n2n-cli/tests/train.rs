@@ -603,7 +603,7 @@ fn what_no_run_can_be_made_of_is_refused_and_nothing_is_written() {
     assert!(!folder.path().join("results").exists());
 }
 
-/// Writes 16-bit images of which a camera fills 9 bits, above an offset; returns what they would be without noise.
+/// Writes 16-bit images whose values fill 8 bits, above an offset; returns what they would be without noise.
 fn stack(folder: &TempDir) -> Vec<f32> {
     let (side, offset) = (96, 100.0);
     let clean = |i: usize| {
@@ -776,7 +776,7 @@ fn a_run_whose_image_vanishes_says_how_to_go_on() {
         assert!(stderr.contains(part), "{stderr}");
     }
     fs::write(&image, content).unwrap();
-    // It is longer than that already.
+    // The run has already passed two epochs, so it ends as soon as it is resumed.
     let text = read(&folder, "results/run/config.toml").replace("n_epoch = 100000", "n_epoch = 2");
     fs::write(folder.path().join("results/run/config.toml"), text).unwrap();
     Command::cargo_bin("n2n")

@@ -212,7 +212,7 @@ def test_forks_while_threads_begin_calls(model):
             ours, theirs = context.Pipe()
             child = context.Process(target=lambda: theirs.send(model.denoise(tiny)))  # noqa: B023
             child.start()
-            # A lock that a thread of the parent held would be held in the child for ever.
+            # A lock that a thread of the parent held would be held in the child forever.
             answered = ours.poll(60)
             child.kill()
             child.join()

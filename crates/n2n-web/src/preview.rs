@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use n2n::Image;
-use n2n::image::{Page, Pages, Reader};
+use n2n::image::{Depth, Page, Pages, Reader};
 use wasm_bindgen::prelude::*;
 
 use crate::error;
@@ -122,12 +122,37 @@ impl Preview {
     }
 }
 
-/// The alpha value that means opaque: the largest integer, or 1 for floats.
+/// The alpha value that means opaque: the largest integer, or 1 for floats, as the page returns it.
 fn opaque(page: &Page) -> f32 {
-    let depth = page.depth;
-    if depth.unit() > 1.0 || depth.is_float() {
-        1.0
-    } else {
-        (2.0_f32).powi(8 * depth.bytes() as i32) - 1.0
+    match page.depth {
+        Depth::U8 | Depth::U16 | Depth::F32 | Depth::F64 => 1.0,
+        Depth::I8 => i8::MAX.into(),
+        Depth::I16 => i16::MAX.into(),
+        Depth::U32 => u32::MAX as f32,
+        Depth::I32 => i32::MAX as f32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_alpha_value_is_opaque_in_signed_types_too() {
+        let mut tiff = include_bytes!("../../../tests/golden/images/rgba_u16.tif").to_vec();
+        let shown = |tiff: &[u8]| {
+            let preview = Preview::new(tiff.to_vec(), "a.tif", 1000, None).unwrap();
+            (preview.rgba.iter().copied().skip(3).step_by(4)).collect::<Vec<u8>>()
+        };
+        let unsigned = shown(&tiff);
+        // The entry of the unit of the resolution becomes one that declares signed samples.
+        let unit = b"\x28\x01\x03\0\x01\0\0\0";
+        let entry = tiff.windows(8).position(|bytes| bytes == unit).unwrap();
+        tiff[entry..entry + 12].copy_from_slice(b"\x53\x01\x03\0\x01\0\0\0\x02\0\0\0");
+        for (signed, unsigned) in shown(&tiff).into_iter().zip(unsigned) {
+            // Values from 32,768 on are negative, and thus transparent.
+            let expected = if unsigned < 128 { 2 * unsigned } else { 0 };
+            assert!(signed.abs_diff(expected) <= 2, "{signed} {unsigned}");
+        }
     }
 }

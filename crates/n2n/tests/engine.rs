@@ -517,7 +517,7 @@ impl Reference {
             };
             tensors.push(of_bias);
             tensors.push(of_weight);
-            // The channels of the skip, and the rest, which are the row's above.
+            // The channels of the skip, and the rest, which are those of the layer above.
             let skipped = layer.skip.map_or(0, |skip| self.unet.skip_channels(skip));
             let main = input.shape.c - skipped;
             gradient = vec![];

@@ -35,7 +35,7 @@ fn standard_input_becomes_standard_output() {
         .stderr(contains("error: -: not a readable image"));
 }
 
-/// Runs that would wait for ever end in an error of the harness.
+/// Runs that would wait forever end in an error of the harness.
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_read_as_a_stream_or_refused_at_once() {

@@ -20,7 +20,7 @@ pub(super) struct Plan {
     pub(super) jobs: Vec<predict::Job>,
     /// Number of images left out because their results exist.
     pub(super) skipped: usize,
-    /// All images, including those that are left out or belong to another shard.
+    /// All images, including those that are left out or belong to another shard; empty if the jobs are all there is.
     pub(super) images: Vec<Input>,
 }
 
