@@ -1,4 +1,4 @@
-"""Runs the programs on docs/deploy.md, and holds their pictures against that of `n2n predict`.
+"""Runs the programs that docs/deploy.md shows, and compares their pictures with that of `n2n predict`.
 
     python tests/deploy/page.py [--rust] [--browser [SCREENSHOT]]
 

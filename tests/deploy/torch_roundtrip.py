@@ -31,7 +31,7 @@ def main():
     print(net.load_state_dict(state, strict=True))
     print(f"{len(state)} tensors, {sum(t.numel() for t in net.parameters())} parameters")
 
-    # A gray ramp with noise of the model's middle: the result is nearer to the ramp.
+    # A gray ramp with noise from the middle of the default model's range: the result is nearer to the ramp.
     noise = torch.Generator().manual_seed(7)
     clean = torch.linspace(0.2, 0.8, 128).expand(1, net.nin_c.out_channels, 96, 128)
     noisy = clean + 25 / 255 * torch.randn(clean.shape, generator=noise)

@@ -127,7 +127,7 @@ def compare(rows, path):
         table = [[row[column] for column in COLUMNS] for row in csv.DictReader(file)]
     if [row[:3] for row in table] != [[row[0], str(row[1]), row[2]] for row in rows]:
         sys.exit(f"error: {path} is of other images or repeats")
-    # A perfect image has an infinite PSNR, here and there.
+    # A perfect image has an infinite PSNR in both tables.
     differences = [
         [0.0 if a == float(b) else abs(a - float(b)) for a, b in zip(ours[3:], theirs[3:])]
         for ours, theirs in zip(rows, table)

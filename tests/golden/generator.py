@@ -15,7 +15,7 @@ a pair of neighbours.
 A network takes stream t for its tensor t, counted from 0 in the order of `state_dict()` (the same
 as that of `UNet::tensors` in Rust): weights between minus and plus `sqrt(6 / fan_in)`, which has
 the variance of Kaiming's initialization, biases between minus and plus 0.1. Images are filled in
-the order n, h, w, c with values of -0.2..1.2, for noisy pixels leave 0..1.
+the order n, h, w, c with values of -0.2..1.2, because noisy pixels can lie outside 0..1.
 """
 
 import math

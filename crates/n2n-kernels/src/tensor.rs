@@ -282,7 +282,8 @@ impl Tensor {
 
 /// A tensor that holds some rows of taller images: its row `y` is row `first + y` of an image.
 ///
-/// Images too tall to hold in memory at once pass through such a window from top to bottom.
+/// Such a window slides down the images from top to bottom, so that the tensor between two layers is never stored
+/// whole.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
     tensor: &'a Tensor,

@@ -1,7 +1,7 @@
 //! The eight symmetries of a rectangle: flips and 90° rotations.
 
-/// One of the eight orientations of an image: bit 0 mirrors left and right, bit 1 top and bottom, then bit 2
-/// exchanges rows and columns.
+/// One of the eight orientations of an image: bit 2 exchanges rows and columns; then bit 0 mirrors left and right, and
+/// bit 1 top and bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dihedral(pub u8);
 
@@ -52,7 +52,7 @@ impl Dihedral {
 mod tests {
     use super::*;
 
-    /// `np.fliplr`, `np.flipud`, both, then the transposes of all four, of `[[0, 1, 2], [3, 4, 5]]`.
+    /// The identity, `np.fliplr`, `np.flipud` and both, then the same of the transpose, of `[[0, 1, 2], [3, 4, 5]]`.
     #[test]
     fn the_eight_are_numpys_flips_and_their_transposes() {
         let image: Vec<u8> = (0..6).collect();

@@ -300,7 +300,7 @@ fn noise(n: usize, h: usize, w: usize, c: usize) -> Batch {
     batch
 }
 
-/// The root mean square of the difference, relative to that of `want`, which comes second.
+/// The root mean square of the difference relative to that of `want`, and that of `want` itself.
 fn relative(got: &[f32], want: &[f64]) -> (f64, f64) {
     assert_eq!(got.len(), want.len());
     let mean = |sum: f64| (sum / want.len() as f64).sqrt();

@@ -1,6 +1,6 @@
 """Makes the MRCs that `crates/n2n/tests/mrc.rs` reads, with mrcfile.
 
-Sample i of section s is (7919 i + 104729 s) mod 2^bits, less 2^(bits - 1) of signed integers, and for floats
+Sample i of section s is (7919 i + 104729 s) mod 2^bits, minus 2^(bits - 1) for signed integers, and for floats
 (7919 i mod 1009) / 64 - 2.
 
     python tests/golden/images/make_mrc.py

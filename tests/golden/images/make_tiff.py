@@ -1,8 +1,8 @@
 """Makes the TIFFs that `crates/n2n/tests/tiff.rs` reads, with tifffile, imagecodecs, and libtiff through
 Pillow.
 
-Sample i of a page, in the order height, width, channel, is (7919 i + 104729 page) mod 2^bits, less 2^(bits - 1)
-of signed integers, and for floats (7919 i mod 1009) / 64 - 2.
+Sample i of a page, in the order height, width, channel, is (7919 i + 104729 page) mod 2^bits, minus 2^(bits - 1)
+for signed integers, and for floats (7919 i mod 1009) / 64 - 2.
 
     python tests/golden/images/make_tiff.py
 """
@@ -76,7 +76,7 @@ def matrix():
 
 
 def bits():
-    """Samples of other than whole bytes."""
+    """Samples of other than 8, 16 or 32 bits."""
     for count in [*range(1, 8), *range(9, 16), 20, 24, 31]:
         for channels in [1, 3]:
             if count > 16 and channels == 3:

@@ -17,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         sum += partial[copy * p.stride + i];
     }
     gradients[p.first + i] = sum;
-    // The optimizer sums the squares.
+    // The optimizer squares the gradients, so the squares must be finite too.
     if (!is_finite(dot(sum, sum))) {
         atomicStore(&losses.failed, 1u);
     }

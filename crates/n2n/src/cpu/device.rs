@@ -15,7 +15,7 @@ use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, 
 use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
 
-/// Bytes for what each thread keeps.
+/// Bytes for what all threads together keep.
 const SCRATCH: usize = 16 << 20;
 
 impl Denoise for CpuNetwork {

@@ -206,11 +206,11 @@ impl Scale {
     /// [`Self::to_network`] cut off.
     pub fn from_network(self, value: f32, from: f32) -> f32 {
         let span = self.high - self.low;
-        let door = (
+        let limits = (
             self.low - Self::MARGIN * span,
             self.high + Self::MARGIN * span,
         );
-        let excess = from - from.max(door.0).min(door.1);
+        let excess = from - from.max(limits.0).min(limits.1);
         self.low + value * span + excess
     }
 }
@@ -644,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_the_door_is_kept_from_the_network_and_given_back() {
+    fn what_lies_beyond_the_limits_is_kept_from_the_network_and_given_back() {
         let scale = Scale::between(100.0, 300.0, false);
         for (value, seen) in [
             (100.0, 0.0),

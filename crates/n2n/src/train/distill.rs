@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn each_patch_is_laid_back_as_it_was() {
+    fn each_patch_is_returned_in_its_original_orientation() {
         let mut network = distillation(1, |x| x);
         for k in 0..8 {
             let Sample::Noisy(noisy, _) = sample(k) else {
