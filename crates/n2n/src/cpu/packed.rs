@@ -23,7 +23,7 @@ pub(super) struct Packed {
 
 /// A transposed convolution and the 3×3 convolution after it, as one.
 pub(super) struct Merged {
-    /// Both layers, applied to the upsampled tensor and to the image, if the second reads it.
+    /// Both layers, applied to the tensor that is to be upsampled and, if the second reads it, to the image.
     pub upconv: UpConv,
     /// The second layer, applied to the pooling that it reads, if any; without its bias.
     pub skip: Option<Conv>,
