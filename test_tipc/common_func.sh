@@ -63,7 +63,7 @@ config_flags() {
     ' "$CONFIG")
 }
 
-# check_mode MODE: stops unless the config has an epoch count for MODE, or nothing is to be trained.
+# check_mode MODE: stops unless a value of the config names MODE, or MODE is whole_infer, which trains nothing.
 check_mode() {
     local modes
     modes=$(grep -oE '[a-z_]+_infer=' "$CONFIG" | tr -d = | sort -u | tr '\n' ' ') || true

@@ -3,7 +3,7 @@
     python tests/deploy/torch_roundtrip.py output/model.safetensors model.pth
 
 Loads it into the module of tests/golden/n2n_torch.py, every name and shape as in the reference's
-state dict, denoises an image, and saves what `torch.save` makes of it. `n2n info --model-path
+state dict, denoises an image, and saves the module's state dict with `torch.save`. `n2n info --model-path
 model.pth` and `n2n val --model-path model.pth` read that.
 """
 

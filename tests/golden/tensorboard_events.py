@@ -1,4 +1,4 @@
-"""Writes tensorboard/events.bin with PyPI's tensorboard, and reads what `n2n train` writes with it.
+"""Writes tensorboard/events.bin with PyPI's tensorboard, and with it reads what `n2n train` writes.
 
     python tests/golden/tensorboard_events.py             # makes the fixture again
     python tests/golden/tensorboard_events.py RUN         # lists the curves and pictures of a run

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
@@ -80,16 +81,15 @@ fn it_does_no_work_twice() {
     let dir = folder_of_images();
     prepare(dir.path(), &IN_TO_OUT).success();
     let image = dir.path().join("out/color.jpg");
-    // Read-only: writing it again would replace it, and its permissions would be lost.
-    let mut rights = fs::metadata(&image).unwrap().permissions();
-    rights.set_readonly(true);
-    fs::set_permissions(&image, rights).unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+    let file = fs::File::options().write(true).open(&image).unwrap();
+    file.set_modified(long_ago).unwrap();
 
     prepare(dir.path(), &IN_TO_OUT)
         .success()
         .stdout(contains("kept 2 of 5 images"))
         .stdout(contains("0 written, 2 already in out"));
-    assert!(fs::metadata(&image).unwrap().permissions().readonly());
+    assert_eq!(fs::metadata(&image).unwrap().modified().unwrap(), long_ago);
 }
 
 #[test]

@@ -546,7 +546,7 @@ fn a_run_may_start_from_a_model() {
         tensors("results/tuned/epoch_model_000.safetensors"),
         tensors(model)
     );
-    // Once it runs the model is no longer needed.
+    // Once it runs, the model is no longer needed.
     fs::remove_file(folder.path().join(model)).unwrap();
     resume();
 

@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_the_papers_is_said_of_a_network() {
+    fn besides_features_and_channels_only_what_is_not_the_papers_is_said() {
         assert_eq!(
             UNet::new(7, 1).unwrap().to_string(),
             "n_feature 7, n_channel 1"

@@ -1,5 +1,5 @@
-//! Digital negatives, which `tests/golden/images/make_dng.py` made and `LibRaw` has read, compared with the
-//! formula of their samples.
+//! Digital negatives, which `tests/golden/images/make_dng.py` made and whose mosaics `LibRaw` has read, compared with
+//! the formula of their samples.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
-//! The whole network on the kernels, against the same rows walked in f64 with the loops of
-//! `n2n_kernels::reference`: outputs, losses and every gradient; and the same bits on any number of
-//! threads.
+//! The whole network on the kernels, against the same layers computed in f64 with the loops of
+//! `n2n_kernels::reference`: outputs, losses and every gradient; and the same bits on any number of threads.
 
 use n2n::batch::Batch;
 use n2n::cpu::{CpuNetwork, Level};
@@ -310,11 +309,11 @@ fn relative(got: &[f32], want: &[f64]) -> (f64, f64) {
     (error / size, size)
 }
 
-/// The rows of the network in f64.
+/// The layers of the network in f64.
 struct Reference {
     unet: UNet,
     layers: Vec<Layer>,
-    /// Weight and bias of each row.
+    /// Weight and bias of each layer.
     parameters: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
@@ -327,9 +326,9 @@ struct Map {
 
 /// What a forward pass leaves for the chain rule.
 struct Tape {
-    /// Each row's inputs, joined.
+    /// Each layer's inputs, joined.
     inputs: Vec<Map>,
-    /// Each row's output, before pooling.
+    /// Each layer's output, before pooling.
     outputs: Vec<Map>,
 }
 

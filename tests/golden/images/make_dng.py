@@ -1,5 +1,5 @@
 """Makes the DNGs that `crates/n2n/tests/dng.rs` reads, tag by tag in the layout of DNG 1.6, with lossless JPEGs by
-libjpeg-turbo through imagecodecs, and asks LibRaw through rawpy whether they are what they should be.
+libjpeg-turbo through imagecodecs, and asks LibRaw through rawpy whether the mosaics are what they should be.
 
 Sample i of a sensor, row by row, is (7919 i) mod 2^bits, for floats (7919 i mod 1009) / 1024.
 

@@ -169,7 +169,7 @@ patched = indices.getvalue()
 tifffile.imwrite(path("volume"), np.stack([samples("u8", 1, page, 16, 16) for page in range(3)]), photometric="minisblack", volumetric=True, tile=(1, 16, 16), metadata=None)
 tifffile.imwrite(path("complex"), samples("f32", 1, 0, 7, 10).astype(np.complex64), metadata=None)
 
-# By libtiff: facsimile, the bits of bytes in reverse order, Exif.
+# By libtiff: facsimile, and the bits of bytes in reverse order. Then a JPEG with Exif.
 grey = Image.fromarray(samples("u8", 1, 0, 7, 10))
 grey.point(lambda value: 255 * (value > 127)).convert("1").save(path("group3"), compression="group3")
 grey.save(path("fill_order"), compression="tiff_lzw", tiffinfo={266: 2})

@@ -53,11 +53,24 @@ fn corrupted_images_are_noisy_by_as_much_as_was_asked_for() {
     )
     .unwrap();
     n2n(&folder, &["corrupt", "stack.tif", "-o", "noisy.tif"]).success();
-    let all: Vec<_> = images(&folder.path().join("noisy.tif"))
-        .unwrap()
-        .map(Result::unwrap)
+    let pages = |name: &str| -> Vec<Image> {
+        let images = images(&folder.path().join(name)).unwrap();
+        images.map(Result::unwrap).collect()
+    };
+    let noise: Vec<Vec<f32>> = pages("noisy.tif")
+        .iter()
+        .zip(pages("stack.tif"))
+        .map(|(noisy, clean)| {
+            noisy
+                .data
+                .iter()
+                .zip(clean.data)
+                .map(|(a, b)| a - b)
+                .collect()
+        })
         .collect();
-    assert_eq!(all.len(), 3);
+    assert_eq!(noise.len(), 3);
+    assert!(noise[0] != noise[1] && noise[1] != noise[2]);
 }
 
 #[test]

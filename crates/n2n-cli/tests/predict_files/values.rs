@@ -177,8 +177,8 @@ fn what_few_bits_cannot_hold_is_reported() {
 #[test]
 fn pages_that_are_copied_in_fewer_bits_have_the_range_of_the_others() {
     let folder = workplace();
-    let signed = golden("hyperstack_imagej.tif");
-    fs::copy(&signed, folder.path().join("stack.tif")).unwrap();
+    let stack = golden("hyperstack_imagej.tif");
+    fs::copy(&stack, folder.path().join("stack.tif")).unwrap();
     let args = ["predict", "stack.tif", "--strength=0", "--depth=8"];
     let made = |dir: &str, more: &[&str]| {
         let dir = ["--save-dir", dir, "--range=0,500"];
@@ -420,7 +420,7 @@ fn samples_that_f32_does_not_hold_are_exact() {
     fs::copy(golden("large_u32.tif"), folder.path().join("in.tif")).unwrap();
     n2n(&folder, &["predict", "in.tif", "--strength=0"]).success();
     let before = wide(&golden("large_u32.tif"));
-    // Odd ones beyond 2^31, of which a float of 32 bits holds every 256th.
+    // Integers beyond 2^31, of which a float of 32 bits holds only every 256th.
     assert!(before.iter().all(|&value| value > 2_147_483_648.0));
     assert!(before.iter().any(|&value| value % 256.0 != 0.0));
     assert_eq!(wide(&folder.path().join("output/in_denoise.tif")), before);

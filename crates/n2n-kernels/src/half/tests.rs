@@ -304,7 +304,7 @@ fn layers_in_windows_are_the_layers_whole() {
 /// Rows that are no longer in a window are not silently taken for zeros.
 #[test]
 #[should_panic(expected = "rows")]
-fn a_row_above_the_window_is_missed() {
+fn a_row_above_the_window_is_refused() {
     let shape = Shape {
         n: 1,
         h: 9,

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 import n2n
 from n2n.napari import DenoiseWidget
 
-NAMES = {"scale": (2.0, 0.5, 0.5), "colormap": "magenta", "contrast_limits": (10, 3000)}
+DISPLAY = {"scale": (2.0, 0.5, 0.5), "colormap": "magenta", "contrast_limits": (10, 3000)}
 
 
 def noisy(*shape):
@@ -24,7 +24,7 @@ def noisy(*shape):
 def widget(qtbot):
     viewer = ViewerModel()
     metadata = {"microscope": "mine"}
-    viewer.add_image(noisy(3, 96, 120), name="stack", metadata=metadata, **NAMES)
+    viewer.add_image(noisy(3, 96, 120), name="stack", metadata=metadata, **DISPLAY)
     widget = DenoiseWidget(viewer)
     widget.model.setCurrentText("gauss25")
     qtbot.addWidget(widget)

@@ -371,7 +371,7 @@ mod tests {
         }
     }
 
-    /// The network doubles what it sees: it is a denoiser only behind a function that halves.
+    /// A network of random weights: only the function before it is learned.
     #[test]
     fn a_step_along_the_gradient_lowers_the_loss_of_a_network() {
         let unet = UNet::new(4, 1).unwrap();

@@ -500,8 +500,8 @@ fn a_step_without_the_second_forward_is_that_of_a_regularizer_without_weight() {
     assert!(short.state() == long.state());
 }
 
-/// Rounding every layer to eight bits leaves about 1 % of the result's spread; a misplaced channel or tap would leave
-/// nothing of it.
+/// Rounding every layer to eight bits causes an error of about 1 % of the result's spread; a misplaced channel or tap
+/// would cause one as large as the spread itself.
 #[test]
 fn half_precision_is_full_precision_but_for_rounding() {
     use n2n_kernels::half::Units;
@@ -636,7 +636,7 @@ fn an_image_takes_the_memory_that_is_said() {
             let what = format!("{unet}, half {half}: {small:?}, {large:?}");
             assert!(small.0 <= small.1 && large.0 <= large.1, "{what}");
             if unet == narrow {
-                // Tensors of so small images are often kept in memory of the next larger size.
+                // Tensors of such small images are often kept in memory of the next larger size.
                 continue;
             }
             // Apart from what does not depend on the height.

@@ -559,7 +559,7 @@ mod tests {
             (448 * 64, 160, true),
             // A tile of 160 at the top, which sees 288 rows, would fit; one in the middle would not.
             (360 * 64, 96, true),
-            // A device that cannot tell in advance learns that its tiles see at most 448 pixels of this page.
+            // A device that cannot tell in advance learns that its tiles see at most 448 rows of this page.
             (448 * 64, 320, false),
         ] {
             let mut small = Small {
@@ -767,7 +767,7 @@ mod tests {
 
     #[test]
     fn the_ensemble_is_the_mean_over_flips_and_turns() {
-        // A one-directional network: its value is that of the row above.
+        // A network that acts on each pixel alone, so that all eight views give the same.
         let noisy = image(32, 64, 1, Depth::F32);
         let mut network = Fake::new(1, |x| 2.0 * x);
         let result = denoised(

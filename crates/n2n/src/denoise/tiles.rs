@@ -235,7 +235,7 @@ mod tests {
     use crate::image::{Image, OfImage, Pages};
     use crate::unet::{Kind, Skip, UNet};
 
-    /// The input pixels that each output pixel depends on, along one side, from the rows of the network.
+    /// The input pixels that each output pixel depends on, along one side, from the layers of the network.
     fn dependencies(unet: UNet, length: usize) -> Vec<(usize, usize)> {
         let join = |a: (usize, usize), b: (usize, usize)| (a.0.min(b.0), a.1.max(b.1));
         let block = unet.pixel_shuffle;

@@ -380,8 +380,7 @@ mod tests {
         }
     }
 
-    /// The identity is its own ensemble, whatever the image's shape. A shift is not, because each view is shifted in
-    /// a different direction.
+    /// The identity is its own ensemble, whatever the image's shape.
     #[test]
     fn an_ensemble_is_scored_on_all_flips_and_turns_of_the_same_noise() {
         let root = validation();

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_depth_the_format_lacks_becomes_the_next_lower_one() {
+    fn a_depth_the_format_lacks_becomes_the_next_lower_one_or_else_the_lowest() {
         let depth = |format, found| Encoding::new(format).depth_of(found);
         assert_eq!(depth(Format::Png, Depth::F32), Depth::U16);
         assert_eq!(depth(Format::Jpeg, Depth::U16), Depth::U8);

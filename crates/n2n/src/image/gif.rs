@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn the_first_frame_enlarges_the_image_and_others_are_cut_off() {
-        // Red at the right, and white below the second row.
+        // In the two columns at the right, red in the first row and white in the second.
         let first = frame([1, 0, 2, 2], 0, &[1, 1, 0, 0]);
         let second = frame([2, 1, 9, 2], 0, &[1; 18]);
         let outside = frame([200, 200, 2, 2], 0, &[1; 4]);

@@ -111,7 +111,7 @@ fn progress_is_reported_for_each_tile_of_each_page() {
             found[pages].push(part);
         }
     });
-    // Two by two tiles: at the start, after each, and after the last.
+    // Two by two tiles: at the start, and after each.
     for parts in found {
         assert_eq!((parts[0], parts[parts.len() - 1]), (0.0, 1.0), "{parts:?}");
         assert_eq!(parts.len(), 5, "{parts:?}");

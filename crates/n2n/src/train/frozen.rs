@@ -132,7 +132,8 @@ mod tests {
         for (height, width) in [(70, 80), (64, 64), (33, 200), (1, 5), (64, 1)] {
             let image = gray(height, width);
             let pixels = |place| cropped("gauss25", "a.png", &image, place);
-            // The noisy image, from patches at places where none is reflected; or all of it, if it is smaller.
+            // A pixel of the noisy image, from a patch that contains it without reflection. Along a side shorter than
+            // a patch, that is the patch at 0.
             let noisy = |y: usize, x: usize| {
                 let (top, left) = (
                     y.min(height.saturating_sub(64)),

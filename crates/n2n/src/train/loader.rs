@@ -445,8 +445,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 6);
         let loader = loader(folder.path(), |c| c.augment = true);
-        // The last row and column of a patch, seen from its first pixel: down and across in green
-        // and blue, the other way around in a patch that is mirrored.
+        // The last row and column of a patch, seen from its first pixel: down and across in green and blue, the other
+        // way around in a patch whose rows and columns are exchanged.
         let mut ways = [0; 8];
         for epoch in 1..=40 {
             for batch in batches(&loader, epoch) {
