@@ -68,8 +68,16 @@ train poisson5_50_second poisson5_50 magnified --init-from "$(last poisson5_50_f
     --steps-per-epoch 20000 $large
 train poisson5_50_third poisson5_50 magnified --init-from "$(last poisson5_50_second)" $constant --lr 3e-4 \
     --steps-per-epoch 7000 $large
-train poisson5_50 poisson5_50 magnified --init-from "$(last poisson5_50_third)" $constant --lr 4e-4 \
+train poisson5_50_fourth poisson5_50 magnified --init-from "$(last poisson5_50_third)" $constant --lr 4e-4 \
     --steps-per-epoch 12000 $large
+# With the read noise of cameras. Where the noise is strong, small patches teach the network too little of whole images.
+camera="poisson5_50+gauss0_30"
+train read_noise $camera magnified --init-from "$(last poisson5_50_fourth)" $constant --lr 4e-4 \
+    --steps-per-epoch 12000 $large
+train read_noise_large $camera magnified --init-from "$(last read_noise)" $constant --lr 3e-4 \
+    --steps-per-epoch 1500 $large --patchsize 512
+train poisson5_50 $camera magnified --init-from "$(last read_noise_large)" $constant --lr 3e-4 \
+    --steps-per-epoch 1500 $large --patchsize 512
 train gauss5_50_gray gauss5_50 magnified --init-from "$(last gauss5_50_first)" --n-channel 1 $constant --lr 5e-4 \
     --steps-per-epoch 5100 $large
 
