@@ -148,7 +148,7 @@ python:
     python3 -m venv .venv
     .venv/bin/python -m pip install --require-hashes --requirement tests/golden/requirements.txt
 
-# Regenerate the golden values, except tensorboard/, and the demonstration pictures
+# Regenerate the golden values (except tensorboard/) and the demonstration pictures
 golden:
     {{ python }} tests/golden/make_network.py
     {{ python }} tests/golden/make_eval.py

@@ -1,7 +1,7 @@
 #![no_main]
 
-//! Every format through the limits, as `n2n predict` reads it: page by page, in pieces of rows. What
-//! was read can be written again.
+//! Every format through the limits, as `n2n predict` reads it: page by page, in pieces of rows. Then
+//! the file is written again.
 
 use std::io::Cursor;
 use std::path::Path;

@@ -3,7 +3,7 @@
     python tests/golden/tensorboard_events.py             # makes the fixture again
     python tests/golden/tensorboard_events.py RUN         # lists the curves and pictures of a run
 
-Takes the package tensorboard alone.
+Needs only the package tensorboard.
 """
 
 import struct

@@ -87,7 +87,7 @@ def paddle_files():
     values = {
         "conv.weight": (np.arange(24, dtype=np.float32) / 8 - 1).reshape(2, 3, 2, 2),
         "conv.bias": np.array([0.1, -0.0], np.float32),
-        # Every byte value, for protocol 2 writes bytes as text.
+        # Every byte value, because protocol 2 writes bytes as text.
         "bytes": np.arange(256, dtype=np.uint8).reshape(64, 4)[:, ::-1].copy().view(np.float32),
         "half": np.array([[0.1, -65504.0]], np.float16),
         "double": np.array([0.1, 1e-300, -1e38], np.float64),

@@ -36,7 +36,10 @@ def model():
 
 @pytest.fixture(scope="session")
 def program():
-    """The program n2n that N2N_PROGRAM names, that is on the PATH, or in target/release: of the package's version."""
+    """The program n2n: the one that N2N_PROGRAM names, else the one on the PATH, else the one in target/release.
+
+    It must have the package's version.
+    """
     named = os.environ.get("N2N_PROGRAM")
     built = pathlib.Path(__file__).parents[3] / "target/release/n2n"
     found = named or shutil.which("n2n") or (built if built.is_file() else None)

@@ -57,7 +57,7 @@ fn main() {
     ] {
         // Nothing needs the gradient of the image.
         let first = usize::from(what == "input gradient");
-        // The last upsampling learns with the layer after it, the 1×1 layers learn together.
+        // The last upsampling learns with the layer after it, and the 1×1 layers learn together.
         let layers = unet.layers();
         let alone = layers[first..]
             .iter()

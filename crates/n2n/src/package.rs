@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_is_none_is_refused() {
+    fn an_invalid_range_is_refused() {
         let nan = f32::NAN;
         for (low, high) in [
             (1.0, 1.0),

@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn magnified_images_are_interpolated_and_made_again_when_the_factor_changes() {
         let mut folders = Folders::new();
-        // A ramp, which interpolation continues away from the edges.
+        // A ramp, which interpolation preserves except near the edges.
         let ramp: Vec<u8> = (0..12 * 16).map(|i| 10 * (i % 16) as u8).collect();
         folders.add("a.png", &Image::from_bytes(12, 16, 1, &ramp));
         folders.prepare();

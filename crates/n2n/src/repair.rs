@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::image::Depth;
 
-    /// Two channels of cells without noise, 0 to 1, and the same with noise that grows with the signal.
+    /// Two channels of cells without noise, 400 to 800 counts, and the same with noise that grows with the signal.
     fn images() -> (Image, Image) {
         let mut state = 1_u32;
         let mut normal = || {

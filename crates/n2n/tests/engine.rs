@@ -19,7 +19,7 @@ const FORWARD: f64 = 5e-6;
 const GRADIENT: f64 = 1e-5;
 
 #[test]
-fn outputs_of_the_papers_network_are_exact_to_a_few_units_of_the_last_place() {
+fn outputs_of_the_papers_network_are_those_of_f64_to_within_rounding() {
     let unet = UNet::default();
     let noisy = noise(2, 32, 64, 3);
     let want = Reference::new(&network(unet, Level::Scalar)).outputs(&noisy);

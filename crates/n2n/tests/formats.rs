@@ -497,7 +497,7 @@ fn pages_of(bytes: Vec<u8>) -> Vec<(Page, Vec<f32>)> {
 }
 
 #[test]
-fn a_copy_in_the_same_format_has_every_sample_and_all_that_was_said() {
+fn a_copy_in_the_same_format_or_the_one_written_for_it_has_every_sample_and_all_that_was_said() {
     for (name, format) in [
         ("strips_u16_rgb_big.tif", Format::Tiff),
         ("strip_u8_grey.tif", Format::Tiff),

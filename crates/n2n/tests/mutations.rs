@@ -29,7 +29,7 @@ const MOST_MEMORY: u64 = 1 << 30;
 /// Places in our own code that panicked. Panics of decoders are caught, and the file is refused.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Reads all pages in pieces of rows, and writes them again, in their format and as TIFF.
+/// Reads up to 64 pages in pieces of rows, and writes them again, in their format and as TIFF.
 fn use_image(bytes: &[u8]) {
     let open = || Reader::from_bytes(Path::new("mutated"), bytes, LIMITS);
     let Ok(mut reader) = open() else { return };

@@ -111,7 +111,7 @@ fn the_sizes_of_other_networks_come_back_too() {
         "{error}"
     );
 
-    // One pixel of a block in the place of another.
+    // A block without one of its pixels.
     let at = find(&bytes, b"unshuffle.weight\x4a");
     let mut damaged = bytes.clone();
     let one = find(&damaged[at..], &1_f32.to_le_bytes());

@@ -111,7 +111,7 @@ fn the_free_text_of_a_foreign_safetensors_file_is_kept() {
 }
 
 #[test]
-fn a_file_that_would_run_a_command_is_refused_by_its_name() {
+fn a_file_that_would_run_a_command_is_refused_and_the_error_names_both() {
     for name in ["hostile.pth", "hostile_2.pdparams", "hostile_4.pdparams"] {
         let message = message(Weights::read(&golden(name)));
         assert!(message.contains("`posix.system`"), "{message}");

@@ -98,7 +98,7 @@ for name in ["marked.png", "marked.jpg", "marked.webp"]:
     marked.save(path(name), icc_profile=profile, exif=exif, dpi=(300, 300), lossless=True)
 marked.save(path("marked.tif"), icc_profile=profile, tiffinfo={0x0112: 6}, dpi=(300, 300))
 
-# Formats of one page, old and new; a GIF of two frames, the second of which moves two pixels.
+# Formats of one page, old and new; a GIF of two frames, the second of which changes two pixels.
 Image.fromarray(samples(3, u8)).save(path("rgb.tga"), compression="tga_rle")
 Image.fromarray(samples(4, u8)).save(path("rgba.tga"))
 Image.fromarray(samples(1, u8)).save(path("grey.tga"))

@@ -1,5 +1,5 @@
-"""Makes JPEG 2000 files, with Pillow and imagecodecs (both OpenJPEG), and TIFFs that contain it, with tifffile.
-The samples are those of make_formats.py; `photo` is the picture of the photographs there.
+"""Makes JPEG 2000 files, with Pillow and imagecodecs (both OpenJPEG), and TIFFs that contain JPEG 2000, with
+tifffile. The samples are those of make_formats.py; `photo` is the picture of the photographs there.
 
     python tests/golden/images/make_jpeg2000.py
 """

@@ -527,7 +527,8 @@ mod tests {
             .unwrap()
             .model;
         let mut weights = fitted.weights().clone();
-        // As if it had been trained on the whole range of the type: an image of that range is then denoised.
+        // As if it had been trained on the whole range of the type: a model with a range or a transform of its own
+        // would be left out.
         weights.metadata.clear();
         weights.metadata.insert("noise".into(), "ramps".into());
         fitted = Model::from_weights(weights).unwrap();

@@ -149,7 +149,7 @@ fn merged_layers_have_the_gradient_of_the_image_that_they_have_one_after_the_oth
 }
 
 #[test]
-fn a_network_goes_on_from_a_state_to_the_bit() {
+fn a_network_resumes_from_a_state_bit_for_bit() {
     let unet = UNet::new(2, 1).unwrap();
     let mut network = CpuNetwork::initial(unet, 1);
     let advance = |network: &mut CpuNetwork, k| {
@@ -426,7 +426,7 @@ fn the_mean_target_has_the_papers_gradient_on_average() {
 }
 
 #[test]
-fn muon_goes_on_from_a_state_to_the_bit_and_moves_what_adam_does_not() {
+fn muon_resumes_from_a_state_bit_for_bit_and_differs_from_adam_in_the_hidden_weights_alone() {
     let unet = UNet::new(4, 1).unwrap();
     let method = Method {
         optimizer: network::Optimizer::Muon,

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_network_sees_the_stated_size_and_the_caller_his_own() {
+    fn the_network_sees_the_stated_size_and_the_caller_its_own() {
         for ((h, w), square, multiple) in [
             ((1, 1), (32, 32), (32, 32)),
             ((31, 33), (64, 64), (32, 64)),

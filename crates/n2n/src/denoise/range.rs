@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_as_many_bits_as_the_largest_value_takes() {
+    fn the_range_has_as_many_bits_as_the_largest_value_takes_but_bytes_from_16_have_all_8() {
         for (largest, top) in [
             (4095, 4095),
             (4096, 8191),
@@ -721,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn images_unlike_those_of_the_model_are_told_from_those_that_are() {
+    fn images_unlike_those_of_the_model_are_told_from_those_like_them() {
         let model = ModelRange {
             low: 100.0,
             high: 300.0,

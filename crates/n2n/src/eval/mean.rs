@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_mean() {
+    fn an_empty_slice_has_no_mean() {
         assert!(mean_f64(&[]).is_nan());
         assert!(mean_f32(&[]).is_nan());
     }

@@ -324,7 +324,7 @@ fn with_both(image: &Image, with_gray: bool) -> (Done, Image) {
 }
 
 #[test]
-fn pages_of_equal_channels_are_gray_however_late_a_color_comes() {
+fn pages_of_equal_channels_are_gray_and_a_color_makes_them_rgb_however_late_it_comes() {
     let (height, width) = (700, 600);
     let mut bytes = vec![200; height * width * 3];
     let image = |bytes: &[u8]| Image::from_bytes(height, width, 3, bytes);

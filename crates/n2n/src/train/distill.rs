@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_from_its_state_to_the_bit() {
+    fn a_run_resumes_from_its_state_bit_for_bit() {
         // A teacher for which the orientation of an image matters: a network of random weights.
         let network = |seed| {
             let unet = UNet::new(2, 1).unwrap();

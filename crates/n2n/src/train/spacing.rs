@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_noise_decides() {
-        // White noise, and the mean of each two pixels of a row: a correlation of ½ at a distance of 1.
+        // White noise, and the sums of adjacent pixels in a row: a correlation of ½ at a distance of 1.
         let mut state = 1_u64;
         let mut uniform = || {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_has_learned_nothing_is_told_from_one_that_has() {
+    fn a_network_that_has_learned_nothing_is_told_from_one_that_has_learned_something() {
         assert_eq!(collapse(|clean, _| clean), None);
         assert_eq!(collapse(|clean, noisy| 0.8 * noisy + 0.2 * clean), None);
         assert_eq!(collapse(|_, noisy| noisy), Some(Collapse::Identity));

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_axes_of_tifffile_stand_from_the_slowest() {
+    fn the_axes_of_tifffile_are_listed_slowest_first() {
         let words = "{\"shape\": [2, 3, 40, 50], \"axes\": \"CZYX\"}";
         let expected = [
             (0, 0, 0),

@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_are_no_larger_than_the_images() {
+    fn patches_are_no_longer_than_the_longest_side_unless_that_is_below_the_smallest_patch() {
         let fitted = |distance: &str, sizes: &[(usize, usize)]| {
             let config = Config {
                 neighbor_distance: distance.parse().unwrap(),

@@ -283,7 +283,7 @@ fn images_in_memory_that_cannot_be_trained_on_are_reported_by_name() {
     assert!(skipped[1].starts_with("two: page 1 has 2 channels; expected 1"));
 }
 
-/// `mixed_pages.tif` has pages of several kinds; `imagej_u16_stack.tif` is a stack.
+/// `imagej_u16_stack.tif` is a stack of gray pages.
 #[test]
 fn each_page_of_a_stack_is_an_image() {
     let fixtures = Path::new(concat!(

@@ -101,7 +101,7 @@ fn a_run_with_fitted_patches_resumes_from_its_settings() {
 }
 
 #[test]
-fn a_run_that_lost_its_checkpoint_begins_again_only_if_nothing_else_is_lost() {
+fn a_run_that_lost_its_checkpoint_begins_again_only_if_no_trained_weights_are_left() {
     let (_folder, config) = workplace();
     let config = Config {
         n_epoch: 1,
