@@ -259,7 +259,8 @@ function update(item) {
     if (progress?.page > 1) text += `, page ${progress.page}`;
   } else if (state === "done") {
     bar.value = 1;
-    text = [`Done in ${duration(item.seconds)}`, ...(item.notes ?? [])].join(". ");
+    const notes = (item.notes ?? []).map((note) => note[0].toUpperCase() + note.slice(1));
+    text = [`Done in ${duration(item.seconds)}`, ...notes].join(". ");
   }
   if (find("state").textContent !== text) find("state").textContent = text;
   find("cancel").hidden = state !== "running" && state !== "waiting";

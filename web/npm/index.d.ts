@@ -51,7 +51,7 @@ export type Denoised<P extends Pixels> = P extends { colorSpace: unknown }
 export interface DenoisedFile {
   /** The file, in its format and depth, with its metadata. */
   bytes: Uint8Array;
-  /** Notes on anything in the file that the result could not keep, and warnings; one sentence each. */
+  /** Notes on anything in the file that the result could not keep, and warnings; one line each. */
   notes: string[];
 }
 

@@ -175,8 +175,8 @@ impl Conv {
         }
     }
 
-    /// Computes the 2×2 max-pooling, with stride 2, of this convolution's output. The output itself is not kept, and
-    /// where the algorithm allows it is never stored.
+    /// Computes the 2×2 max-pooling, with stride 2, of this convolution's output. The output itself is not kept and,
+    /// where the algorithm allows, is never even stored.
     ///
     /// # Panics
     /// If a shape does not fit, or the epilogue is not [`Epilogue::Store`] or [`Epilogue::LeakyRelu`], which preserve

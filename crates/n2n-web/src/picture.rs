@@ -131,7 +131,7 @@ impl Picture {
     }
 
     /// What the result will lose compared with the file, for the pages started so far, and what
-    /// [`Picture::check_range`] found; one sentence each.
+    /// [`Picture::check_range`] found; one line each.
     #[wasm_bindgen(getter)]
     pub fn notes(&self) -> Vec<String> {
         self.notes.clone()

@@ -70,7 +70,7 @@ pub struct Denoised {
     pub against_clean: Option<Score>,
 }
 
-/// The similarity of two images, as 8-bit integers.
+/// The similarity of two images, compared as 8-bit integers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
     /// PSNR in dB; infinite if they are equal.

@@ -148,9 +148,10 @@ impl Tensor {
         }
     }
 
-    /// The 3×3 neighborhoods of images, in the order n, h, w, c, as one pixel of `9 · c` channels each, in the order
-    /// row, column, channel: with it, a 3×3 convolution of few channels is a 1×1 convolution that fills its tiles.
-    /// `shape` is that of the images, and `rows` those that are written.
+    /// Fills the given rows with the 3×3 neighborhoods of images, whose values are in the order n, h, w, c. Each
+    /// neighborhood becomes one pixel of `9 · c` channels, in the order row, column, channel. In this layout, a 3×3
+    /// convolution of few channels is a 1×1 convolution that fills its tiles. `shape` is that of the images, and `rows`
+    /// those that are written.
     ///
     /// # Panics
     /// If `values` has another length, the tensor another shape, or the window other rows.

@@ -628,7 +628,7 @@ mod tests {
         for (frames, reason) in [
             (&red[..5], ends),
             (&red[..10], ends),
-            (&red[..13], "ends before all of its pixels"),
+            (&red[..13], "one of its frames ends before its last pixel"),
             (b"", ends),
             (b"!", ends),
             (b"\0", "it contains a block of an unknown kind"),
@@ -645,7 +645,7 @@ mod tests {
         let mut wide = red.clone();
         wide[10] = 12;
         for (frame, reason) in [
-            (&missing, "ends before all of its pixels"),
+            (&missing, "one of its frames ends before its last pixel"),
             (&bad, "invalid code"),
             (&wide, "have 12 bits; expected 1 to 11"),
         ] {

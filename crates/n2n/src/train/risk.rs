@@ -3,7 +3,7 @@
 //! The loss on half-size images says little about how well a network denoises images at their own scale: with few
 //! images, it keeps falling after the results have begun to get worse. Stein's unbiased risk estimate (Stein, 1981)
 //! needs the variance of the noise instead, which photon transfer measures. For independent noise of variance σ², the
-//! mean of `(f(y) − y)² − σ² + 2 σ² ∂f(y)/∂y` over the pixels has the expected value of the mean squared error of
+//! mean of `(f(y) − y)² − σ² + 2 σ² ∂f(y)/∂y` over the pixels has the same expected value as the mean squared error of
 //! `f(y)`: exactly for Gaussian noise, and closely for that of cameras, whose variance is linear in the signal. σ² is
 //! evaluated at the noisy values, whose mean is the signal. The derivatives follow from the network's response to one
 //! random perturbation (Ramani, Blu and Unser, 2008).

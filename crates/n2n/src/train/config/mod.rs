@@ -279,8 +279,8 @@ impl Config {
         Recipe::Fast.config()
     }
 
-    /// These settings for images of given sizes. If no image has a side as long as a patch, smaller patches take their
-    /// place, and so many more of them that a step covers and regularizes about as many pixels.
+    /// These settings for images of given sizes. If no image has a side as long as a patch, patches become smaller, and
+    /// a step takes so many more of them that it covers and regularizes about as many pixels as before.
     ///
     /// # Errors
     /// Those of [`Self::unet`].
