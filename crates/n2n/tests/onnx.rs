@@ -193,7 +193,7 @@ fn another_model_is_an_error_that_says_what_it_is() {
     let relu = field(1, &[field(3, b"first"), field(4, b"Relu")].concat());
     let seven = refused(&model(&relu.repeat(7)));
     assert!(
-        seven.contains("model.onnx: an ONNX model of 7 operations that n2n did not write"),
+        seven.contains("model.onnx: an ONNX model with 7 operations that n2n did not write"),
         "{seven}"
     );
     assert!(seven.contains("--engine rten"), "{seven}");
