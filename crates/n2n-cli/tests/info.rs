@@ -40,7 +40,9 @@ fn the_scores_of_the_shipped_models_are_those_of_their_readme() {
     let readme = std::fs::read_to_string(readme).unwrap();
     for model in models::SHIPPED {
         let Some(scores) = model.scores else { continue };
-        let call = format!("--model-path {} --noisetype {}\n", model.name, model.noise);
+        // Scored without the read noise that the model was trained with in addition.
+        let noise = model.noise.split('+').next().unwrap();
+        let call = format!("--model-path {} --noisetype {noise}\n", model.name);
         let (_, lines) = readme.split_once(&call).expect(model.name);
         let found: Vec<f64> = lines
             .lines()

@@ -50,12 +50,12 @@ fn pages_and_channels_that_are_not_chosen_are_copied() {
         (
             "a.png",
             "--pages=2",
-            "1 page and 3 channels, and page 2 was",
+            "1 page and 3 channels; asked for: page 2",
         ),
         (
             "a.png",
             "--channel=4-",
-            "1 page and 3 channels, and channel 4- was",
+            "1 page and 3 channels; asked for: channel 4-",
         ),
         (
             "hyperstack_imagej.tif",
