@@ -213,7 +213,7 @@ mod tests {
         planner.finish()
     }
 
-    /// As planned, for images of two sizes in turn.
+    /// Takes and gives back the tensors of [`plan`], in the same order.
     fn run(arena: &mut Arena, small: usize, large: usize) {
         let [first, second] = [(); 2].map(|()| arena.take(shape(small)));
         arena.give(first);

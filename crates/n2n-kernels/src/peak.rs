@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn both_loops_make_about_as_many() {
+    fn both_loops_do_about_the_same_number_of_multiply_adds() {
         for level in Level::available() {
             let (sums, tiles) = (level.run(Sums(0.5)), level.run(Tiles(0.5)));
             assert_eq!(sums, SUMS * LANES * STEPS, "{level}");

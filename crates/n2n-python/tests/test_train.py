@@ -65,7 +65,7 @@ def test_an_array_of_another_library_is_one_array():
     assert np.array_equal(np.stack(planes)[..., 0], stack)
 
 
-def test_a_callback_ends_training_and_its_exception_too():
+def test_a_callback_can_end_training_and_its_exception_ends_the_call():
     rgb = of_dtype(scene(96, 96, 3), np.uint8)
     steps = []
 

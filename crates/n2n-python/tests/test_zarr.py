@@ -70,7 +70,7 @@ def means(level):
 @pytest.mark.parametrize(
     "version, shards", [("0.4", None), ("0.5", None), ("0.5", (1, 2, 300, 260))]
 )
-def test_an_image_is_denoised_with_all_that_is_known_of_it(tmp_path, noisy, version, shards):
+def test_a_denoised_image_keeps_its_metadata_and_layout(tmp_path, noisy, version, shards):
     source = write(tmp_path / "in.zarr", version, noisy, shards=shards)
     command = [sys.executable, "-m", "n2n", "zarr", tmp_path / "in.zarr", tmp_path / "out.zarr"]
     subprocess.run([*command, "--model", "gauss25"], check=True)

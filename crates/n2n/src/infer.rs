@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_other_channels_has_no_pictures() {
+    fn a_model_that_is_neither_gray_nor_rgb_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let config = pictures(&folder, &[(12, 13)]);
         let error = infer(&mut brighter(4), &config, |_| ()).unwrap_err();

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn less_is_what_chance_does_not_explain() {
+    fn losses_are_lower_only_if_chance_does_not_explain_it() {
         for is_known in [false, true] {
             let (held_out, _) = held_out(is_known);
             let losses = |pixel: fn(f32) -> f32| held_out.losses(&mut Fake::new(1, pixel)).unwrap();

@@ -785,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn sensor_data_is_one_page_in_progress_and_counts() {
+    fn progress_and_pixel_counts_treat_sensor_data_as_one_page() {
         let noisy = image(32, 64, 4, Depth::F32);
         let mut pages = OfImage::new(&noisy);
         let mut page = pages.next_page().unwrap().unwrap();

@@ -229,7 +229,7 @@ fn gain_offset_and_read_noise_of_one_image_with_structure() {
 }
 
 #[test]
-fn a_stack_of_different_scenes_is_as_good_as_its_pages_together() {
+fn a_stack_of_different_scenes_gives_gain_offset_and_read_noise() {
     let pages: Vec<Frame> = (10..14)
         .map(|seed| taken(&cells(256, seed), CAMERA, seed))
         .collect();

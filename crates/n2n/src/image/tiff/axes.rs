@@ -107,8 +107,8 @@ fn value(words: &str, name: &str) -> Option<u64> {
     line?.strip_prefix('=')?.trim().parse().ok()
 }
 
-/// Whether tifffile was given four planes: a stack of four images, which it marks as RGB with transparency, or an
-/// actual image of that kind.
+/// Whether tifffile was given an array of four planes. That may be a stack of four images, which tifffile marks as RGB
+/// with transparency, or an actual image in RGB with transparency; the description does not say which.
 pub(super) fn are_four_planes(words: &str) -> bool {
     let json: Option<serde_json::Value> = serde_json::from_str(words.trim()).ok();
     let shape = json.as_ref().and_then(|json| json.get("shape")?.as_array());

@@ -221,7 +221,7 @@ fn the_range_of_noisy_images_is_measured_told_and_kept_with_the_weights() {
 }
 
 #[test]
-fn a_range_is_as_asked_for_and_with_noise_of_ours_the_types() {
+fn a_range_is_as_asked_for_and_auto_with_added_noise_is_that_of_the_type() {
     let (folder, config) = workplace();
     let counts = counts(folder.path());
     let config = Config {
