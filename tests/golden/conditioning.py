@@ -41,7 +41,7 @@ def branch_margin(net, images):
 
 
 def gradient_margin(net):
-    """The least gradient but zero, relative to the RMS of its tensor."""
+    """The smallest magnitude of a nonzero gradient, relative to the RMS of its tensor."""
     gradients = [parameter.grad for parameter in net.parameters()]
     return min((g[g != 0].abs().min() / g.square().mean().sqrt()).item() for g in gradients)
 

@@ -315,7 +315,7 @@ test("before and after are compared with the keyboard and the mouse", async () =
   assert(rough(clean) < rough(noisy) / 2, `${rough(clean)}, ${rough(noisy)}`);
 });
 
-test("canceling stops at once, and the next picture is denoised", async () => {
+test("canceling takes effect at once, and the next picture is denoised", async () => {
   await visitOneCore();
   await choose(["large.ppm", noisyPpm(2000, 1500)]);
   await page.locator("#queue .state", { hasText: /Denoising|left/ }).waitFor();
@@ -409,7 +409,7 @@ test("files that are no pictures, broken or too large get a sentence, and the ot
   }
 });
 
-test("a queue is downloaded at once, and cleared", async () => {
+test("all results of a queue are downloaded with one click, and the queue is cleared", async () => {
   await choose(["a.ppm", noisyPpm(64, 64)], ["b.ppm", noisyPpm(64, 80)]);
   await hasState(1, "done");
   const names = [];

@@ -234,7 +234,7 @@ fn other_formats_have_the_channels_of_the_mosaic() {
 }
 
 #[test]
-fn a_dng_is_made_of_a_dng_alone() {
+fn a_dng_is_made_only_from_a_dng() {
     let refused = |name: &str, encoding: Encoding| {
         let bytes = std::fs::read(golden(name)).unwrap();
         copy(&bytes, encoding).unwrap_err().to_string()

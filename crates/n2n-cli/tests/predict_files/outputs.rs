@@ -152,7 +152,7 @@ fn results_may_take_the_place_of_images_and_be_left_alone() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn places_that_cannot_be_written_are_named_and_nothing_is_lost() {
+fn places_that_cannot_be_written_are_named() {
     let folder = workplace();
     // Root may write where others may not; this place is closed to root too.
     n2n(&folder, &["predict", "a.png", "--save-dir=/proc/n2n"])

@@ -590,7 +590,7 @@ fn the_memory_that_is_planned_is_all_that_is_taken() {
 /// The memory kept between calls is all that was in use at once, because memory is freed only when a larger piece
 /// replaces it.
 #[test]
-fn an_image_takes_the_memory_that_is_said() {
+fn an_image_takes_the_memory_that_is_stated() {
     let narrow = UNet {
         n_feature: 32,
         head_width: 64,

@@ -269,7 +269,7 @@ fn a_run_with_a_time_budget_ends_in_time_and_with_its_schedule() {
             .iter()
             .all(|&passed| passed < 1.0)
     );
-    // The rate has fallen at each fifth that a step has met.
+    // The rate falls at each fifth of the budget, but only when a step begins after it: here, at least once.
     let last = network.steps.last().unwrap().learning_rate;
     assert!(last <= config.lr * config.gamma, "{last}");
     let names = fs::read_dir(config.folder()).unwrap();

@@ -80,7 +80,7 @@ fn a_loss_that_is_not_finite_ends_the_run() {
 }
 
 #[test]
-fn a_run_that_diverges_ends_before_it_is_saved_and_does_again_when_resumed() {
+fn a_run_that_diverges_ends_before_it_is_saved_and_does_so_again_when_resumed() {
     let (folder, mut config) = workplace();
     config.checkpoint_every = Span(std::time::Duration::ZERO);
     let never = AtomicBool::new(false);
