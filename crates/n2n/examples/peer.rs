@@ -7,7 +7,8 @@
 //! peer train MODEL IMAGES N H W PAIRS
 //! ```
 //!
-//! `infer` runs the network on a tensor, `call` is [`n2n::Model::denoise_with`] on an image, as other languages call it.
+//! `infer` runs the network on a tensor; `call` runs [`n2n::Model::denoise_with`] on an image, as other languages call
+//! it.
 //!
 //! `IMAGES` holds `n · h · w · 3` numbers, `f32`, little-endian, in the order n, h, w, c; `PAIRS` a
 //! byte for each cell. Threads are those of `RAYON_NUM_THREADS`, the level that of `N2N_LEVEL`.

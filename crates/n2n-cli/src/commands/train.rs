@@ -292,8 +292,8 @@ fn warning_of(event: &Event) -> Option<String> {
             other_device: Some(device),
             ..
         } => format!(
-            "the run was started on {device}; on this device, results will differ in their last \
-             bits, and the random noise too if one of the two devices draws its own"
+            "the run was started on {device}; on the current device, results will differ in their \
+             last bits, and the random noise too if one of the two devices draws its own"
         ),
         Event::Collapsed(collapse) => {
             let text = match collapse {

@@ -262,7 +262,7 @@ impl Tensor {
         &self.around(n, y + 1, 1)[..self.shape.w * self.depth()]
     }
 
-    /// Some rows, every `band` of them, or fewer at the end, in parallel: image, first row, and the rows with their
+    /// Some rows, in groups of `band` (fewer in the last), in parallel: image, first row, and the rows with their
     /// border.
     ///
     /// # Panics
