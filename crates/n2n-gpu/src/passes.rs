@@ -455,7 +455,7 @@ pub fn draw(
         usize::from(bytes),
         usize::from(batch.augment),
     ]);
-    for levels in [poisson, gauss.map(Levels::from_8bit)] {
+    for levels in [poisson, gauss.map(Levels::to_unit_scale)] {
         params.extend(bounds(levels).map(|level| (level as f32).to_bits()));
     }
     graph.push(Pass {

@@ -54,9 +54,9 @@ impl Levels {
         }
     }
 
-    /// The bounds of σ on the 0..1 scale of pixels.
+    /// Levels of σ on the 0..1 scale of pixels, from the 0..255 scale.
     #[must_use]
-    pub fn from_8bit(self) -> Self {
+    pub fn to_unit_scale(self) -> Self {
         Self {
             min: self.min / 255.0,
             max: self.max / 255.0,
@@ -144,7 +144,7 @@ impl Noise {
             }
         }
         if let Some(levels) = gauss {
-            let sigma = levels.from_8bit().draw_as_numpy(random);
+            let sigma = levels.to_unit_scale().draw_as_numpy(random);
             for x in &mut noisy {
                 *x = (f64::from(*x) + random.normal(0.0, 1.0) * sigma) as f32;
             }
@@ -163,7 +163,7 @@ impl Noise {
             }
         }
         if let Some(levels) = gauss {
-            let sigma = levels.from_8bit().draw(rng) as f32;
+            let sigma = levels.to_unit_scale().draw(rng) as f32;
             for x in image {
                 let z: f32 = rng.sample(StandardNormal);
                 *x += sigma * z;
@@ -300,7 +300,10 @@ mod tests {
                 gauss: levels(25.0, 25.0),
             }
         );
-        assert_eq!(Levels::fixed(25.0).from_8bit(), Levels::fixed(25.0 / 255.0));
+        assert_eq!(
+            Levels::fixed(25.0).to_unit_scale(),
+            Levels::fixed(25.0 / 255.0)
+        );
         assert_eq!(
             noise("poisson5_50+gauss1"),
             Noise {
