@@ -6,8 +6,8 @@ use std::ops::Range;
 use n2n::batch::Batch;
 use n2n::neighbors::Neighbors;
 use n2n::network::{
-    self, CleanBatch, Denoise, LossFactors, Losses, Pixels as CleanPixels, Sample, SampleKind,
-    State, Train,
+    self, CleanBatch, Denoise, LossFactors, Losses, Method, Pixels as CleanPixels, Sample,
+    SampleKind, State, Train,
 };
 use n2n::unet::{Grid, UNet};
 use n2n::weights::Weights;
@@ -17,6 +17,7 @@ use n2n_kernels::adam::{BETA1, BETA2};
 use crate::device::{Adapter, Device};
 use crate::graph::{Graph, Id, Program};
 use crate::layout::Layout;
+use crate::optimizer;
 use crate::passes::{self, Passes, Pixels, Shared, image_fours};
 use crate::wgsl::Storage;
 
@@ -34,8 +35,10 @@ pub struct GpuNetwork {
     buffers: Buffers,
     /// The contents of `step`.
     numbers: Step,
-    /// Number of Adam updates submitted.
+    /// Number of updates submitted.
     steps: u64,
+    /// How steps estimate the gradient and update the weights.
+    method: Method,
     has_average: bool,
     /// How pixels are stored between the layers in [`Denoise::denoise`].
     storage: Storage,
@@ -109,6 +112,10 @@ struct Step {
     rate: f32,
     root: f32,
     share: f32,
+    muon_rate: f32,
+    turn: u32,
+    batch: u32,
+    weight: f32,
 }
 
 /// The forward pass for one batch size.
@@ -130,6 +137,9 @@ struct Training {
     draw: Range<usize>,
     whole: Range<usize>,
     learn: Range<usize>,
+    /// Adds the gradients to those of the step's earlier batches.
+    add: Range<usize>,
+    update: Range<usize>,
 }
 
 /// The samples that a [`Training`] handles.
@@ -138,6 +148,8 @@ struct Kind {
     shape: [usize; 3],
     /// Clean patches without their pixels, if noise is drawn on the device.
     clean: Option<CleanBatch>,
+    /// Whether steps have several batches.
+    accumulates: bool,
 }
 
 impl GpuNetwork {
@@ -166,6 +178,7 @@ impl GpuNetwork {
             },
             numbers: Step::default(),
             steps: 0,
+            method: Method::default(),
             has_average: false,
             storage: Storage::F32,
             lambdas: [0.0; 2],
@@ -193,18 +206,8 @@ impl GpuNetwork {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Losses> {
-        network::check_step(&self.unet, noisy, neighbors)?;
-        self.prepare_training(&Kind {
-            shape: [noisy.n, noisy.h, noisy.w],
-            clean: None,
-        })?;
-        let values = self.padded(noisy);
-        let pairs: Vec<u32> = neighbors.pairs.iter().map(|&pair| pair.into()).collect();
-        let ready = self.training.as_ref().expect("made ready");
-        self.device
-            .write(ready.program.buffer(ready.noisy.id), &values);
-        self.device.write(ready.program.buffer(ready.pairs), &pairs);
-        self.send(factors, learning_rate, 0)?;
+        self.load_noisy(noisy, neighbors, false)?;
+        self.send((0, 1), factors, learning_rate, 0)?;
         self.losses()
     }
 
@@ -215,8 +218,8 @@ impl GpuNetwork {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<()> {
-        self.load(clean)?;
-        self.send(factors, learning_rate, clean.seed)
+        self.load(clean, false)?;
+        self.send((0, 1), factors, learning_rate, clean.seed)
     }
 
     /// The gradients of the last step by tensor name, valid until anything other than a step or a read is done; all
@@ -393,29 +396,41 @@ impl GpuNetwork {
             clean
         });
         let drawn = graph.len();
-        let denoised = Pixels::kept(&mut graph, n, h, w, fours);
-        network.denoise(&mut graph, noisy, denoised);
+        let turns = self.regularized(n);
+        let denoised = Pixels::kept(&mut graph, turns, h, w, fours);
+        let mut regularized = noisy;
+        if turns < n {
+            regularized = Pixels::kept(&mut graph, turns, h, w, fours);
+            passes::take_patches(&mut graph, given.shared, noisy, regularized);
+        }
+        network.denoise(&mut graph, regularized, denoised);
         let expected = graph.len();
         let input = passes::sub_sample(&mut graph, noisy, pairs);
         let blocks = network.to_blocks(&mut graph, input);
         let tape = network.forward(&mut graph, blocks, None);
         let output = network.to_pixels(&mut graph, tape.output());
         let images = (noisy, denoised, pairs);
-        let channels = self.unet.n_channel;
-        let gradient = passes::loss(&mut graph, given.shared, output, channels, images);
+        let of = (self.unet.n_channel, self.method.target);
+        let gradient = passes::loss(&mut graph, given.shared, output, of, images);
         let gradient = network.to_blocks(&mut graph, gradient);
         let to = (given.gradients, given.shared.losses);
         network.backward(&mut graph, &tape, gradient, to);
-        let state = [
-            given.shared.step,
-            given.parameters,
-            given.gradients,
-            given.first,
-            given.second,
-            given.shared.losses,
-        ];
-        let adam = include_str!("wgsl/adam.wgsl");
-        passes::over_parameters(&mut graph, &self.layout, adam, state.to_vec());
+        let learned = graph.len();
+        if kind.accumulates {
+            let sums = graph.kept(4 * self.layout.len as u64);
+            let buffers = vec![given.shared.step, given.gradients, sums];
+            let source = include_str!("wgsl/add_gradients.wgsl");
+            passes::over_parameters(&mut graph, &self.layout, source, buffers);
+        }
+        let added = graph.len();
+        let state = optimizer::State {
+            parameters: given.parameters,
+            gradients: given.gradients,
+            first: given.first,
+            second: given.second,
+        };
+        let of = (&self.unet, &self.layout);
+        optimizer::update(&mut graph, self.method.optimizer, of, state, given.shared);
         let asked = format!("a training step on {n}x{h}x{w} pixels");
         Ok(Training {
             kind: kind.clone(),
@@ -425,12 +440,42 @@ impl GpuNetwork {
             clean,
             draw: 0..drawn,
             whole: drawn..expected,
-            learn: expected..graph.len(),
+            learn: expected..learned,
+            add: learned..added,
+            update: added..graph.len(),
         })
     }
 
+    /// The number of patches in a batch of `n` that the regularizer is computed on.
+    fn regularized(&self, n: usize) -> usize {
+        let patches = self.method.regularized_patches;
+        patches.map_or(n, |patches| patches.clamp(1, n))
+    }
+
+    /// Prepares a step on noisy patches and uploads them.
+    fn load_noisy(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        accumulates: bool,
+    ) -> Result<()> {
+        network::check_step(&self.unet, noisy, neighbors)?;
+        self.prepare_training(&Kind {
+            shape: [noisy.n, noisy.h, noisy.w],
+            clean: None,
+            accumulates,
+        })?;
+        let values = self.padded(noisy);
+        let pairs: Vec<u32> = neighbors.pairs.iter().map(|&pair| pair.into()).collect();
+        let ready = self.training.as_ref().expect("made ready");
+        self.device
+            .write(ready.program.buffer(ready.noisy.id), &values);
+        self.device.write(ready.program.buffer(ready.pairs), &pairs);
+        Ok(())
+    }
+
     /// Prepares a step on clean patches and uploads them.
-    fn load(&mut self, clean: &CleanBatch) -> Result<()> {
+    fn load(&mut self, clean: &CleanBatch, accumulates: bool) -> Result<()> {
         network::check_patches(&self.unet, clean)?;
         self.prepare_training(&Kind {
             shape: [clean.n, clean.side, clean.side],
@@ -442,6 +487,7 @@ impl GpuNetwork {
                 seed: 0,
                 ..*clean
             }),
+            accumulates,
         })?;
         let ready = self.training.as_ref().expect("made ready");
         let to = ready.program.buffer(ready.clean.expect("of clean patches"));
@@ -457,10 +503,19 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// Submits a step whose images are on the device.
-    fn send(&mut self, factors: LossFactors, learning_rate: f64, seed: u64) -> Result<()> {
+    /// Submits a batch of a step, whose images are on the device; with the last of its batches, the update.
+    fn send(
+        &mut self,
+        (batch, batches): (usize, usize),
+        factors: LossFactors,
+        learning_rate: f64,
+        seed: u64,
+    ) -> Result<()> {
         let updates = (self.steps + 1) as f64;
         self.lambdas = [factors.lambda1, factors.lambda2];
+        let training = self.training.as_ref().expect("made ready before");
+        let n = training.kind.shape[0];
+        let turn = (self.steps + batch as u64) % n as u64;
         self.numbers = Step {
             seed: [seed as u32, (seed >> 32) as u32],
             lambda1: factors.lambda1 as f32,
@@ -469,17 +524,25 @@ impl GpuNetwork {
             rate: (learning_rate / (1.0 - BETA1.powf(updates))) as f32,
             root: (1.0 / (1.0 - BETA2.powf(updates)).sqrt()) as f32,
             share: self.numbers.share,
+            muon_rate: learning_rate as f32,
+            turn: (turn as usize * self.regularized(n) % n) as u32,
+            batch: batch as u32,
+            weight: 1.0 / batches as f32,
         };
         self.device.write(&self.buffers.step, &[self.numbers]);
-        let training = self.training.as_ref().expect("made ready before");
+        let is_last = batch + 1 == batches;
         let ticket = self.device.submit(|encoder| {
             training.program.encode(encoder, training.draw.clone());
             if factors.lambda != 0.0 {
                 training.program.encode(encoder, training.whole.clone());
             }
             training.program.encode(encoder, training.learn.clone());
+            training.program.encode(encoder, training.add.clone());
+            if is_last {
+                training.program.encode(encoder, training.update.clone());
+            }
         })?;
-        self.steps += 1;
+        self.steps += u64::from(is_last);
         self.in_flight.push_back(ticket);
         if self.in_flight.len() > IN_FLIGHT {
             let first = self.in_flight.pop_front().expect("more than none");
@@ -589,24 +652,44 @@ impl Train for GpuNetwork {
         self.prepare_training(&Kind {
             shape: [n, h, w],
             clean: None,
+            accumulates: false,
         })
     }
 
     fn step(
         &mut self,
-        sample: &Sample,
+        samples: &[Sample],
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
-        match sample {
-            Sample::Noisy(noisy, neighbors) => self
-                .step(noisy, neighbors, factors, learning_rate)
-                .map(Some),
-            Sample::Clean(clean) => {
-                self.step_on_clean(clean, factors, learning_rate)?;
-                Ok(None)
-            }
+        network::check_samples(samples)?;
+        let accumulates = samples.len() > 1;
+        for (i, sample) in samples.iter().enumerate() {
+            let seed = match sample {
+                Sample::Noisy(noisy, neighbors) => {
+                    self.load_noisy(noisy, neighbors, accumulates)?;
+                    0
+                }
+                Sample::Clean(clean) => {
+                    self.load(clean, accumulates)?;
+                    clean.seed
+                }
+            };
+            self.send((i, samples.len()), factors, learning_rate, seed)?;
         }
+        match samples[0] {
+            Sample::Noisy(..) => self.losses().map(Some),
+            Sample::Clean(_) => Ok(None),
+        }
+    }
+
+    fn set_method(&mut self, method: Method) -> Result<()> {
+        if method.half {
+            let what = format!("the training method on {}", self.device());
+            return Err(Error::value(what, "one without half precision", method));
+        }
+        self.method = method;
+        self.forget_training()
     }
 
     fn take_losses(&mut self) -> Result<Losses> {

@@ -1,6 +1,6 @@
-//! The network as passes: its rows forward, and backward with the gradients of all parameters.
+//! The network as passes: its layers forward, and backward with the gradients of all parameters.
 
-use n2n::neighbors::PAIRS;
+use n2n::neighbors::{PAIRS, Target};
 use n2n::network::CleanBatch;
 use n2n::noise::{Levels, Noise};
 use n2n::unet::{Kind, LEAKY_SLOPE, Layer, Skip, UNet};
@@ -62,7 +62,7 @@ impl Pixels {
 /// The results of a forward pass that the gradients need.
 pub struct Tape {
     image: Pixels,
-    /// The output of each row before pooling, except where only the pooled output is needed.
+    /// The output of each layer before pooling, except where only the pooled output is needed.
     outputs: Vec<Option<Pixels>>,
     pools: Vec<Pixels>,
 }
@@ -72,12 +72,12 @@ pub struct Passes<'a> {
     pub unet: UNet,
     pub layout: &'a Layout,
     pub parameters: Id,
-    /// How the pixels between rows are stored; f32 when gradients are computed.
+    /// How the pixels between layers are stored; f32 when gradients are computed.
     pub storage: Storage,
 }
 
 impl Tape {
-    /// The output of the last row, which a forward pass for gradients keeps.
+    /// The output of the last layer, which a forward pass for gradients keeps.
     pub fn output(&self) -> Pixels {
         let last = self.outputs.last().copied().flatten();
         last.expect("the network has layers")
@@ -97,7 +97,7 @@ impl Passes<'_> {
         self.move_blocks(graph, include_str!("wgsl/to_pixels.wgsl"), denoised, result);
     }
 
-    /// Converts images to the layout of the first row: space-to-depth, if the network has it.
+    /// Converts images to the layout of the first layer: space-to-depth, if the network has it.
     pub fn to_blocks(&self, graph: &mut Graph, image: Pixels) -> Pixels {
         let block = self.unet.pixel_shuffle;
         if block == 1 {
@@ -110,7 +110,7 @@ impl Passes<'_> {
         blocks
     }
 
-    /// Converts the last row's output to images: depth-to-space, if the network has it.
+    /// Converts the last layer's output to images: depth-to-space, if the network has it.
     pub fn to_pixels(&self, graph: &mut Graph, blocks: Pixels) -> Pixels {
         let block = self.unet.pixel_shuffle;
         if block == 1 {
@@ -143,7 +143,7 @@ impl Passes<'_> {
         });
     }
 
-    /// Runs the rows of the network on `image`. With `result`, the last row writes there, and only what later rows
+    /// Runs the layers of the network on `image`. With `result`, the last layer writes there, and only what later layers
     /// read is stored; without it, everything is kept for the gradients.
     pub fn forward(&self, graph: &mut Graph, image: Pixels, result: Option<Pixels>) -> Tape {
         let layers = self.unet.layers();
@@ -229,7 +229,7 @@ impl Passes<'_> {
         });
     }
 
-    /// The inputs of row `i`: the row above (pooled, if it pools), then the skip.
+    /// The inputs of layer `i`: the layer above (pooled, if it pools), then the skip.
     fn inputs(&self, tape: &Tape, i: usize) -> Vec<Pixels> {
         let layers = self.unet.layers();
         let main = match i.checked_sub(1) {
@@ -244,7 +244,7 @@ impl Passes<'_> {
         std::iter::once(main).chain(skip).collect()
     }
 
-    /// Number of poolings before row `i`.
+    /// Number of poolings before layer `i`.
     fn pools_before(&self, i: usize) -> usize {
         let layers = self.unet.layers();
         layers[..i].iter().filter(|layer| layer.pool).count()
@@ -259,9 +259,9 @@ impl Passes<'_> {
         (gradients, losses): (Id, Id),
     ) {
         let layers = self.unet.layers();
-        // Gradients of the poolings' outputs, from the decoder rows that read them.
+        // Gradients of the poolings' outputs, from the decoder layers that read them.
         let mut skipped: Vec<Option<Pixels>> = vec![None; tape.pools.len()];
-        // The gradient of the row's output before its activation.
+        // The gradient of the layer's output before its activation.
         let mut gradient = output;
         for (i, (layer, place)) in layers.iter().zip(&self.layout.places).enumerate().rev() {
             let inputs = self.inputs(tape, i);
@@ -490,12 +490,25 @@ pub fn sub_sample(graph: &mut Graph, noisy: Pixels, pairs: Id) -> Pixels {
     half
 }
 
-/// The losses, and the gradient of the network's output.
+/// The patches whose turn it is, as many as `taken` holds.
+pub fn take_patches(graph: &mut Graph, shared: Shared, patches: Pixels, taken: Pixels) {
+    let len = patches.h * patches.w * patches.fours;
+    let [x, y, _] = line(len);
+    graph.push(Pass {
+        kernel: Kernel::Text(with_step(include_str!("wgsl/take_patches.wgsl"))),
+        params: words([len, patches.n]),
+        buffers: vec![shared.step, patches.id, taken.id],
+        groups: [x, y, taken.n],
+    });
+}
+
+/// The losses, and the gradient of the network's output. `denoised` may hold fewer patches than `noisy`: those whose
+/// turn it is.
 pub fn loss(
     graph: &mut Graph,
     shared: Shared,
     output: Pixels,
-    channels: usize,
+    (channels, target): (usize, Target),
     (noisy, denoised, pairs): (Pixels, Pixels, Id),
 ) -> Pixels {
     let gradient = like(graph, output);
@@ -504,7 +517,16 @@ pub fn loss(
     let sums = graph.temporary(8 * groups as u64);
     graph.push(Pass {
         kernel: Kernel::Text(with_step(include_str!("wgsl/loss.wgsl"))),
-        params: words([output.h, output.w, channels, output.fours, cells]),
+        params: words([
+            output.h,
+            output.w,
+            channels,
+            output.fours,
+            cells,
+            noisy.n,
+            denoised.n,
+            usize::from(target == Target::Mean),
+        ]),
         buffers: vec![
             shared.step,
             output.id,
@@ -541,13 +563,13 @@ fn words<const N: usize>(numbers: [usize; N]) -> Vec<u32> {
 }
 
 /// Workgroups of 64 threads for `items` items, numbered by `item_of` in `wgsl/step.wgsl`.
-fn line(items: usize) -> [usize; 3] {
+pub fn line(items: usize) -> [usize; 3] {
     let groups = items.div_ceil(64);
     [groups.min(1 << 10), groups.div_ceil(1 << 10), 1]
 }
 
 /// A source, preceded by the definitions that the passes of a step share.
-fn with_step(source: &str) -> String {
+pub fn with_step(source: &str) -> String {
     use n2n_kernels::adam::{BETA1, BETA2, EPSILON};
     let pairs = PAIRS.iter().rev().fold(0, |packed, &(first, second)| {
         packed << 4 | u32::from(second) << 2 | u32::from(first)

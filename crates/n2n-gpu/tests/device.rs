@@ -9,8 +9,10 @@ mod generator;
 
 use n2n::batch::Batch;
 use n2n::cpu::CpuNetwork;
-use n2n::neighbors::Neighbors;
-use n2n::network::{CleanBatch, Denoise, LossFactors, Pixels, Sample, Train};
+use n2n::neighbors::{Neighbors, Target};
+use n2n::network::{
+    CleanBatch, Denoise, LossFactors, Losses, Method, Optimizer, Pixels, Sample, Train,
+};
 use n2n::noise::Noise;
 use n2n::unet::UNet;
 use n2n::weights::Weights;
@@ -218,6 +220,27 @@ fn half_precision_takes_half_of_the_memory_for_a_small_error() {
     assert!(network.denoise(&noisy).unwrap() == full);
 }
 
+fn assert_same_losses(case: &str, got: Losses, expected: Losses) {
+    for (got, expected) in [
+        (got.loss1, expected.loss1),
+        (got.loss2, expected.loss2),
+        (got.loss_full, expected.loss_full),
+    ] {
+        assert!(
+            (got / expected - 1.0).abs() < TOLERANCE,
+            "{case}: {got} {expected}"
+        );
+    }
+}
+
+/// The tensors whose names `wanted` accepts, end to end.
+fn values(weights: &Weights, wanted: impl Fn(&str) -> bool) -> Vec<f32> {
+    let tensors = weights.tensors.iter().filter(|(name, _)| wanted(name));
+    tensors
+        .flat_map(|(_, tensor)| tensor.data.clone())
+        .collect()
+}
+
 #[test]
 fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
     for (f, c, n, h, w) in [(2, 1, 2, 64, 64), (9, 3, 1, 128, 64), (6, 4, 3, 64, 192)] {
@@ -232,30 +255,162 @@ fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
             let draw = generator::pairs(1, k, &noisy);
             let losses = network.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
             let expected = cpu.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
-            for (got, expected) in [
-                (losses.loss1, expected.loss1),
-                (losses.loss2, expected.loss2),
-                (losses.loss_full, expected.loss_full),
-            ] {
-                assert!(
-                    (got / expected - 1.0).abs() < TOLERANCE,
-                    "{case}: {got} {expected}"
-                );
-            }
+            assert_same_losses(&case, losses, expected);
             if k == 1 {
                 assert_same(&case, &network.gradients().unwrap(), &cpu.gradients());
             }
             // All weights together, because Adam amplifies gradients that are nearly zero, and a bias of two values
             // may have only those.
-            let all = |weights: &Weights| -> Vec<f32> {
-                let tensors = weights.tensors.values();
-                tensors.flat_map(|tensor| tensor.data.clone()).collect()
-            };
+            let all = |weights: &Weights| values(weights, |_| true);
             let (got, expected) = (all(&network.weights().unwrap()), all(&cpu.weights()));
             assert_close(&case, &got, &wide(&expected), TOLERANCE);
             assert_eq!(network.state().unwrap().steps, k);
         }
     }
+}
+
+/// The methods that differ from the paper's in one part, and the recipe's, which differs in all.
+fn methods() -> [Method; 4] {
+    let paper = Method::default();
+    let mean = Method {
+        target: Target::Mean,
+        ..paper
+    };
+    let one = Method {
+        regularized_patches: Some(1),
+        ..paper
+    };
+    let muon = Method {
+        optimizer: Optimizer::Muon,
+        ..paper
+    };
+    let all = Method {
+        target: Target::Mean,
+        regularized_patches: Some(2),
+        ..muon
+    };
+    [mean, one, muon, all]
+}
+
+#[test]
+fn every_method_gives_what_it_gives_on_the_cpu() {
+    let [.., recipe] = methods();
+    let (wide_as_paper, blocks) = (weights(UNet::default()), in_blocks(8, 3, 3, 2));
+    for (case, weights, methods) in [
+        ("narrow", weights(UNet::new(6, 3).unwrap()), &methods()[..]),
+        ("the paper's", wide_as_paper, &[recipe]),
+        ("in blocks", blocks, &[recipe]),
+    ] {
+        let unet = weights.architecture().unwrap();
+        let side = 2 * unet.grid().multiple;
+        let noisy = images(2, 3, side, 2 * side, unet.n_channel);
+        for &method in methods {
+            let Some(mut network) = on_device(&weights) else {
+                return;
+            };
+            let mut cpu = CpuNetwork::from_weights(&weights).unwrap();
+            network.set_method(method).unwrap();
+            cpu.set_method(method).unwrap();
+            let case = format!("{case}, {method}");
+            // Each of the three patches has its turn at the regularizer.
+            for k in 1..=3 {
+                let draw = generator::pairs(1, k, &noisy);
+                let losses = network.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
+                let expected = cpu.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
+                assert_same_losses(&format!("{case}, step {k}"), losses, expected);
+                if k == 1 {
+                    let all = |weights: &Weights| values(weights, |_| true);
+                    let (got, expected) =
+                        (all(&network.gradients().unwrap()), all(&cpu.gradients()));
+                    assert_close(&case, &got, &wide(&expected), TOLERANCE);
+                }
+                let (got, expected) = (network.weights().unwrap(), cpu.weights());
+                for kind in ["weight", "bias"] {
+                    let of_kind = |weights: &Weights| values(weights, |name| name.ends_with(kind));
+                    let (got, expected) = (of_kind(&got), wide(&of_kind(&expected)));
+                    assert_close(
+                        &format!("{case}, {kind}, step {k}"),
+                        &got,
+                        &expected,
+                        TOLERANCE,
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_on_several_batches_gives_what_it_gives_on_the_cpu() {
+    let weights = weights(UNet::new(5, 3).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let mut cpu = CpuNetwork::from_weights(&weights).unwrap();
+    let [.., method] = methods();
+    network.set_method(method).unwrap();
+    cpu.set_method(method).unwrap();
+    for step in 0..2 {
+        let samples: Vec<_> = (1..=3)
+            .map(|k| {
+                let noisy = images(10 * step + k, 3, 64, 64, 3);
+                let draw = generator::pairs(step, k, &noisy);
+                Sample::Noisy(noisy, draw)
+            })
+            .collect();
+        let losses = Train::step(&mut network, &samples, FACTORS, 1e-3).unwrap();
+        let expected = Train::step(&mut cpu, &samples, FACTORS, 1e-3).unwrap();
+        assert_same_losses("three batches", losses.unwrap(), expected.unwrap());
+        let all = |weights: &Weights| values(weights, |_| true);
+        for (what, got, expected) in [
+            ("gradient", network.gradients().unwrap(), cpu.gradients()),
+            ("weights", network.weights().unwrap(), cpu.weights()),
+        ] {
+            assert_close(what, &all(&got), &wide(&all(&expected)), TOLERANCE);
+        }
+        assert_eq!(network.state().unwrap().steps, step + 1);
+    }
+}
+
+#[test]
+fn the_losses_of_several_clean_batches_are_their_mean() {
+    let weights = weights(UNet::new(2, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let mut mean = Losses::default();
+    for seed in 0..4 {
+        network.set_weights(&weights).unwrap();
+        network
+            .step_on_clean(&clean(2, 1, seed), FACTORS, 1e-3)
+            .unwrap();
+        mean = mean + 0.25 * network.take_losses().unwrap();
+    }
+    network.set_weights(&weights).unwrap();
+    let samples: Vec<_> = (0..4)
+        .map(|seed| Sample::Clean(clean(2, 1, seed)))
+        .collect();
+    assert_eq!(
+        Train::step(&mut network, &samples, FACTORS, 1e-3).unwrap(),
+        None
+    );
+    assert_same_losses("four batches", network.take_losses().unwrap(), mean);
+    assert_eq!(network.state().unwrap().steps, 1);
+    // One batch that fails is enough for no update.
+    let before = network.state().unwrap();
+    let huge = LossFactors {
+        lambda1: 1e38,
+        ..FACTORS
+    };
+    Train::step(&mut network, &samples, huge, 1e-3).unwrap();
+    assert!(!network.take_losses().unwrap().loss_full.is_finite());
+    assert!(network.state().unwrap() == before);
+    // Batches of different sizes would not have one mean.
+    let other = [Sample::Clean(clean(2, 1, 1)), Sample::Clean(clean(1, 1, 1))];
+    let error = Train::step(&mut network, &other, FACTORS, 1e-3).unwrap_err();
+    let want =
+        "samples of one step: expected 2 clean patches of 64x64x1, found 1 clean patch of 64x64x1";
+    assert_eq!(error.to_string(), want);
 }
 
 /// Clean patches of `Pixels::U8`, with noise to be drawn.
@@ -273,7 +428,7 @@ fn clean(n: usize, c: usize, seed: u64) -> CleanBatch {
 }
 
 /// Steps with noise drawn on the device, with a running average, and their losses.
-fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<n2n::network::Losses> {
+fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<Losses> {
     for seed in seeds {
         network.step_on_clean(&clean(2, 1, seed), FACTORS, 1e-3)?;
         network.average(0.9);
@@ -283,10 +438,18 @@ fn advance(network: &mut GpuNetwork, seeds: std::ops::Range<u64>) -> Result<n2n:
 
 #[test]
 fn a_network_resumes_from_a_state_bit_for_bit() {
+    let [.., recipe] = methods();
+    for method in [Method::default(), recipe] {
+        resumes(method);
+    }
+}
+
+fn resumes(method: Method) {
     let weights = weights(UNet::new(4, 1).unwrap());
     let Some(mut network) = on_device(&weights) else {
         return;
     };
+    network.set_method(method).unwrap();
     let untrained = network.state().unwrap();
     assert_eq!(untrained.weights, weights);
     advance(&mut network, 0..2).unwrap();
@@ -299,6 +462,7 @@ fn a_network_resumes_from_a_state_bit_for_bit() {
     network.set_state(&untrained).unwrap();
     assert!(network.state().unwrap() == untrained);
     let mut another = on_device(&weights).unwrap();
+    another.set_method(method).unwrap();
     for other in [&mut another, &mut network] {
         other.set_state(&state).unwrap();
         assert!(other.state().unwrap() == state);
@@ -324,7 +488,9 @@ fn the_average_is_swapped_with_the_weights_and_back() {
         let draw = generator::pairs(1, k, &noisy);
         let sample = Sample::Noisy(noisy.clone(), draw);
         for network in [&mut network as &mut dyn Train, &mut cpu] {
-            network.step(&sample, FACTORS, 1e-3).unwrap();
+            network
+                .step(std::slice::from_ref(&sample), FACTORS, 1e-3)
+                .unwrap();
             network.average(0.75);
         }
     }
@@ -362,10 +528,18 @@ fn losses_are_the_sums_since_they_were_last_asked_for() {
 
 #[test]
 fn after_a_step_that_fails_the_network_is_as_it_was_before() {
+    let [.., recipe] = methods();
+    for method in [Method::default(), recipe] {
+        survives(method);
+    }
+}
+
+fn survives(method: Method) {
     let weights = weights(UNet::new(2, 1).unwrap());
     let Some(mut network) = on_device(&weights) else {
         return;
     };
+    network.set_method(method).unwrap();
     advance(&mut network, 0..2).unwrap();
     let good = network.state().unwrap();
 
@@ -381,6 +555,7 @@ fn after_a_step_that_fails_the_network_is_as_it_was_before() {
         network.average(0.9);
     }
     let mut expected = on_device(&weights).unwrap();
+    expected.set_method(method).unwrap();
     expected.set_state(&good).unwrap();
     expected
         .step_on_clean(&clean(2, 1, 7), FACTORS, 1e-3)

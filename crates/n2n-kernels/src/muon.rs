@@ -24,8 +24,9 @@ pub const MOMENTUM: f32 = 0.95;
 pub const SCALE: f32 = 0.2;
 
 /// Iterations on A before X is updated, and after.
-const ITERATIONS: [usize; 2] = [2, 3];
-const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+pub const ITERATIONS: [usize; 2] = [2, 3];
+/// a, b and c of an iteration.
+pub const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
 /// A matrix among the parameters, in row-major order.
 #[derive(Debug, Clone, PartialEq, Eq)]

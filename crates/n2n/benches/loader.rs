@@ -52,7 +52,7 @@ fn main() {
 
 /// The time of this many rounds, each with one batch from each thread, once all threads are at work.
 fn time(loader: &Loader, threads: usize, rounds: usize) -> Duration {
-    let samples = loader.batches(SampleKind::Clean, 1, 0, Config::MAX_EPOCHS);
+    let samples = loader.samples(SampleKind::Clean, 1, 0, Config::MAX_EPOCHS);
     let mut samples = samples.expect("threads");
     let mut take = |batches: usize| {
         for sample in samples.by_ref().take(batches) {

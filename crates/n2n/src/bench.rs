@@ -120,7 +120,7 @@ impl Work {
                     lambda2: 1.0,
                     lambda: 1.0,
                 };
-                let mut sample = match network.wants() {
+                let mut samples = [match network.wants() {
                     SampleKind::Noisy => Sample::Noisy(noisy, neighbors),
                     SampleKind::Clean => Sample::Clean(CleanBatch {
                         n: batch,
@@ -131,12 +131,12 @@ impl Work {
                         augment: false,
                         seed: 0,
                     }),
-                };
+                }];
                 Box::new(move || {
-                    if let Sample::Clean(clean) = &mut sample {
+                    if let Sample::Clean(clean) = &mut samples[0] {
                         clean.seed += 1;
                     }
-                    let losses = match network.step(&sample, factors, 3e-4)? {
+                    let losses = match network.step(&samples, factors, 3e-4)? {
                         Some(losses) => losses,
                         None => network.take_losses()?,
                     };

@@ -4,6 +4,7 @@
 //! device is therefore a second implementation; nothing else changes.
 
 use std::fmt::{self, Display};
+use std::ops::{Add, Mul};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -66,40 +67,42 @@ pub trait Train: Denoise {
         SampleKind::Noisy
     }
 
-    /// Reserves the memory for a [`Self::step`] on `n` patches of `h` × `w` pixels, as [`Denoise::reserve`] does.
+    /// Reserves the memory for a [`Self::step`] on samples of `n` patches of `h` × `w` pixels, as [`Denoise::reserve`]
+    /// does.
     fn reserve_step(&mut self, n: usize, h: usize, w: usize) -> Result<()> {
         let _ = (n, h, w);
         Ok(())
     }
 
-    /// One training step of the paper (Algorithm 1): losses, gradients, one update by the optimizer.
+    /// One training step of the paper (Algorithm 1): losses, gradients, one update by the optimizer. With several
+    /// samples, the gradient is the mean of theirs; they are processed one after the other, so that only one needs
+    /// memory at a time. All must be of the same kind and size, and there must be at least one.
     ///
     /// `h` and `w` must be multiples of twice [`Grid::multiple`], because the network sees the half-size neighbors; the
     /// neighbors must have been drawn for the size of the patches. With Λ = 0, the regularizer is 0 whatever the
     /// network's output for the whole image is, and the forward pass for that output is skipped.
     ///
-    /// Returns the losses before the update. If the loss or a gradient is not finite, there is no update, and
-    /// `loss_full` is not finite either. A device need not wait for the step to finish: `None` leaves the losses to
-    /// [`Self::take_losses`], and errors may be returned by a later call.
+    /// Returns the losses before the update, means over the samples. If a loss or a gradient is not finite, there is no
+    /// update, and `loss_full` is not finite either. A device need not wait for the step to finish: `None` leaves the
+    /// losses to [`Self::take_losses`], and errors may be returned by a later call.
     fn step(
         &mut self,
-        sample: &Sample,
+        samples: &[Sample],
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Option<Losses>>;
 
     /// One step of plain regression: `loss1`, and with it `loss_full`, is the mean squared difference between the
-    /// network's output for `noisy` and `target`, two batches of the same size; `h` and `w` must be multiples of
-    /// [`Grid::multiple`]. Updates and non-finite values are treated as in [`Self::step`].
+    /// network's output for noisy images and their targets, two batches of the same size; `h` and `w` must be multiples
+    /// of [`Grid::multiple`]. Several pairs, updates and non-finite values are treated as in [`Self::step`].
     ///
     /// An error if the device does not support it.
     fn step_towards(
         &mut self,
-        noisy: &Batch,
-        target: &Batch,
+        noisy_and_targets: &[(Batch, Batch)],
         learning_rate: f64,
     ) -> Result<Losses> {
-        let _ = (noisy, target, learning_rate);
+        let _ = (noisy_and_targets, learning_rate);
         let expected = "a device that can train with a teacher, such as the CPU";
         Err(Error::value("the device", expected, self.device()))
     }
@@ -113,7 +116,7 @@ pub trait Train: Denoise {
 
     /// Sets how future steps estimate the gradient and update the weights; the initial setting is [`Method::default`].
     ///
-    /// An error if the device supports only the paper's method.
+    /// An error if the device does not support it.
     fn set_method(&mut self, method: Method) -> Result<()> {
         if method == Method::default() {
             return Ok(());
@@ -154,6 +157,17 @@ pub enum Sample {
     Noisy(Batch, Neighbors),
     /// Clean patches, for a device that draws noise and neighbors itself.
     Clean(CleanBatch),
+}
+
+impl Sample {
+    /// Its kind and size: `4 noisy patches of 256x256x3`.
+    fn describe(&self) -> String {
+        let (kind, n, [h, w, c]) = match self {
+            Self::Noisy(noisy, _) => ("noisy", noisy.n, [noisy.h, noisy.w, noisy.c]),
+            Self::Clean(clean) => ("clean", clean.n, [clean.side, clean.side, clean.c]),
+        };
+        format!("{} of {h}x{w}x{c}", counted(n, &format!("{kind} patch")))
+    }
 }
 
 /// The kind of a sample.
@@ -298,6 +312,30 @@ pub struct Losses {
     pub loss_full: f64,
 }
 
+impl Add for Losses {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            loss1: self.loss1 + other.loss1,
+            loss2: self.loss2 + other.loss2,
+            loss_full: self.loss_full + other.loss_full,
+        }
+    }
+}
+
+impl Mul<Losses> for f64 {
+    type Output = Losses;
+
+    fn mul(self, losses: Losses) -> Losses {
+        Losses {
+            loss1: self * losses.loss1,
+            loss2: self * losses.loss2,
+            loss_full: self * losses.loss_full,
+        }
+    }
+}
+
 /// Rejects images that a network of this architecture does not accept.
 pub fn check_images(unet: &UNet, images: &Batch) -> Result<()> {
     check_multiples(unet, images, unet.grid().multiple)
@@ -308,6 +346,28 @@ fn check_multiples(unet: &UNet, images: &Batch, multiple: usize) -> Result<()> {
     let shape = [images.n, images.h, images.w, images.c];
     check_shape(unet, shape, multiple)?;
     check_values("values of the images", shape, images.data.len())
+}
+
+/// Rejects a step on no batch at all.
+pub fn check_count(batches: usize) -> Result<()> {
+    if batches == 0 {
+        return Err(Error::value("batches of a step", "at least one", "none"));
+    }
+    Ok(())
+}
+
+/// Rejects samples of different kinds or sizes, or none, which [`Train::step`] does not accept.
+pub fn check_samples(samples: &[Sample]) -> Result<()> {
+    check_count(samples.len())?;
+    let first = samples[0].describe();
+    match samples
+        .iter()
+        .map(Sample::describe)
+        .find(|other| *other != first)
+    {
+        Some(other) => Err(Error::value("samples of one step", first, other)),
+        None => Ok(()),
+    }
 }
 
 /// Rejects noisy patches that [`Train::step`] does not accept.

@@ -143,9 +143,12 @@ pub struct Train {
     /// Time between updates of the checkpoint that a run is resumed from
     #[arg(long, value_name = "TIME", value_parser = named::<Span>)]
     pub checkpoint_every: Option<Span>,
-    /// Patches per step
+    /// Patches per batch
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batchsize: Option<usize>,
+    /// Batches per step, whose mean gradient is used: as a larger --batchsize, but with the memory of one batch
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub accumulate: Option<usize>,
     /// Side of the square patches, a multiple of 64
     #[arg(long, value_name = "PIXELS", value_parser = patch_size)]
     pub patchsize: Option<usize>,

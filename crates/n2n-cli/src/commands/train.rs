@@ -13,7 +13,7 @@ use n2n::diagnose::{Diagnosis, Finding, Severity};
 use n2n::error::Error;
 use n2n::models;
 use n2n::noise::Noise;
-use n2n::train::config::{Recipe, Span};
+use n2n::train::config::Span;
 use n2n::train::spacing::Spacing;
 use n2n::train::{Collapse, Config, Distillation, Event, Outcome, Start, Step, folder};
 use n2n::weights::Weights;
@@ -44,7 +44,7 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
     if args.gpu_devices.is_some() || args.parallel.is_some() {
         ui.note("note: --gpu-devices and --parallel have no effect; use --device");
     }
-    let (mut config, start) = settings(args, ui)?;
+    let (config, start) = settings(args, ui)?;
     let weights = weights(&config, start)?;
     let Placed { mut network, level } = device::place(&args.device_args, false, &weights, ui)?;
     if config.half {
@@ -54,9 +54,6 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         if CpuNetwork::matrix_units().is_none() {
             bail!(device::NO_UNITS);
         }
-    }
-    if level.is_none() && start != Start::Resume {
-        as_gpus_train(&mut config, args, ui);
     }
     if let Some(teacher) = &config.teacher {
         let Some(level) = level else {
@@ -117,25 +114,6 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Replaces a recipe's training method with the paper's if neither a flag nor a file sets one, because GPUs support no
-/// other.
-fn as_gpus_train(config: &mut Config, args: &args::Train, ui: Ui) {
-    let asked = args.config.is_some()
-        || args.optimizer.is_some()
-        || args.target.is_some()
-        || args.regularized_patches.is_some();
-    let paper = Recipe::Paper.config();
-    if asked || config.method() == paper.method() {
-        return;
-    }
-    config.optimizer = paper.optimizer;
-    config.target = paper.target;
-    config.regularized_patches = paper.regularized_patches;
-    ui.note(
-        "note: on a GPU this recipe uses Adam and the drawn target, and regularizes all patches",
-    );
 }
 
 fn has_diverged(error: &Error) -> bool {

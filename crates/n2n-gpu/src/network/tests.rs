@@ -30,7 +30,7 @@ fn patches(n: usize, c: usize, noise: &str, value: impl Fn(usize) -> u8) -> Clea
 
 /// The noisy patches and the pairs that a step draws.
 fn draw(network: &mut GpuNetwork, clean: &CleanBatch) -> (Batch, Vec<u32>) {
-    network.load(clean).unwrap();
+    network.load(clean, false).unwrap();
     network.numbers.seed = [clean.seed as u32, (clean.seed >> 32) as u32];
     network
         .device

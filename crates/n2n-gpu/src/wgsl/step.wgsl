@@ -6,6 +6,12 @@ struct Step {
     rate: f32, root: f32,
     // The weight of the new values in the running average.
     share: f32,
+    // Muon's learning rate.
+    muon_rate: f32,
+    // The first patch of the batch to compute the regularizer on.
+    turn: u32,
+    // The number of the batch within its step, and its weight there.
+    batch: u32, weight: f32,
 }
 
 // The sums of the losses since they were last read, whether a step has failed, and the number of updates.

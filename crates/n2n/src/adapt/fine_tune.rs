@@ -6,7 +6,7 @@ use super::held_out::HeldOut;
 use crate::cpu::CpuNetwork;
 use crate::denoise::Transform;
 use crate::error::{Error, Result};
-use crate::network::{LossFactors, Sample, SampleKind, Train};
+use crate::network::{LossFactors, SampleKind, Train};
 use crate::noise::Noise;
 use crate::train::config::Recipe;
 use crate::train::dataset::Dataset;
@@ -50,7 +50,7 @@ pub(super) fn run(
     };
     network.set_method(settings.method())?;
     let loader = Loader::new(images, &settings)?;
-    let mut samples = loader.batches(SampleKind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
+    let mut samples = loader.samples(SampleKind::Noisy, 1, 0, train::Config::MAX_EPOCHS)?;
     let mut steps = 0.0;
     let mut best = Best::default();
     while let Some(passed) = clock.tick()? {
@@ -67,16 +67,13 @@ pub(super) fn run(
             network.swap_average();
             best.next_step = steps + Best::MIN_STEPS_BETWEEN;
         }
-        let sample = samples.next().ok_or_else(|| Error::Loader {
+        let samples = samples.next().ok_or_else(|| Error::Loader {
             reason: "there is no batch".into(),
         })??;
-        let Sample::Noisy(noisy, neighbors) = sample else {
-            unreachable!("noisy ones were asked for");
-        };
         let moment = Moment { epoch: 1, passed };
         let rate = settings.learning_rate(moment);
-        let losses = network.step(&noisy, &neighbors, factors, rate)?;
-        if !losses.loss_full.is_finite() {
+        let losses = Train::step(network, &samples, factors, rate)?;
+        if losses.is_none_or(|losses| !losses.loss_full.is_finite()) {
             // The weights are those before this step.
             break;
         }

@@ -85,29 +85,30 @@ impl Train for CpuNetwork {
 
     fn step(
         &mut self,
-        sample: &Sample,
+        samples: &[Sample],
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
-        match sample {
-            Sample::Noisy(noisy, neighbors) => self
-                .step(noisy, neighbors, factors, learning_rate)
-                .map(Some),
+        network::check_samples(samples)?;
+        let noisy = samples.iter().map(|sample| match sample {
+            Sample::Noisy(noisy, neighbors) => Ok((noisy, neighbors)),
             Sample::Clean(_) => Err(Error::value(
                 "patches of a step on the CPU",
                 "noisy patches with drawn neighbors",
                 "clean patches",
             )),
-        }
+        });
+        let noisy: Vec<_> = noisy.collect::<Result<_>>()?;
+        self.step_on(&noisy, factors, learning_rate).map(Some)
     }
 
     fn step_towards(
         &mut self,
-        noisy: &Batch,
-        target: &Batch,
+        noisy_and_targets: &[(Batch, Batch)],
         learning_rate: f64,
     ) -> Result<Losses> {
-        self.step_towards(noisy, target, learning_rate)
+        let pairs: Vec<_> = noisy_and_targets.iter().map(|(a, b)| (a, b)).collect();
+        self.step_on_targets(&pairs, learning_rate)
     }
 
     fn set_method(&mut self, method: Method) -> Result<()> {

@@ -90,24 +90,26 @@ fn hidden_weights(layers: &[Layer]) -> Vec<Matrix> {
 }
 
 impl CpuNetwork {
-    /// One step on a batch whose size the caller has checked.
+    /// One step on batches whose sizes the caller has checked.
     pub(super) fn learn(
         &mut self,
-        noisy: &Batch,
-        neighbors: &Neighbors,
+        batches: &[(&Batch, &Neighbors)],
         factors: LossFactors,
         learning_rate: f64,
     ) -> Losses {
-        let (input, target) = neighbors.sub_sample_for(noisy, self.method.target);
-        let expected = self.expected(noisy, neighbors, factors.lambda);
-        self.descend(&input, &target, &expected, factors, learning_rate)
+        self.descend(batches.len(), learning_rate, |network, i| {
+            let (noisy, neighbors) = batches[i];
+            let (input, target) = neighbors.sub_sample_for(noisy, network.method.target);
+            let turn = network.updates() + i as u64;
+            let expected = network.expected(noisy, neighbors, factors.lambda, turn);
+            network.differentiate(&input, &target, &expected, factors)
+        })
     }
 
     /// One step toward given targets, whose sizes the caller has checked.
     pub(super) fn learn_towards(
         &mut self,
-        noisy: &Batch,
-        target: &Batch,
+        batches: &[(&Batch, &Batch)],
         learning_rate: f64,
     ) -> Losses {
         let factors = LossFactors {
@@ -115,18 +117,91 @@ impl CpuNetwork {
             lambda2: 0.0,
             lambda: 0.0,
         };
-        let expected = Expected::none(noisy.n);
-        self.descend(noisy, target, &expected, factors, learning_rate)
+        self.descend(batches.len(), learning_rate, |network, i| {
+            let (noisy, target) = batches[i];
+            let expected = Expected::none(noisy.n);
+            network.differentiate(noisy, target, &expected, factors)
+        })
     }
 
-    /// Computes the losses of the network's output for `input`, their gradients, and one update.
+    /// Number of updates so far.
+    fn updates(&self) -> u64 {
+        self.learning
+            .as_ref()
+            .map_or(0, |learning| learning.adam.steps)
+    }
+
+    /// One update with the mean gradient of `batches` batches, each of whose losses and gradients `differentiate`
+    /// computes; returns the mean losses. There is no update if any of these values is not finite.
     fn descend(
+        &mut self,
+        batches: usize,
+        learning_rate: f64,
+        differentiate: impl Fn(&mut Self, usize) -> Losses,
+    ) -> Losses {
+        let mut mean = differentiate(self, 0);
+        if batches > 1 {
+            let share = 1.0 / batches as f64;
+            mean = share * mean;
+            let mut sum = self.learning().gradients.clone();
+            for i in 1..batches {
+                if !mean.loss_full.is_finite() {
+                    return mean;
+                }
+                mean = mean + share * differentiate(self, i);
+                let gradients = &self.learning().gradients;
+                for (sum, gradient) in sum.iter_mut().zip(gradients) {
+                    *sum += gradient;
+                }
+            }
+            let share = share as f32;
+            for sum in &mut sum {
+                *sum *= share;
+            }
+            self.learning().gradients = sum;
+        }
+        if mean.loss_full.is_finite() && !self.update(learning_rate) {
+            mean.loss_full = f64::NAN;
+        }
+        mean
+    }
+
+    /// One update with the gradients, unless one is not finite; returns whether there was one.
+    fn update(&mut self, learning_rate: f64) -> bool {
+        self.learning();
+        let learning = self.learning.as_mut().expect("made by the line above");
+        // Their squares too, which the optimizer sums in f32.
+        let finite = |gradient: &f32| (gradient * gradient).is_finite();
+        if !learning.gradients.iter().all(finite) {
+            return false;
+        }
+        let Learning { adam, gradients } = learning;
+        let parameters = Arc::make_mut(&mut self.parameters);
+        match self.method.optimizer {
+            Optimizer::Adam => adam.step(self.level, parameters, gradients, learning_rate),
+            Optimizer::Muon => {
+                let (level, matrices) = (self.level, hidden_weights(&self.layers));
+                muon::step(level, adam, &matrices, parameters, gradients, learning_rate);
+            }
+        }
+        self.forget_packed();
+        true
+    }
+
+    /// The state of learning, new if there is none yet.
+    fn learning(&mut self) -> &mut Learning {
+        let parameters = self.parameters.len();
+        self.learning
+            .get_or_insert_with(|| Learning::new(parameters))
+    }
+
+    /// Computes the losses of the network's output for `input` and, if they are finite, the gradients.
+    fn differentiate(
         &mut self,
         input: &Batch,
         target: &Batch,
         expected: &Expected,
         factors: LossFactors,
-        learning_rate: f64,
     ) -> Losses {
         let blocks;
         let target = match self.unet.pixel_shuffle {
@@ -171,47 +246,32 @@ impl CpuNetwork {
         let loss1 = reconstruction / count;
         let loss2 = factors.lambda * (regularizer * share / count);
         let loss_full = factors.lambda1 * loss1 + factors.lambda2 * loss2;
-        let mut losses = Losses {
-            loss1,
-            loss2,
-            loss_full,
-        };
-
-        let learning = self.learning.take();
-        let mut learning = learning.unwrap_or_else(|| Learning::new(self.parameters.len()));
-        // If the loss is not finite, no gradient is written, so that all are always those of one step.
+        // If the loss is not finite, no gradient is written, so that all are always those of one batch.
         if loss_full.is_finite() {
-            let gradients = &mut learning.gradients;
+            let mut gradients = std::mem::take(&mut self.learning().gradients);
             for (i, row) in (self.head()..).zip(of_head) {
                 let (weight, bias) = layer_range(&self.layers, i);
                 gradients[weight].copy_from_slice(&row.weight);
                 gradients[bias].copy_from_slice(&row.bias);
             }
-            self.backward(tape, pixels, Wanted::Parameters(gradients));
-            // Their squares too, which the optimizer sums in f32.
-            let finite = |gradient: &f32| (gradient * gradient).is_finite();
-            if gradients.iter().all(finite) {
-                let (adam, parameters) = (&mut learning.adam, Arc::make_mut(&mut self.parameters));
-                match self.method.optimizer {
-                    Optimizer::Adam => {
-                        adam.step(self.level, parameters, gradients, learning_rate);
-                    }
-                    Optimizer::Muon => {
-                        let (level, matrices) = (self.level, hidden_weights(&self.layers));
-                        muon::step(level, adam, &matrices, parameters, gradients, learning_rate);
-                    }
-                }
-                self.forget_packed();
-            } else {
-                losses.loss_full = f64::NAN;
-            }
+            self.backward(tape, pixels, Wanted::Parameters(&mut gradients));
+            self.learning().gradients = gradients;
         }
-        self.learning = Some(learning);
-        losses
+        Losses {
+            loss1,
+            loss2,
+            loss_full,
+        }
     }
 
-    /// The neighbors of the denoised patches that the regularizer is computed on in this step.
-    fn expected(&mut self, noisy: &Batch, neighbors: &Neighbors, lambda: f64) -> Expected {
+    /// The neighbors of the denoised patches that the regularizer is computed on in turn number `turn`.
+    fn expected(
+        &mut self,
+        noisy: &Batch,
+        neighbors: &Neighbors,
+        lambda: f64,
+        turn: u64,
+    ) -> Expected {
         let patches = self.method.regularized_patches;
         let patches = match lambda {
             // Nothing of the second forward pass would be left in the loss.
@@ -223,11 +283,7 @@ impl CpuNetwork {
             let (first, second) = self.expected_neighbors(noisy, neighbors, target);
             return Expected::new(noisy.n, (0..noisy.n).collect(), first, second);
         }
-        let steps = self
-            .learning
-            .as_ref()
-            .map_or(0, |learning| learning.adam.steps);
-        let first = (steps % noisy.n as u64) as usize * patches;
+        let first = (turn % noisy.n as u64) as usize * patches;
         let turn: Vec<usize> = (first..first + patches).map(|i| i % noisy.n).collect();
         if turn.is_empty() {
             return Expected::none(noisy.n);

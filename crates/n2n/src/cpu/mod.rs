@@ -153,11 +153,22 @@ impl CpuNetwork {
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Losses> {
-        network::check_step(&self.unet, noisy, neighbors)?;
-        self.keep_memory_for(noisy);
-        Ok(in_pool(|| {
-            self.learn(noisy, neighbors, factors, learning_rate)
-        }))
+        self.step_on(&[(noisy, neighbors)], factors, learning_rate)
+    }
+
+    /// [`Self::step`] with the mean gradient of several batches.
+    fn step_on(
+        &mut self,
+        batches: &[(&Batch, &Neighbors)],
+        factors: LossFactors,
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        network::check_count(batches.len())?;
+        for (noisy, neighbors) in batches {
+            network::check_step(&self.unet, noisy, neighbors)?;
+            self.keep_memory_for(noisy);
+        }
+        Ok(in_pool(|| self.learn(batches, factors, learning_rate)))
     }
 
     /// [`Train::step_towards`](network::Train::step_towards)
@@ -167,9 +178,21 @@ impl CpuNetwork {
         target: &Batch,
         learning_rate: f64,
     ) -> Result<Losses> {
-        network::check_targets(&self.unet, noisy, target)?;
-        self.keep_memory_for(noisy);
-        Ok(in_pool(|| self.learn_towards(noisy, target, learning_rate)))
+        self.step_on_targets(&[(noisy, target)], learning_rate)
+    }
+
+    /// [`Self::step_towards`] with the mean gradient of several batches.
+    fn step_on_targets(
+        &mut self,
+        batches: &[(&Batch, &Batch)],
+        learning_rate: f64,
+    ) -> Result<Losses> {
+        network::check_count(batches.len())?;
+        for (noisy, target) in batches {
+            network::check_targets(&self.unet, noisy, target)?;
+            self.keep_memory_for(noisy);
+        }
+        Ok(in_pool(|| self.learn_towards(batches, learning_rate)))
     }
 
     /// The processor level the kernels run at.

@@ -1,6 +1,6 @@
 //! Knowledge distillation (Hinton et al., 2015): a network that learns from another's results instead of neighbors.
 
-use rand::RngExt;
+use rand::{Rng, RngExt};
 
 use crate::batch::Batch;
 use crate::dihedral::Dihedral;
@@ -41,8 +41,7 @@ impl Distillation {
     }
 
     /// The teacher's results for square patches, each flipped and rotated at random.
-    fn taught(&mut self, noisy: &Batch) -> Result<Batch> {
-        let mut rng = stream(self.seed, Purpose::Teacher, 0, self.steps as usize);
+    fn taught(&mut self, noisy: &Batch, rng: &mut impl Rng) -> Result<Batch> {
         let ways: Vec<_> = (0..noisy.n)
             .map(|_| Dihedral(rng.random_range(0..8)))
             .collect();
@@ -102,16 +101,20 @@ impl Train for Distillation {
     /// `Loss1` is the mean squared difference from the teacher.
     fn step(
         &mut self,
-        sample: &Sample,
+        samples: &[Sample],
         _: LossFactors,
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
-        let Sample::Noisy(noisy, _) = sample else {
-            let what = "patches of a step with a teacher";
-            return Err(Error::value(what, "noisy ones", "clean ones"));
-        };
-        let target = self.taught(noisy)?;
-        let losses = self.student.step_towards(noisy, &target, learning_rate)?;
+        let mut rng = stream(self.seed, Purpose::Teacher, 0, self.steps as usize);
+        let taught = samples.iter().map(|sample| {
+            let Sample::Noisy(noisy, _) = sample else {
+                let what = "patches of a step with a teacher";
+                return Err(Error::value(what, "noisy ones", "clean ones"));
+            };
+            Ok((noisy.clone(), self.taught(noisy, &mut rng)?))
+        });
+        let taught: Vec<_> = taught.collect::<Result<_>>()?;
+        let losses = self.student.step_towards(&taught, learning_rate)?;
         self.steps += 1;
         Ok(Some(losses))
     }
@@ -185,7 +188,7 @@ mod tests {
             lambda2: 1.0,
             lambda: 2.0,
         };
-        let losses = network.step(&sample(k), factors, 3e-3).unwrap().unwrap();
+        let losses = network.step(&[sample(k)], factors, 3e-3).unwrap().unwrap();
         assert_eq!(losses.loss1, losses.loss_full);
         losses.loss_full
     }
@@ -222,8 +225,8 @@ mod tests {
             let Sample::Noisy(noisy, _) = sample(k) else {
                 unreachable!()
             };
-            network.steps = k;
-            assert!(network.taught(&noisy).unwrap() == noisy);
+            let mut rng = ChaCha8Rng::seed_from_u64(k);
+            assert!(network.taught(&noisy, &mut rng).unwrap() == noisy);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Batches for the network. Each epoch goes through the images in a new order and cuts one patch from each, at a
 //! uniformly drawn position. Noise and neighbors are drawn here, or on a device that draws both itself.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::seq::SliceRandom;
@@ -48,7 +49,7 @@ impl Loader {
     }
 
     /// The number of images.
-    pub fn samples(&self) -> usize {
+    pub fn images(&self) -> usize {
         self.dataset().len()
     }
 
@@ -57,14 +58,16 @@ impl Loader {
         &self.cutter.dataset
     }
 
-    /// The names of the images that the patches of a batch are taken from; `iteration` counts from 0.
+    /// The names of the images that the patches of a step are taken from; `iteration` counts from 0.
     pub fn names(&self, epoch: usize, iteration: usize) -> Vec<&str> {
-        let images = self.cutter.images(epoch, iteration);
-        let names = images.iter().map(|&image| self.cutter.dataset.name(image));
-        names.collect()
+        let cutter = &self.cutter;
+        let images = cutter
+            .batches(iteration)
+            .flat_map(|batch| cutter.images(epoch, batch));
+        images.map(|image| cutter.dataset.name(image)).collect()
     }
 
-    /// Batches per epoch. By default, images that do not fill a last batch are left for another epoch.
+    /// Steps per epoch. By default, images that do not fill the batches of a last step are left for another epoch.
     pub fn iterations(&self) -> usize {
         self.cutter.iterations
     }
@@ -78,20 +81,20 @@ impl Loader {
         sizes.filter(|&(h, w)| h < height || w < width).count()
     }
 
-    /// The batches from `iteration` of `epoch` on, up to the end of `last_epoch`; `iteration` counts from 0, epochs
-    /// from 1.
+    /// The samples of each step from `iteration` of `epoch` on, up to the end of `last_epoch`; `iteration` counts from
+    /// 0, epochs from 1. A step has one sample for each batch ([`Config::accumulate`]).
     ///
-    /// A batch depends only on its kind, the images, the settings, the epoch and the iteration.
+    /// A sample depends only on its kind, the images, the settings, the epoch and the number of its batch.
     ///
     /// # Errors
     /// A thread that cannot be started.
-    pub fn batches(
+    pub fn samples(
         &self,
         kind: SampleKind,
         epoch: usize,
         iteration: usize,
         last_epoch: usize,
-    ) -> Result<Prefetch<Sample>> {
+    ) -> Result<Prefetch<Vec<Sample>>> {
         let cutter = Arc::clone(&self.cutter);
         let first = (epoch - 1) * cutter.iterations + iteration;
         let end = last_epoch.saturating_mul(cutter.iterations);
@@ -99,10 +102,11 @@ impl Loader {
         Prefetch::start(threads, end.saturating_sub(first), move |index| {
             let index = first + index;
             let (epoch, iteration) = (1 + index / cutter.iterations, index % cutter.iterations);
-            match kind {
-                SampleKind::Noisy => cutter.noisy(epoch, iteration),
-                SampleKind::Clean => cutter.clean(epoch, iteration),
-            }
+            let samples = cutter.batches(iteration).map(|batch| match kind {
+                SampleKind::Noisy => cutter.noisy(epoch, batch),
+                SampleKind::Clean => cutter.clean(epoch, batch),
+            });
+            samples.collect()
         })
     }
 }
@@ -130,10 +134,16 @@ impl Cutter {
         Arc::clone(&last.1)
     }
 
-    /// The images of a batch; `iteration` counts from 0, here and below.
-    fn images(&self, epoch: usize, iteration: usize) -> Vec<usize> {
+    /// The numbers of the batches of a step.
+    fn batches(&self, iteration: usize) -> Range<usize> {
+        let per_step = self.config.accumulate;
+        iteration * per_step..(iteration + 1) * per_step
+    }
+
+    /// The images of a batch; batches of an epoch are numbered from 0, here and below.
+    fn images(&self, epoch: usize, batch: usize) -> Vec<usize> {
         let (n, all) = (self.config.batchsize, self.dataset.len());
-        let places = iteration * n..(iteration + 1) * n;
+        let places = batch * n..(batch + 1) * n;
         let image = |place| self.order(epoch, place / all)[place % all];
         places.map(image).collect()
     }
@@ -143,15 +153,15 @@ impl Cutter {
     fn each_place(
         &self,
         epoch: usize,
-        iteration: usize,
+        batch: usize,
         mut cut: impl FnMut(usize, (&str, &Scaled), (usize, usize)),
     ) -> Result<()> {
         let config = &self.config;
         let n = config.batchsize;
         let [height, width] = config.neighbor_distance.spacing().part(config.patchsize);
-        for (patch, index) in self.images(epoch, iteration).into_iter().enumerate() {
+        for (patch, index) in self.images(epoch, batch).into_iter().enumerate() {
             let image = self.dataset.image(index)?;
-            let mut rng = stream(config.seed, Purpose::Crop, epoch, iteration * n + patch);
+            let mut rng = stream(config.seed, Purpose::Crop, epoch, batch * n + patch);
             let top = rng.random_range(0..=image.height().saturating_sub(height));
             let left = rng.random_range(0..=image.width().saturating_sub(width));
             cut(patch, (self.dataset.name(index), &image), (top, left));
@@ -160,12 +170,12 @@ impl Cutter {
     }
 
     /// A batch with its noise and its neighbors.
-    fn noisy(&self, epoch: usize, iteration: usize) -> Result<Sample> {
+    fn noisy(&self, epoch: usize, batch: usize) -> Result<Sample> {
         let config = &self.config;
         let (n, side) = (config.batchsize, config.patchsize);
         let (c, spacing) = (self.dataset.channels(), config.neighbor_distance.spacing());
         let mut noisy = Batch::zeros(n, side, side, c);
-        self.each_place(epoch, iteration, |patch, image, (top, left)| {
+        self.each_place(epoch, batch, |patch, image, (top, left)| {
             spacing.cut([side; 2], c, noisy.image_mut(patch), |side, out| {
                 if config.frozen_noise {
                     frozen::crop(config.noise, config.seed, image, (top, left), side, out);
@@ -174,8 +184,8 @@ impl Cutter {
                 }
             });
         })?;
-        // The streams of whole batches count iterations from 1.
-        let rng = |purpose| stream(config.seed, purpose, epoch, iteration + 1);
+        // The streams of whole batches count from 1.
+        let rng = |purpose| stream(config.seed, purpose, epoch, batch + 1);
         if !config.frozen_noise {
             config
                 .noise
@@ -194,13 +204,13 @@ impl Cutter {
     }
 
     /// A batch as stored in the files: as bytes, a quarter of the data to transfer, if all images are bytes.
-    fn clean(&self, epoch: usize, iteration: usize) -> Result<Sample> {
+    fn clean(&self, epoch: usize, batch: usize) -> Result<Sample> {
         let config = &self.config;
         let (n, side, c) = (config.batchsize, config.patchsize, self.dataset.channels());
         let spacing = config.neighbor_distance.spacing();
         let len = side * side * c;
         let mut pixels = Pixels::U8(vec![0; n * len]);
-        self.each_place(epoch, iteration, |patch, (_, image), (top, left)| {
+        self.each_place(epoch, batch, |patch, (_, image), (top, left)| {
             let packed = image.bytes();
             if packed.is_none()
                 && let Pixels::U8(bytes) = &pixels
@@ -230,7 +240,7 @@ impl Cutter {
             pixels,
             noise: config.noise,
             augment: config.augment,
-            seed: stream(config.seed, Purpose::Step, epoch, iteration + 1).next_u64(),
+            seed: stream(config.seed, Purpose::Step, epoch, batch + 1).next_u64(),
         }))
     }
 }
@@ -280,8 +290,8 @@ mod tests {
     }
 
     fn samples(loader: &Loader, kind: SampleKind, epoch: usize) -> Vec<Sample> {
-        let samples = loader.batches(kind, epoch, 0, epoch).unwrap();
-        samples.map(Result::unwrap).collect()
+        let samples = loader.samples(kind, epoch, 0, epoch).unwrap();
+        samples.flat_map(Result::unwrap).collect()
     }
 
     fn batches(loader: &Loader, epoch: usize) -> Vec<Batch> {
@@ -351,8 +361,8 @@ mod tests {
                 .collect();
             assert_eq!(expected.len(), 9);
             for (epoch, iteration) in [(1, 0), (1, 2), (2, 0), (2, 1), (3, 3)] {
-                let rest = loader.batches(kind, epoch, iteration, 3).unwrap();
-                let rest: Vec<_> = rest.map(Result::unwrap).collect();
+                let rest = loader.samples(kind, epoch, iteration, 3).unwrap();
+                let rest: Vec<_> = rest.flat_map(Result::unwrap).collect();
                 assert!(rest == expected[(epoch - 1) * 3 + iteration..], "{epoch}");
             }
         }
@@ -410,6 +420,31 @@ mod tests {
             assert_eq!(round, [0, 1, 2, 3]);
         }
         assert!(images.chunks(4).any(|round| round != &images[..4]));
+    }
+
+    #[test]
+    fn a_step_of_several_batches_has_those_that_as_many_steps_would_have() {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path(), 7);
+        let loader = |accumulate, steps| {
+            loader(folder.path(), |c| {
+                c.accumulate = accumulate;
+                c.steps_per_epoch = Some(steps);
+            })
+        };
+        let (together, alone) = (loader(3, 4), loader(1, 12));
+        for kind in [SampleKind::Noisy, SampleKind::Clean] {
+            let expected = samples(&alone, kind, 2);
+            let steps: Vec<_> = together
+                .samples(kind, 2, 1, 2)
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            assert_eq!(steps.iter().map(Vec::len).collect::<Vec<_>>(), [3; 3]);
+            assert!(steps.concat() == expected[3..]);
+        }
+        let names: Vec<_> = (3..6).flat_map(|i| alone.names(2, i)).collect();
+        assert_eq!(together.names(2, 1), names);
     }
 
     #[test]
@@ -480,7 +515,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path(), 11);
         let loader = loader(folder.path(), |_| {});
-        assert_eq!((loader.samples(), loader.iterations()), (11, 3));
+        assert_eq!((loader.images(), loader.iterations()), (11, 3));
         assert_eq!(loader.padded(), 0);
         let batches = batches(&loader, 1);
         assert_eq!(batches.len(), 3);
@@ -589,7 +624,7 @@ mod tests {
         let loader = loader(folder.path(), |c| c.cache_mb = 0);
         std::fs::remove_file(folder.path().join("01.png")).unwrap();
         let error = loader
-            .batches(SampleKind::Noisy, 1, 0, 1)
+            .samples(SampleKind::Noisy, 1, 0, 1)
             .unwrap()
             .find_map(Result::err)
             .unwrap();

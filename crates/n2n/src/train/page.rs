@@ -64,7 +64,7 @@ fn summary(config: &Config) -> String {
     };
     format!(
         "{noise} · {} of {side} × {side} pixels per step · {length} · network of {} channels · seed {}",
-        counted(config.batchsize, "patch"),
+        counted(config.batchsize * config.accumulate, "patch"),
         config.n_feature,
         config.seed,
         side = config.patchsize,

@@ -307,17 +307,17 @@ impl Run<'_> {
             // Its settings were changed to fewer epochs than it has completed.
             return Ok(Outcome::Finished);
         }
-        let mut samples = self.samples(network)?;
+        let mut queue = self.samples(network)?;
         while !self.progress.finished {
             self.begin_epoch()?;
             while !self.is_epoch_over() {
                 let waiting = Instant::now();
-                let sample = self.next_sample(&mut samples, network)?;
+                let samples = self.next_samples(&mut queue, network)?;
                 let started = Instant::now();
                 let moment = self.moment();
                 let factors = self.config.factors(moment);
                 let rate = self.config.learning_rate(moment);
-                let losses = network.step(&sample, factors, rate)?;
+                let losses = network.step(&samples, factors, rate)?;
                 self.average(network);
                 self.count(waiting, started);
                 self.record(network, losses, factors, rate)?;
@@ -337,7 +337,7 @@ impl Run<'_> {
     }
 
     /// The samples of all remaining steps.
-    fn samples(&self, network: &dyn Train) -> Result<Prefetch<Sample>> {
+    fn samples(&self, network: &dyn Train) -> Result<Prefetch<Vec<Sample>>> {
         // A device that draws noise itself draws new noise at every visit.
         let kind = if self.config.frozen_noise {
             SampleKind::Noisy
@@ -345,20 +345,21 @@ impl Run<'_> {
             network.wants()
         };
         let (epoch, iteration) = (self.progress.epoch, self.progress.iteration);
-        (self.loader).batches(kind, epoch, iteration, self.last_epoch())
+        (self.loader).samples(kind, epoch, iteration, self.last_epoch())
     }
 
-    fn next_sample(
+    /// The samples of the next step.
+    fn next_samples(
         &mut self,
-        samples: &mut Prefetch<Sample>,
+        queue: &mut Prefetch<Vec<Sample>>,
         network: &mut dyn Train,
-    ) -> Result<Sample> {
-        let sample = samples.next().expect("a batch for every iteration");
-        if sample.is_err() {
+    ) -> Result<Vec<Sample>> {
+        let samples = queue.next().expect("samples for every iteration");
+        if samples.is_err() {
             // What has been learned does not depend on the image that can no longer be read.
             self.write_resume_checkpoint(network)?;
         }
-        sample
+        samples
     }
 
     fn last_epoch(&self) -> usize {
@@ -376,7 +377,7 @@ impl Run<'_> {
     fn announce(&mut self, network: &mut dyn Train) -> Result<()> {
         let began = [
             Event::Fetched {
-                samples: self.loader.samples(),
+                samples: self.loader.images(),
             },
             Event::Began {
                 batchsize: self.config.batchsize,

@@ -14,7 +14,7 @@ impl Config {
     pub const MAX_PATCHES: usize = u32::MAX as usize;
     /// Maximum number of channels.
     pub const MAX_CHANNELS: usize = 16;
-    /// Maximum number of pixels per batch, 256 times the paper's, so that a typo cannot request more memory than there
+    /// Maximum number of pixels per step, 256 times the paper's, so that a typo cannot request more memory than there
     /// is.
     pub const MAX_BATCH_PIXELS: usize = 1 << 26;
 
@@ -49,27 +49,7 @@ impl Config {
         let patches = self.regularized_patches.unwrap_or(1);
         whole("regularized_patches", self.batchsize.max(1), patches)?;
 
-        let unit = 2 * unet.grid().multiple;
-        expect(
-            self.patchsize > 0 && self.patchsize.is_multiple_of(unit),
-            "patchsize",
-            || format!("a multiple of {unit}"),
-            self.patchsize,
-        )?;
-        let pixels = self.patchsize.saturating_mul(self.patchsize);
-        expect(
-            self.batchsize > 0 && self.batchsize.saturating_mul(pixels) <= Self::MAX_BATCH_PIXELS,
-            "batchsize",
-            || {
-                format!(
-                    "1 or more, and at most {} pixels per batch",
-                    Self::MAX_BATCH_PIXELS
-                )
-            },
-            format!("{} of {pixels} pixels", counted(self.batchsize, "patch")),
-        )?;
-        let most = Self::MAX_PATCHES / self.batchsize;
-        whole("steps_per_epoch", most, self.steps_per_epoch.unwrap_or(1))?;
+        self.check_step_size(2 * unet.grid().multiple)?;
 
         for (what, got) in [
             ("lr", self.lr),
@@ -125,6 +105,52 @@ impl Config {
             format!("{:?}", self.log_name),
         )
     }
+
+    /// Checks the sizes of patches, batches and steps; patches are multiples of `unit` pixels.
+    fn check_step_size(&self, unit: usize) -> Result<()> {
+        expect(
+            self.patchsize > 0 && self.patchsize.is_multiple_of(unit),
+            "patchsize",
+            || format!("a multiple of {unit}"),
+            self.patchsize,
+        )?;
+        let pixels = self.patchsize.saturating_mul(self.patchsize);
+        expect(
+            self.batchsize > 0 && self.batchsize.saturating_mul(pixels) <= Self::MAX_BATCH_PIXELS,
+            "batchsize",
+            || {
+                format!(
+                    "1 or more, and at most {} pixels per batch",
+                    Self::MAX_BATCH_PIXELS
+                )
+            },
+            format!("{} of {pixels} pixels", counted(self.batchsize, "patch")),
+        )?;
+        let of_step = self.batchsize.saturating_mul(self.accumulate);
+        expect(
+            self.accumulate > 0 && of_step.saturating_mul(pixels) <= Self::MAX_BATCH_PIXELS,
+            "accumulate",
+            || {
+                format!(
+                    "1 or more, and at most {} pixels per step",
+                    Self::MAX_BATCH_PIXELS
+                )
+            },
+            format!(
+                "{} of {} of {pixels} pixels",
+                counted(self.accumulate, "batch"),
+                counted(self.batchsize, "patch")
+            ),
+        )?;
+        let most = Self::MAX_PATCHES / of_step;
+        let steps = self.steps_per_epoch.unwrap_or(1);
+        expect(
+            (1..=most).contains(&steps),
+            "steps_per_epoch",
+            || format!("1 to {most}"),
+            steps,
+        )
+    }
 }
 
 fn expect(
@@ -161,6 +187,9 @@ mod tests {
         assert!(refused(|c| c.keep = 0).starts_with("keep"));
         assert!(refused(|c| c.regularized_patches = Some(0)).starts_with("regularized_patches"));
         assert!(refused(|c| c.regularized_patches = Some(5)).starts_with("regularized_patches"));
+        assert!(refused(|c| c.accumulate = 0).starts_with("accumulate"));
+        assert!(refused(|c| c.accumulate = 257).starts_with("accumulate"));
+        assert!(refused(|c| c.accumulate = usize::MAX).starts_with("accumulate"));
         assert!(refused(|c| c.steps_per_epoch = Some(0)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.steps_per_epoch = Some(1 << 40)).starts_with("steps_per_epoch"));
         assert!(refused(|c| c.loader_threads = 0).starts_with("loader_threads"));

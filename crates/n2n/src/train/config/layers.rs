@@ -130,6 +130,7 @@ mod tests {
             steps_per_epoch: Some(50),
             time_budget: Some("1h 30m".parse().unwrap()),
             keep: 2,
+            accumulate: 3,
             optimizer: Optimizer::Muon,
             target: Target::Mean,
             regularized_patches: Some(1),

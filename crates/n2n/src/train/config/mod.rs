@@ -90,8 +90,11 @@ pub struct Config {
     pub keep: usize,
     /// Time between updates of the checkpoint that a run is resumed from.
     pub checkpoint_every: Span,
-    /// Patches per step.
+    /// Patches per batch.
     pub batchsize: usize,
+    /// Batches per step: the update uses their mean gradient. They are processed one after the other, so a step on
+    /// `accumulate` batches takes the memory of one.
+    pub accumulate: usize,
     /// Side of the square patches in pixels, a multiple of twice the network's grid.
     pub patchsize: usize,
     /// λ1, the factor on the reconstruction loss; `Lambda1`.
@@ -250,6 +253,7 @@ impl Default for Config {
             keep: 10,
             checkpoint_every: Span(Duration::from_mins(10)),
             batchsize: 4,
+            accumulate: 1,
             patchsize: 256,
             lambda1: 1.0,
             lambda2: 1.0,
@@ -373,11 +377,11 @@ impl Config {
     pub fn iterations(&self, images: usize) -> usize {
         /// Steps after which a new evaluation is worthwhile.
         const WORTH_A_SCORE: usize = 250;
-        let batches = (images / self.batchsize).max(1);
+        let steps = (images / (self.batchsize * self.accumulate)).max(1);
         match self.steps_per_epoch {
             Some(steps) => steps,
-            None if self.noise == Noise::NONE => batches.max(WORTH_A_SCORE),
-            None => batches,
+            None if self.noise == Noise::NONE => steps.max(WORTH_A_SCORE),
+            None => steps,
         }
     }
 }

@@ -179,8 +179,9 @@ impl Run<'_> {
             ("lr", config.lr.to_string()),
             ("init_scale", config.init_scale.to_string()),
             ("batchsize", config.batchsize.to_string()),
+            ("accumulate", config.accumulate.to_string()),
             ("patchsize", config.patchsize.to_string()),
-            ("samples", self.loader.samples().to_string()),
+            ("samples", self.loader.images().to_string()),
             ("version", env!("CARGO_PKG_VERSION").to_string()),
         ]
         .into_iter()

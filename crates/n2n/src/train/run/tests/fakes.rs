@@ -62,11 +62,11 @@ impl Train for Recording {
 
     fn step(
         &mut self,
-        sample: &Sample,
+        samples: &[Sample],
         factors: LossFactors,
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
-        let Sample::Noisy(noisy, neighbors) = sample else {
+        let [Sample::Noisy(noisy, neighbors)] = samples else {
             panic!("clean patches are not wanted");
         };
         self.steps.push(Asked {
@@ -207,7 +207,15 @@ impl Train for Drawer {
         }
     }
 
-    fn step(&mut self, sample: &Sample, factors: LossFactors, rate: f64) -> Result<Option<Losses>> {
+    fn step(
+        &mut self,
+        samples: &[Sample],
+        factors: LossFactors,
+        rate: f64,
+    ) -> Result<Option<Losses>> {
+        let [sample] = samples else {
+            panic!("one batch per step is expected");
+        };
         let clean = match sample {
             Sample::Noisy(noisy, neighbors) => {
                 self.noisy += 1;
