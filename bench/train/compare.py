@@ -43,6 +43,7 @@ TABLES = {
         "fast, increase-ratio 2": [*FAST, "--increase-ratio=2"],
         "fast, 4 patches of 128": [*FAST, *SMALL],
         "fast, 4 patches of 128, all regularized": [*FAST, *SMALL, "--regularized-patches=4"],
+        "fast, two batches per step": [*FAST, "--accumulate=2"],
         "fast, Adam": [*FAST, "--optimizer=adam"],
         "fast, target drawn": [*FAST, "--target=drawn"],
         "fast, step rate": [*FAST, "--lr-schedule=step"],

@@ -75,10 +75,9 @@ fn matrices(unet: &UNet, layout: &Layout) -> Vec<Matrix> {
         .map(|i| {
             let (place, [first, second, height, width]) =
                 (&layout.places[i], layers[i].weight_shape());
-            let taps = if layers[i].kind == Kind::Conv3x3 {
-                9
-            } else {
-                1
+            let taps = match layers[i].kind {
+                Kind::Conv3x3 => 9,
+                Kind::Conv1x1 | Kind::Up2x2 => 1,
             };
             let longer = first.max(second * height * width);
             Matrix {
@@ -142,7 +141,6 @@ fn muon(graph: &mut Graph, matrices: &[Matrix], len: usize, state: State, shared
             .collect(),
         definitions: definitions(matrices.len(), shorter),
         count: matrices.len(),
-        values: line(largest(|matrix| matrix.len())),
         whole: [
             largest(|matrix| matrix.columns),
             largest(|matrix| matrix.rows),
@@ -153,7 +151,7 @@ fn muon(graph: &mut Graph, matrices: &[Matrix], len: usize, state: State, shared
     let (direction, orthogonal) = (whole(), whole());
     let scales = graph.temporary(4 * matrices.len() as u64);
 
-    let [x, y, _] = muon.values;
+    let [x, y, _] = line(largest(|matrix| matrix.len()));
     let elementwise = [x, y, matrices.len()];
     let momentum = vec![state.gradients, state.first, direction, shared.losses];
     muon.push(
@@ -182,8 +180,6 @@ struct Muon {
     params: Vec<u32>,
     definitions: String,
     count: usize,
-    /// Workgroups for each value of the largest matrix.
-    values: [usize; 3],
     /// The most columns and rows of a matrix.
     whole: [usize; 2],
     /// Those of the square matrices of the iteration.

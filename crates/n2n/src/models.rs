@@ -99,7 +99,7 @@ pub static SHIPPED: &[Shipped] = {
     use n2n_models_poisson::{POISSON5_50, POISSON30};
 
     shipped![
-        "gauss5_50", "gauss5_50", Best, 3, Some([30.87, 32.02]),
+        "gauss5_50", "gauss5_50", Best, 3, Some([30.89, 32.06]),
             "RGB, Gaussian noise of any level from 5 to 50", GAUSS5_50;
         "gauss5_50_fast", "gauss5_50", Fast, 3, Some([30.59, 31.64]),
             "like gauss5_50, at a sixth of the cost", GAUSS5_50_FAST;

@@ -118,7 +118,7 @@ fn merged_layers_learn_what_they_learn_one_after_the_other() {
             };
             let gap = squares(&mut std::iter::zip(&got.data, &want.data).map(|(a, b)| a - b));
             let size = squares(&mut want.data.iter().copied());
-            assert!(gap < 1e-9 * size, "{name}: {gap:e} of {size:e}");
+            assert!(gap < 1e-10 * size, "{name}: {gap:e} of {size:e}");
         }
     }
 }
