@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # Trains the shipped models from scratch: models/train.sh IMAGES MORE WORK [MODEL...]
 #
-# IMAGES, MORE: folders of clean images (README.md lists the ones these models were trained on). WORK: folder for data
-# and runs. MODEL: a shipped model, which is trained with the runs that it starts from; all by default. If a run was
+# IMAGES, MORE: folders of clean images (README.md lists the ones these models were trained on). WORK: a new folder for
+# data and runs. MODEL: a shipped model, which is trained with the runs that it starts from; all by default. If a run was
 # interrupted, calling the script again resumes it. README.md has the training times.
 set -euo pipefail
 images=$(cd "$1" && pwd) more=$(cd "$2" && pwd) work=$3
 shift 3
-test $# -gt 0 || set -- gauss5_50 gauss25 poisson30 poisson5_50 gauss5_50_gray gauss5_50_fast
+models="gauss5_50 gauss25 poisson30 poisson5_50 gauss5_50_gray gauss5_50_fast"
+test $# -gt 0 || set -- $models
+for model in "$@"; do
+    if [[ " $models " != *" $model "* ]]; then
+        echo "there is no model $model; the models are $models" >&2
+        exit 2
+    fi
+done
 n2n=${N2N:-n2n}
 mkdir -p "$work"
 cd "$work"
@@ -111,10 +118,6 @@ run() {
         run blind
         train "$1" fast_first gauss5_50 clean --architecture fast --teacher "$(last blind)" --n-epoch 1 \
             --lr 1e-3 --steps-per-epoch 10100 $large
-        ;;
-    *)
-        echo "there is no model $1" >&2
-        exit 2
         ;;
     esac
 }

@@ -21,7 +21,7 @@ use crate::optimizer;
 use crate::passes::{self, Passes, Pixels, Shared, image_fours};
 use crate::wgsl::Storage;
 
-/// Maximum number of steps in flight on the device.
+/// Maximum number of batches in flight on the device.
 const IN_FLIGHT: usize = 3;
 
 /// The network on a GPU.
@@ -57,6 +57,8 @@ struct Buffers {
     first: wgpu::Buffer,
     second: wgpu::Buffer,
     average: wgpu::Buffer,
+    /// The gradients of a step's batches so far.
+    sums: wgpu::Buffer,
     losses: wgpu::Buffer,
     step: wgpu::Buffer,
 }
@@ -68,6 +70,7 @@ struct Given {
     first: Id,
     second: Id,
     average: Id,
+    sums: Id,
     shared: Shared,
 }
 
@@ -81,6 +84,7 @@ impl Buffers {
             first: next(),
             second: next(),
             average: next(),
+            sums: next(),
             shared: Shared {
                 losses: next(),
                 step: next(),
@@ -88,13 +92,14 @@ impl Buffers {
         }
     }
 
-    fn list(&self) -> [&wgpu::Buffer; 7] {
+    fn list(&self) -> [&wgpu::Buffer; 8] {
         [
             &self.parameters,
             &self.gradients,
             &self.first,
             &self.second,
             &self.average,
+            &self.sums,
             &self.losses,
             &self.step,
         ]
@@ -159,8 +164,8 @@ impl GpuNetwork {
         let layout = Layout::new(&unet);
         let device = Device::open(adapter)?;
         let bytes = 4 * layout.len as u64;
-        let sizes = [bytes, bytes, bytes, bytes, bytes, 16];
-        let [parameters, gradients, first, second, average, losses] =
+        let sizes = [bytes, bytes, bytes, bytes, bytes, bytes, 16];
+        let [parameters, gradients, first, second, average, sums, losses] =
             device.array(sizes, "the weights and the state of training")?;
         let step = device.uniform(size_of::<Step>() as u64);
         let mut network = Self {
@@ -173,6 +178,7 @@ impl GpuNetwork {
                 first,
                 second,
                 average,
+                sums,
                 losses,
                 step,
             },
@@ -417,8 +423,7 @@ impl GpuNetwork {
         network.backward(&mut graph, &tape, gradient, to);
         let learned = graph.len();
         if kind.accumulates {
-            let sums = graph.kept(4 * self.layout.len as u64);
-            let buffers = vec![given.shared.step, given.gradients, sums];
+            let buffers = vec![given.shared.step, given.gradients, given.sums];
             let source = include_str!("wgsl/add_gradients.wgsl");
             passes::over_parameters(&mut graph, &self.layout, source, buffers);
         }
@@ -663,6 +668,15 @@ impl Train for GpuNetwork {
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
         network::check_samples(samples)?;
+        // All of them first, so that a step is not begun that cannot be completed.
+        for sample in samples {
+            match sample {
+                Sample::Noisy(noisy, neighbors) => {
+                    network::check_step(&self.unet, noisy, neighbors)?;
+                }
+                Sample::Clean(clean) => network::check_patches(&self.unet, clean)?,
+            }
+        }
         let accumulates = samples.len() > 1;
         for (i, sample) in samples.iter().enumerate() {
             let seed = match sample {

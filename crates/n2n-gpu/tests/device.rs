@@ -241,6 +241,11 @@ fn values(weights: &Weights, wanted: impl Fn(&str) -> bool) -> Vec<f32> {
         .collect()
 }
 
+/// All tensors, end to end.
+fn values_of(weights: &Weights) -> Vec<f32> {
+    values(weights, |_| true)
+}
+
 #[test]
 fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
     for (f, c, n, h, w) in [(2, 1, 2, 64, 64), (9, 3, 1, 128, 64), (6, 4, 3, 64, 192)] {
@@ -261,8 +266,10 @@ fn three_steps_give_what_the_cpu_gives_in_odd_shapes() {
             }
             // All weights together, because Adam amplifies gradients that are nearly zero, and a bias of two values
             // may have only those.
-            let all = |weights: &Weights| values(weights, |_| true);
-            let (got, expected) = (all(&network.weights().unwrap()), all(&cpu.weights()));
+            let (got, expected) = (
+                values_of(&network.weights().unwrap()),
+                values_of(&cpu.weights()),
+            );
             assert_close(&case, &got, &wide(&expected), TOLERANCE);
             assert_eq!(network.state().unwrap().steps, k);
         }
@@ -295,10 +302,11 @@ fn methods() -> [Method; 4] {
 #[test]
 fn every_method_gives_what_it_gives_on_the_cpu() {
     let [.., recipe] = methods();
-    let (wide_as_paper, blocks) = (weights(UNet::default()), in_blocks(8, 3, 3, 2));
+    // Of more channels than a tile of Muon's products.
+    let (channels_24, blocks) = (weights(UNet::new(24, 3).unwrap()), in_blocks(8, 3, 3, 2));
     for (case, weights, methods) in [
         ("narrow", weights(UNet::new(6, 3).unwrap()), &methods()[..]),
-        ("the paper's", wide_as_paper, &[recipe]),
+        ("wide", channels_24, &[recipe]),
         ("in blocks", blocks, &[recipe]),
     ] {
         let unet = weights.architecture().unwrap();
@@ -319,9 +327,10 @@ fn every_method_gives_what_it_gives_on_the_cpu() {
                 let expected = cpu.step(&noisy, &draw, FACTORS, 1e-3).unwrap();
                 assert_same_losses(&format!("{case}, step {k}"), losses, expected);
                 if k == 1 {
-                    let all = |weights: &Weights| values(weights, |_| true);
-                    let (got, expected) =
-                        (all(&network.gradients().unwrap()), all(&cpu.gradients()));
+                    let (got, expected) = (
+                        values_of(&network.gradients().unwrap()),
+                        values_of(&cpu.gradients()),
+                    );
                     assert_close(&case, &got, &wide(&expected), TOLERANCE);
                 }
                 let (got, expected) = (network.weights().unwrap(), cpu.weights());
@@ -361,15 +370,74 @@ fn a_step_on_several_batches_gives_what_it_gives_on_the_cpu() {
         let losses = Train::step(&mut network, &samples, FACTORS, 1e-3).unwrap();
         let expected = Train::step(&mut cpu, &samples, FACTORS, 1e-3).unwrap();
         assert_same_losses("three batches", losses.unwrap(), expected.unwrap());
-        let all = |weights: &Weights| values(weights, |_| true);
         for (what, got, expected) in [
             ("gradient", network.gradients().unwrap(), cpu.gradients()),
             ("weights", network.weights().unwrap(), cpu.weights()),
         ] {
-            assert_close(what, &all(&got), &wide(&all(&expected)), TOLERANCE);
+            assert_close(
+                what,
+                &values_of(&got),
+                &wide(&values_of(&expected)),
+                TOLERANCE,
+            );
         }
         assert_eq!(network.state().unwrap().steps, step + 1);
     }
+}
+
+#[test]
+fn the_batches_of_a_step_may_hold_bytes_or_floats() {
+    let weights = weights(UNet::new(2, 1).unwrap());
+    let (Some(mut network), Some(mut mixed)) = (on_device(&weights), on_device(&weights)) else {
+        return;
+    };
+    let bytes: Vec<_> = (0..3).map(|seed| clean(2, 1, seed)).collect();
+    let mut floats = bytes.clone();
+    let Pixels::U8(values) = &bytes[1].pixels else {
+        unreachable!()
+    };
+    floats[1].pixels = Pixels::F32(values.iter().map(|&v| f32::from(v) / 255.0).collect());
+    let gradient = |network: &mut GpuNetwork, batches: Vec<CleanBatch>| {
+        let samples: Vec<_> = batches.into_iter().map(Sample::Clean).collect();
+        Train::step(network, &samples, FACTORS, 1e-3).unwrap();
+        values_of(&network.gradients().unwrap())
+    };
+    let (got, expected) = (gradient(&mut mixed, floats), gradient(&mut network, bytes));
+    assert_close("gradient", &got, &wide(&expected), TOLERANCE);
+}
+
+#[test]
+fn a_method_replaces_the_one_before_it() {
+    let weights = weights(UNet::new(3, 1).unwrap());
+    let Some(mut network) = on_device(&weights) else {
+        return;
+    };
+    let mut cpu = CpuNetwork::from_weights(&weights).unwrap();
+    let noisy = images(2, 2, 64, 64, 1);
+    for (k, method) in (1..).zip(methods()) {
+        network.set_method(method).unwrap();
+        cpu.set_method(method).unwrap();
+        // The regularizer counts in every other step only.
+        let factors = LossFactors {
+            lambda: if k % 2 == 0 { 0.0 } else { 1.3 },
+            ..FACTORS
+        };
+        let draw = generator::pairs(1, k, &noisy);
+        let losses = network.step(&noisy, &draw, factors, 1e-3).unwrap();
+        let expected = cpu.step(&noisy, &draw, factors, 1e-3).unwrap();
+        assert!((losses.loss_full / expected.loss_full - 1.0).abs() < TOLERANCE);
+        let (got, expected) = (
+            values_of(&network.weights().unwrap()),
+            values_of(&cpu.weights()),
+        );
+        assert_close(&method.to_string(), &got, &wide(&expected), TOLERANCE);
+    }
+    let half = Method {
+        half: true,
+        ..Method::default()
+    };
+    let error = network.set_method(half).unwrap_err().to_string();
+    assert!(error.contains("without half precision"), "{error}");
 }
 
 #[test]
@@ -398,18 +466,29 @@ fn the_losses_of_several_clean_batches_are_their_mean() {
     assert_eq!(network.state().unwrap().steps, 1);
     // One batch that fails is enough for no update.
     let before = network.state().unwrap();
-    let huge = LossFactors {
-        lambda1: 1e38,
-        ..FACTORS
-    };
-    Train::step(&mut network, &samples, huge, 1e-3).unwrap();
-    assert!(!network.take_losses().unwrap().loss_full.is_finite());
-    assert!(network.state().unwrap() == before);
+    for bad in [0, 3] {
+        let mut samples = samples.clone();
+        samples[bad] = Sample::Clean(CleanBatch {
+            pixels: Pixels::F32(vec![f32::INFINITY; 2 * 64 * 64]),
+            ..clean(2, 1, 0)
+        });
+        Train::step(&mut network, &samples, FACTORS, 1e-3).unwrap();
+        assert!(!network.take_losses().unwrap().loss_full.is_finite());
+        assert!(network.state().unwrap() == before, "{bad}");
+    }
+    // A step that cannot be completed is not begun.
+    let mut short = samples.clone();
+    short[3] = Sample::Clean(CleanBatch {
+        pixels: Pixels::U8(vec![0; 5]),
+        ..clean(2, 1, 0)
+    });
+    assert!(Train::step(&mut network, &short, FACTORS, 1e-3).is_err());
+    assert_eq!(network.take_losses().unwrap().loss1, 0.0);
     // Batches of different sizes would not have one mean.
     let other = [Sample::Clean(clean(2, 1, 1)), Sample::Clean(clean(1, 1, 1))];
     let error = Train::step(&mut network, &other, FACTORS, 1e-3).unwrap_err();
     let want =
-        "samples of one step: expected 2 clean patches of 64x64x1, found 1 clean patch of 64x64x1";
+        "batches of a step: expected 2 clean patches of 64x64x1, found 1 clean patch of 64x64x1";
     assert_eq!(error.to_string(), want);
 }
 

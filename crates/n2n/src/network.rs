@@ -75,8 +75,8 @@ pub trait Train: Denoise {
     }
 
     /// One training step of the paper (Algorithm 1): losses, gradients, one update by the optimizer. With several
-    /// samples, the gradient is the mean of theirs; they are processed one after the other, so that only one needs
-    /// memory at a time. All must be of the same kind and size, and there must be at least one.
+    /// samples, the gradient is the mean of theirs; they are processed one after the other, so that the network needs
+    /// memory for one only. All must be of the same kind and size, and there must be at least one.
     ///
     /// `h` and `w` must be multiples of twice [`Grid::multiple`], because the network sees the half-size neighbors; the
     /// neighbors must have been drawn for the size of the patches. With Λ = 0, the regularizer is 0 whatever the
@@ -365,7 +365,7 @@ pub fn check_samples(samples: &[Sample]) -> Result<()> {
         .map(Sample::describe)
         .find(|other| *other != first)
     {
-        Some(other) => Err(Error::value("samples of one step", first, other)),
+        Some(other) => Err(Error::value("batches of a step", first, other)),
         None => Ok(()),
     }
 }

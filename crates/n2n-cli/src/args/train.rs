@@ -146,7 +146,8 @@ pub struct Train {
     /// Patches per batch
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batchsize: Option<usize>,
-    /// Batches per step, whose mean gradient is used: as a larger --batchsize, but with the memory of one batch
+    /// Batches per step, whose mean gradient is used: like a larger --batchsize, but the network needs memory for one
+    /// batch only
     #[arg(long, value_name = "N", value_parser = positive)]
     pub accumulate: Option<usize>,
     /// Side of the square patches, a multiple of 64

@@ -107,7 +107,10 @@ pub fn run(args: &args::Train, ui: Ui) -> anyhow::Result<ExitCode> {
             bail!("{error}\nhint: {}{resume}", before_resuming(&error))
         }
         Err(error @ Error::OutOfMemory { .. }) => {
-            bail!("{error}\nhint: a smaller --batchsize or --patchsize needs less memory")
+            bail!(
+                "{error}\nhint: a smaller --batchsize or --patchsize needs less memory; --accumulate can keep the \
+                 number of patches per step"
+            )
         }
         Err(error @ Error::NotFinite { .. }) => {
             bail!("{error}\nhint: check these images; a lower --lr or another --seed may help")
@@ -230,7 +233,7 @@ fn note_of(event: &Event) -> Option<String> {
             batchsizes: [_, batchsize],
         } => format!(
             "note: no image is as large as patches of {asked} pixels; using patches of {patchsize} \
-             pixels, {batchsize} per step"
+             pixels, {batchsize} per batch"
         ),
         Event::Padded {
             images: 1,

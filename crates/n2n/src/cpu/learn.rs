@@ -139,18 +139,20 @@ impl CpuNetwork {
         learning_rate: f64,
         differentiate: impl Fn(&mut Self, usize) -> Losses,
     ) -> Losses {
-        let mut mean = differentiate(self, 0);
-        if batches > 1 {
+        let mut mean = Losses::default();
+        if batches == 1 {
+            mean = differentiate(self, 0);
+        } else {
             let share = 1.0 / batches as f64;
-            mean = share * mean;
-            let mut sum = self.learning().gradients.clone();
-            for i in 1..batches {
+            let before = self.learning().gradients.clone();
+            let mut sum = vec![0.0; before.len()];
+            for i in 0..batches {
+                mean = mean + share * differentiate(self, i);
                 if !mean.loss_full.is_finite() {
+                    self.learning().gradients = before;
                     return mean;
                 }
-                mean = mean + share * differentiate(self, i);
-                let gradients = &self.learning().gradients;
-                for (sum, gradient) in sum.iter_mut().zip(gradients) {
+                for (sum, gradient) in sum.iter_mut().zip(&self.learning().gradients) {
                     *sum += gradient;
                 }
             }

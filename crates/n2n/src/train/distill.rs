@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 use crate::batch::Batch;
 use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
-use crate::network::{Denoise, LossFactors, Losses, Method, Sample, State, Train};
+use crate::network::{self, Denoise, LossFactors, Losses, Method, Sample, State, Train};
 use crate::train::random::{Purpose, stream};
 use crate::unet::{Grid, UNet};
 use crate::weights::Weights;
@@ -105,6 +105,7 @@ impl Train for Distillation {
         _: LossFactors,
         learning_rate: f64,
     ) -> Result<Option<Losses>> {
+        network::check_samples(samples)?;
         let mut rng = stream(self.seed, Purpose::Teacher, 0, self.steps as usize);
         let taught = samples.iter().map(|sample| {
             let Sample::Noisy(noisy, _) = sample else {
@@ -247,6 +248,26 @@ mod tests {
         resumed.set_state(&state).unwrap();
         step(&mut resumed, 1);
         assert!(resumed.state().unwrap() == whole.state().unwrap());
+    }
+
+    #[test]
+    fn a_step_on_several_batches_has_their_mean_loss() {
+        let losses = |samples: &[Sample]| {
+            let mut network = distillation(1, |x| 0.25 + 0.5 * x);
+            let factors = LossFactors {
+                lambda1: 1.0,
+                lambda2: 1.0,
+                lambda: 2.0,
+            };
+            network.step(samples, factors, 3e-3).unwrap().unwrap().loss1
+        };
+        let alone = [losses(&[sample(1)]), losses(&[sample(2)])];
+        let together = losses(&[sample(1), sample(2)]);
+        let mean = f64::midpoint(alone[0], alone[1]);
+        assert!(
+            (together - mean).abs() < 1e-6 * mean,
+            "{together} {alone:?}"
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum Event {
     PatchesReduced {
         /// Side of the patches in pixels, before and after.
         patchsizes: [usize; 2],
-        /// Patches per step, before and after.
+        /// Patches per batch, before and after.
         batchsizes: [usize; 2],
     },
     /// Images are smaller than the patch and are padded by reflection.
@@ -82,7 +82,7 @@ pub enum Event {
     },
     /// The run begins.
     Began {
-        /// Patches per step.
+        /// Patches per batch.
         batchsize: usize,
         /// Number of epochs, unless there is a time budget.
         n_epoch: usize,

@@ -25,7 +25,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader for at least one image. If there are fewer images than patches in a batch, several patches are taken
+    /// A loader for at least one image. If there are fewer images than patches in a step, several patches are taken
     /// from each.
     ///
     /// # Errors

@@ -92,8 +92,8 @@ pub struct Config {
     pub checkpoint_every: Span,
     /// Patches per batch.
     pub batchsize: usize,
-    /// Batches per step: the update uses their mean gradient. They are processed one after the other, so a step on
-    /// `accumulate` batches takes the memory of one.
+    /// Batches per step: the update uses their mean gradient. They are processed one after the other, so that the network
+    /// needs memory for one only.
     pub accumulate: usize,
     /// Side of the square patches in pixels, a multiple of twice the network's grid.
     pub patchsize: usize,
@@ -479,5 +479,13 @@ mod tests {
         // As in the reference, except for fewer images than a batch, on which it does not train.
         assert_eq!(iterations("gauss25", None, 19), 4);
         assert_eq!(iterations("gauss25", None, 3), 1);
+        let config = Config {
+            accumulate: 3,
+            ..Config::default()
+        };
+        assert_eq!(
+            [11, 24, 35].map(|images| config.iterations(images)),
+            [1, 2, 2]
+        );
     }
 }

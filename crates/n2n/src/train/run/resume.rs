@@ -52,7 +52,7 @@ impl Run<'_> {
                     progress.epoch
                 ),
                 format!(
-                    "{iterations}; restore steps_per_epoch and batchsize in {CONFIG}, or start a new run"
+                    "{iterations}; restore steps_per_epoch, batchsize and accumulate in {CONFIG}, or start a new run"
                 ),
             ));
         }

@@ -18,6 +18,7 @@ fn a_run_that_is_interrupted_and_resumed_ends_as_one_that_is_not() {
         log_iters: 3,
         steps_per_epoch: Some(4),
         batchsize: 2,
+        accumulate: 2,
         patchsize: 64,
         n_channel: 1,
         ..Recipe::Fast.config()
@@ -200,7 +201,7 @@ fn a_run_does_not_go_on_where_its_epochs_have_become_too_short() {
     let latest = config.folder().join("latest.safetensors");
     let expected = format!(
         "iterations per epoch: expected at least 3, as many as {} records for epoch 1, found 2; \
-         restore steps_per_epoch and batchsize in config.toml, or start a new run",
+         restore steps_per_epoch, batchsize and accumulate in config.toml, or start a new run",
         latest.display()
     );
     assert_eq!(error, expected);
