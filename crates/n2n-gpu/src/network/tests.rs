@@ -1,6 +1,7 @@
 //! Tests of what a device draws, and of losing a device.
 
 use n2n::cpu::CpuNetwork;
+use n2n::network::Pixels as CleanPixels;
 
 use super::*;
 
