@@ -1,6 +1,6 @@
 // The page: a queue of pictures, the settings, and what is shown.
 
-import { Canceled, Engine, grayCompanion } from "./engine.js";
+import { Canceled, Engine, grayCompanion, grayModel } from "./engine.js";
 import { Fit } from "./fit.js";
 import * as platform from "./platform.js";
 import { Viewer } from "./viewer.js";
@@ -20,10 +20,11 @@ const SMALLER = "Choose a smaller picture, or use the program, n2n predict, whic
 const DAMAGED = "If the file is incomplete or damaged, download or copy it again.";
 const MODEL = "Choose a model that n2n trained or exported, or another kind of noise.";
 
-// The model for gray pictures, whichever kind of noise is chosen.
-const GRAY = "gauss5_50_gray";
-// Models for any level of noise. If one of them is chosen, fitting tries the others as starting points, too.
-const GENERAL = ["gauss5_50", "poisson5_50"];
+// Models for any level of noise, RGB and gray. If one is chosen, fitting tries the other as a starting point, too.
+const GENERAL = [
+  ["gauss5_50", "poisson5_50"],
+  ["gauss5_50_gray", "poisson5_50_gray"],
+];
 
 const viewer = new Viewer();
 const items = [];
@@ -75,8 +76,11 @@ function chosenModel() {
     throw new Error("Choose the weight file of your model first, or another kind of noise.");
   }
   const own = name === "file" ? ownModel : fitted.get(name);
-  const takesGray = own ? grayCompanion(own.weights) === GRAY : true;
-  return { takesGray, weightsFor: async (isGray) => (takesGray && isGray ? shipped(GRAY) : (own ?? shipped(name))) };
+  const gray = own ? grayCompanion(own.weights) : grayModel(name);
+  return {
+    takesGray: Boolean(gray),
+    weightsFor: async (isGray) => (gray && isGray ? shipped(gray) : (own ?? shipped(name))),
+  };
 }
 
 async function shipped(name) {
@@ -96,7 +100,7 @@ new Fit(async (options) => {
   const item = shown;
   const bytes = await readFile(item.file);
   const chosen = await chosenModel().weightsFor(item.info?.isGray);
-  const others = GENERAL.includes(chosen.name) ? GENERAL.filter((name) => name !== chosen.name) : [];
+  const others = (GENERAL.find((names) => names.includes(chosen.name)) ?? []).filter((name) => name !== chosen.name);
   const starts = [chosen, ...(await Promise.all(others.map(shipped)))];
   const result = await engine.adapt(starts, bytes, item.file.name, options);
   if (result.isNew) {

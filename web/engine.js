@@ -118,12 +118,21 @@ class WorkerDied extends DenoiseError {
 
 const GRAY_AS_RGB = "The model is for RGB pictures and removes little noise from a gray one like this";
 
-/** The name of the gray model that the weights of an RGB model state for gray pictures, if any. */
+const GRAY_MODELS = ["gauss5_50_gray", "poisson5_50_gray"];
+
+/** The name of the gray model for the same kind of noise as a shipped RGB model; undefined if it is one itself. */
+export function grayModel(name) {
+  if (GRAY_MODELS.includes(name)) return undefined;
+  return GRAY_MODELS.find((gray) => gray.startsWith("poisson") === name.startsWith("poisson"));
+}
+
+/** The name of the gray model that the weights of an RGB model state for gray pictures, if it is one that is shipped. */
 export function grayCompanion(weights) {
   try {
     // The header of a safetensors file.
     const length = Number(new DataView(weights.buffer, weights.byteOffset).getBigUint64(0, true));
-    return JSON.parse(new TextDecoder().decode(weights.subarray(8, 8 + length))).__metadata__?.gray_model;
+    const header = JSON.parse(new TextDecoder().decode(weights.subarray(8, 8 + length)));
+    return GRAY_MODELS.find((gray) => gray === header.__metadata__?.gray_model);
   } catch {
     return undefined;
   }

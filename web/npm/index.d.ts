@@ -1,5 +1,12 @@
 /** The name of a shipped model, after the noise that it was trained on. */
-export type ModelName = "gauss5_50" | "gauss5_50_fast" | "gauss25" | "poisson30" | "poisson5_50" | "gauss5_50_gray";
+export type ModelName =
+  | "gauss5_50"
+  | "gauss5_50_fast"
+  | "gauss25"
+  | "poisson30"
+  | "poisson5_50"
+  | "gauss5_50_gray"
+  | "poisson5_50_gray";
 
 export const MODELS: readonly ModelName[];
 

@@ -1,14 +1,19 @@
 // What the package offers on every platform.
 
-import { Engine, grayCompanion } from "./engine.js";
+import { Engine, grayCompanion, grayModel } from "./engine.js";
 
 export { Canceled, DenoiseError, detectLevel } from "./engine.js";
 
 /** The names of the models in the package. */
-export const MODELS = ["gauss5_50", "gauss5_50_fast", "gauss25", "poisson30", "poisson5_50", "gauss5_50_gray"];
-
-// For gray pictures, whichever of the RGB models is chosen.
-const GRAY = "gauss5_50_gray";
+export const MODELS = [
+  "gauss5_50",
+  "gauss5_50_fast",
+  "gauss25",
+  "poisson30",
+  "poisson5_50",
+  "gauss5_50_gray",
+  "poisson5_50_gray",
+];
 
 /** A network with workers. */
 export class Model {
@@ -75,11 +80,11 @@ export const loadOn =
     }
     const engine = new Engine(platform, options);
     const own = { name: model, weights: weights ?? (await platform.shippedWeights(model)) };
-    const takesGray = weights ? grayCompanion(weights) === GRAY : model !== GRAY;
+    const grayName = weights ? grayCompanion(weights) : grayModel(model);
     let gray;
     const weightsFor = async (isGray) => {
-      if (!takesGray || !isGray) return own;
-      return (gray ??= { name: GRAY, weights: await platform.shippedWeights(GRAY) });
+      if (!grayName || !isGray) return own;
+      return (gray ??= { name: grayName, weights: await platform.shippedWeights(grayName) });
     };
-    return new Model(engine, { takesGray, weightsFor });
+    return new Model(engine, { takesGray: Boolean(grayName), weightsFor });
   };

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { ROOT, largestDifference, noisyPpm, predicted, samplesOf } from "./fixtures.mjs";
+import { ROOT, grayPnm, largestDifference, noisyPpm, predicted, samplesOf } from "./fixtures.mjs";
 
 const demo = readFileSync(join(ROOT, "docs/demo/noisy.png"));
 let folder, library;
@@ -58,6 +58,17 @@ test("a file of 16 bits becomes what n2n predict makes of it, with any number of
     const model = await library.load({ threads, pixels: 300 * 200 });
     const { bytes } = await model.denoiseFile(noisy);
     model.close();
+    assert(largestDifference(samplesOf(Buffer.from(bytes)), expected) <= 1);
+  }
+});
+
+test("gray pictures get the gray model for the noise of the model", async () => {
+  const noisy = grayPnm(60, 50, 1);
+  for (const name of ["gauss25", "poisson5_50", "poisson5_50_gray"]) {
+    const model = await library.load({ model: name });
+    const { bytes } = await model.denoiseFile(noisy);
+    model.close();
+    const expected = samplesOf(predicted(noisy, "pgm", ["--model-path", name]));
     assert(largestDifference(samplesOf(Buffer.from(bytes)), expected) <= 1);
   }
 });

@@ -484,17 +484,21 @@ test("what has been loaded works without a network", async () => {
   await hasState(0, "done");
 });
 
-test("gray pictures get the gray model, as in n2n predict", async () => {
-  for (const [at, channels] of [1, 3].entries()) {
+test("gray pictures get the gray model for the chosen noise, as in n2n predict", async () => {
+  for (const [at, [channels, model]] of [
+    [1, "gauss5_50"],
+    [3, "poisson30"],
+  ].entries()) {
     const noisy = grayPnm(200, 150, channels);
+    await page.locator("#model").selectOption(model);
     await choose([`gray${channels}.pnm`, noisy]);
     await hasState(at, "done");
     const { bytes } = await download(at);
-    const expected = samplesOf(predicted(noisy, "pnm"));
+    const expected = samplesOf(predicted(noisy, "pnm", ["--model-path", model]));
     assert(largestDifference(samplesOf(bytes), expected) <= 1);
   }
   const loaded = requests.filter((url) => url.endsWith(".safetensors"));
-  assert.match(loaded.join(), /^[^,]*gauss5_50_gray\.safetensors$/);
+  assert.match(loaded.join(), /^[^,]*gauss5_50_gray\.safetensors,[^,]*poisson5_50_gray\.safetensors$/);
   // An RGB model of the visitor's own has no such companion.
   await chooseModel(tinyModel());
   await choose(["own.pgm", grayPnm(64, 64, 1)]);

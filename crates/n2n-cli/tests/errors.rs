@@ -181,7 +181,7 @@ fn a_file_that_holds_no_weights_is_reported_as_such() {
         (
             "nowhere",
             "nowhere: neither a file nor a shipped model; shipped models: \
-             gauss5_50, gauss5_50_fast, gauss25, poisson30, poisson5_50, gauss5_50_gray",
+             gauss5_50, gauss5_50_fast, gauss25, poisson30, poisson5_50, gauss5_50_gray, poisson5_50_gray",
         ),
         ("empty", "empty: expected a weight file, found a folder"),
     ] {

@@ -120,7 +120,7 @@ fn a_missing_file_is_an_error_that_names_the_shipped_models() {
         .stdout(is_empty())
         .stderr(
             "error: missing.pth: neither a file nor a shipped model; shipped models: \
-             gauss5_50, gauss5_50_fast, gauss25, poisson30, poisson5_50, gauss5_50_gray\n",
+             gauss5_50, gauss5_50_fast, gauss25, poisson30, poisson5_50, gauss5_50_gray, poisson5_50_gray\n",
         );
 }
 

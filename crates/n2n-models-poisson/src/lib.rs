@@ -10,3 +10,6 @@ pub static POISSON30: &[u8] = include_bytes!("../models/poisson30.safetensors");
 
 /// RGB, λ 5 to 50, also with read noise.
 pub static POISSON5_50: &[u8] = include_bytes!("../models/poisson5_50.safetensors");
+
+/// Gray, λ 5 to 50, also with read noise.
+pub static POISSON5_50_GRAY: &[u8] = include_bytes!("../models/poisson5_50_gray.safetensors");

@@ -21,6 +21,9 @@ pub struct Shipped {
     pub quality: Quality,
     /// Channels of the images that it was trained on: 3 for RGB, 1 for gray.
     pub channels: usize,
+    /// The gray model for the same kind of noise, which denoises single channels for an RGB model; `None` for gray
+    /// models.
+    pub gray: Option<&'static str>,
     /// The PSNR in dB on BSD300 and Kodak with that noise, by the paper's protocol; `None` for gray models, which the
     /// protocol does not cover.
     pub scores: Option<[f64; 2]>,
@@ -76,15 +79,17 @@ impl FromStr for Quality {
     }
 }
 
-/// A row per model: its name (also that of its file), noise, quality, channels, scores, description and bytes.
+/// A row per model: its name (also that of its file), noise, quality, channels, gray companion, scores, description and
+/// bytes.
 #[cfg(feature = "models")]
 macro_rules! shipped {
-    ($($name:literal, $noise:literal, $quality:ident, $channels:literal, $scores:expr, $description:literal, $bytes:expr;)*) => {
+    ($($name:literal, $noise:literal, $quality:ident, $channels:literal, $gray:expr, $scores:expr, $description:literal, $bytes:expr;)*) => {
         &[$(Shipped {
             name: $name,
             noise: $noise,
             quality: Quality::$quality,
             channels: $channels,
+            gray: $gray,
             scores: $scores,
             description: $description,
             bytes: $bytes,
@@ -96,21 +101,26 @@ macro_rules! shipped {
 #[cfg(feature = "models")]
 pub static SHIPPED: &[Shipped] = {
     use n2n_models_gauss::{GAUSS5_50, GAUSS5_50_FAST, GAUSS5_50_GRAY, GAUSS25};
-    use n2n_models_poisson::{POISSON5_50, POISSON30};
+    use n2n_models_poisson::{POISSON5_50, POISSON5_50_GRAY, POISSON30};
+
+    const GAUSS: Option<&str> = Some(GRAY);
+    const POISSON: Option<&str> = Some("poisson5_50_gray");
 
     shipped![
-        "gauss5_50", "gauss5_50", Best, 3, Some([30.89, 32.06]),
+        "gauss5_50", "gauss5_50", Best, 3, GAUSS, Some([30.89, 32.06]),
             "RGB, Gaussian noise of any level from 5 to 50", GAUSS5_50;
-        "gauss5_50_fast", "gauss5_50", Fast, 3, Some([30.59, 31.64]),
+        "gauss5_50_fast", "gauss5_50", Fast, 3, GAUSS, Some([30.59, 31.64]),
             "like gauss5_50, at a sixth of the cost", GAUSS5_50_FAST;
-        "gauss25", "gauss25", Best, 3, Some([30.91, 31.99]),
+        "gauss25", "gauss25", Best, 3, GAUSS, Some([30.91, 31.99]),
             "RGB, Gaussian noise of level 25", GAUSS25;
-        "poisson30", "poisson30", Best, 3, Some([30.16, 31.31]),
+        "poisson30", "poisson30", Best, 3, POISSON, Some([30.16, 31.31]),
             "RGB, Poisson noise of λ 30", POISSON30;
-        "poisson5_50", "poisson5_50+gauss0_30", Best, 3, Some([29.55, 30.80]),
+        "poisson5_50", "poisson5_50+gauss0_30", Best, 3, POISSON, Some([29.55, 30.80]),
             "RGB, Poisson noise of any λ from 5 to 50, with or without read noise", POISSON5_50;
-        "gauss5_50_gray", "gauss5_50", Best, 1, None,
+        "gauss5_50_gray", "gauss5_50", Best, 1, None, None,
             "gray, Gaussian noise of any level from 5 to 50", GAUSS5_50_GRAY;
+        "poisson5_50_gray", "poisson5_50+gauss0_30", Best, 1, None, None,
+            "gray, Poisson noise of any λ from 5 to 50, with or without read noise", POISSON5_50_GRAY;
     ]
 };
 
@@ -121,7 +131,7 @@ pub static SHIPPED: &[Shipped] = &[];
 /// The default model.
 pub const DEFAULT: &str = "gauss5_50";
 
-/// The shipped model that denoises single channels for the shipped RGB models.
+/// The gray companion of [`DEFAULT`].
 pub const GRAY: &str = "gauss5_50_gray";
 
 /// The key in the metadata of an RGB model's weights that names its gray companion, a shipped model.
@@ -153,8 +163,8 @@ pub fn load_with_format(model: Option<&Path>) -> Result<(Weights, Format)> {
         Some(shipped) => {
             let (mut weights, format) = Weights::decode(shipped.bytes, model)?;
             weights.metadata.insert("license".into(), LICENSE.into());
-            if shipped.channels == 3 {
-                weights.metadata.insert(GRAY_KEY.into(), GRAY.into());
+            if let Some(gray) = shipped.gray {
+                weights.metadata.insert(GRAY_KEY.into(), gray.into());
             }
             Ok((weights, format))
         }
@@ -300,6 +310,12 @@ mod tests {
             let weights = load(Some(Path::new(shipped.name))).unwrap();
             let gray = gray_companion(&weights).unwrap();
             assert_eq!(gray.is_some(), shipped.channels == 3, "{}", shipped.name);
+            // Perhaps for other levels, but for the same kind of noise.
+            if let Some(gray) = gray {
+                let is_poisson =
+                    |weights: &Weights| weights.metadata["noise"].starts_with("poisson");
+                assert_eq!(is_poisson(&gray), is_poisson(&weights), "{}", shipped.name);
+            }
         }
         let mut weights = load(None).unwrap();
         let bytes = weights.encode(crate::weights::DType::F16).unwrap();

@@ -7,7 +7,7 @@ use super::held_out;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::Model;
-use crate::models;
+use crate::models::{self, GRAY_KEY};
 use crate::train;
 use crate::train::dataset::Dataset;
 use crate::train::layout::Layout;
@@ -51,12 +51,28 @@ pub(super) fn hold_out(images: &mut Dataset, seed: u64) -> Result<Dataset> {
     Ok(images.take(&drawn))
 }
 
-/// The gray companion of an RGB model, if it has one and all images are gray, including RGB images with equal channels.
-/// It would denoise the channels of other RGB images one by one.
-pub(super) fn gray_companion(model: &Model, images: &dyn Source) -> Result<Option<Model>> {
-    let Some(weights) = models::gray_companion(model.weights())? else {
-        return Ok(None);
-    };
+/// The gray companions of RGB models, each with the index of the first model that has it. None unless the first model
+/// has one and all images are gray, including RGB images with equal channels: a companion would denoise the channels of
+/// other RGB images one by one.
+pub(super) fn gray_companions(
+    models: &[&Model],
+    images: &dyn Source,
+) -> Result<Vec<(usize, Model)>> {
+    let name = |model: &Model| model.metadata().get(GRAY_KEY).cloned();
+    let mut companions = Vec::new();
+    for (index, model) in models.iter().enumerate() {
+        let is_known = models[..index]
+            .iter()
+            .any(|before| name(before) == name(model));
+        if is_known {
+            continue;
+        }
+        match models::gray_companion(model.weights())? {
+            Some(weights) => companions.push((index, Model::from_weights(weights)?)),
+            None if index == 0 => return Ok(companions),
+            None => {}
+        }
+    }
     // Images that cannot be read are reported later.
     let items = (0..images.len()).filter_map(|item| images.images(item).ok());
     let mut readable = items
@@ -64,9 +80,9 @@ pub(super) fn gray_companion(model: &Model, images: &dyn Source) -> Result<Optio
         .peekable();
     let is_color = |image: Image| image.channels == 3 && !image.is_achromatic();
     if readable.peek().is_none() || readable.any(is_color) {
-        return Ok(None);
+        companions.clear();
     }
-    Model::from_weights(weights).map(Some)
+    Ok(companions)
 }
 
 #[cfg(test)]
@@ -76,23 +92,26 @@ mod tests {
 
     #[test]
     #[cfg(feature = "models")]
-    fn the_gray_companion_is_used_only_if_no_image_is_in_color() {
-        let model = Model::load("gauss5_50_fast").unwrap();
+    fn gray_companions_are_used_only_if_no_image_is_in_color() {
+        let models = ["gauss5_50_fast", "gauss25", "poisson30", "poisson5_50"];
+        let models = models.map(|name| Model::load(name).unwrap());
+        let models = models.each_ref();
         let gray = Image::from_u8(2, 2, 1, &[1, 2, 3, 4]).unwrap();
         let gray_rgb = Image::from_u8(1, 1, 3, &[7, 7, 7]).unwrap();
         let color = Image::from_u8(1, 1, 3, &[7, 8, 9]).unwrap();
-        for (images, channels) in [
-            (vec![&gray], Some(1)),
-            (vec![&gray_rgb, &gray], Some(1)),
-            (vec![&color], None),
-            (vec![&gray, &color], None),
-            (vec![&color, &gray], None),
-            (vec![&gray_rgb, &gray, &color], None),
-            (vec![], None),
+        for (images, expected) in [
+            (vec![&gray], vec![(0, 1), (2, 1)]),
+            (vec![&gray_rgb, &gray], vec![(0, 1), (2, 1)]),
+            (vec![&color], vec![]),
+            (vec![&gray, &color], vec![]),
+            (vec![&color, &gray], vec![]),
+            (vec![&gray_rgb, &gray, &color], vec![]),
+            (vec![], vec![]),
         ] {
             let images: Vec<_> = images.into_iter().cloned().collect();
-            let companion = gray_companion(&model, &Memory::from(&images[..])).unwrap();
-            assert_eq!(companion.map(|model| model.channels()), channels);
+            let companions = gray_companions(&models, &Memory::from(&images[..])).unwrap();
+            let found = companions.iter().map(|(i, model)| (*i, model.channels()));
+            assert_eq!(found.collect::<Vec<_>>(), expected);
         }
     }
 

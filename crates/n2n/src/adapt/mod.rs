@@ -56,7 +56,7 @@ use self::candidate::{Candidate, Line, choose, network_of};
 use self::clock::Clock;
 pub use self::clock::{Budget, Event};
 use self::held_out::HeldOut;
-use self::images::{gray_companion, hold_out, read};
+use self::images::{gray_companions, hold_out, read};
 pub use self::inputs::Inputs;
 
 /// The fraction of the budget in which the transform is learned, if it is.
@@ -89,7 +89,7 @@ pub struct Adapted {
     /// The model. Unless it is the first one unchanged, its metadata contain the range of the images, and the transform
     /// if there is one. A range that was asked for is always among them.
     pub model: Model,
-    /// Index of the given model that it was made from.
+    /// Index of the given model that it was made from, or whose gray companion it was made from.
     pub model_index: usize,
     /// Whether its range differs from the one that the model would have been used with otherwise.
     pub range_changed: bool,
@@ -179,7 +179,7 @@ impl Model {
 /// models need the same number of channels. They are compared with it before any learning, which starts from the best;
 /// those that state a range or a transform of their own are left out, and if the first model has a transform, all of
 /// them are. If all readable images are gray, including RGB images with equal channels, and the first model is an RGB
-/// model with a [gray companion](models::gray_companion), only that companion is adapted.
+/// model with a [gray companion](models::gray_companion), the companions of the models are compared and adapted instead.
 ///
 /// `on_event` is called for every event, including skipped images. If it returns [`ControlFlow::Break`], learning ends
 /// after the current step, and the model includes whatever has helped so far.
@@ -193,12 +193,27 @@ pub fn adapt(
     config: &Config,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Adapted> {
-    let [model, others @ ..] = models else {
+    if models.is_empty() {
         return Err(Error::value("models to adapt", "at least one", "none"));
-    };
-    if let Some(gray) = gray_companion(model, &*images)? {
-        return adapt(&[&gray], images, config, on_event);
     }
+    let companions = gray_companions(models, &*images)?;
+    if !companions.is_empty() {
+        let gray: Vec<_> = companions.iter().map(|(_, gray)| gray).collect();
+        let mut adapted = fit(&gray, images, config, on_event)?;
+        adapted.model_index = companions[adapted.model_index].0;
+        return Ok(adapted);
+    }
+    fit(models, images, config, on_event)
+}
+
+/// [`adapt`] with these models, of which there is at least one, and not with their gray companions.
+fn fit(
+    models: &[&Model],
+    images: Arc<dyn Source>,
+    config: &Config,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Adapted> {
+    let (model, others) = (models[0], &models[1..]);
     check_channels(model, others)?;
     let mut images = read(images, model.channels(), config.cache_mb, on_event)?;
     if images.is_empty() {
