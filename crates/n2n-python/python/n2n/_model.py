@@ -461,7 +461,7 @@ class Model:
 
         Part of the images is held out; a stage of the fitting that does not lower the loss there by more than chance
         would explain is dropped. If this is a shipped model, the others of its quality and number of channels are tried
-        too; if it is one for RGB and the images are gray, a copy of its gray companion is fitted instead.
+        too; if it is one for RGB and the images are gray, the gray companions take their place.
         ``n2n predict --adapt`` does the same; docs/adapt.md describes the method and its limits.
 
         Parameters
