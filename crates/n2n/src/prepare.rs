@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::image::{self, Encoding, Format, Image};
 use crate::magnify;
+pub use crate::magnify::Interpolation;
 
 /// JPEG at the highest quality, because the training images' own noise is part of what the network learns from.
 const ENCODING: Encoding = Encoding {
@@ -36,12 +37,14 @@ pub struct Prepare {
     pub min_size: usize,
     /// Largest width and height to keep, in pixels.
     pub max_size: usize,
-    /// Factor to enlarge the images by, in 1..=[`Prepare::MAX_MAGNIFICATION`], by Lanczos interpolation.
+    /// Factor to enlarge the images by, in 1..=[`Prepare::MAX_MAGNIFICATION`].
     ///
     /// Neighbor2Neighbor trains on half-size images, whose detail is sharper than that of the images it denoises
     /// later. If the clean images are enlarged by 2 before noise is added, the two are equally sharp. Do not enlarge
     /// noisy images: neighboring pixels would share their noise.
     pub magnification: f64,
+    /// How they are enlarged.
+    pub interpolation: Interpolation,
 }
 
 impl Prepare {
@@ -80,8 +83,9 @@ impl Prepared {
 /// The name is kept, with `.jpg` for an extension that is not JPEG's. Inputs that would get the same name keep their
 /// folders and their extension: `a/1.png` and `b/1.png` become `a/1.png.jpg` and `b/1.png.jpg`.
 ///
-/// An output has the modification time of its input, and is skipped while the two agree and its size is right. An input
-/// that cannot be read is listed and skipped; an output that cannot be written ends the run.
+/// An output has the modification time of its input, and is skipped while the two agree and its size is right, even if
+/// the interpolation has changed. An input that cannot be read is listed and skipped; an output that cannot be written
+/// ends the run.
 ///
 /// `progress` receives the number of finished inputs and the total, from any thread.
 pub fn prepare(config: &Prepare, progress: impl Fn(usize, usize) + Sync) -> Result<Prepared> {
@@ -162,7 +166,7 @@ impl Job {
             }
             Ok(image) => {
                 let image = image.with_channels(3);
-                self.save(&enlarged(image, config.magnification), modified)?;
+                self.save(&enlarged(image, config), modified)?;
                 Ok(Outcome::Written)
             }
             Err(error) => Ok(Outcome::Unreadable(error)),
@@ -189,12 +193,13 @@ fn magnified(side: usize, magnification: f64) -> usize {
 }
 
 /// An RGB image, enlarged.
-fn enlarged(image: Image, magnification: f64) -> Image {
-    let [height, width] = [image.height, image.width].map(|side| magnified(side, magnification));
+fn enlarged(image: Image, config: &Prepare) -> Image {
+    let size = [image.height, image.width];
+    let [height, width] = size.map(|side| magnified(side, config.magnification));
     if [height, width] == [image.height, image.width] {
         return image;
     }
-    magnify::magnified(&image, height, width)
+    magnify::magnified(&image, height, width, config.interpolation)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -297,6 +302,7 @@ mod tests {
                 min_size: 8,
                 max_size: 16,
                 magnification: 1.0,
+                interpolation: Interpolation::default(),
             };
             fs::create_dir(&config.input_dir).unwrap();
             Self { root, config }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use n2n::prepare::Interpolation;
 
-use super::value::{positive, positive_number};
+use super::value::{named, positive, positive_number};
 
 /// `n2n prepare`
 #[derive(Debug, Args)]
@@ -25,4 +26,8 @@ pub struct Prepare {
     /// as the images that are denoised later
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive_number)]
     pub magnification: f64,
+    /// How they are enlarged: lanczos keeps their detail; bicubic attenuates the finest. Images that are already in
+    /// the save folder in the right size are not enlarged again
+    #[arg(long, value_name = "lanczos|bicubic", default_value_t, value_parser = named::<Interpolation>)]
+    pub interpolation: Interpolation,
 }

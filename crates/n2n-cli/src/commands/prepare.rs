@@ -17,6 +17,7 @@ pub fn run(args: &args::Prepare, ui: Ui) -> anyhow::Result<ExitCode> {
         min_size: args.min_size,
         max_size: args.max_size,
         magnification: args.magnification,
+        interpolation: args.interpolation,
     };
     let progress = Mutex::new(Progress::new(ui, "image"));
     let prepared = prepare(&config, |done, total| {
