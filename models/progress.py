@@ -32,7 +32,8 @@ NEW = [
     ("blind: enlarged images", 9_000, 0.164, 31.16),
     ("patches of 256", 4_700, 0.25, 31.27),
     ("by way of gauss25", 38_700, 0.25, 31.45),
-    ("gauss5_50: patches of 512", 3_000, 1.0, 31.48),
+    ("patches of 512", 3_000, 1.0, 31.48),
+    ("gauss5_50: levels from 0", 9_000, 0.27, 31.51),
 ]
 
 
@@ -53,8 +54,8 @@ def main():
     for name, steps, seconds, psnr in NEW:
         hours += steps * seconds / 3600
         points.append((hours, psnr))
-        # Below the last point: above it is the label of the one before.
-        offset = (6, -20) if name == NEW[-1][0] else (-6, 5)
+        # The labels of the last two points are below them: above is that of the point before.
+        offset = {NEW[-2][0]: (6, -18), NEW[-1][0]: (6, -34)}.get(name, (-6, 5))
         right.annotate(name, (hours, psnr), offset, textcoords="offset points", fontsize=8, ha="right", color=blue)
     right.plot(*zip(*points), "-", marker="o", markersize=4, color=blue, label="new recipe: Muon, mean target")
     right.set_xlabel("hours on the machine at rest")

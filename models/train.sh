@@ -33,6 +33,33 @@ if ! test -d magnified; then
     mv magnified.part magnified
 fi
 
+# flat FOLDER COPIES: adds flat images, so that flat areas stay flat: black, white, and each gray, equally often.
+flat() {
+    local gray level copy
+    mkdir -p "$1/flat"
+    for gray in $(seq 8 8 248); do
+        for level in 0 255 "$gray"; do
+            for copy in $(seq "$2"); do
+                { printf 'P5\n512 512\n255\n'; head -c 262144 /dev/zero | tr '\0' "\\$(printf %03o "$level")"; } \
+                    >"$1/flat/$copy-$gray-$level.pgm"
+            done
+        done
+    done
+}
+if ! test -d magnified_flat; then
+    mkdir -p magnified_flat.part
+    cp -r magnified magnified_flat.part/
+    flat magnified_flat.part 1
+    mv magnified_flat.part magnified_flat
+fi
+# For gray images, where bicubic interpolation does better.
+if ! test -d bicubic_flat; then
+    "$n2n" prepare --input-dir clean --save-dir bicubic_flat.part --max-size 800 --magnification 2 \
+        --interpolation bicubic
+    flat bicubic_flat.part 4
+    mv bicubic_flat.part bicubic_flat
+fi
+
 # train NAME START NOISE IMAGES FLAGS: leaves the averaged weights of the run in runs/NAME. START is the run whose
 # weights it starts from, or none.
 train() {
@@ -87,7 +114,12 @@ run() {
     # Where the noise is strong, small patches teach the network too little of whole images.
     gauss5_50_large) train "$1" gauss5_50_second gauss5_50 magnified $constant --lr 3e-4 --steps-per-epoch 1500 \
         $large --patchsize 512 ;;
-    gauss5_50) train "$1" gauss5_50_large gauss5_50 magnified $constant --lr 3e-4 --steps-per-epoch 1500 \
+    gauss5_50_third) train "$1" gauss5_50_large gauss5_50 magnified $constant --lr 3e-4 --steps-per-epoch 1500 \
+        $large --patchsize 512 ;;
+    # Images with little noise or none.
+    gauss5_50_fourth) train "$1" gauss5_50_third gauss0_50 magnified_flat $constant --lr 4e-4 --steps-per-epoch 4000 \
+        $large --patchsize 512 ;;
+    gauss5_50) train "$1" gauss5_50_fourth gauss0_50 magnified_flat $constant --lr 4e-4 --steps-per-epoch 5000 \
         $large --patchsize 512 ;;
     poisson30) train "$1" gauss25 poisson30 magnified $constant --lr 4e-4 --steps-per-epoch 9000 $large ;;
     poisson5_50_first) train "$1" gauss5_50_second poisson5_50 magnified $constant --lr 4e-4 \
@@ -104,8 +136,11 @@ run() {
     poisson5_50) train "$1" read_noise_large $camera magnified $constant --lr 3e-4 --steps-per-epoch 1500 $large \
         --patchsize 512 ;;
 
-    gauss5_50_gray) train "$1" gauss5_50_first gauss5_50 magnified --n-channel 1 $constant --lr 5e-4 \
-        --steps-per-epoch 5100 $large ;;
+    # With Λ = 2, a single channel keeps noise.
+    gauss5_50_gray_first) train "$1" gauss5_50 gauss0_50 bicubic_flat --n-channel 1 $constant --increase-ratio 1.5 \
+        --lr 5e-4 --n-epoch 5 --steps-per-epoch 1000 --n-snapshot 1 $large ;;
+    gauss5_50_gray) train "$1" gauss5_50_gray_first gauss0_50 bicubic_flat --n-channel 1 $constant \
+        --increase-ratio 1.5 --lr 3e-4 --steps-per-epoch 1000 $large --patchsize 512 ;;
     # From random weights in one run, with the recipe's Λ: trained this long with Λ = 2, a single channel keeps noise.
     gray_first) train "$1" none gauss5_50 magnified --n-channel 1 --lr 7e-4 --lr-schedule trapezoid \
         --n-epoch 12 --steps-per-epoch 2000 --n-snapshot 2 $large ;;

@@ -86,7 +86,7 @@ fn a_shipped_models_layers_are_shown() {
     info(&["--model-path", "gauss5_50"])
         .success()
         .stdout(contains("parameters      1259475\n"))
-        .stdout(contains("noise           gauss5_50\n"))
+        .stdout(contains("noise           gauss0_50\n"))
         .stdout(contains(
             "dec_conv5a  [96, 96, 3, 3]    [96]         83040  1/16\n",
         ))

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
-/// RGB, σ 5 to 50.
+/// RGB, σ up to 50.
 pub static GAUSS5_50: &[u8] = include_bytes!("../models/gauss5_50.safetensors");
 
 /// RGB, σ 5 to 50, a small network.
@@ -14,5 +14,5 @@ pub static GAUSS5_50_FAST: &[u8] = include_bytes!("../models/gauss5_50_fast.safe
 /// RGB, σ 25.
 pub static GAUSS25: &[u8] = include_bytes!("../models/gauss25.safetensors");
 
-/// Gray, σ 5 to 50.
+/// Gray, σ up to 50.
 pub static GAUSS5_50_GRAY: &[u8] = include_bytes!("../models/gauss5_50_gray.safetensors");

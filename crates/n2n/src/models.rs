@@ -15,7 +15,7 @@ use crate::weights::{Format, Weights};
 pub struct Shipped {
     /// The name that selects it.
     pub name: &'static str,
-    /// The noise it was trained with.
+    /// The noise it is for, and was trained with, perhaps beside weaker noise.
     pub noise: &'static str,
     /// Its trade-off between quality and speed.
     pub quality: Quality,
@@ -107,8 +107,8 @@ pub static SHIPPED: &[Shipped] = {
     const POISSON: Option<&str> = Some("poisson5_50_gray");
 
     shipped![
-        "gauss5_50", "gauss5_50", Best, 3, GAUSS, Some([30.89, 32.06]),
-            "RGB, Gaussian noise of any level from 5 to 50", GAUSS5_50;
+        "gauss5_50", "gauss5_50", Best, 3, GAUSS, Some([30.92, 32.10]),
+            "RGB, Gaussian noise of any level up to 50", GAUSS5_50;
         "gauss5_50_fast", "gauss5_50", Fast, 3, GAUSS, Some([30.59, 31.64]),
             "like gauss5_50, at a sixth of the cost", GAUSS5_50_FAST;
         "gauss25", "gauss25", Best, 3, GAUSS, Some([30.91, 31.99]),
@@ -118,7 +118,7 @@ pub static SHIPPED: &[Shipped] = {
         "poisson5_50", "poisson5_50+gauss0_30", Best, 3, POISSON, Some([29.55, 30.80]),
             "RGB, Poisson noise of any λ from 5 to 50, with or without read noise", POISSON5_50;
         "gauss5_50_gray", "gauss5_50", Best, 1, None, None,
-            "gray, Gaussian noise of any level from 5 to 50", GAUSS5_50_GRAY;
+            "gray, Gaussian noise of any level up to 50", GAUSS5_50_GRAY;
         "poisson5_50_gray", "poisson5_50+gauss0_30", Best, 1, None, None,
             "gray, Poisson noise of any λ from 5 to 50, with or without read noise", POISSON5_50_GRAY;
     ]
@@ -237,6 +237,7 @@ pub fn others(name: &str) -> impl Iterator<Item = &'static str> {
 #[cfg(all(test, feature = "models"))]
 mod tests {
     use super::*;
+    use crate::noise::Noise;
     use crate::unet::{self, UNet};
 
     #[test]
@@ -253,7 +254,13 @@ mod tests {
                 ..expected
             };
             assert_eq!(unet, expected, "{}", shipped.name);
-            assert_eq!(weights.metadata["noise"], shipped.noise);
+            let noise: Noise = shipped.noise.parse().unwrap();
+            let trained: Noise = weights.metadata["noise"].parse().unwrap();
+            assert_eq!(noise.poisson, trained.poisson, "{}", shipped.name);
+            assert_eq!(noise.gauss.is_some(), trained.gauss.is_some());
+            if let (Some(noise), Some(trained)) = (noise.gauss, trained.gauss) {
+                assert!(trained.min <= noise.min && trained.max == noise.max);
+            }
             assert_eq!(weights.metadata["license"], LICENSE);
         }
     }

@@ -327,11 +327,51 @@ fn the_range_is_that_of_what_is_denoised() {
     }
 }
 
+/// How far, of 255, the default model moves the values of flat images, and of the pixels near their edges.
+const MOVED: f32 = 1.0;
+const MOVED_AT_EDGES: f32 = 8.0;
+const EDGE: usize = 8;
+
+/// Flat black, gray and white, in gray and in RGB, which has one pixel of color, so that it is not gray, too.
+#[test]
+fn flat_images_stay_flat() {
+    const SIDE: usize = 96;
+    let folder = workplace();
+    for channels in [1, 3] {
+        for level in [0.0, 0.5, 1.0] {
+            let mut data = vec![level; SIDE * SIDE * channels];
+            data[0] = (level - 1e-3_f32).abs();
+            let image = Image {
+                height: SIDE,
+                width: SIDE,
+                channels,
+                data,
+                depth: Depth::F32,
+            };
+            let name = format!("{channels}_{level}.tif");
+            image.write(&folder.path().join(&name)).unwrap();
+            let flags = ["--model-path=gauss5_50", "--range=0,1", "--suffix="];
+            n2n(&folder, &[&["predict", &name], &flags[..]].concat()).success();
+            let (_, result) = &pages(&folder.path().join("output").join(&name))[0];
+            for (i, &value) in result.iter().enumerate() {
+                let (y, x) = (i / channels / SIDE, i / channels % SIDE);
+                let inside = EDGE..SIDE - EDGE;
+                let most = if inside.contains(&y) && inside.contains(&x) {
+                    MOVED
+                } else {
+                    MOVED_AT_EDGES
+                };
+                let moved = 255.0 * (value.clamp(0.0, 1.0) - level).abs();
+                assert!(moved <= most, "{channels}: {level} at {y}, {x}: {value}");
+            }
+        }
+    }
+}
+
 /// Flat black, gray and white of a range in the units of a depth, in any format.
 #[test]
 fn flat_areas_stay_what_they_are_in_every_format() {
-    /// How far the default model moves flat areas, of 255, and what rounding and a JPEG add.
-    const MODEL: f32 = 6.0;
+    /// What rounding and a JPEG add, of 255.
     const FORMAT: f32 = 1.0;
     let folder = workplace();
     let depths = [
@@ -392,12 +432,13 @@ fn flat_areas_stay_what_they_are_in_every_format() {
                 let found = found(value);
                 let moved = (found - flat).abs();
                 assert!(
-                    moved <= MODEL + FORMAT,
+                    moved <= MOVED_AT_EDGES + FORMAT,
                     "{name}: {flat} of 255 became {found}"
                 );
             }
             // The same in all formats.
             let middle = found(result[16 * 40 + 20]);
+            assert!((middle - flat).abs() <= MOVED + FORMAT, "{name}: {middle}");
             let first: f32 = *expected[*at].get_or_insert(middle);
             assert!(
                 (middle - first).abs() <= FORMAT,
